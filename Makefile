@@ -1,0 +1,53 @@
+# Every target does its own set-up in .venv; a second run finds it done.
+#
+#     make demo                 see it work (no GPU needed)
+#     make test                 the tests; `make test ARGS="-m slow"` runs the slow ones
+#     make check                format, lint, types, layers, generated docs (no tests)
+#     make docs                 write the generated docs
+#     make train-bundled        train the bundled backbone from nothing (hours)
+#     make bench                the benchmarks, in their quick form
+#     make clean                remove what was built; `make distclean` removes .venv too
+#
+# PYTHON=python3.12 chooses the interpreter, TORCH=auto|cpu|cuda|skip the build of torch (docs/install.md).
+
+TORCH ?= auto
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed-$(TORCH)
+
+.PHONY: demo test check docs train-bundled bench clean distclean
+.NOTPARALLEL:
+
+demo: $(READY)
+	$(BIN)/pe demo -o demo --force $(ARGS)
+
+test: $(READY)
+	$(BIN)/python -m pytest -q $(ARGS)
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python docs/generate_cli.py --check
+
+docs: $(READY)
+	$(BIN)/python docs/generate_cli.py
+
+train-bundled: $(READY)
+	$(BIN)/python -m benchmarks.backbone $(ARGS)
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks.amf --quick
+	$(BIN)/python -m benchmarks.transfer --quick $(ARGS)
+
+clean:
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)
+
+$(READY): pyproject.toml .ci/setup
+	PYTHON="$(PYTHON)" TORCH="$(TORCH)" sh .ci/setup $(VENV)

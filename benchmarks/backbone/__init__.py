@@ -1,0 +1,1 @@
+"""Trains the bundled backbone: `python -m benchmarks.backbone` (or `make train-bundled`)."""

@@ -1,0 +1,50 @@
+"""Train the bundled backbone from nothing: VAE, latents, rotary transformer, absolute transformer, export.
+
+Every stage keeps checkpoints in --folder and resumes there. On a CUDA GPU the same script takes larger batches.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from benchmarks.backbone import export, latents, transformer, vae
+
+STAGES = ("vae", "latents", "rotary", "absolute", "export")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.backbone", description=__doc__)
+    parser.add_argument("stages", nargs="*", default=[], help=f"out of {', '.join(STAGES)}; default: all")
+    parser.add_argument("--folder", type=Path, default=Path("runs"))
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--vae-steps", type=int, default=1120)
+    parser.add_argument("--shards", type=int, default=40, help="200 clips each")
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--absolute-steps", type=int, default=800)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--peak", type=float, default=1e-3, help="peak learning rate")
+    parser.add_argument("--compile", action="store_true", help="torch.compile every block")
+    parser.add_argument("--into", type=Path, default=Path("pe_toolkit/backbones/bundled"))
+    args = parser.parse_args()
+    if unknown := set(args.stages) - set(STAGES):
+        parser.error(f"unknown stages: {', '.join(sorted(unknown))}")
+    stages, device = args.stages or STAGES, torch.device(args.device)
+    args.folder.mkdir(parents=True, exist_ok=True)
+    if "vae" in stages:
+        vae.train(args.folder, device, args.vae_steps)
+    if "latents" in stages:
+        latents.make(args.folder, device, args.shards)
+    for positions, steps, peak in (("rotary", args.steps, args.peak), ("absolute", args.absolute_steps, args.peak / 2)):
+        if positions in stages:
+            transformer.train(
+                args.folder, device, positions, steps, batch=args.batch, peak=peak, compiled=args.compile
+            )
+    if "export" in stages:
+        export.write(args.folder, args.into)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Stage 5: averaged weights as a diffusers pipeline folder in half precision."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKLCogVideoX, CogVideoXPipeline
+
+from benchmarks.backbone import text, transformer
+from benchmarks.backbone.common import Run
+
+PARTS = ("vae", "text_encoder", "tokenizer", "transformer", "scheduler")
+
+
+def averaged(folder: Path, positions: str) -> transformer.Pair:
+    """The pair of a finished (or running) stage with averaged weights."""
+    pair = transformer.build(positions)
+    if positions == "absolute":
+        pair.encoder.requires_grad_(False)
+    Run(positions, folder, pair, steps=0, peak=1.0, decay=0.0).use_average()
+    return pair
+
+
+def write(folder: Path, into: Path) -> None:
+    """Export what is trained: the pipeline folder `into`, and `transformer_absolute/` beside its parts."""
+    pair = averaged(folder, "rotary")
+    pipe = CogVideoXPipeline(
+        tokenizer=text.tokenizer(),
+        text_encoder=pair.encoder,
+        vae=AutoencoderKLCogVideoX.from_pretrained(folder / "vae"),
+        transformer=pair.transformer,
+        scheduler=transformer.scheduler(),
+    ).to(dtype=torch.float16)
+    with tempfile.TemporaryDirectory() as scratch:
+        pipe.save_pretrained(scratch, safe_serialization=True)
+        if (folder / "absolute.safetensors").exists():
+            absolute = averaged(folder, "absolute").transformer.to(dtype=torch.float16)
+            absolute.save_pretrained(Path(scratch) / "transformer_absolute", safe_serialization=True)
+        for part in (*PARTS, "transformer_absolute"):
+            if (Path(scratch) / part).exists():
+                shutil.rmtree(into / part, ignore_errors=True)
+                shutil.copytree(Path(scratch) / part, into / part)
+        shutil.copy(Path(scratch) / "model_index.json", into / "model_index.json")
+    size = sum(f.stat().st_size for f in into.rglob("*.safetensors"))
+    print(f"exported to {into}: {size / 1e6:.1f} MB of weights")

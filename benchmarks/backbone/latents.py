@@ -1,0 +1,73 @@
+"""Stage 2: render clips, encode them once, keep the latents and captions in shards."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLCogVideoX
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from benchmarks.backbone.common import autocast
+from pe_toolkit.evaluation.scenes import render, sample_scene
+
+SHARD = 200
+TWO_OBJECTS = 0.2
+
+
+@torch.no_grad()
+def encode_shard(vae: AutoencoderKLCogVideoX, index: int, device: torch.device) -> tuple[torch.Tensor, list[str]]:
+    """Shard `index`: scaled posterior means `(SHARD, 9, 16, 16, 16)` fp16 (n, f, c, h, w) and captions."""
+    rng = np.random.default_rng([2, index])
+    latents, captions = [], []
+    for _ in range(SHARD // 4):
+        scenes = [sample_scene(rng, two=TWO_OBJECTS) for _ in range(4)]
+        x = torch.from_numpy(np.stack([render(s) for s in scenes])).to(device)
+        x = x.permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+        with autocast(device):
+            z = vae.encode(x).latent_dist.mode()
+        latents.append((z.float() * vae.config.scaling_factor).permute(0, 2, 1, 3, 4).half().cpu())
+        captions += [s.caption for s in scenes]
+    return torch.cat(latents), captions
+
+
+def make(folder: Path, device: torch.device, shards: int) -> None:
+    """Write the missing shards, one file each, in order."""
+    vae = AutoencoderKLCogVideoX.from_pretrained(folder / "vae").to(device).eval()
+    (folder / "latents").mkdir(exist_ok=True)
+    for index in range(shards):
+        path = folder / "latents" / f"{index:04d}.safetensors"
+        if path.exists():
+            continue
+        latents, captions = encode_shard(vae, index, device)
+        save_file({"latents": latents}, path.with_suffix(".part"), {"captions": json.dumps(captions)})
+        os.replace(path.with_suffix(".part"), path)
+        print(f"latents {index + 1}/{shards}", file=sys.stderr, flush=True)
+
+
+class Latents:
+    """All finished shards; `refresh` picks up those written since."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "latents"
+        self.seen: set[str] = set()
+        self.latents: list[torch.Tensor] = []
+        self.captions: list[str] = []
+        self.refresh()
+
+    def refresh(self) -> None:
+        for path in sorted(self.folder.glob("*.safetensors")):
+            if path.name not in self.seen:
+                with safe_open(path, "pt") as f:
+                    self.latents += list(f.get_tensor("latents"))
+                    self.captions += json.loads(f.metadata()["captions"])
+                self.seen.add(path.name)
+
+    def batch(self, rng: np.random.Generator, size: int) -> tuple[torch.Tensor, list[str]]:
+        picks = rng.integers(0, len(self.latents), size)
+        return torch.stack([self.latents[i] for i in picks]).float(), [self.captions[i] for i in picks]

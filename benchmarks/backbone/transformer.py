@@ -1,0 +1,130 @@
+"""Stages 3 and 4: the transformer, rotary from scratch, absolute fine-tuned from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import CogVideoXDDIMScheduler, CogVideoXTransformer3DModel
+from diffusers.models.embeddings import get_3d_rotary_pos_embed
+from torch import nn
+from transformers import T5EncoderModel
+
+from benchmarks.backbone import text
+from benchmarks.backbone.common import Run, autocast
+from benchmarks.backbone.latents import Latents
+
+CONFIG = {
+    "num_attention_heads": 3,
+    "attention_head_dim": 64,
+    "in_channels": 16,
+    "out_channels": 16,
+    "time_embed_dim": 96,
+    "text_embed_dim": 96,
+    "num_layers": 7,
+    "sample_width": 16,
+    "sample_height": 16,
+    "sample_frames": 33,
+    "patch_size": 2,
+    "max_text_seq_length": text.TEXT_TOKENS,
+    "spatial_interpolation_scale": 1.0,
+}
+EMPTY_PROMPTS = 0.1
+
+
+def scheduler() -> CogVideoXDDIMScheduler:
+    """CogVideoX's noise schedule. SNR shift 1 as in 5b: 16x16 latents need no extra noise."""
+    return CogVideoXDDIMScheduler(
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        snr_shift_scale=1.0,
+        timestep_spacing="trailing",
+        clip_sample=False,
+    )
+
+
+class Pair(nn.Module):
+    """Transformer and text encoder as one module, so that one optimiser trains both."""
+
+    def __init__(self, transformer: CogVideoXTransformer3DModel, encoder: T5EncoderModel) -> None:
+        super().__init__()
+        self.transformer = transformer
+        self.encoder = encoder
+
+    def forward(
+        self, x: torch.Tensor, ids: torch.Tensor, t: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor] | None
+    ) -> torch.Tensor:
+        words = self.encoder(ids)[0]
+        output: torch.Tensor = self.transformer(x, words, t, image_rotary_emb=rotary, return_dict=False)[0]
+        return output
+
+
+def build(positions: str) -> Pair:
+    """A fresh pair; `positions` is rotary or absolute."""
+    torch.manual_seed(0)
+    transformer = CogVideoXTransformer3DModel(**CONFIG, use_rotary_positional_embeddings=positions == "rotary")
+    for block in transformer.transformer_blocks:
+        # Start every block as the identity: the gates of the adaptive norms at zero.
+        for norm in (block.norm1, block.norm2):
+            nn.init.zeros_(norm.linear.weight)
+            nn.init.zeros_(norm.linear.bias)
+    nn.init.zeros_(transformer.proj_out.weight)
+    nn.init.zeros_(transformer.proj_out.bias)
+    return Pair(transformer, text.encoder())
+
+
+def rotary_tables(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the stock pipeline computes for the 9x8x8 grid."""
+    cos, sin = get_3d_rotary_pos_embed(64, ((0, 0), (8, 8)), (8, 8), 9, device=device)
+    return cos, sin
+
+
+def train(
+    folder: Path,
+    device: torch.device,
+    positions: str,
+    steps: int,
+    *,
+    batch: int,
+    peak: float,
+    compiled: bool = False,
+) -> Pair:
+    """Train (or resume) one variant on the shards in `folder`; returns it with averaged weights."""
+    pair = build(positions).to(device)
+    if positions == "absolute":
+        start = build("rotary").to(device)
+        Run("rotary", folder, start, steps=0, peak=peak, decay=0.0).use_average()
+        pair.load_state_dict(start.state_dict(), strict=False)
+        # Both variants ship with one text encoder: the rotary one's.
+        pair.encoder.requires_grad_(False)
+    run = Run(positions, folder, pair, steps=steps, peak=peak, decay=0.999)
+    if compiled:
+        for block in pair.transformer.transformer_blocks:
+            block.compile()
+    data, tok = Latents(folder), text.tokenizer()
+    alphas = scheduler().alphas_cumprod.to(device)
+    rotary = rotary_tables(device) if positions == "rotary" else None
+    for step in run:
+        rng = np.random.default_rng([3, step])
+        if step % 100 == 0:
+            data.refresh()
+        x, captions = data.batch(rng, batch)
+        captions = [c if rng.uniform() > EMPTY_PROMPTS else "" for c in captions]
+        ids = text.token_ids(tok, captions)
+        generator = torch.Generator().manual_seed(step)
+        # Stratified timesteps: one in every sixteenth of the schedule, a quieter gradient than independent draws.
+        t = ((torch.arange(batch) + torch.rand(batch, generator=generator)) / batch * 1000).long().clamp(0, 999)
+        noise = torch.randn(x.shape, generator=generator)
+        x, ids, t, noise = (v.to(device) for v in (x, ids, t, noise))
+        a = alphas[t].view(-1, 1, 1, 1, 1)
+        noisy, target = a.sqrt() * x + (1 - a).sqrt() * noise, a.sqrt() * noise - (1 - a).sqrt() * x
+        with autocast(device):
+            prediction = pair(noisy, ids, t, rotary)
+        run.update(F.mse_loss(prediction.float(), target))
+    run.use_average()
+    return pair.eval()

@@ -1,0 +1,95 @@
+"""Stage 1: a small `AutoencoderKLCogVideoX` trained on crops of rendered clips."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKLCogVideoX
+from diffusers.models.autoencoders.autoencoder_kl_cogvideox import CogVideoXSpatialNorm3D
+from PIL import Image
+
+from benchmarks.backbone.common import Run, autocast
+from pe_toolkit.evaluation.scenes import render, sample_scene
+
+CONFIG = {
+    "block_out_channels": (16, 32, 48, 64),
+    "latent_channels": 16,
+    "layers_per_block": 1,
+    "norm_num_groups": 8,
+    "sample_height": 128,
+    "sample_width": 128,
+}
+PICTURES = 600
+NOISE = 0.05  # standard deviation added to the latents in training
+
+
+def crops(rng: np.random.Generator, batch: int, frames: int, side: int) -> torch.Tensor:
+    """`(batch, 3, frames, side, side)` in [-1, 1]: crops around an object, so that few are empty."""
+    out = []
+    for _ in range(batch):
+        scene = sample_scene(rng, frames=33, two=0.4)
+        start = int(rng.integers(0, 33 - frames + 1))
+        clip = render(scene, span=slice(start, start + frames))
+        centre = scene.things[0].path[start + frames // 2] * 128
+        x, y = (int(np.clip(c - side / 2 + rng.uniform(-24, 24), 0, 128 - side)) for c in centre)
+        out.append(clip[:, y : y + side, x : x + side])
+    return torch.from_numpy(np.stack(out)).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+
+
+def batch(step: int) -> torch.Tensor:
+    """The crops of one step: first single pictures, which teach the spatial layers at a ninth of the cost, then
+    nine frames (one chunk of the encoder) and 17 (its cached convolutions too)."""
+    rng = np.random.default_rng([1, step])
+    if step < PICTURES:
+        return crops(rng, 12, 1, 64)
+    return crops(rng, 2, 17, 64) if step % 4 == 3 else crops(rng, 4, 9, 64)
+
+
+def train(folder: Path, device: torch.device, steps: int) -> AutoencoderKLCogVideoX:
+    """Train (or resume) the autoencoder; returns it with averaged weights and its scaling factor set."""
+    torch.manual_seed(0)
+    vae = AutoencoderKLCogVideoX(**CONFIG).to(device)
+    for module in vae.decoder.modules():
+        if isinstance(module, CogVideoXSpatialNorm3D):
+            # The norm multiplies by a convolution of the latents, near zero at the default start.
+            torch.nn.init.ones_(module.conv_y.conv.bias)
+            torch.nn.init.zeros_(module.conv_b.conv.bias)
+    run = Run("vae", folder, vae, steps=steps, peak=2e-3, decay=0.995)
+    ahead = concurrent.futures.ThreadPoolExecutor(1)
+    upcoming = ahead.submit(batch, run.step)
+    for step in run:
+        x = upcoming.result().to(device)
+        upcoming = ahead.submit(batch, step + 1)
+        with autocast(device):
+            posterior = vae.encode(x).latent_dist
+            mean = posterior.mean.float()
+            # A fixed small noise instead of the learned one: with a free variance the decoder starts by ignoring
+            # the latents. The variance is only taught to say what the noise was.
+            y = vae.decode(mean + NOISE * torch.randn_like(mean)).sample.float()
+        # Shapes are small: weigh pixels that differ from the crop's median, or backgrounds win.
+        still = x.flatten(2).median(2).values[..., None, None, None]
+        weight = 1 + 4 * ((x - still).abs().amax(1, keepdim=True) > 0.1)
+        variance = F.mse_loss(posterior.logvar.float(), torch.full_like(mean, 2 * math.log(NOISE)))
+        error = ((y - x).abs() * weight).mean() + 0.5 * F.mse_loss(y, x)
+        run.update(error + 1e-3 * (mean**2).mean() + 1e-3 * variance)
+    run.use_average()
+    vae.eval()
+    with torch.no_grad(), autocast(device):
+        rng = np.random.default_rng(7)
+        x = torch.from_numpy(np.stack([render(sample_scene(rng, two=0.2)) for _ in range(8)]))
+        x = (x.permute(0, 4, 1, 2, 3).float() / 127.5 - 1).to(device)
+        z = torch.cat([vae.encode(c[None]).latent_dist.mode() for c in x]).float()
+        y = torch.cat([vae.decode(c[None]).sample for c in z]).float().clamp(-1, 1)
+    vae.register_to_config(scaling_factor=float(1 / z.std()))
+    peak = -10 * torch.log10(((x - y) ** 2).mean() / 4)
+    print(f"vae: PSNR {peak:.1f} dB, latent std {z.std():.3f}, per channel {z.std((0, 2, 3, 4)).round(decimals=2)}")
+    rows = [torch.cat([a[:, ::4], b[:, ::4]], 2).permute(1, 2, 3, 0).cpu() for a, b in zip(x, y, strict=True)]
+    sheet = torch.cat([torch.cat(list(r), 1) for r in rows[:6]])
+    Image.fromarray(((sheet + 1) * 127.5).round().byte().numpy()).save(folder / "vae.png")
+    vae.save_pretrained(folder / "vae")
+    return vae

@@ -1,0 +1,1 @@
+"""The `pe` command line, installed as `pe_toolkit.cli`."""

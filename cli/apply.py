@@ -1,0 +1,108 @@
+"""`pe apply`: motion card + prompt -> new video."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pe_toolkit.cli import apply_steps, files, options, prompts
+from pe_toolkit.cli.errors import Session
+from pe_toolkit.cli.progress import Progress
+
+
+@click.command(
+    epilog="""\b
+Example:
+  pe apply wave.safetensors --prompt "a red circle on a grey background" -o out.mp4
+  pe apply wave.safetensors --prompt-file prompts.txt --seed 1 --seed 2 -o out.mp4"""
+)
+@click.argument("card_path", type=options.PATH, metavar="CARD")
+@click.option("--prompt", "prompts_", multiple=True, metavar="P", help="What to show; repeat.")
+@click.option(
+    "--prompt-file", type=options.PATH, metavar="F", help="One prompt a line; # begins a comment."
+)
+@click.option("-o", "--output", type=options.PATH, required=True, metavar="OUT.mp4")
+@click.option(
+    "--seed",
+    "seeds",
+    type=options.SEED,
+    multiple=True,
+    metavar="N",
+    help=f"Repeat for more videos. Default: {apply_steps.DEFAULT_SEED}.",
+)
+@click.option(
+    "--strength",
+    type=options.Finite(0, 2),
+    default=1.0,
+    show_default=True,
+    metavar="S",
+    help="0 (plain) to 2; 1 is as trained.",
+)
+@click.option("--no-card", is_flag=True, help="Generate without the card, for comparison.")
+@options.generation_options
+@click.option("--negative-prompt", default="", metavar="P", help="What not to show.")
+@click.option("--scheduler", type=click.Choice(["ddim", "dpm"]), help="Another scheduler.")
+@click.option("--lora", "loras", multiple=True, metavar="PATH|ID", help="LoRA weights; repeat.")
+@click.option(
+    "--side-by-side",
+    type=options.PATH,
+    metavar="REF",
+    help="Also write OUT-side-by-side.mp4: reference | result.",
+)
+@options.backbone_option(None, "Instead of the backbone that the card names.")
+@options.force_option
+@options.machine_options
+@options.common
+@click.pass_obj
+def apply(session: Session, /, card_path: Path, output: Path, **o: Any) -> None:
+    """Generate new videos that move as a motion card says.
+
+    Every prompt is combined with every seed: one pair gives OUT.mp4, more give OUT-p01-s42.mp4
+    and so on, with a small JSON file beside each. The reference clip is not needed.
+    """
+    from pe_toolkit.card import MotionCard
+
+    out = session.out
+    session.smaller = "a smaller --backbone; the card fixes frames and size."
+    given = list(o["prompts_"])
+    if o["prompt_file"] is not None:
+        given += prompts.from_file(o["prompt_file"])
+    texts = prompts.clean(given)
+    apply_steps.check_usage(texts, o)
+    files.check_suffix(output, ".mp4")
+    card = MotionCard.load(card_path)
+    seeds = apply_steps.choose_seeds(card.spec, o, out)
+    beside = o["side_by_side"]
+    targets = files.plan(output, texts, seeds, side_by_side=beside is not None)
+    files.check_outputs([path for target in targets for path in target.files], force=o["force"])
+    apply_steps.check_prompts(card.spec, texts, o, out)
+    reference = apply_steps.read_reference(beside, card.spec) if beside is not None else None
+
+    from pe_toolkit.apply import generate
+    from pe_toolkit.backbones import load_backbone
+
+    name, revision = apply_steps.choose_backbone(card.spec, o["backbone"])
+    adapter = load_backbone(
+        name,
+        revision=revision,
+        device=o["device"],
+        dtype=o["dtype"],
+        offload=o["offload"],
+        on_event=out.talk,
+    )
+    adapter.pipe.set_progress_bar_config(disable=True)  # ours counts videos
+    prompts.warn_unknown(out, texts, adapter.variant.name if adapter.variant else "")
+    apply_steps.load_loras(adapter.pipe, o["loras"])
+
+    waiting = {(target.prompt, target.seed): target for target in reversed(targets)}
+    summaries = []
+    with Progress(out, "video", len(targets)) as bar:
+        for made in generate(adapter, list(texts), seeds, **apply_steps.arguments(card, o)):
+            target = waiting.pop((made.prompt, made.seed))
+            apply_steps.write(target, made, reference, card, o)
+            summaries.append(apply_steps.announce(target, made, card, o, bar, out))
+    for summary in summaries:
+        out.data(str(summary["video"]))
+    out.event("summary", videos=summaries, count=len(summaries))

@@ -1,0 +1,212 @@
+"""The parts of `pe apply` around the library: checks before any work, and what is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pe_toolkit.cli import files
+from pe_toolkit.cli.output import Output
+from pe_toolkit.cli.progress import Progress
+from pe_toolkit.cli.versions import software
+from pe_toolkit.errors import DependencyError, UsageError
+
+if TYPE_CHECKING:
+    from pe_toolkit.card import CardSpec, MotionCard
+
+DEFAULT_SEED = 42
+"""Not 0, where training begins to count: a new seed shows what the card does."""
+
+
+def check_usage(prompts: Sequence[str], o: Mapping[str, Any]) -> None:
+    """Requests that make no sense, found before the card is read.
+
+    Raises:
+        UsageError: no prompt, or a prompt or seed given twice.
+        DependencyError: `--lora` without peft.
+    """
+    if not prompts:
+        raise UsageError("Expected --prompt or --prompt-file, got none.", "Say what to show.")
+    for values, option in ((prompts, "--prompt"), (o["seeds"], "--seed")):
+        if twice := next((v for v in values if list(values).count(v) > 1), None):
+            raise UsageError(
+                f"Expected each {option} once, got {twice!r} more than once.",
+                "The same prompt and seed give the same video.",
+            )
+    if o["loras"] and find_spec("peft") is None:
+        raise DependencyError(
+            "Expected the package peft for --lora, but it is not installed.", "pip install peft"
+        )
+
+
+def choose_seeds(spec: CardSpec, o: Mapping[str, Any], out: Output) -> list[int]:
+    """The seeds to use; a latents card brings its own, and is bound to its schedule.
+
+    Raises:
+        UsageError: `--seed`, `--strength`, `--scheduler` or other `--steps` with a latents card.
+    """
+    seeds = list(o["seeds"])
+    if spec.kind != "latents" or o["no_card"]:
+        return seeds or [DEFAULT_SEED]
+    bound = {
+        "--seed": bool(seeds),
+        "--strength": o["strength"] != 1.0,
+        "--scheduler": o["scheduler"] is not None,
+        "--steps": o["steps"] not in (None, spec.schedule.steps),
+    }
+    for option, given in bound.items():
+        if given:
+            raise UsageError(
+                f"Expected no {option} with a latents card: it is bound to seed "
+                f"{spec.samples[0].seed}, its scheduler and {spec.schedule.steps} steps.",
+                f"Leave {option} out, or train a card with --mode positions.",
+            )
+    return [spec.samples[0].seed]
+
+
+def check_prompts(
+    spec: CardSpec, prompts: Sequence[str], o: Mapping[str, Any], out: Output
+) -> None:
+    """Warn when a latents card meets a prompt that it was not made for."""
+    own = spec.samples[0].prompt
+    if spec.kind == "latents" and not o["no_card"] and any(prompt != own for prompt in prompts):
+        out.warn(
+            f"this latents card was made for the prompt {own!r}: with another one, what it "
+            "shows leaks into the video."
+        )
+
+
+def choose_backbone(spec: CardSpec, wanted: str | None) -> tuple[str, str | None]:
+    """Name and revision for `load_backbone`: what the user says, else what the card says."""
+    from pe_toolkit.backbones import VARIANTS
+
+    own = spec.backbone
+    if wanted is not None:
+        return wanted, None
+    if own.variant in VARIANTS and own.model_id in (None, VARIANTS[own.variant].hub_id):
+        return own.variant, own.revision
+    if own.model_id is not None:
+        return own.model_id, own.revision
+    raise UsageError(
+        f"Expected a card that names a known backbone, got {own.variant!r} from a local folder.",
+        "Name the folder with --backbone.",
+    )
+
+
+def read_reference(path: Path, spec: CardSpec) -> Any:
+    """The clip to show beside the result, at the result's frames and size: uint8 `(F, H, W, 3)`."""
+    from pe_toolkit.video import read_clip
+
+    size = (spec.clip.width, spec.clip.height)
+    clip = read_clip(path, start=spec.reference.start, frames=spec.clip.frames, size=size)
+    return clip.frames
+
+
+def load_loras(pipe: Any, loras: Sequence[str]) -> None:
+    """Load LoRA weights under the names lora1, lora2, ... and switch all of them on.
+
+    Raises:
+        UsageError: if one cannot be read or does not fit the backbone.
+    """
+    for number, reference in enumerate(loras, 1):
+        try:
+            pipe.load_lora_weights(reference, adapter_name=f"lora{number}")
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise UsageError(
+                f"Expected LoRA weights for this backbone, got {reference}: {error}",
+                "Name a file, a folder or a Hub id that holds LoRA weights.",
+            ) from error
+    if loras:
+        pipe.set_adapters([f"lora{number}" for number in range(1, len(loras) + 1)])
+
+
+def arguments(card: MotionCard, o: Mapping[str, Any]) -> dict[str, Any]:
+    """What `generate` is told. Steps and guidance are the card's, also for the plain comparison."""
+    schedule = card.spec.schedule
+    scale = o["guidance_scale"]
+    values = {
+        "card": card,
+        "strength": o["strength"],
+        "steps": o["steps"] or schedule.steps,
+        "guidance_scale": schedule.guidance_scale if scale is None else scale,
+        "negative_prompt": o["negative_prompt"],
+        "scheduler": o["scheduler"],
+    }
+    if o["no_card"]:
+        # Strength 0 is plain generation bit for bit, with the frames and the size of the card.
+        plain = None if card.spec.kind == "latents" else card
+        values |= {"card": plain, "strength": 0.0 if plain is not None else 1.0}
+    return values
+
+
+def write(
+    target: files.Target, made: Any, reference: Any, card: MotionCard, o: Mapping[str, Any]
+) -> None:
+    """Write the video, the comparison if asked for, and the small JSON beside it."""
+    from pe_toolkit.video import write_video
+
+    force = o["force"]
+    write_video(target.video, made.frames, made.fps, force=force)
+    if target.side_by_side is not None:
+        from pe_toolkit.visual import side_by_side
+
+        beside = side_by_side([("reference", reference), ("result", made.frames)])
+        write_video(target.side_by_side, beside, made.fps, force=force)
+    files.write_json(target.sidecar, record(target, made, card, o), force=force)
+
+
+def record(
+    target: files.Target, made: Any, card: MotionCard, o: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a video was made from. No times and no paths: equal requests give equal records."""
+    spec, used = card.spec, arguments(card, o)
+    applied = not o["no_card"]
+    return {
+        "video": target.video.name,
+        "prompt": made.prompt,
+        "negative_prompt": o["negative_prompt"],
+        "seed": made.seed,
+        "card": {"name": spec.name, "version": spec.version, "digest": spec.digest}
+        if applied
+        else None,
+        "strength": o["strength"] if applied else 0.0,
+        "guided_steps": made.guided_steps if applied else 0,
+        "steps": used["steps"],
+        "guidance_scale": used["guidance_scale"],
+        "scheduler": o["scheduler"] or spec.schedule.scheduler,
+        "backbone": spec.backbone.model_id or spec.backbone.variant,
+        "loras": [Path(lora).name for lora in o["loras"]],
+        "frames": len(made.frames),
+        "fps": made.fps,
+        "software": software(),
+    }
+
+
+def announce(
+    target: files.Target,
+    made: Any,
+    card: MotionCard,
+    o: Mapping[str, Any],
+    bar: Progress,
+    out: Output,
+) -> dict[str, Any]:
+    """Count one video as done; what the summary says of it."""
+    facts = record(target, made, card, o)
+    guided, steps = facts["guided_steps"], facts["steps"]
+    done = {
+        "video": target.video,
+        "sidecar": target.sidecar,
+        "side_by_side": target.side_by_side,
+        "prompt": made.prompt,
+        "seed": made.seed,
+        "guided_steps": guided,
+        "steps": steps,
+        "seconds": made.seconds,
+    }
+    out.event("generated", **done)
+    bar.step(f"{target.video.name}, {guided} of {steps} steps guided, {made.seconds:.1f} s")
+    if not guided and facts["strength"] > 0:
+        out.warn(f"no step of {target.video.name} was guided: the card had no effect on it.")
+    return done

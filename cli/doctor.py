@@ -1,0 +1,62 @@
+"""`pe doctor`: what this machine can run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from pe_toolkit.cli import doctor_steps, options
+from pe_toolkit.cli.errors import Session
+
+
+@click.command(
+    epilog="""\b
+Example:
+  pe doctor --backbone cogvideox-5b"""
+)
+@options.backbone_option(None, "Also say what this backbone needs; exit code 1 if it does not fit.")
+@options.common
+@click.pass_context
+def doctor(ctx: click.Context, backbone: str | None) -> None:
+    """Say what this machine can run.
+
+    Looks at versions, devices, memory, disk and the download cache. Downloads nothing.
+    """
+    session: Session = ctx.obj
+    facts = doctor_steps.examine()
+    fit = doctor_steps.needs(backbone, facts) if backbone is not None else None
+    session.out.table(_rows(facts))
+    if fit is not None:
+        session.out.data("")
+        session.out.table({f"{fit['name']}": fit["verdict"]} | fit["needs"])
+    session.out.event("summary", **facts, backbone=fit)
+    if fit is not None and not fit["fits"]:
+        ctx.exit(1)
+
+
+def _rows(facts: dict[str, Any]) -> dict[str, str]:
+    packages = [
+        f"{name} {p['installed'] or '-'}"
+        + (f" ({p['state']}; tested with {p['tested']})" if p["state"] != "ok" else "")
+        for name, p in facts["packages"].items()
+    ]
+    gpus = [
+        f"{g['name']}, {g['free_gb']:.1f} of {g['total_gb']:.1f} GB free" for g in facts["gpus"]
+    ]
+    cache, total = facts["cache"], facts["memory_total_gb"]
+    free = facts["memory_free_gb"]
+    return {
+        "pe-toolkit": facts["pe_toolkit"],
+        "python": f"{facts['python']} on {facts['system']}",
+        "packages": "\n".join(packages),
+        "device": "\n".join(
+            [*gpus, f"cpu, {facts['cores']} cores", *filter(None, [facts["trouble"]])]
+        ),
+        "memory": f"{free:.1f} of {total:.1f} GB free" if total else "unknown",
+        "disk": f"{facts['disk_free_gb']:.1f} GB free here",
+        "cache": f"{cache['folder']}, {cache['free_gb']:.1f} GB free\n"
+        + ", ".join(f"{name}: {state}" for name, state in cache["backbones"].items()),
+        "bundled": "present" if facts["bundled"] else "missing",
+        "auto": f"{facts['auto']['backbone']} ({facts['auto']['why']})",
+    }

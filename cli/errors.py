@@ -1,0 +1,149 @@
+"""The one table from what went wrong to what the user reads and which exit code follows.
+
+0    done
+1    could not be done (`PeError` and its children, no memory, no disk, a bug)
+2    the request makes no sense (`UsageError`, unknown options)
+130  stopped by Ctrl-C or SIGTERM
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import shlex
+import signal
+import threading
+import traceback
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn, TextIO
+
+import click
+
+from pe_toolkit.cli.output import Output
+from pe_toolkit.errors import PeError
+
+INTERRUPTED = 130
+NEXT_SWITCH = {
+    "none": "Try --offload model (on a GPU), or",
+    "model": "Try --offload group, or",
+    "group": "Try --offload sequential, or",
+    "sequential": "Try",
+}
+DISK = {
+    errno.ENOSPC: ("the disk is full", "Free some space, or choose another place."),
+    errno.EDQUOT: ("the disk quota is used up", "Free some space, or choose another place."),
+    errno.EACCES: ("permission was denied", "Check the permissions, or choose another place."),
+    errno.EPERM: ("permission was denied", "Check the permissions, or choose another place."),
+    errno.EROFS: ("the disk is read-only", "Choose another place."),
+}
+
+
+@dataclass
+class Session:
+    """What a run knows about itself; `ctx.obj` of every command."""
+
+    out: Output = field(default_factory=Output)
+    debug: bool = False
+    argv: tuple[str, ...] = ()
+    offload: str = "none"
+    smaller: str = "a smaller --backbone."
+    """Switches of this command that save memory."""
+    resume: Path | None = None
+    """The state that an interrupted training leaves behind."""
+
+
+def report(exc: BaseException, session: Session) -> int:
+    """Say what happened, on stderr, and return the exit code."""
+    message, hint, code = describe(exc, session)
+    if session.debug:
+        traceback.print_exception(exc)
+    session.out.error(message, hint, code)
+    return code
+
+
+def describe(exc: BaseException, session: Session) -> tuple[str, str | None, int]:
+    """Message, hint and exit code of an exception."""
+    if isinstance(exc, click.Abort):
+        exc = exc.__cause__ or KeyboardInterrupt()
+    if isinstance(exc, KeyboardInterrupt):
+        return "Interrupted.", _how_to_resume(session), INTERRUPTED
+    if isinstance(exc, PeError):
+        return exc.message, exc.hint, exc.exit_code
+    if out_of_memory(exc):
+        switch = NEXT_SWITCH.get(session.offload, "Try")
+        return "Out of memory.", f"{switch} {session.smaller}", 1
+    if isinstance(exc, OSError) and exc.errno in DISK:
+        reason, hint = DISK[exc.errno]
+        place = f" at {exc.filename}" if exc.filename else ""
+        return f"Expected to read or write a file{place}, but {reason}.", hint, 1
+    text = " ".join(str(exc).split()) or "no message"
+    return (
+        f"Unexpected error: {type(exc).__name__}: {text}",
+        "This should not happen. Run again with --debug, and please report what it prints.",
+        1,
+    )
+
+
+def out_of_memory(exc: BaseException) -> bool:
+    """Whether memory ran out, on CPU or GPU; does not import torch to find out."""
+    return (
+        isinstance(exc, MemoryError)
+        or type(exc).__name__ == "OutOfMemoryError"
+        or (isinstance(exc, OSError) and exc.errno == errno.ENOMEM)
+        or (isinstance(exc, RuntimeError) and "can't allocate memory" in str(exc))
+    )
+
+
+def _how_to_resume(session: Session) -> str | None:
+    if session.resume is None:
+        return "Nothing half-written was left behind."
+    if not session.resume.exists():
+        return "No guided step was finished, so nothing was saved. Run the same command again."
+    again = [word for word in session.argv if word != "--resume"]
+    return f"Finished steps are saved. Continue with: {shlex.join(['pe', *again, '--resume'])}"
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Let SIGTERM end the work as Ctrl-C does: cleanly, with a resumable state."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def plain_warnings(session: Session) -> Iterator[None]:
+    """Show warnings of pe-toolkit as `Warning: ...`, no place in the code; others as ever."""
+    before = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if category.__module__.startswith("pe_toolkit."):
+            session.out.warn(str(message))
+        else:
+            before(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = before

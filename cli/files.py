@@ -1,0 +1,119 @@
+"""Outputs: which files a command will write, checked before any work; small files written whole."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pe_toolkit.cli.output import plain
+from pe_toolkit.errors import OutputError, OutputExistsError, UsageError
+
+
+@dataclass(frozen=True)
+class Target:
+    """One generation and the files that it becomes."""
+
+    prompt: str
+    seed: int
+    video: Path
+    side_by_side: Path | None = None
+
+    @property
+    def sidecar(self) -> Path:
+        """`OUT.json` beside `OUT.mp4`."""
+        return self.video.with_suffix(".json")
+
+    @property
+    def files(self) -> list[Path]:
+        """Everything that will be written."""
+        return [p for p in (self.video, self.sidecar, self.side_by_side) if p is not None]
+
+
+def plan(
+    out: Path, prompts: Sequence[str], seeds: Sequence[int], *, side_by_side: bool = False
+) -> list[Target]:
+    """Prompts x seeds: exactly one -> OUT.mp4, more -> OUT-p01-s42.mp4 and so on."""
+    alone = len(prompts) * len(seeds) == 1
+    digits = max(2, len(str(len(prompts))))
+    targets = []
+    for number, prompt in enumerate(prompts, 1):
+        for seed in seeds:
+            stem = out.stem if alone else f"{out.stem}-p{number:0{digits}d}-s{seed}"
+            beside = out.with_name(f"{stem}-side-by-side{out.suffix}") if side_by_side else None
+            targets.append(Target(prompt, seed, out.with_name(stem + out.suffix), beside))
+    return targets
+
+
+def check_outputs(paths: Iterable[Path], *, force: bool) -> None:
+    """All files can be written: their folder is there and takes files, and none is in the way.
+
+    Raises:
+        OutputExistsError: if one exists and `force` is not given.
+        UsageError: if one is a folder.
+        OutputError: if a folder is missing, not writable or full.
+    """
+    paths = list(paths)
+    for path in paths:
+        if path.is_dir():
+            raise UsageError(f"Expected a file to write, got the folder {path}.", "Name a file.")
+    there = [path for path in paths if path.is_symlink() or path.exists()]
+    if there and not force:
+        names = ", ".join(str(path) for path in there[:3])
+        more = f" and {len(there) - 3} more" if len(there) > 3 else ""
+        raise OutputExistsError(
+            f"Expected no file at {names}{more}, but there is one.",
+            "Use --force to overwrite, or choose another name.",
+        )
+    for folder in dict.fromkeys(path.parent for path in paths):
+        probe_folder(folder)
+
+
+def probe_folder(folder: Path) -> None:
+    """A file can be made in `folder`: tried out, because permission bits do not tell everything.
+
+    Raises:
+        OutputError: if not.
+    """
+    if not folder.is_dir():
+        raise OutputError(
+            f"Expected the folder {folder}, but there is none.",
+            f"mkdir -p {shlex.quote(str(folder))}",
+        )
+    try:
+        with tempfile.TemporaryFile(dir=folder, prefix=".pe-"):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"Expected to write into {folder}, but: {error.strerror or error}.",
+            "Check its permissions and the free space, or choose another place.",
+        ) from error
+
+
+def check_suffix(path: Path, suffix: str, option: str = "-o") -> None:
+    """`path` ends in `suffix`, in any case.
+
+    Raises:
+        UsageError: if not.
+    """
+    if path.suffix.lower() != suffix:
+        raise UsageError(
+            f"Expected {option} to end in {suffix}, got {path.name!r}.",
+            f"Use {option} {path.with_suffix(suffix).name if path.stem else 'out' + suffix}",
+        )
+
+
+def write_json(path: Path, value: Any, *, force: bool = False) -> None:
+    """Write indented JSON, the whole file or nothing.
+
+    Raises:
+        OutputExistsError, OutputError: as `pe_toolkit.card.file.write_atomically`.
+    """
+    from pe_toolkit.card.file import write_atomically
+
+    text = json.dumps(plain(value), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    write_atomically(path, [text.encode("utf-8", "backslashreplace")], force=force)

@@ -1,0 +1,126 @@
+"""What this machine has, and which backbone suits it. diffusers is never imported here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pe_toolkit.errors import BackboneError, UsageError
+
+if TYPE_CHECKING:
+    from pe_toolkit.backbones.variants import Variant
+
+GB = 1e9
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One CUDA device; memory in decimal gigabytes."""
+
+    name: str
+    total_gb: float
+    free_gb: float
+
+
+def gpus() -> tuple[list[Gpu], str | None]:
+    """CUDA devices, and why they could not be asked for if torch does not even import."""
+    try:
+        import torch
+
+        found = []
+        for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+            free, total = torch.cuda.mem_get_info(index)
+            found.append(Gpu(torch.cuda.get_device_name(index), total / GB, free / GB))
+    except (ImportError, OSError, RuntimeError, AssertionError) as error:
+        return [], f"torch cannot be used: {' '.join(str(error).split())}"
+    return found, None
+
+
+def memory_gb() -> tuple[float, float] | None:
+    """(free, total) main memory in gigabytes, or None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        kilobytes = {
+            key: int(rest.split()[0]) for key, _, rest in (li.partition(":") for li in lines)
+        }
+        return kilobytes["MemAvailable"] * 1024 / GB, kilobytes["MemTotal"] * 1024 / GB
+    except (OSError, KeyError, ValueError):
+        pass
+    try:
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GB
+    except (AttributeError, ValueError, OSError):
+        return None
+    return total, total
+
+
+def disk_free_gb(place: Path) -> float:
+    """Free space where `place` is, or would be made."""
+    place = place.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return shutil.disk_usage(place).free / GB
+
+
+def hub_cache() -> Path:
+    """Folder of the Hugging Face cache; the same rule as huggingface_hub's, without its import."""
+    home = os.environ.get("HF_HOME")
+    if home is None:
+        home = os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface")
+    return Path(os.environ.get("HF_HUB_CACHE", os.path.join(home, "hub"))).expanduser()
+
+
+def cached(hub_id: str) -> str:
+    """`yes`, `partly` (an interrupted download) or `no`."""
+    folder = hub_cache() / f"models--{hub_id.replace('/', '--')}"
+    if not any(folder.glob("snapshots/*/model_index.json")):
+        return "partly" if any(folder.glob("blobs/*")) else "no"
+    return "partly" if any(folder.glob("blobs/*.incomplete")) else "yes"
+
+
+def bundled_here(name: str = "bundled") -> bool:
+    """Whether the bundled weights were installed."""
+    from pe_toolkit.backbones import bundled
+
+    try:
+        bundled.path(name)
+    except BackboneError:
+        return False
+    return True
+
+
+def choose_auto(found: list[Gpu]) -> tuple[str, str]:
+    """The backbone that `--backbone auto` takes, and why."""
+    from pe_toolkit.backbones.variants import VARIANTS
+
+    if not found:
+        return "bundled", "no CUDA GPU here"
+    gpu = found[0]
+    for name in ("cogvideox-5b", "cogvideox-2b"):
+        if gpu.total_gb >= VARIANTS[name].min_gpu_gb:
+            return name, f"{gpu.name} has {gpu.total_gb:.0f} GB"
+    return "bundled", f"{gpu.name} has only {gpu.total_gb:.0f} GB"
+
+
+def resolve(name: str, device: str | None) -> tuple[str, Variant | None, str | None]:
+    """What `name` stands for before a model is loaded: name, table row if known, remark.
+
+    `auto` becomes a real name. A folder or a Hub id outside the table has no row yet.
+
+    Raises:
+        UsageError: if it is no known name, no folder and no Hub id.
+    """
+    from pe_toolkit.backbones.variants import VARIANTS, variant_for
+
+    if name == "auto":
+        on_gpu = device is None or device.startswith("cuda")
+        chosen, why = choose_auto(gpus()[0]) if on_gpu else ("bundled", f"--device {device}")
+        return chosen, VARIANTS[chosen], f"Backbone: {chosen} ({why})"
+    try:
+        return name, variant_for(name), None
+    except UsageError:
+        if Path(name).is_dir() or (name.count("/") == 1 and not name.startswith((".", "/"))):
+            return name, None, None
+        raise

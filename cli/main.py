@@ -1,0 +1,132 @@
+"""The `pe` command: a group that imports a command only when it is run, and the entry point.
+
+`pe --help`, `pe --version`, `pe show` and `pe verify` must start fast: nothing here, and nothing
+at the top of a command's module, may import torch, diffusers, numpy or rich.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any
+
+import click
+
+from pe_toolkit.cli.errors import Session, interruptible, plain_warnings, report
+from pe_toolkit.cli.options import debug_option
+
+COMMANDS = {
+    "train": "Learn the motion of a clip: reference clip -> motion card.",
+    "apply": "Generate new videos that move as a motion card says.",
+    "show": "Say what is in a motion card.",
+    "verify": "Check motion cards completely.",
+    "demo": "See it work: make a reference, train, apply, measure.",
+    "doctor": "Say what this machine can run.",
+}
+"""Name -> first line of its help; module and function bear the same name."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands live in `pe_toolkit.cli.<name>`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(import_module(f"pe_toolkit.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            near = get_close_matches(name, COMMANDS)
+            advice = f" Did you mean `pe {near[0]}`?" if near else ""
+            raise click.UsageError(f"No such command {name!r}.{advice}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):  # from the table: imports no command
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """As click's, but every error goes through the one table of `pe_toolkit.cli.errors`."""
+        words = list(sys.argv[1:] if args is None else args)
+        session = Session(argv=tuple(words))
+        with interruptible(), plain_warnings(session):
+            try:
+                code = super().main(
+                    words, prog_name or "pe", complete_var, False, obj=session, **extra
+                )
+            except click.ClickException as exc:
+                exc.show()
+                if session.out.json or "--json" in words:
+                    session.out.json = True
+                    session.out.event(
+                        "error", message=exc.format_message(), hint=None, exit_code=exc.exit_code
+                    )
+                code = exc.exit_code
+            except (Exception, KeyboardInterrupt) as exc:
+                code = report(exc, session)
+        if not standalone_mode:
+            return code
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from pe_toolkit.cli.versions import toolkit_version
+
+        click.echo(f"pe-toolkit {toolkit_version()}")
+        ctx.exit()
+
+
+@click.command(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="""\b
+Example:
+  pe demo -o demo
+  pe train ref.mp4 -o wave.safetensors
+  pe apply wave.safetensors --prompt "a red circle on a grey background" -o out.mp4""",
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_version,
+    help="Show the version and exit.",
+)
+@debug_option
+def cli() -> None:
+    """Take the motion of one video and give it to another.
+
+    A reference clip becomes a motion card: one small file that carries the motion alone.
+    """
+
+
+def main() -> None:
+    """Entry point of the `pe` script and of `python -m pe_toolkit`."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # any locale can print any name
+    cli()
+
+
+if __name__ == "__main__":
+    main()

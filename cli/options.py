@@ -1,0 +1,194 @@
+"""Options and parameter types that several commands share."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    Kind = click.ParamType[Any]
+else:
+    Kind = click.ParamType  # older clicks cannot be subscripted
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+BACKBONES = "auto|bundled|bundled-absolute|cogvideox-2b|cogvideox-5b|cogvideox1.5-5b|PATH|HUB_ID"
+PATH = click.Path(path_type=Path)
+MAX_SEED = 2**62  # seeds count up from here, and a card holds up to 2**63 - 1
+MAX_TEXT = 2000
+
+
+class Size(Kind):
+    """`720x480` -> `(720, 480)`: width and height in pixels."""
+
+    name = "WxH"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"([1-9]\d{0,4})[xX]([1-9]\d{0,4})", value.strip(), re.ASCII)
+        if match is None:
+            self.fail(f"expected width x height in pixels such as 720x480, got {value!r}.", param)
+        return int(match[1]), int(match[2])
+
+
+class Pair(Kind):
+    """`tau=6` -> `("tau", "6")`."""
+
+    name = "KEY=VALUE"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        key, equals, rest = value.partition("=")
+        if not (equals and key.strip() and rest.strip()):
+            self.fail(f"expected KEY=VALUE such as tau=6, got {value!r}.", param)
+        return key.strip(), rest.strip()
+
+
+class Finite(Kind):
+    """A finite number from `low` to `high` (click's own range lets NaN and infinity through)."""
+
+    name = "number"
+
+    def __init__(self, low: float, high: float, *, above: bool = False) -> None:
+        self.low, self.high, self.above = low, high, above
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not self.low <= number <= self.high or (self.above and number == self.low):
+            span = f"above {self.low:g}" if self.above else f"from {self.low:g}"
+            self.fail(f"expected a number {span} up to {self.high:g}, got {value!r}.", param)
+        return number
+
+
+class Device(Kind):
+    """`cpu`, `cuda`, `cuda:1`, `mps`."""
+
+    name = "device"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if re.fullmatch(r"(cpu|mps|(cuda|xpu)(:\d{1,3})?)", value, re.ASCII) is None:
+            self.fail(f"expected cpu, cuda, cuda:N, xpu or mps, got {value!r}.", param)
+        return str(value)
+
+
+SEED = click.IntRange(0, MAX_SEED)
+FPS = Finite(0, 1000, above=True)
+SECONDS = Finite(0, 1e6)
+
+
+def combine(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    """One decorator from several; `--help` lists them in this order."""
+
+    def apply(function: F) -> F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return apply
+
+
+def _set_debug(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and ctx.obj is not None:
+        ctx.obj.debug = True
+
+
+def _set_json(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and ctx.obj is not None:
+        ctx.obj.out.json = True
+
+
+def _set_offload(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    if ctx.obj is not None:
+        ctx.obj.offload = value
+    return value
+
+
+debug_option = click.option(
+    "--debug",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_set_debug,
+    help="Show a traceback when something goes wrong.",
+)
+json_option = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_set_json,
+    help="One JSON object per line on stdout; the last line is the summary.",
+)
+common = combine(json_option, debug_option)
+force_option = click.option("--force", is_flag=True, help="Overwrite what is already there.")
+
+
+def backbone_option(default: str | None, help_text: str) -> Callable[[F], F]:
+    """`--backbone NAME`."""
+    return click.option(
+        "--backbone", default=default, show_default=default, metavar=BACKBONES, help=help_text
+    )
+
+
+machine_options = combine(
+    click.option("--device", type=Device(), metavar="D", help="cpu, cuda, cuda:N, xpu or mps."),
+    click.option(
+        "--dtype",
+        type=click.Choice(["float32", "bfloat16", "float16"]),
+        help="Precision of the backbone. Default: what suits the device.",
+    ),
+    click.option(
+        "--offload",
+        type=click.Choice(["none", "model", "sequential", "group"]),
+        default="none",
+        show_default=True,
+        callback=_set_offload,
+        help="Keep parts of the model in main memory: slower, needs less of the GPU's.",
+    ),
+)
+clip_options = combine(
+    click.option("--start", type=SECONDS, default=0.0, metavar="SECONDS", help="Begin here."),
+    click.option("--frames", type=click.IntRange(2, 10_000), metavar="N", help="Frames to use."),
+    click.option(
+        "--fps", type=FPS, metavar="F", help="Take frames at this rate instead of the whole span."
+    ),
+    click.option("--size", type=Size(), metavar="WxH", help="Size of the frames in pixels."),
+    click.option(
+        "--fit",
+        type=click.Choice(["crop", "pad", "stretch"]),
+        default="crop",
+        show_default=True,
+        help="How the clip is brought to that size.",
+    ),
+)
+generation_options = combine(
+    click.option("--steps", type=click.IntRange(1, 1000), metavar="N", help="Denoising steps."),
+    click.option(
+        "--guidance-scale", type=Finite(1, 100), metavar="G", help="How much the prompt counts."
+    ),
+)
+card_text_options = combine(
+    click.option("--name", metavar="N", help="Name in the card. Default: that of the clip."),
+    click.option("--author", default="", metavar="A", help="Author in the card."),
+    click.option("--license", default="", metavar="L", help="License in the card."),
+    click.option(
+        "--card-version", default="1.0.0", show_default=True, metavar="V", help="Like 1.0.0."
+    ),
+)

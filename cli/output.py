@@ -1,0 +1,125 @@
+"""The one sink of the command line: talk on stderr, data on stdout, `--json` as lines of JSON.
+
+Everything that is printed passes `printable`, so that neither a card from a stranger nor a file
+name can steer the terminal.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+
+def safe(text: str) -> str:
+    """`text` with control and direction-changing characters as escapes; line breaks stay."""
+    from pe_toolkit.card.text import printable
+
+    return "\n".join(printable(line) for line in text.split("\n"))
+
+
+class Output:
+    """Where a command says things.
+
+    Attributes:
+        json: print events and results as JSON lines on stdout instead of text.
+    """
+
+    def __init__(self, json: bool = False) -> None:
+        self.json = json
+        self.bars: Any = None
+        """The live rich display, while there is one: text must go above its bars."""
+
+    def talk(self, text: str) -> None:
+        """A remark for a person, on stderr; an event `message` under `--json`."""
+        if self.json:
+            self.event("message", text=text)
+        else:
+            self._stderr(text)
+
+    def warn(self, text: str) -> None:
+        """Something that may not be what the user wants; on stderr in both modes."""
+        self._stderr(f"Warning: {text}")
+        if self.json:
+            self.event("warning", text=text)
+
+    def error(self, message: str, hint: str | None, exit_code: int) -> None:
+        """`Error:` and `Hint:` on stderr; under `--json` also the last line on stdout."""
+        self.fail(message, hint)
+        if self.json:
+            self.event("error", message=message, hint=hint, exit_code=exit_code)
+
+    def fail(self, message: str, hint: str | None) -> None:
+        """`Error:` and `Hint:` on stderr, in both modes."""
+        self._stderr(f"Error: {message}")
+        if hint:
+            self._stderr(f"Hint: {hint}")
+
+    def data(self, text: str) -> None:
+        """A result for people, on stdout; nothing under `--json`, where `event` carries it."""
+        if not self.json:
+            click.echo(safe(text))
+
+    def event(self, name: str, **fields: Any) -> None:
+        """One JSON object on one line of stdout, under `--json` only."""
+        if self.json:
+            # ASCII only: no character of a card can act on a terminal, and any locale can print it.
+            click.echo(json.dumps({"event": name} | plain(fields), allow_nan=False))
+            sys.stdout.flush()
+
+    def library_event(self, event: object) -> None:
+        """An event of the library: `GuidedStep(...)` -> `{"event": "guided-step", ...}`."""
+        if self.json and dataclasses.is_dataclass(event):
+            name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", type(event).__name__).lower()
+            fields = {f.name: getattr(event, f.name) for f in dataclasses.fields(event)}
+            self.event(name, **{k: v for k, v in fields.items() if _small(v)})
+
+    def table(self, rows: Mapping[str, object]) -> None:
+        """Two aligned columns on stdout; lines of one value stay together."""
+        width = max(map(len, rows), default=0)
+        for name, value in rows.items():
+            head, *rest = str(value).split("\n")
+            self.data(f"{name:<{width}}  {head}".rstrip())
+            for line in rest:
+                self.data(f"{'':<{width}}  {line}")
+
+    def _stderr(self, text: str) -> None:
+        if self.bars is not None:
+            self.bars.console.print(safe(text), markup=False, highlight=False, soft_wrap=True)
+        else:
+            click.echo(safe(text), err=True)
+
+
+def _small(value: object) -> bool:
+    """Whether a value belongs into a line of JSON: frames, tensors and whole cards do not."""
+    return getattr(value, "ndim", 0) == 0 and not hasattr(value, "tensors")
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON types: paths as text, NaN and infinity as null, numpy numbers as numbers."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+        return plain(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list | tuple | set | frozenset) or hasattr(value, "__iter__"):
+        return [plain(item) for item in value]
+    return str(value)
+
+
+def size_text(count: float) -> str:
+    """Bytes for people: `1536` -> `1.5 kB`."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError

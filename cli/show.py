@@ -1,0 +1,91 @@
+"""`pe show`: what is in a motion card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pe_toolkit.cli import options
+from pe_toolkit.cli.errors import Session
+from pe_toolkit.cli.output import size_text
+
+if TYPE_CHECKING:
+    from pe_toolkit.card import CardInfo
+
+MOST_SAMPLES = 8
+
+
+@click.command(
+    epilog="""\b
+Example:
+  pe show wave.safetensors"""
+)
+@click.argument("card", type=options.PATH, metavar="CARD")
+@options.common
+@click.pass_obj
+def show(session: Session, /, card: Path) -> None:
+    """Say what is in a motion card.
+
+    Checks the description, not every number: `pe verify` does that.
+    """
+    from pe_toolkit.card import read_info
+
+    info = read_info(card)
+    session.out.table(describe(info))
+    session.out.event("summary", path=card, **info.summary())
+
+
+def describe(info: CardInfo) -> dict[str, str]:
+    """The card for people: one row per fact. Strings of the card come out printable."""
+    from pe_toolkit.card import printable
+
+    spec = info.spec
+    back, clip, plan, recipe, ref = (
+        spec.backbone, spec.clip, spec.schedule, spec.recipe, spec.reference,
+    )  # fmt: skip
+    model = f" ({back.model_id}{'@' + back.revision if back.revision else ''})"
+    form = f", {recipe.parametrisation}" if recipe.parametrisation else ""
+    seconds = clip.frames / clip.fps
+    first, last = recipe.learning_rates
+    low, high = recipe.guided_range
+    losses = spec.training.loss
+    samples = [f"{sample.prompt!r}, seed {sample.seed}" for sample in spec.samples[:MOST_SAMPLES]]
+    if len(spec.samples) > MOST_SAMPLES:
+        samples.append(f"and {len(spec.samples) - MOST_SAMPLES} more")
+    rows = {
+        "name": f"{spec.name} {spec.version}",
+        "kind": f"{spec.kind}{form}, {spec.guided_steps} guided steps",
+        "author": spec.author or "-",
+        "license": spec.license or "-",
+        "created": spec.created,
+        "backbone": f"{back.variant}{model if back.model_id else ''}, {back.positions} positions",
+        "grid": f"{spec.grid} tokens (frames x height x width)",
+        "clip": f"{clip.frames} frames of {clip.width}x{clip.height} at {clip.fps:g} fps, "
+        f"{seconds:.1f} s",
+        "schedule": f"{plan.scheduler}, {plan.steps} steps, guidance {plan.guidance_scale:g}"
+        + (", dynamic" if plan.dynamic_cfg else "")
+        + f", guided at noise {plan.noise[0]:.3f} to {plan.noise[-1]:.3f}",
+        "recipe": f"{recipe.name}: {recipe.objective}, block {recipe.block}, tau {recipe.tau:g}, "
+        f"mask {recipe.mask}, {recipe.inner_steps} inner steps, "
+        f"learning rate {first:g} to {last:g}, guided range {low:g} to {high:g}, "
+        f"start {recipe.start}, {recipe.dtype}",
+        "samples": "",
+        "reference": f"{ref.duration:.2f} s, {ref.frames} frames of {ref.width}x{ref.height} at "
+        f"{ref.fps:g} fps" + (f", from {ref.start:g} s" if ref.start else ""),
+        "matched": f"{ref.matched:.0%} of the reference could be matched" + _opinion(ref.matched),
+        "loss": f"{losses[0][0]:.4g} -> {losses[-1][1]:.4g}" if losses else "not optimised",
+        "scores": ", ".join(f"{k} {v:.3g}" for k, v in spec.scores.items()) or "-",
+        "software": ", ".join(f"{k} {v}" for k, v in spec.software.items()) or "-",
+        "size": size_text(info.size_bytes),
+        "file": f"sha256:{info.sha256}",
+        "digest": spec.digest,
+    }
+    rows = {name: printable(text) for name, text in rows.items()}
+    rows["samples"] = "\n".join(printable(sample) for sample in samples)
+    return rows
+
+
+def _opinion(matched: float) -> str:
+    return ": little to learn from" if matched < 0.02 else ""

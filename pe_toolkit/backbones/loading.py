@@ -1,0 +1,229 @@
+"""From a name to a loaded adapter: bundled weights, a local folder, or a checkpoint on the Hub."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pe_toolkit.backbones import bundled
+from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
+from pe_toolkit.backbones.variants import VARIANTS, Variant, variant_for
+from pe_toolkit.errors import BackboneError, DeviceError, PeError, UsageError
+
+OFFLOADS = ("none", "model", "sequential", "group")
+DTYPES = ("float32", "bfloat16", "float16")
+Say = Callable[[str], None]
+
+
+def load_backbone(
+    name: str = "auto",
+    *,
+    revision: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    offload: str = "none",
+    on_event: Say | None = None,
+) -> CogVideoXAdapter:
+    """Load a backbone the ordinary diffusers way and wrap it.
+
+    Args:
+        name: `auto`, a name of `VARIANTS`, a local folder, or a Hub id.
+        revision: branch, tag or commit on the Hub.
+        device: `cpu`, `cuda`, `cuda:1`, `mps`; default: a GPU if there is one.
+        dtype: one of `DTYPES`; default: the variant's (float32 on a CPU).
+        offload: `none`, `model`, `sequential` or `group`: keep parts off the GPU while unused.
+        on_event: gets one sentence for whatever a person should know (choice of `auto`, download size).
+
+    Raises:
+        UsageError: an unknown name, dtype or offload.
+        DeviceError: the device is missing or too small.
+        BackboneError: the model cannot be found, downloaded or loaded.
+    """
+    say = on_event or (lambda _: None)
+    if offload not in OFFLOADS:
+        raise UsageError(f"Expected --offload out of {', '.join(OFFLOADS)}, got {offload!r}.")
+    if dtype is not None and dtype not in DTYPES:
+        raise UsageError(f"Expected --dtype out of {', '.join(DTYPES)}, got {dtype!r}.")
+    where = pick_device(device)
+    if name == "auto":
+        name = choose(where, say)
+    folder = Path(name)
+    local = name not in VARIANTS and (folder.is_dir() or name.startswith((".", "/", "~")))
+    variant = None if local else _variant(name)
+    if variant is not None:
+        check_memory(variant, where, offload)
+    if offload != "none" and where.type == "cpu":
+        raise UsageError(
+            f"Expected a GPU for --offload {offload}, got the CPU: there is nothing to move parts off.",
+            "Leave --offload out.",
+        )
+    wanted = getattr(torch, dtype or ("float32" if where.type == "cpu" or variant is None else variant.dtype))
+    digest = model_id = None
+    if variant is not None and variant.bundled:
+        pipe, digest = _load_bundled(variant, wanted)
+    elif local:
+        pipe = _from_pretrained(str(folder.expanduser()), wanted, None)
+    else:
+        model_id = name if "/" in name else (variant.hub_id if variant else name)
+        assert model_id is not None
+        revision = prepare_download(model_id, revision, say)
+        pipe = _from_pretrained(model_id, wanted, revision)
+    _place(pipe, where, offload)
+    pipe.set_progress_bar_config(disable=True)
+    if where.type != "cpu" or variant is None or not variant.bundled:
+        pipe.vae.enable_tiling()
+        pipe.vae.enable_slicing()
+    return CogVideoXAdapter(
+        pipe, variant, model_id=model_id, revision=revision if model_id else None, weights_digest=digest
+    )
+
+
+def pick_device(device: str | None) -> torch.device:
+    """The device asked for, or a GPU if there is one, else the CPU.
+
+    Raises:
+        UsageError: not a device name.
+        DeviceError: not on this machine.
+    """
+    if device is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("cpu")
+    try:
+        where = torch.device(device)
+    except RuntimeError as error:
+        raise UsageError(f"Expected a device like cpu, cuda or cuda:1, got {device!r}.") from error
+    missing = (where.type == "cuda" and (where.index or 0) >= torch.cuda.device_count()) or (
+        where.type == "mps" and not torch.backends.mps.is_available()
+    )
+    if missing:
+        raise DeviceError(
+            f"Expected the device {device}, but this machine does not have it (or torch was built without it).",
+            "Use --device cpu with the bundled backbone, or install a CUDA build of torch (docs/install.md).",
+        )
+    return where
+
+
+def choose(device: torch.device, say: Say) -> str:
+    """What `auto` means here: 5b on a GPU that holds it, 2b on a smaller one, else the bundled backbone."""
+    if device.type == "cuda":
+        gigabytes = torch.cuda.get_device_properties(device).total_memory / 1e9
+        for name in ("cogvideox-5b", "cogvideox-2b"):
+            if gigabytes >= VARIANTS[name].min_gpu_gb * 0.95:
+                say(f"auto: {name}, because the GPU has {gigabytes:.0f} GB.")
+                return name
+        say(f"auto: the bundled backbone, because the GPU has only {gigabytes:.0f} GB.")
+        return "bundled"
+    say("auto: no GPU here, so the small bundled backbone (shapes on backgrounds) instead of CogVideoX.")
+    return "bundled"
+
+
+def _variant(name: str) -> Variant | None:
+    """The row of a name; a foreign Hub id (owner/name) has none, anything else is a mistake."""
+    try:
+        return variant_for(name)
+    except UsageError:
+        if name.count("/") == 1:
+            return None
+        raise
+
+
+def check_memory(variant: Variant, device: torch.device, offload: str) -> None:
+    """Refuse what cannot run here before anything is downloaded.
+
+    Raises:
+        DeviceError: says what is needed and what would work.
+    """
+    if variant.bundled:
+        return
+    if device.type == "cpu":
+        raise DeviceError(
+            f"Expected a CUDA GPU with about {variant.min_gpu_gb:.0f} GB for {variant.name}, got no GPU.",
+            "Use --backbone bundled here, or run on a machine with a GPU (`pe doctor` shows what fits).",
+        )
+    if device.type == "cuda" and offload == "none":
+        gigabytes = torch.cuda.get_device_properties(device).total_memory / 1e9
+        if gigabytes < variant.min_gpu_gb * 0.9:
+            raise DeviceError(
+                f"Expected about {variant.min_gpu_gb:.0f} GB of GPU memory for {variant.name}, got {gigabytes:.0f} GB.",
+                "Add --offload model (or group), or use --backbone cogvideox-2b.",
+            )
+
+
+def _load_bundled(variant: Variant, dtype: torch.dtype) -> tuple[Any, str]:
+    from diffusers import CogVideoXPipeline, CogVideoXTransformer3DModel
+
+    folder = bundled.path(variant.name)
+    transformer = CogVideoXTransformer3DModel.from_pretrained(folder, torch_dtype=dtype)
+    pipe = CogVideoXPipeline.from_pretrained(bundled.ROOT, transformer=transformer, torch_dtype=dtype)
+    weights = folder / "diffusion_pytorch_model.safetensors"
+    return pipe, "sha256:" + hashlib.sha256(weights.read_bytes()).hexdigest()
+
+
+def _from_pretrained(source: str, dtype: torch.dtype, revision: str | None) -> Any:
+    from diffusers import DiffusionPipeline
+
+    try:
+        return DiffusionPipeline.from_pretrained(source, torch_dtype=dtype, revision=revision, use_safetensors=True)
+    except PeError:
+        raise
+    except Exception as error:  # whatever diffusers, transformers or the hub raise about a model folder
+        raise BackboneError(
+            f"Expected a CogVideoX model at {source}, but it could not be loaded: {str(error).splitlines()[0]}",
+            "Check the name and your network; `pe doctor` lists known backbones.",
+        ) from error
+
+
+def _place(pipe: Any, device: torch.device, offload: str) -> None:
+    if offload == "model":
+        pipe.enable_model_cpu_offload(device=device)
+    elif offload == "sequential":
+        pipe.enable_sequential_cpu_offload(device=device)
+    elif offload == "group":
+        pipe.enable_group_offload(
+            onload_device=device, offload_device=torch.device("cpu"), offload_type="block_level", num_blocks_per_group=1
+        )
+    else:
+        pipe.to(device)
+
+
+def prepare_download(model_id: str, revision: str | None, say: Say) -> str | None:
+    """Say how much the first use downloads and check the disk; returns the commit, None if offline.
+
+    Raises:
+        BackboneError: not on the Hub, no network and not in the cache, or too little disk.
+    """
+    from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    try:
+        cached = snapshot_download(model_id, revision=revision, local_files_only=True)
+        say(f"{model_id}: from the cache.")
+        return Path(cached).name
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled, FileNotFoundError):
+        pass
+    try:
+        info = HfApi().model_info(model_id, revision=revision, files_metadata=True)
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+        raise BackboneError(
+            f"Expected the model {model_id} in the local cache or on the Hugging Face Hub, got: "
+            f"{str(error).splitlines()[0]}",
+            "Check the name and the network, or log in with `hf auth login` if the model is gated.",
+        ) from error
+    size = sum(f.size or 0 for f in info.siblings or () if not f.rfilename.endswith((".bin", ".pt", ".ckpt")))
+    cache = Path(constants.HF_HUB_CACHE)
+    root = next(p for p in (cache, *cache.parents) if p.exists())
+    free = shutil.disk_usage(root).free
+    say(f"{model_id}: downloading {size / 1e9:.1f} GB, once (free disk: {free / 1e9:.0f} GB).")
+    if size > free:
+        raise BackboneError(
+            f"Expected {size / 1e9:.1f} GB of free disk for {model_id}, got {free / 1e9:.1f} GB.",
+            f"Free some space, or point HF_HOME to another disk (now {os.environ.get('HF_HOME', 'the default')}).",
+        )
+    return info.sha

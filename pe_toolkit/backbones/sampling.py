@@ -1,0 +1,114 @@
+"""The denoising loop of the stock pipeline, one step at a time, for several (prompt, seed) samples at once.
+
+With unchanged positions it gives the same latents as `pipe(...)`, bit for bit; a test holds it to that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from diffusers.utils.torch_utils import randn_tensor
+
+from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
+
+
+def noise_levels(scheduler: Any, timesteps: torch.Tensor) -> list[float]:
+    """`sqrt(1 - alphas_cumprod[t])` in [0, 1] per timestep: 1 is pure noise, whatever scheduler or step count."""
+    alphas = scheduler.alphas_cumprod.double().cpu()
+    return [float((1 - alphas[int(t)]).clamp(0, 1).sqrt()) for t in timesteps]
+
+
+def dynamic_guidance(scale: float, steps: int, timestep: float) -> float:
+    """diffusers' dynamic classifier-free guidance, erratic in `steps` as it is (`pipeline_cogvideox.py`)."""
+    return 1 + scale * ((1 - math.cos(math.pi * ((steps - timestep) / steps) ** 5.0)) / 2)
+
+
+class Sampler:
+    """State of N generations that denoise side by side.
+
+    Args:
+        prompts, seeds: N of each.
+        steps, guidance_scale, dynamic_cfg, negative_prompt: as in the pipeline.
+        frames, width, height: of the clip in pixels.
+    """
+
+    def __init__(
+        self,
+        adapter: CogVideoXAdapter,
+        prompts: list[str],
+        seeds: list[int],
+        *,
+        steps: int,
+        guidance_scale: float,
+        dynamic_cfg: bool,
+        frames: int,
+        width: int,
+        height: int,
+        negative_prompt: str = "",
+    ) -> None:
+        self.adapter = adapter
+        self.guidance_scale, self.dynamic_cfg, self.steps = guidance_scale, dynamic_cfg, steps
+        # A copy: the user's scheduler keeps its state.
+        self.scheduler = copy.deepcopy(adapter.pipe.scheduler)
+        self.scheduler.set_timesteps(steps, device=adapter.device)
+        self.timesteps: torch.Tensor = self.scheduler.timesteps
+        self.noise = noise_levels(self.scheduler, self.timesteps)
+        self.text = adapter.encode_text(prompts)
+        self.negative = adapter.encode_text([negative_prompt] * len(prompts)) if guidance_scale > 1 else None
+        self.generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        shape = (len(prompts), *adapter.latent_shape(frames, width, height))
+        latents = randn_tensor(shape, generator=self.generators, device=adapter.device, dtype=self.text.dtype)
+        self.latents: torch.Tensor = latents * self.scheduler.init_noise_sigma
+        self.rotary = adapter.base_positions(frames, width, height) if adapter.positions == "rotary" else None
+        self.previous: torch.Tensor | None = None
+
+    @torch.no_grad()
+    def step(self, index: int) -> torch.Tensor:
+        """One classifier-free guided denoising step of all samples; returns the new latents `(N, F', C, h, w)`."""
+        t = self.timesteps[index]
+        guided = self.negative is not None
+        x = torch.cat([self.latents] * 2) if guided else self.latents
+        x = self.scheduler.scale_model_input(x, t)
+        text = torch.cat([self.negative, self.text]) if self.negative is not None else self.text
+        with _cache_context(self.adapter.pipe.transformer):
+            out = self.adapter.pipe.transformer(
+                hidden_states=x,
+                encoder_hidden_states=text,
+                timestep=t.expand(x.shape[0]),
+                image_rotary_emb=self.rotary,
+                return_dict=False,
+            )[0].float()
+        scale = self.guidance_scale
+        if self.dynamic_cfg:
+            scale = dynamic_guidance(self.guidance_scale, self.steps, float(t))
+        if guided:
+            uncond, cond = out.chunk(2)
+            out = uncond + scale * (cond - uncond)
+        latents = self._advance(out, index)
+        self.latents = latents.to(self.text.dtype)
+        return self.latents
+
+    def _advance(self, out: torch.Tensor, index: int) -> torch.Tensor:
+        t = self.timesteps[index]
+        extra = {"generator": self.generators}
+        if type(self.scheduler).__name__ != "CogVideoXDPMScheduler":
+            return self.scheduler.step(out, t, self.latents, **extra, eta=0.0, return_dict=False)[0]  # type: ignore[no-any-return]
+        before = self.timesteps[index - 1] if index > 0 else None
+        latents, self.previous = self.scheduler.step(
+            out, self.previous, t, before, self.latents, **extra, return_dict=False
+        )
+        return latents  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def _cache_context(transformer: Any) -> Iterator[None]:
+    if hasattr(transformer, "cache_context"):
+        with transformer.cache_context("cond_uncond"):
+            yield
+    else:
+        yield

@@ -1,0 +1,224 @@
+"""What pe-toolkit knows about each backbone: one frozen row each, with the source of every default.
+
+Torch-free, so that commands can read defaults before a model is loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+from pe_toolkit.errors import UsageError
+
+Positions = Literal["rotary", "absolute"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Defaults of one backbone.
+
+    guided_range is (low, high) in `noise = sqrt(1 - alphas_cumprod)`, [0, 1]: steps whose noise lies in it are
+    guided. learning_rates go linearly from the first guided step to the last. block is the transformer block
+    whose queries and keys are compared. download_gb and min_gpu_gb are decimal gigabytes, 0 if none.
+    """
+
+    name: str
+    hub_id: str | None
+    positions: Positions
+    frames: int
+    width: int
+    height: int
+    fps: float
+    steps: int
+    guidance_scale: float
+    dynamic_cfg: bool
+    scheduler: str
+    block: int
+    guided_range: tuple[float, float]
+    tau: float
+    mask: str
+    inner_steps: int
+    learning_rates: tuple[float, float]
+    latent_learning_rates: tuple[float, float]
+    samples: int
+    parametrisation: str
+    start: str
+    max_text_tokens: int
+    dtype: str
+    download_gb: float = 0.0
+    min_gpu_gb: float = 0.0
+    sources: MappingProxyType[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def bundled(self) -> bool:
+        """Whether the weights ship with pe-toolkit."""
+        return self.hub_id is None
+
+
+_PAPER = "DiTFlow (arXiv 2412.07776), section 5 and official configuration"
+_MODEL = "the model's card and pipeline defaults"
+_MEASURED = "docs/experiments.md"
+_PAPER_SOURCES = MappingProxyType(
+    {
+        "block": _PAPER,
+        "guided_range": _PAPER + ": the first 10 of 50 steps",
+        "tau": _PAPER,
+        "mask": _PAPER + ": displacement != 0",
+        "inner_steps": _PAPER,
+        "learning_rates": _PAPER,
+        "frames": _MODEL,
+        "steps": _PAPER,
+        "guidance_scale": _MODEL,
+    }
+)
+_BUNDLED_SOURCES = MappingProxyType(
+    dict.fromkeys(
+        ("block", "guided_range", "tau", "mask", "inner_steps", "learning_rates", "samples", "start"), _MEASURED
+    )
+)
+# The first 10 of 50 trailing steps of CogVideoX are t = 999 .. 819; noise at 819 is 0.98 (5b), 0.99 (2b).
+_FIRST_FIFTH_5B = (0.979, 1.0)
+_FIRST_FIFTH_2B = (0.993, 1.0)
+
+_BUNDLED = Variant(
+    name="bundled",
+    hub_id=None,
+    positions="rotary",
+    frames=33,
+    width=128,
+    height=128,
+    fps=16.0,
+    steps=20,
+    guidance_scale=4.0,
+    dynamic_cfg=False,
+    scheduler="CogVideoXDDIMScheduler",
+    block=3,
+    guided_range=(0.8, 1.0),
+    tau=2.0,
+    mask="forward-backward",
+    inner_steps=5,
+    learning_rates=(0.02, 0.01),
+    latent_learning_rates=(0.05, 0.03),
+    samples=4,
+    parametrisation="angle",
+    start="flow",
+    max_text_tokens=16,
+    dtype="float32",
+    sources=_BUNDLED_SOURCES,
+)
+
+_ROWS = (
+    _BUNDLED,
+    Variant(
+        **{
+            **{k: getattr(_BUNDLED, k) for k in _BUNDLED.__dataclass_fields__},
+            "name": "bundled-absolute",
+            "positions": "absolute",
+            "parametrisation": "table",
+        }
+    ),
+    Variant(
+        name="cogvideox-2b",
+        hub_id="THUDM/CogVideoX-2b",
+        positions="absolute",
+        frames=49,
+        width=720,
+        height=480,
+        fps=8.0,
+        steps=50,
+        guidance_scale=6.0,
+        dynamic_cfg=False,
+        scheduler="CogVideoXDDIMScheduler",
+        block=15,
+        guided_range=_FIRST_FIFTH_2B,
+        tau=2.0,
+        mask="nonzero",
+        inner_steps=5,
+        learning_rates=(0.002, 0.001),
+        latent_learning_rates=(0.002, 0.001),
+        samples=1,
+        parametrisation="table",
+        start="zero",
+        max_text_tokens=226,
+        dtype="float16",
+        download_gb=13.8,
+        min_gpu_gb=16.0,
+        sources=_PAPER_SOURCES,
+    ),
+    Variant(
+        name="cogvideox-5b",
+        hub_id="THUDM/CogVideoX-5b",
+        positions="rotary",
+        frames=49,
+        width=720,
+        height=480,
+        fps=8.0,
+        steps=50,
+        guidance_scale=6.0,
+        dynamic_cfg=True,
+        scheduler="CogVideoXDPMScheduler",
+        block=20,
+        guided_range=_FIRST_FIFTH_5B,
+        tau=2.0,
+        mask="nonzero",
+        inner_steps=5,
+        learning_rates=(0.002, 0.001),
+        latent_learning_rates=(0.002, 0.001),
+        samples=1,
+        parametrisation="angle",
+        start="zero",
+        max_text_tokens=226,
+        dtype="bfloat16",
+        download_gb=21.6,
+        min_gpu_gb=24.0,
+        sources=_PAPER_SOURCES,
+    ),
+    Variant(
+        name="cogvideox1.5-5b",
+        hub_id="THUDM/CogVideoX1.5-5B",
+        positions="rotary",
+        frames=81,
+        width=1360,
+        height=768,
+        fps=16.0,
+        steps=50,
+        guidance_scale=6.0,
+        dynamic_cfg=True,
+        scheduler="CogVideoXDPMScheduler",
+        block=20,
+        guided_range=_FIRST_FIFTH_5B,
+        tau=2.0,
+        mask="nonzero",
+        inner_steps=5,
+        learning_rates=(0.002, 0.001),
+        latent_learning_rates=(0.002, 0.001),
+        samples=1,
+        parametrisation="angle",
+        start="zero",
+        max_text_tokens=226,
+        dtype="bfloat16",
+        download_gb=31.6,
+        min_gpu_gb=40.0,
+        sources=_PAPER_SOURCES,
+    ),
+)
+VARIANTS: dict[str, Variant] = {row.name: row for row in _ROWS}
+
+
+def variant_for(name: str) -> Variant:
+    """The row of a known name or Hub id (any organisation's copy of it).
+
+    Raises:
+        UsageError: if the name is not known; lists those that are.
+    """
+    if name in VARIANTS:
+        return VARIANTS[name]
+    tail = name.rsplit("/", 1)[-1].lower()
+    for row in _ROWS:
+        if row.hub_id and tail == row.hub_id.rsplit("/", 1)[-1].lower():
+            return row
+    raise UsageError(
+        f"Expected a backbone out of {', '.join(VARIANTS)}, a folder or a Hub id of a CogVideoX model, got {name!r}.",
+        "See `pe doctor` for what this machine can run.",
+    )

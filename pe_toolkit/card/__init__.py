@@ -1,0 +1,80 @@
+"""The motion card: one safetensors file that carries one motion (docs/card-format.md).
+
+Names are imported when they are first used; none of them needs torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pe_toolkit.card.compat import check_fits
+    from pe_toolkit.card.migrations import FORMAT, FORMAT_VERSION
+    from pe_toolkit.card.motion_card import MotionCard
+    from pe_toolkit.card.reader import CardInfo, read_card, read_info, read_spec, verify_card
+    from pe_toolkit.card.spec import (
+        BackboneSpec,
+        CardSpec,
+        ClipSpec,
+        GridSpec,
+        RecipeSpec,
+        ReferenceSpec,
+        SampleSpec,
+        ScheduleSpec,
+        TrainingSpec,
+        utc_now,
+    )
+    from pe_toolkit.card.text import printable
+
+_WHERE = {
+    "FORMAT": "migrations",
+    "FORMAT_VERSION": "migrations",
+    "BackboneSpec": "spec",
+    "CardInfo": "reader",
+    "CardSpec": "spec",
+    "ClipSpec": "spec",
+    "GridSpec": "spec",
+    "MotionCard": "motion_card",
+    "RecipeSpec": "spec",
+    "ReferenceSpec": "spec",
+    "SampleSpec": "spec",
+    "ScheduleSpec": "spec",
+    "TrainingSpec": "spec",
+    "check_fits": "compat",
+    "printable": "text",
+    "read_card": "reader",
+    "read_info": "reader",
+    "read_spec": "reader",
+    "utc_now": "spec",
+    "verify_card": "reader",
+}
+
+__all__ = [
+    "FORMAT",
+    "FORMAT_VERSION",
+    "BackboneSpec",
+    "CardInfo",
+    "CardSpec",
+    "ClipSpec",
+    "GridSpec",
+    "MotionCard",
+    "RecipeSpec",
+    "ReferenceSpec",
+    "SampleSpec",
+    "ScheduleSpec",
+    "TrainingSpec",
+    "check_fits",
+    "printable",
+    "read_card",
+    "read_info",
+    "read_spec",
+    "utc_now",
+    "verify_card",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)

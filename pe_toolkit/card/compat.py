@@ -1,0 +1,88 @@
+"""Whether a card fits a loaded backbone: hard mismatches are refused, soft ones are warned of."""
+
+from __future__ import annotations
+
+from pe_toolkit.card.spec import CardSpec
+from pe_toolkit.card.text import printable
+from pe_toolkit.errors import MismatchError
+from pe_toolkit.grid import TokenGrid
+
+
+def check_fits(
+    spec: CardSpec,
+    *,
+    family: str,
+    fingerprint: str,
+    positions: str,
+    grid: TokenGrid,
+    frames: int,
+    width: int,
+    height: int,
+    variant: str | None,
+    model_id: str | None = None,
+    revision: str | None = None,
+    weights_digest: str | None = None,
+) -> list[str]:
+    """Compare a card with a backbone and the clip it is about to generate.
+
+    Args:
+        spec: the description of the card.
+        family: family of the backbone, such as "cogvideox".
+        fingerprint: its architecture fingerprint, "sha256:...".
+        positions: "rotary" or "absolute".
+        grid: token grid of the clip to generate.
+        frames: frames of that clip.
+        width: its width in pixels.
+        height: its height in pixels.
+        variant: name in the variant table, or None if unknown.
+        model_id: hub id, or None if unknown.
+        revision: hub revision, or None if unknown.
+        weights_digest: digest of the weights, or None if unknown.
+
+    Returns:
+        Warnings, one sentence each: other variant, weights, id, revision or size. Unknown values
+        are not compared.
+
+    Raises:
+        MismatchError: for another family, kind of positions, architecture, grid or frame count;
+            says what the card needs and what came.
+    """
+    need = spec.backbone
+    wanted = f"Use --backbone {printable(need.variant)}" + (
+        f" ({printable(need.model_id)})." if need.model_id else "."
+    )
+    for what, needed, came in (
+        ("backbones of the family", need.family, family),
+        ("a backbone with positions of the kind", need.positions, positions),
+        ("a backbone with the architecture", need.fingerprint, fingerprint),
+    ):
+        if needed != came:
+            other = f" ({variant})" if variant else ""
+            raise MismatchError(
+                f"The card needs {what} {needed!r}, got {came!r}{printable(other)}.", wanted
+            )
+    clip = spec.clip
+    size = f"Generate {clip.frames} frames of {clip.width}x{clip.height}"
+    if tuple(spec.grid.token_grid()) != tuple(grid):
+        raise MismatchError(
+            f"The card needs a token grid of {spec.grid} (frames x rows x columns), got {grid}.",
+            f"{size}, or train a card for this size.",
+        )
+    if clip.frames != frames:
+        raise MismatchError(
+            f"The card needs {clip.frames} frames, got {frames}.",
+            f"{size}, or train a card for this length.",
+        )
+    known: tuple[tuple[str, str | None, str | None], ...] = (
+        ("the backbone", need.variant, variant),
+        ("the model", need.model_id, model_id),
+        ("the revision", need.revision, revision),
+        ("the weights", need.weights_digest, weights_digest),
+        ("the size", f"{clip.width}x{clip.height}", f"{width}x{height}"),
+    )
+    return [
+        f"The card was trained for {what} {printable(want)}, this is {printable(have)}: "
+        "the motion may be weaker."
+        for what, want, have in known
+        if want is not None and have is not None and want != have
+    ]

@@ -1,0 +1,107 @@
+"""`MotionCard`: a description and its tensors, always sound and always sealed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pe_toolkit.card.file import card_chunks, write_atomically
+from pe_toolkit.card.header import encode_header
+from pe_toolkit.card.spec import CardSpec
+from pe_toolkit.card.tensors import Array, check_layout, check_values, content_digest, layout_of
+from pe_toolkit.errors import CardError
+
+if TYPE_CHECKING:
+    from pe_toolkit.card.reader import CardInfo
+
+
+@dataclass(frozen=True, eq=False)
+class MotionCard:
+    """One motion for one backbone family.
+
+    Args:
+        spec: the description. Its digest may be "", then it is computed here; else it must match.
+        tensors: numpy arrays, G = guided steps, S = video tokens, F x H x W = the grid.
+            `positions` float16, radians or plain deltas from the backbone's own positions:
+            (G, 2 (q, k), S, head_dim / 2) rotary angle; (G, 2 (q, k), 2 (cos, sin), S, head_dim)
+            rotary table; (G, S, inner_dim) absolute table. Or
+            `latents` float16 (G, F', C, h, w): z_t at each guided step. And always
+            `flow` int8 (F, F, H, W, 2): displacement (dx, dy) in patches from each patch of the
+            first frame to the second; `flow_mask` uint8 (F, F, H, W): 1 where it was matched.
+
+    Raises:
+        CardError: if tensors and description do not fit each other, a number is not finite, or the
+            digest is wrong.
+    """
+
+    spec: CardSpec
+    tensors: Mapping[str, Array]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tensors", dict(self.tensors))
+        check_layout(self.spec, layout_of(self.tensors))
+        check_values(self.spec, self.tensors)
+        digest = content_digest(self.spec, self.tensors)
+        if not self.spec.digest:
+            object.__setattr__(self, "spec", replace(self.spec, digest=digest))
+        elif self.spec.digest != digest:
+            raise CardError(
+                f"Expected the digest {self.spec.digest}, got {digest}: "
+                "the content is not what was written.",
+                "The card is damaged or was changed. Fetch it again.",
+            )
+
+    @classmethod
+    def load(cls, path: str | Path) -> MotionCard:
+        """Read and check a card file; see `read_card`.
+
+        Raises:
+            CardError: if it is not a sound card.
+        """
+        from pe_toolkit.card.reader import read_card  # it builds MotionCard, so it comes later
+
+        return read_card(path)
+
+    def save(self, path: str | Path, *, force: bool = False) -> CardInfo:
+        """Write the card: same content, same bytes; the whole file or nothing.
+
+        Returns:
+            What was written, with the SHA-256 that names it.
+
+        Raises:
+            OutputExistsError: if `path` exists and `force` is not given.
+            OutputError: if it cannot be written.
+            CardError: if the description is too long, or tensors were changed in place since.
+        """
+        from pe_toolkit.card.reader import CardInfo
+
+        card = MotionCard(self.spec, self.tensors)  # arrays are mutable: check them again
+        layout = layout_of(card.tensors)
+        size = len(encode_header(card.spec.canonical(), layout))
+        size += sum(array.nbytes for array in card.tensors.values())
+        sha256 = write_atomically(path, card_chunks(card.spec, card.tensors), force=force)
+        return CardInfo(card.spec, size, sha256, layout)
+
+    @property
+    def digest(self) -> str:
+        """The in-file digest, "sha256:" and 64 hex digits: same content, same digest."""
+        return self.spec.digest
+
+    @property
+    def guided_steps(self) -> int:
+        """Number of guided steps (G)."""
+        return self.spec.guided_steps
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values for JSON: the description, and the tensors with their bytes."""
+        layout = layout_of(self.tensors)
+        return {
+            "card": self.spec.to_dict(),
+            "guided_steps": self.guided_steps,
+            "tensors": {
+                name: {"dtype": dtype, "shape": list(shape), "bytes": self.tensors[name].nbytes}
+                for name, (dtype, shape) in layout.items()
+            },
+        }

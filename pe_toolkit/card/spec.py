@@ -1,0 +1,303 @@
+"""Everything a motion card says about itself, as frozen dataclasses (see docs/card-format.md).
+
+Building one checks it: every wrong type, length, range or contradiction is a `CardError` that
+names the field. Integers are accepted for floats and lists for tuples, and come out in one
+spelling, so that equal descriptions have equal bytes.
+"""
+
+# `ruled()` is `dataclasses.field()`, which the linter does not see.
+# ruff: noqa: RUF009
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import ClassVar
+
+from pe_toolkit.card.migrations import FORMAT, FORMAT_VERSION
+from pe_toolkit.card.schema import (
+    Flag,
+    Integer,
+    ListOf,
+    MapOf,
+    Nullable,
+    Number,
+    Record,
+    Section,
+    Text,
+    refuse,
+    ruled,
+)
+from pe_toolkit.card.text import canonical_json
+from pe_toolkit.errors import CardError
+from pe_toolkit.grid import TokenGrid
+
+MAX_GUIDED_STEPS = 1000
+MAX_SIDE = 128
+"""Longest side of a token grid: a displacement across it still fits an int8."""
+
+_SEMVER = r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?"
+_TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|\+00:00)"
+_TAGGED = Text(pattern=r"sha256:[0-9a-f]{64}", like='"sha256:" and 64 hex digits')
+_SIDE = Integer(1, 16_384)
+_SEED = Integer(0, 2**63 - 1)
+_SECONDS = Number(0, 1e7)
+_FPS = Number(0, 1000, open_low=True)
+_UNIT = Number(0, 1)
+
+
+@dataclass(frozen=True)
+class BackboneSpec(Section):
+    """The backbone that the card was made for."""
+
+    place: ClassVar[str] = "backbone"
+
+    family: str = ruled(Text(choices=("cogvideox",)))
+    """Family of architectures."""
+    variant: str = ruled(Text(pattern=r"[A-Za-z0-9][\w.-]*", like="a name without slashes"))
+    """Name in the variant table, such as "bundled" or "cogvideox-5b"."""
+    model_id: str | None = ruled(
+        Nullable(
+            Text(
+                pattern=r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?",
+                like="a hub id such as owner/name (local paths are never stored)",
+            )
+        )
+    )
+    """Hub id, or None. A local path is never stored."""
+    revision: str | None = ruled(Nullable(Text()))
+    """Hub revision, or None."""
+    fingerprint: str = ruled(_TAGGED)
+    """Digest of the architecture ("sha256:..."); must match exactly."""
+    weights_digest: str | None = ruled(Nullable(_TAGGED))
+    """Digest of the weights ("sha256:..."), known for the bundled backbone, else None."""
+    positions: str = ruled(Text(choices=("rotary", "absolute")))
+    """How the backbone encodes positions."""
+
+
+@dataclass(frozen=True)
+class GridSpec(Section):
+    """The token grid: latent frames, patch rows, patch columns."""
+
+    place: ClassVar[str] = "grid"
+
+    frames: int = ruled(Integer(1, MAX_SIDE))
+    height: int = ruled(Integer(1, MAX_SIDE))
+    width: int = ruled(Integer(1, MAX_SIDE))
+
+    @property
+    def tokens(self) -> int:
+        """All video tokens."""
+        return self.frames * self.height * self.width
+
+    def token_grid(self) -> TokenGrid:
+        """The same as the value that the rest of the package uses."""
+        return TokenGrid(self.frames, self.height, self.width)
+
+    def __str__(self) -> str:
+        return str(self.token_grid())
+
+
+@dataclass(frozen=True)
+class ClipSpec(Section):
+    """The generated clip: frames, pixels, frames per second."""
+
+    place: ClassVar[str] = "clip"
+
+    frames: int = ruled(Integer(1, 10_000))
+    width: int = ruled(_SIDE)
+    height: int = ruled(_SIDE)
+    fps: float = ruled(_FPS)
+
+
+@dataclass(frozen=True)
+class ScheduleSpec(Section):
+    """The denoising schedule of training; one timestep and noise level per guided step."""
+
+    place: ClassVar[str] = "schedule"
+
+    scheduler: str = ruled(Text())
+    """Class name of the scheduler."""
+    steps: int = ruled(Integer(1, 10_000))
+    guidance_scale: float = ruled(Number(0, 1000))
+    dynamic_cfg: bool = ruled(Flag())
+    timesteps: tuple[int, ...] = ruled(ListOf(Integer(0, 1_000_000), 1, MAX_GUIDED_STEPS))
+    noise: tuple[float, ...] = ruled(ListOf(_UNIT, 1, MAX_GUIDED_STEPS))
+    """`sqrt(1 - alphas_cumprod[t])` of each guided step, never rising."""
+
+    def check_together(self) -> None:
+        guided = len(self.timesteps)
+        if len(self.noise) != guided:
+            raise CardError(
+                f"Expected `schedule.noise` to have {guided} entries, one per guided step, "
+                f"got {len(self.noise)}."
+            )
+        if guided > self.steps:
+            raise CardError(f"Expected at most {self.steps} guided steps, got {guided}.")
+        if any(b > a for a, b in zip(self.noise, self.noise[1:], strict=False)):
+            raise refuse("schedule.noise", "never rising", list(self.noise))
+
+
+@dataclass(frozen=True)
+class RecipeSpec(Section):
+    """How the card was trained."""
+
+    place: ClassVar[str] = "recipe"
+
+    name: str = ruled(Text())
+    """"default", "paper", or the name of another recipe."""
+    objective: str = ruled(Text(choices=("amf",)))
+    block: int = ruled(Integer(0, 1000))
+    """Transformer block whose attention was matched."""
+    tau: float = ruled(Number(0, 1e6, open_low=True))
+    """Temperature of the soft displacement."""
+    mask: str = ruled(Text(choices=("nonzero", "forward-backward", "consistent", "none")))
+    inner_steps: int = ruled(Integer(0, 10_000))
+    """Optimisation steps per guided step (K)."""
+    learning_rates: tuple[float, ...] = ruled(ListOf(Number(0, 1000), 2, 2))
+    """At the first and at the last guided step."""
+    parametrisation: str | None = ruled(Nullable(Text(choices=("table", "angle"))))
+    """What `positions` holds; None in a latents card."""
+    dtype: str = ruled(Text(choices=("float32", "bfloat16", "float16")))
+    """Precision of the backbone in training."""
+    guided_range: tuple[float, ...] = ruled(ListOf(_UNIT, 2, 2))
+    """Lowest and highest noise level at which steps are guided."""
+    start: str = ruled(Text(choices=("zero", "flow")))
+    """How the positions were initialised."""
+    seed: int = ruled(_SEED)
+    kv: str = ruled(Text(choices=("none", "required")))
+    """Whether applying needs keys and values of the reference clip."""
+
+    def check_together(self) -> None:
+        low, high = self.guided_range
+        if low > high:
+            raise refuse("recipe.guided_range", "[low, high] with low <= high", [low, high])
+
+
+@dataclass(frozen=True)
+class SampleSpec(Section):
+    """One prompt and seed that the card was trained on."""
+
+    place: ClassVar[str] = "samples[]"
+
+    prompt: str = ruled(Text(least=0, most=2000))
+    seed: int = ruled(_SEED)
+
+
+@dataclass(frozen=True)
+class ReferenceSpec(Section):
+    """The reference clip: its identity and size, never its pixels."""
+
+    place: ClassVar[str] = "reference"
+
+    sha256: str = ruled(Text(pattern=r"[0-9a-f]{64}", like="64 hex digits"))
+    duration: float = ruled(_SECONDS)
+    frames: int = ruled(Integer(1, 100_000_000))
+    width: int = ruled(Integer(1, 65_536))
+    height: int = ruled(Integer(1, 65_536))
+    fps: float = ruled(Number(0, 1e6, open_low=True))
+    start: float = ruled(_SECONDS)
+    """Where the used span begins, in seconds."""
+    matched: float = ruled(_UNIT)
+    """Share of the displacements that the mask kept."""
+
+
+@dataclass(frozen=True)
+class TrainingSpec(Section):
+    """How training went."""
+
+    place: ClassVar[str] = "training"
+
+    loss: tuple[tuple[float, ...], ...] = ruled(
+        ListOf(ListOf(Number(0, 1e30), 2, 2), 0, MAX_GUIDED_STEPS)
+    )
+    """First and last loss of every guided step; empty only without inner steps."""
+    device: str = ruled(Text())
+
+
+@dataclass(frozen=True)
+class CardSpec(Section):
+    """The whole description of a motion card.
+
+    `digest` is "" until the tensors are known: `MotionCard(spec, tensors)` fills it in. To change
+    a sealed card, build another: `MotionCard(replace(card.spec, name="x", digest=""), tensors)`.
+    """
+
+    name: str = ruled(Text())
+    version: str = ruled(Text(pattern=_SEMVER, like="a semantic version such as 1.0.0"))
+    author: str = ruled(Text(least=0))
+    license: str = ruled(Text(least=0))
+    created: str = ruled(Text(pattern=_TIME, like="a UTC time such as 2026-01-31T12:00:00Z"))
+    kind: str = ruled(Text(choices=("positions", "latents")))
+    backbone: BackboneSpec = ruled(Record(BackboneSpec))
+    grid: GridSpec = ruled(Record(GridSpec))
+    clip: ClipSpec = ruled(Record(ClipSpec))
+    schedule: ScheduleSpec = ruled(Record(ScheduleSpec))
+    recipe: RecipeSpec = ruled(Record(RecipeSpec))
+    samples: tuple[SampleSpec, ...] = ruled(ListOf(Record(SampleSpec), 1, 256))
+    reference: ReferenceSpec = ruled(Record(ReferenceSpec))
+    training: TrainingSpec = ruled(Record(TrainingSpec))
+    scores: Mapping[str, float] = ruled(MapOf(Number()))
+    software: Mapping[str, str] = ruled(MapOf(Text()))
+    digest: str = ruled(
+        Text(least=0, pattern=r"(sha256:[0-9a-f]{64})?", like='"sha256:" and 64 hex digits'), ""
+    )
+    format: str = ruled(Text(choices=(FORMAT,)), FORMAT)
+    format_version: str = ruled(
+        Text(pattern=r"1\.(0|[1-9]\d{0,5})", like="a version such as 1.0"), FORMAT_VERSION
+    )
+
+    def check_together(self) -> None:
+        if re.fullmatch(_TIME, self.created):
+            try:
+                datetime.fromisoformat(self.created)
+            except ValueError:
+                raise refuse("created", "a date that exists", self.created) from None
+        self._check_kind()
+        guided, losses = self.guided_steps, len(self.training.loss)
+        if losses != guided and not (losses == 0 and self.recipe.inner_steps == 0):
+            raise CardError(
+                f"Expected `training.loss` to have {guided} entries, one per guided step, "
+                f"got {losses}."
+            )
+
+    def _check_kind(self) -> None:
+        form = self.recipe.parametrisation
+        if self.kind == "latents":
+            if form is not None:
+                raise refuse("recipe.parametrisation", "null in a latents card", form)
+            if len(self.samples) != 1:
+                raise CardError(
+                    f"Expected a latents card to have one sample, got {len(self.samples)}."
+                )
+        elif form is None:
+            raise refuse("recipe.parametrisation", '"table" or "angle" in a positions card', form)
+        elif form == "angle" and self.backbone.positions == "absolute":
+            raise CardError(
+                'Expected `recipe.parametrisation` "table" for absolute positions, got "angle": '
+                "there is nothing to rotate."
+            )
+
+    @property
+    def guided_steps(self) -> int:
+        """Number of guided steps (G)."""
+        return len(self.schedule.timesteps)
+
+    def unsealed(self) -> CardSpec:
+        """The same description without its digest."""
+        return replace(self, digest="")
+
+    def canonical(self) -> bytes:
+        """The text of the metadata key: canonical JSON of everything."""
+        return canonical_json(self.to_dict())
+
+    def canonical_without_digest(self) -> bytes:
+        """What the digest covers beside the tensors."""
+        return canonical_json({k: v for k, v in self.to_dict().items() if k != "digest"})
+
+
+def utc_now() -> str:
+    """The present in the spelling of `created`, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,85 @@
+"""Text in and out of a card: canonical JSON, strict parsing, and safe showing.
+
+Canonical JSON is part of the format (`docs/card-format.md`): the digest is computed over it, so
+changing it changes every digest.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+from pe_toolkit.errors import CardError
+
+_SHOWN = 80
+"""How many characters of a wrong value an error message repeats."""
+
+
+def canonical_json(value: object) -> bytes:
+    """UTF-8 JSON with sorted keys, no spaces, non-ASCII characters as they are, and no NaN.
+
+    Raises:
+        CardError: for NaN, infinity, lone surrogates, or a type that JSON does not know.
+    """
+    try:
+        return json.dumps(
+            value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        ).encode("utf-8")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise CardError(f"Expected something that JSON can hold, got an error: {error}.") from error
+
+
+def strict_json(data: bytes, what: str) -> Any:
+    """Parse UTF-8 JSON; refuse duplicate keys, NaN and infinity, and absurd nesting.
+
+    Args:
+        data: the bytes, whose size the caller has bounded.
+        what: what they are, for the message, such as "the header".
+
+    Raises:
+        CardError: if this is not such JSON.
+    """
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(items)
+        if len(result) != len(items):
+            keys = [key for key, _ in items]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise CardError(
+                f"Expected every key of {what} once, got {shown(twice)} more than once."
+            )
+        return result
+
+    def constant(name: str) -> NoReturn:
+        raise CardError(f"Expected finite numbers in {what}, got {name}.")
+
+    try:
+        return json.loads(data.decode("utf-8"), object_pairs_hook=pairs, parse_constant=constant)
+    except (ValueError, RecursionError) as error:  # also UnicodeDecodeError, JSONDecodeError
+        reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
+        raise CardError(
+            f"Expected {what} to be JSON, but {printable(reason)}.",
+            "The file is damaged, or not a motion card. Fetch it again.",
+        ) from error
+
+
+def printable(text: str) -> str:
+    """`text` with everything that could steer a terminal written out as an escape.
+
+    Control characters, escape sequences, line breaks, and invisible and direction-changing
+    characters come out as `\\x1b`, `\\n`, `\\u202e` and so on. Cards come from strangers: show no
+    string of a card without this.
+    """
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        for char in text
+    )
+
+
+def shown(value: object) -> str:
+    """A short, safe rendering of any value for an error message."""
+    try:
+        text = printable(repr(value))
+    except ValueError:  # an integer with more digits than Python is willing to write
+        return f"a huge {type(value).__name__}"
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."

@@ -1,0 +1,71 @@
+"""The token grid: the one place that knows in which order video tokens lie.
+
+CogVideoX flattens a latent clip frame by frame, row by row: token `(f * H + y) * W + x`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pe_toolkit.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class TokenGrid:
+    """`frames` x `height` x `width` video tokens (latent frames, patch rows, patch columns).
+
+    Raises:
+        UsageError: if a side is below 1.
+    """
+
+    frames: int
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        if min(self.frames, self.height, self.width) < 1:
+            raise UsageError(f"Expected a token grid with sides of at least 1, got {self}.")
+
+    @property
+    def per_frame(self) -> int:
+        """Tokens in one latent frame, `height * width`."""
+        return self.height * self.width
+
+    @property
+    def tokens(self) -> int:
+        """All video tokens, `frames * height * width`."""
+        return self.frames * self.per_frame
+
+    def __iter__(self) -> Iterator[int]:
+        yield from (self.frames, self.height, self.width)
+
+    def __str__(self) -> str:
+        return f"{self.frames}x{self.height}x{self.width}"
+
+    def unflatten(self, tokens: torch.Tensor, dim: int = -2) -> torch.Tensor:
+        """`(..., S, ...)` -> `(..., F, H, W, ...)` at `dim`.
+
+        Raises:
+            UsageError: if that axis does not hold exactly `tokens` entries.
+        """
+        if tokens.shape[dim] != self.tokens:
+            raise UsageError(f"Expected {self.tokens} tokens for a {self} grid, got {tokens.shape[dim]}.")
+        return tokens.unflatten(dim, (self.frames, self.height, self.width))
+
+    def coordinates(
+        self, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> torch.Tensor:
+        """`(H*W, 2)` patch coordinates of one frame as `(x, y)`, in patches."""
+        import torch
+
+        ys, xs = torch.meshgrid(
+            torch.arange(self.height, device=device, dtype=dtype),
+            torch.arange(self.width, device=device, dtype=dtype),
+            indexing="ij",
+        )
+        return torch.stack([xs, ys], dim=-1).reshape(-1, 2)

@@ -1,0 +1,8 @@
+"""Motion as attention sees it: queries and keys -> displacement of every patch in every frame.
+
+attention       queries, keys -> cross-frame attention logits
+displacement    logits -> soft (differentiable) and hard (argmax) displacement
+masks           which displacements to believe
+flow            `AttentionMotionFlow`, the reference's motion as a value
+anchor          that motion as one offset per patch, to start positions from
+"""

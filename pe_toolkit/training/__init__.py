@@ -1,0 +1,24 @@
+"""Learning a motion: reference clip -> motion card."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pe_toolkit.training.config import TrainConfig
+    from pe_toolkit.training.trainer import train
+
+__all__ = ["TrainConfig", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy: the configuration and the events are readable without torch.
+    if name == "TrainConfig":
+        from pe_toolkit.training.config import TrainConfig
+
+        return TrainConfig
+    if name == "train":
+        from pe_toolkit.training.trainer import train
+
+        return train
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,114 @@
+"""From a finished run to its card."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from pe_toolkit import __version__
+from pe_toolkit.card import (
+    BackboneSpec,
+    CardSpec,
+    ClipSpec,
+    GridSpec,
+    MotionCard,
+    RecipeSpec,
+    ReferenceSpec,
+    SampleSpec,
+    ScheduleSpec,
+    TrainingSpec,
+    utc_now,
+)
+
+if TYPE_CHECKING:
+    from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
+    from pe_toolkit.backbones.sampling import Sampler
+    from pe_toolkit.backbones.variants import Variant
+    from pe_toolkit.motion.flow import AttentionMotionFlow
+    from pe_toolkit.training.config import Resolved, TrainConfig
+    from pe_toolkit.video import Clip
+
+
+def build_card(
+    adapter: CogVideoXAdapter,
+    variant: Variant,
+    clip: Clip,
+    config: TrainConfig,
+    settings: Resolved,
+    sampler: Sampler,
+    guided: list[int],
+    results: list[torch.Tensor],
+    flow: AttentionMotionFlow,
+    losses: list[tuple[float, float]],
+    samples: list[tuple[str, int]],
+) -> MotionCard:
+    """Everything known about the run, and its tensors in half precision."""
+    frames, height, width = clip.frames.shape[:3]
+    positions = settings.parametrisation is not None
+    stacked = torch.stack(results).detach().to("cpu", torch.float16)
+    tensors = {
+        "positions" if positions else "latents": (stacked if positions else stacked[:, 0]).numpy(),
+        "flow": flow.displacement.numpy(),
+        "flow_mask": flow.mask.numpy().astype(np.uint8),
+    }
+    grid = flow.grid
+    spec = CardSpec(
+        name=config.name,
+        version=config.card_version,
+        author=config.author,
+        license=config.license,
+        created=utc_now(),
+        kind="positions" if positions else "latents",
+        backbone=BackboneSpec(
+            family=adapter.family,
+            variant=adapter.variant.name if adapter.variant else "custom",
+            model_id=adapter.model_id,
+            revision=adapter.revision,
+            fingerprint=adapter.fingerprint(),
+            weights_digest=adapter.weights_digest,
+            positions=adapter.positions,
+        ),
+        grid=GridSpec(frames=grid.frames, height=grid.height, width=grid.width),
+        clip=ClipSpec(frames=frames, width=width, height=height, fps=adapter.variant.fps if adapter.variant else 8.0),
+        schedule=ScheduleSpec(
+            scheduler=type(sampler.scheduler).__name__,
+            steps=settings.steps,
+            guidance_scale=settings.guidance_scale,
+            dynamic_cfg=settings.dynamic_cfg,
+            timesteps=tuple(int(sampler.timesteps[i]) for i in guided),
+            noise=tuple(sampler.noise[i] for i in guided),
+        ),
+        recipe=RecipeSpec(
+            name=settings.recipe,
+            objective="amf",
+            block=settings.block,
+            tau=settings.tau,
+            mask=settings.mask,
+            inner_steps=settings.inner_steps,
+            learning_rates=settings.learning_rates,
+            parametrisation=settings.parametrisation,
+            dtype=str(adapter.dtype).removeprefix("torch."),
+            guided_range=settings.guided_range,
+            start=settings.start,
+            seed=settings.seed,
+            kv="none",
+        ),
+        samples=tuple(SampleSpec(prompt=prompt, seed=seed) for prompt, seed in samples),
+        reference=ReferenceSpec(
+            sha256=clip.sha256,
+            duration=clip.duration,
+            frames=clip.total_frames,
+            width=clip.size[0],
+            height=clip.size[1],
+            fps=clip.total_frames / clip.duration if clip.duration else clip.fps,
+            start=clip.start,
+            matched=flow.matched,
+        ),
+        training=TrainingSpec(loss=tuple(losses), device=adapter.device.type),
+        scores={},
+        software={"pe-toolkit": __version__} | {name: version(name) for name in ("torch", "diffusers", "transformers")},
+    )
+    return MotionCard(spec, tensors)

@@ -1,0 +1,84 @@
+"""What the trainer yields. Torch-free: a command line may match on these before anything heavy is imported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pe_toolkit.card import MotionCard
+
+
+@dataclass(frozen=True)
+class Started:
+    """Training begins: how many guided steps, inner steps each, and samples; `grid` as FxHxW text."""
+
+    mode: str
+    guided_steps: int
+    inner_steps: int
+    samples: int
+    grid: str
+    message: str
+
+
+@dataclass(frozen=True)
+class ReferenceMatched:
+    """The reference's AMF is there: shares in [0, 1] of patches that were matched, and that also move."""
+
+    fraction: float
+    moving: float
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """Work continues after `step` finished guided steps."""
+
+    step: int
+
+
+@dataclass(frozen=True)
+class InnerStep:
+    """One optimiser step: guided step and inner step count from 0; loss in patches squared."""
+
+    step: int
+    inner: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class GuidedStep:
+    """A guided step is done; losses before its first and at its last inner step, in patches squared."""
+
+    index: int
+    total: int
+    noise: float
+    loss_first: float
+    loss_last: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Saved:
+    """The resume state was written."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class PreviewFrames:
+    """The first sample, denoised to the end: uint8 RGB `(F, H, W, 3)`."""
+
+    frames: Any
+    fps: float
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The card. Nothing was written: the caller decides where."""
+
+    card: MotionCard
+    seconds: float
+
+
+Event = Started | ReferenceMatched | Resumed | InnerStep | GuidedStep | Saved | PreviewFrames | Finished

@@ -1,0 +1,114 @@
+"""What is optimised in a guided step: the positions, or the latents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import torch
+
+from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
+from pe_toolkit.backbones.sampling import Sampler
+from pe_toolkit.embedding import PositionalForm
+from pe_toolkit.errors import TrainingError
+from pe_toolkit.objectives.amf import AmfObjective
+
+
+class Mode(Protocol):
+    """One way to guide: `current` is what the position hooks inject, `results` what the card stores."""
+
+    current: Any
+    results: list[torch.Tensor]
+    carried: torch.Tensor
+
+    def optimise(self, index: int, rate: float, inner_steps: int) -> Iterator[float]:
+        """Run the inner steps of one guided step; yields the loss before each, and the last one after."""
+        ...
+
+
+class Problem:
+    """The loss of all samples at one step of the trajectory, as a function of what is optimised."""
+
+    def __init__(self, adapter: CogVideoXAdapter, sampler: Sampler, objective: AmfObjective, block: int) -> None:
+        self.adapter, self.sampler, self.objective, self.block = adapter, sampler, objective, block
+        # A GPU takes the samples one by one (memory), a CPU all at once (speed).
+        self.together = len(sampler.text) if adapter.device.type == "cpu" else 1
+
+    def backward(self, index: int, latents: torch.Tensor, embed: Any = None) -> float:
+        """Accumulate gradients of the mean loss over samples; returns that loss.
+
+        `latents` is `(N, F', C, h, w)`; `embed` rebuilds the injected positions for every chunk, because each
+        backward pass frees its graph. Only the conditional branch is used (the paper, section 4.2).
+
+        Raises:
+            TrainingError: if the loss is not finite.
+        """
+        sampler, count, total = self.sampler, latents.shape[0], 0.0
+        for first in range(0, count, self.together):
+            part = slice(first, first + self.together)
+            if embed is not None:
+                embed()
+            timestep = sampler.timesteps[index]
+            x = sampler.scheduler.scale_model_input(latents[part].to(sampler.text.dtype), timestep)
+            q, k = self.adapter.queries_and_keys(x, sampler.text[part], int(timestep), self.block, sampler.rotary)
+            loss = self.objective.loss(q, k) * (x.shape[0] / count)
+            if not torch.isfinite(loss):
+                raise TrainingError(
+                    f"Expected a finite loss, got {float(loss.detach())} at step {index}.",
+                    "Lower the learning rate (--set lr=...), or use --dtype float32 or bfloat16.",
+                )
+            loss.backward()
+            total += float(loss.detach())
+        return total
+
+
+class PositionMode:
+    """Optimise a delta on the positions, shared by all samples; warm-started from the previous guided step."""
+
+    def __init__(self, problem: Problem, form: PositionalForm, start: torch.Tensor) -> None:
+        self.problem, self.form = problem, form
+        self.carried = start
+        self.current: Any = None
+        self.results: list[torch.Tensor] = []
+
+    def optimise(self, index: int, rate: float, inner_steps: int) -> Iterator[float]:
+        delta = self.carried.clone().requires_grad_()
+        adam = torch.optim.Adam([delta], lr=rate)
+
+        def embed() -> None:
+            self.current = self.form.embed(delta)
+
+        for _ in range(inner_steps):
+            adam.zero_grad(set_to_none=True)
+            loss = self.problem.backward(index, self.problem.sampler.latents, embed)
+            adam.step()
+            yield loss
+        # The card holds half precision: go on with exactly what applying it will use.
+        self.carried = delta.detach().half().float()
+        self.results.append(self.carried)
+        self.current = self.form.embed(self.carried)
+
+
+class LatentMode:
+    """Optimise z_t itself (one sample)."""
+
+    current: Any = None
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.carried = torch.zeros(0)
+        self.results: list[torch.Tensor] = []
+
+    def optimise(self, index: int, rate: float, inner_steps: int) -> Iterator[float]:
+        sampler = self.problem.sampler
+        latents = sampler.latents.detach().float().clone().requires_grad_()
+        adam = torch.optim.Adam([latents], lr=rate)
+        for _ in range(inner_steps):
+            adam.zero_grad(set_to_none=True)
+            loss = self.problem.backward(index, latents)
+            adam.step()
+            yield loss
+        # Bit for bit the sampler's own at learning rate 0, half precision (as stored) otherwise.
+        kept = latents.detach().half().to(sampler.latents) if rate > 0 and inner_steps else sampler.latents
+        self.results.append(kept)
+        sampler.latents = kept

@@ -1,0 +1,119 @@
+"""The resumable state of a run: one safetensors file, no pickle, written whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+
+from pe_toolkit.errors import OutputError, ResumeError
+
+if TYPE_CHECKING:
+    from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
+    from pe_toolkit.backbones.sampling import Sampler
+    from pe_toolkit.training.config import Resolved
+    from pe_toolkit.training.modes import Mode
+    from pe_toolkit.video import Clip
+
+
+class ResumeState:
+    """Everything that the next denoising step needs: latents, generators, positions, finished results."""
+
+    def __init__(
+        self, path: Path, settings: Resolved, prompts: list[str], clip: Clip, adapter: CogVideoXAdapter
+    ) -> None:
+        self.path = path
+        facts = {
+            "settings": dataclasses.asdict(settings),
+            "prompts": prompts,
+            "clip": hashlib.sha256(clip.frames.tobytes()).hexdigest(),
+            "backbone": [adapter.fingerprint(), adapter.weights_digest, adapter.model_id],
+            "dtype": str(adapter.dtype),
+        }
+        self.identity = json.dumps(facts, sort_keys=True)
+
+    def save(self, next_step: int, sampler: Sampler, mode: Mode, losses: list[tuple[float, float]]) -> None:
+        """Write the state after a finished step.
+
+        Raises:
+            OutputError: if it cannot be written.
+        """
+        tensors = {"latents": sampler.latents, "carried": mode.carried}
+        if sampler.previous is not None:
+            tensors["previous"] = sampler.previous
+        tensors |= {f"result.{i:03d}": r for i, r in enumerate(mode.results)}
+        tensors |= {f"generator.{i:03d}": g.get_state() for i, g in enumerate(sampler.generators)}
+        about = json.dumps({"identity": self.identity, "next_step": next_step, "losses": losses})
+        data = safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, {"pe": about})
+        part = self.path.with_name(self.path.name + ".part")
+        try:
+            with part.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, self.path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise OutputError(
+                f"Expected to write the resume state {self.path.name}, got: {error.strerror}.",
+                "Free some disk space, or choose another folder for the card.",
+            ) from error
+
+    def load(self, sampler: Sampler, mode: Mode, losses: list[tuple[float, float]]) -> int:
+        """Put the state back; returns the step to go on with.
+
+        Raises:
+            ResumeError: no state, a damaged one, or one of another run.
+        """
+        if not self.path.is_file():
+            raise ResumeError(
+                f"Expected a resume state at {self.path.name}, found none.", "Run again without --resume."
+            )
+        try:
+            with safe_open(self.path, "pt") as file:
+                about: dict[str, Any] = json.loads(file.metadata()["pe"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            same = about["identity"] == self.identity
+            names = sorted(n for n in tensors if n.startswith("generator."))
+            if same and len(names) == len(sampler.generators):
+                self._restore(sampler, mode, tensors, names)
+                losses.extend((a, b) for a, b in about["losses"])
+                return int(about["next_step"])
+        except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+            raise ResumeError(
+                f"Expected a sound resume state, got a damaged {self.path.name} ({error}).",
+                "Delete it and run again without --resume.",
+            ) from error
+        raise ResumeError(
+            f"Expected a resume state of this very run, but {self.path.name} was made with "
+            f"{_difference(about['identity'], self.identity)}.",
+            "Repeat the options of the interrupted run, or run again without --resume to start over.",
+        )
+
+    @staticmethod
+    def _restore(sampler: Sampler, mode: Mode, tensors: dict[str, torch.Tensor], names: list[str]) -> None:
+        device = sampler.latents.device
+        sampler.latents = tensors["latents"].to(device)
+        sampler.previous = tensors["previous"].to(device) if "previous" in tensors else None
+        for generator, name in zip(sampler.generators, names, strict=True):
+            generator.set_state(tensors[name])
+        mode.carried = tensors["carried"].to(device)
+        mode.results[:] = [tensors[n].to(device) for n in sorted(tensors) if n.startswith("result.")]
+
+
+def _difference(theirs: str, ours: str) -> str:
+    """Which top-level facts differ, in words."""
+    a, b = json.loads(theirs), json.loads(ours)
+    flat_a = {**a, **a.pop("settings", {})}
+    flat_b = {**b, **b.pop("settings", {})}
+    keys = [key for key in flat_b if key != "settings" and flat_a.get(key) != flat_b[key]]
+    names = {"clip": "another reference clip", "backbone": "another backbone"}
+    parts = [names.get(key, f"{key} {flat_a.get(key)} (now {flat_b[key]})") for key in keys]
+    return ", ".join(parts) or "other settings"

@@ -1,0 +1,228 @@
+"""The training loop: reference clip -> events -> motion card."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pe_toolkit.backbones import hooks
+from pe_toolkit.backbones.bundled.vocabulary import TRAINING_PROMPTS
+from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
+from pe_toolkit.backbones.sampling import Sampler
+from pe_toolkit.backbones.variants import VARIANTS, Variant
+from pe_toolkit.errors import MotionError, UsageError
+from pe_toolkit.motion.anchor import anchor_offsets
+from pe_toolkit.motion.flow import AttentionMotionFlow
+from pe_toolkit.objectives.amf import AmfObjective
+from pe_toolkit.training import events
+from pe_toolkit.training.config import Resolved, TrainConfig
+from pe_toolkit.training.describe import build_card
+from pe_toolkit.training.modes import LatentMode, Mode, PositionMode, Problem
+from pe_toolkit.training.resume import ResumeState
+from pe_toolkit.video import Clip
+
+# Content that CogVideoX draws well and that has nothing to do with most references.
+GENERAL_PROMPTS = (
+    "a golden retriever running through a sunny meadow, cinematic, high detail",
+    "a red sports car driving on a coastal road, cinematic, high detail",
+    "a sailing boat on a calm sea at sunset, cinematic, high detail",
+    "a robot walking through a neon-lit city street, cinematic, high detail",
+)
+
+
+def train(
+    adapter: CogVideoXAdapter,
+    clip: Clip,
+    config: TrainConfig,
+    *,
+    state: Path | None = None,
+    resume: bool = False,
+) -> Iterator[events.Event]:
+    """Learn the motion of a clip.
+
+    Args:
+        adapter: the backbone. Its weights are frozen while this runs and left as they were.
+        clip: the reference; its frame count and size are those of the generations.
+        config: what to do; None fields take the backbone's defaults.
+        state: where to keep the resumable state (written after every guided step), or None.
+        resume: continue from `state`.
+
+    Yields:
+        Events; the last is `Finished` with the card. Nothing else is written.
+
+    Raises:
+        UsageError: a request that makes no sense, found before any work.
+        MotionError: nothing in the reference can be matched and moves.
+        TrainingError: the loss is not finite.
+        ResumeError: the state belongs to another run.
+    """
+    began = time.monotonic()
+    variant = adapter.variant or _nearest_variant(adapter)
+    settings = config.resolve(variant)
+    frames, height, width = clip.frames.shape[:3]
+    grid = adapter.grid_for(frames, width, height)
+    adapter.check_block(settings.block)
+    prompts, seeds = _samples(adapter, config, settings)
+    form = None
+    if settings.parametrisation is not None:
+        form = adapter.form(settings.parametrisation, frames, width, height)
+
+    with _frozen(adapter.transformer):
+        sampler = Sampler(
+            adapter,
+            prompts,
+            seeds,
+            steps=settings.steps,
+            guidance_scale=settings.guidance_scale,
+            dynamic_cfg=settings.dynamic_cfg,
+            frames=frames,
+            width=width,
+            height=height,
+        )
+        guided = guided_steps(sampler.noise, settings.guided_range)
+        yield events.Started(
+            settings.mode,
+            len(guided),
+            settings.inner_steps,
+            len(prompts),
+            str(grid),
+            f"{len(guided)} guided of {settings.steps} steps, K = {settings.inner_steps}, block {settings.block}",
+        )
+        latents = adapter.encode_clip(clip.frames)
+        q, k = adapter.reference_queries_and_keys(latents, settings.block, frames, width, height)
+        flow = AttentionMotionFlow.from_qk(q.float(), k.float(), grid, mask=settings.mask)
+        yield events.ReferenceMatched(flow.matched, flow.moving)
+        if not flow.mask.any():
+            raise MotionError(
+                f"Expected motion in the reference, but the mask '{settings.mask}' keeps nothing of it "
+                f"({flow.matched:.0%} of the patches were matched, {flow.moving:.0%} also move).",
+                "Use a clip with clearer motion, a longer span, or --set mask=none.",
+            )
+        objective = AmfObjective(flow, settings.tau, checkpointing=adapter.device.type != "cpu")
+        problem = Problem(adapter, sampler, objective, settings.block)
+        mode: Mode
+        if form is not None:
+            mode = PositionMode(problem, form, _start(form, flow, settings).to(adapter.device))
+        else:
+            mode = LatentMode(problem)
+
+        losses: list[tuple[float, float]] = []
+        first = 0
+        saved = ResumeState(state, settings, prompts, clip, adapter) if state is not None else None
+        if saved is not None and resume:
+            first = saved.load(sampler, mode, losses)
+            yield events.Resumed(len(losses))
+        active: list[Any] = [None]
+        with hooks.positions(adapter.transformer, adapter.positions, lambda _: active[0] and mode.current):
+            for index in range(first, guided[-1] + 1):
+                active[0] = index in guided
+                if index in guided:
+                    step_began = time.monotonic()
+                    rate = _rate(settings.learning_rates, guided.index(index), len(guided))
+                    trace: list[float] = []
+                    for loss in mode.optimise(index, rate, settings.inner_steps):
+                        trace.append(loss)
+                        yield events.InnerStep(guided.index(index), len(trace) - 1, loss)
+                    if trace:
+                        losses.append((trace[0], trace[-1]))
+                sampler.step(index)
+                if saved is not None:
+                    saved.save(index + 1, sampler, mode, losses)
+                    yield events.Saved(saved.path)
+                if index in guided:
+                    yield events.GuidedStep(
+                        guided.index(index),
+                        len(guided),
+                        sampler.noise[index],
+                        trace[0] if trace else float("nan"),
+                        trace[-1] if trace else float("nan"),
+                        time.monotonic() - step_began,
+                    )
+        if config.preview:
+            for index in range(guided[-1] + 1, len(sampler.timesteps)):
+                sampler.step(index)
+            fps = adapter.variant.fps if adapter.variant else clip.fps
+            yield events.PreviewFrames(adapter.decode(sampler.latents[:1], frames), fps)
+        card = build_card(
+            adapter, variant, clip, config, settings, sampler, guided, mode.results, flow, losses,
+            list(zip(prompts, seeds, strict=True)),
+        )  # fmt: skip
+    yield events.Finished(card, time.monotonic() - began)
+
+
+def guided_steps(noise: list[float], guided_range: tuple[float, ...]) -> list[int]:
+    """Indices of the steps whose noise level lies in (low, high), rounding forgiven.
+
+    Raises:
+        UsageError: if there are none.
+    """
+    low, high = guided_range
+    steps = [i for i, level in enumerate(noise) if low - 1e-6 <= level <= high + 1e-6]
+    if not steps:
+        raise UsageError(
+            f"Expected at least one step with a noise level within {low:.3f} .. {high:.3f}, got none of {len(noise)}.",
+            "Use more --steps, or a wider --set range=LOW,HIGH.",
+        )
+    return steps
+
+
+def _rate(rates: tuple[float, float], step: int, total: int) -> float:
+    """Linear from the first rate to the last (the paper; the official code stops one short of it)."""
+    return rates[0] + (rates[1] - rates[0]) * (step / max(1, total - 1))
+
+
+def _nearest_variant(adapter: CogVideoXAdapter) -> Variant:
+    """Defaults for a model that no row names: those of the closest CogVideoX."""
+    config = adapter.transformer.config
+    if config.patch_size_t:
+        return VARIANTS["cogvideox1.5-5b"]
+    return VARIANTS["cogvideox-5b" if adapter.positions == "rotary" else "cogvideox-2b"]
+
+
+def _samples(adapter: CogVideoXAdapter, config: TrainConfig, settings: Resolved) -> tuple[list[str], list[int]]:
+    bundled = adapter.variant is not None and adapter.variant.bundled
+    known = config.prompts or (TRAINING_PROMPTS if bundled else GENERAL_PROMPTS)
+    for prompt in known:
+        adapter.check_prompt(prompt)
+    count = max(settings.samples, len(config.prompts)) if config.samples is None else settings.samples
+    if settings.mode == "latents":
+        count = 1
+    return [known[i % len(known)] for i in range(count)], [settings.seed + i for i in range(count)]
+
+
+def _start(form: Any, flow: AttentionMotionFlow, settings: Resolved) -> torch.Tensor:
+    """The delta before the first guided step: zero, or every patch put back along the reference's own flow."""
+    if settings.start == "zero":
+        return torch.zeros(form.shape)
+    moved = anchor_offsets(flow, flow.grid.frames // 2)  # (F, H, W, 2) as (dx, dy)
+    dx, dy = moved.reshape(-1, 2).double().unbind(-1)
+    offsets = torch.stack([torch.zeros_like(dx), -dy, -dx], dim=-1)  # (S, 3): dt, dy, dx
+    return form.from_offsets(offsets.to(_device_of(form))).cpu()  # type: ignore[no-any-return]
+
+
+def _device_of(form: Any) -> torch.device:
+    base = form.base
+    device: torch.device = (base[0] if isinstance(base, tuple) else base).device
+    return device
+
+
+@contextlib.contextmanager
+def _frozen(module: torch.nn.Module) -> Iterator[None]:
+    """No weight gradients (the official code computes and keeps them for 55 % of the model), eval mode."""
+    training = module.training
+    wanted = {name: p.requires_grad for name, p in module.named_parameters()}
+    module.requires_grad_(False)
+    module.eval()
+    try:
+        yield
+    finally:
+        for name, p in module.named_parameters():
+            p.requires_grad_(wanted[name])
+        module.train(training)
+
+

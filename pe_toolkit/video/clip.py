@@ -1,0 +1,281 @@
+"""`read_clip`: from a file or a folder to the frames that a backbone needs."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from bisect import bisect_left
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, cast
+
+import numpy as np
+
+from pe_toolkit.errors import ClipError, UsageError
+from pe_toolkit.video.movie import MissingFramesError, Movie
+from pe_toolkit.video.picture import FITS, Fit, Picture, resize
+from pe_toolkit.video.pictures import AnimatedImage, ImageFolder
+
+# Above this a clip kept at full size is a mistake: 4 GiB hold 9 minutes of 128x128 at 150 fps,
+# but only 6 seconds of 4K.
+MAX_BYTES = 4 * 1024**3
+_MATCH = 1e-3  # seconds: containers round timestamps to milliseconds
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """Frames of a reference and where they came from.
+
+    Attributes:
+        frames: `(F, H, W, 3)` uint8 RGB.
+        fps: rate at which `frames` play as fast as the source did.
+        source: name of the file or folder, without its path.
+        sha256: hex digest of the file; for folders of names, sizes and bytes of the images.
+        duration: seconds of the whole source, to the end of its last frame.
+        total_frames: frames of the whole source.
+        start: seconds at which the used span begins.
+    """
+
+    frames: Picture
+    fps: float
+    source: str
+    sha256: str
+    duration: float
+    total_frames: int
+    start: float = 0.0
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of `frames` in pixels."""
+        return self.frames.shape[2], self.frames.shape[1]
+
+
+class _Source(Protocol):
+    times: list[float]
+    duration: float
+
+    def pictures(self, wanted: Collection[int]) -> Iterator[tuple[int, Picture]]: ...
+
+
+def read_clip(
+    path: Path | str,
+    *,
+    start: float = 0.0,
+    frames: int | None = None,
+    fps: float | Literal["native"] | None = None,
+    size: tuple[int, int] | None = None,
+    fit: Fit = "crop",
+    min_frames: int = 2,
+) -> Clip:
+    """Read a video, a GIF, an animated image or a folder of images as RGB frames.
+
+    The span from `start` to the end is resampled uniformly in time to `frames` frames, first frame
+    to first and last to last, each the source frame nearest in time, so variable frame rates keep
+    their speed and a span with fewer frames repeats some. With `fps`, frames are taken at that
+    rate from `start` instead; `fps="native"` takes consecutive source frames. For a folder, `fps`
+    is the rate of its images (16 if not given).
+
+    Rotation and mirroring in the display matrix and in EXIF, and non-square pixels, are applied;
+    more than 8 bits are reduced; transparency is composited over black. Pictures of differing sizes
+    are brought to the first one's size.
+
+    Args:
+        path: a file or a folder.
+        start: seconds from the first frame.
+        frames: how many frames to return, at least 2; None: all that the span holds.
+        fps: frames a second to take, `"native"`, or None to resample the span.
+        size: (width, height) in pixels; None keeps the source's.
+        fit: how to reach `size`: `crop` (centre), `pad` (black bars) or `stretch`.
+        min_frames: fewer different source frames than this are too short (a backbone's number of
+            latent frames).
+
+    Raises:
+        ClipError: missing, empty, truncated, not a video, sound only, one frame, too short, `start`
+            negative or past the end, or too large to hold.
+        UsageError: `frames`, `fps`, `size` or `fit` make no sense.
+    """
+    path = Path(path)
+    _check_request(start, frames, fps, size, fit)
+    source, digest = _open_source(path, None if fps == "native" else fps)
+    request = (path.name, start, frames, fps, min_frames)
+    try:
+        indices, rate = _plan(source, *request)
+        pictures = _take(source, path.name, indices, size, fit)
+    except MissingFramesError:
+        # Only a Movie raises this: the container promised frames that do not decode.
+        source = cast(Movie, source).exact()
+        indices, rate = _plan(source, *request)
+        try:
+            pictures = _take(source, path.name, indices, size, fit)
+        except MissingFramesError as error:
+            raise ClipError(
+                f"Expected to decode '{path.name}' twice alike, but {error}: it is damaged.",
+                hint="Convert the clip to H.264 MP4.",
+            ) from error
+    return Clip(
+        frames=pictures,
+        fps=rate,
+        source=path.name,
+        sha256=digest,
+        duration=source.duration,
+        total_frames=len(source.times),
+        start=start,
+    )
+
+
+def _check_request(
+    start: float,
+    frames: int | None,
+    fps: float | str | None,
+    size: tuple[int, int] | None,
+    fit: str,
+) -> None:
+    if not (math.isfinite(start) and start >= 0):
+        raise ClipError(
+            f"Expected a start of 0 seconds or later, got {start}.",
+            hint="The start counts from the first frame of the clip.",
+        )
+    if frames is not None and frames < 2:
+        raise UsageError(f"Expected at least 2 frames, got {frames}.")
+    if isinstance(fps, str):
+        if fps != "native":
+            raise UsageError(f"Expected a number of frames a second or 'native', got '{fps}'.")
+    elif fps is not None and not (math.isfinite(fps) and fps > 0):
+        raise UsageError(f"Expected a positive number of frames a second, got {fps}.")
+    if size is not None and min(size) < 1:
+        raise UsageError(f"Expected a size of at least 1x1 pixels, got {size[0]}x{size[1]}.")
+    if fit not in FITS:
+        raise UsageError(f"Expected a fit of {', '.join(FITS)}, got '{fit}'.")
+
+
+def _open_source(path: Path, fps: float | None) -> tuple[_Source, str]:
+    """The source behind a path, and its digest."""
+    try:
+        if path.is_dir():
+            folder = ImageFolder(path, fps)
+            return folder, folder.digest()
+        if not path.exists():
+            raise ClipError(
+                f"Expected a clip, but '{path.name}' does not exist.",
+                hint="Check the path; names with spaces need quotes.",
+            )
+        if not path.is_file():  # opening a pipe or a device would wait for ever
+            raise ClipError(f"Expected a file or a folder, but '{path.name}' is neither.")
+        with path.open("rb") as file:
+            head = file.read(12)
+            if not head:
+                raise ClipError(
+                    f"Expected a clip, but '{path.name}' is empty (0 bytes).",
+                    hint="Download or export it again.",
+                )
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if head[:4] == b"RIFF" and head[8:] == b"WEBP":
+            return AnimatedImage(path), digest
+        return Movie(path), digest
+    except OSError as error:
+        raise ClipError(
+            f"Expected a readable clip, but '{path.name}' cannot be opened ({error.strerror}).",
+            hint="Check that you may read the file and its folder.",
+        ) from error
+
+
+def _plan(
+    source: _Source,
+    name: str,
+    start: float,
+    frames: int | None,
+    fps: float | str | None,
+    min_frames: int,
+) -> tuple[list[int], float]:
+    """Which source frames to take, and the rate at which they play.
+
+    Raises:
+        ClipError: not enough of them.
+    """
+    times, end = source.times, source.duration
+    if len(times) == 1:
+        raise ClipError(
+            f"Expected a moving clip, but '{name}' holds one picture.",
+            hint="Motion needs at least two frames: give a video, a GIF or a folder of images.",
+        )
+    if start >= end:
+        raise ClipError(
+            f"Expected a start within the clip, but '{name}' ends at {end:.2f} s and the start is"
+            f" {start:g} s.",
+            hint=f"Choose a start below {end:.2f} s.",
+        )
+    first = min(bisect_left(times, start - _MATCH), len(times) - 1)
+    span = times[-1] - times[first]
+    left = len(times) - first
+    native = (left - 1) / span if span > 0 else 1 / (end - times[first])
+    if fps == "native":
+        count = left if frames is None else frames
+        if count > left:
+            raise _too_short(name, f"{count} frames from {start:g} s", f"{left} are left")
+        indices, rate = list(range(first, first + count)), native
+    elif fps is not None:
+        rate = float(fps)
+        count = math.ceil((end - start) * rate - _MATCH) if frames is None else frames
+        needed = start + (count - 1) / rate
+        if needed > end - _MATCH:
+            raise _too_short(
+                name,
+                f"{count} frames at {rate:g} fps from {start:g} s, which needs {needed:.2f} s",
+                f"the clip is {end:.2f} s long",
+            )
+        indices = [_nearest(times, start + k / rate) for k in range(count)]
+    elif frames is None:
+        indices, rate = list(range(first, len(times))), native
+    else:
+        marks = np.linspace(times[first], times[-1], frames)
+        indices = [_nearest(times, float(mark)) for mark in marks]
+        rate = (frames - 1) / span if span > 0 else native
+    if len(set(indices)) < max(2, min_frames):
+        raise _too_short(
+            name, f"at least {max(2, min_frames)} different frames", f"{len(set(indices))} came"
+        )
+    return indices, rate
+
+
+def _too_short(name: str, wanted: str, came: str) -> ClipError:
+    return ClipError(
+        f"'{name}' is too short: expected {wanted}, but {came}.",
+        hint="Use a longer clip, an earlier start, or fewer frames.",
+    )
+
+
+def _nearest(times: Sequence[float], mark: float) -> int:
+    """Index of the time nearest to `mark`; the earlier one of two equally near."""
+    after = min(bisect_left(times, mark), len(times) - 1)
+    before = max(after - 1, 0)
+    return before if mark - times[before] <= times[after] - mark + 1e-9 else after
+
+
+def _take(
+    source: _Source, name: str, indices: list[int], size: tuple[int, int] | None, fit: Fit
+) -> Picture:
+    """The chosen frames as one array, each brought to size as soon as it is decoded."""
+    slots: dict[int, list[int]] = {}
+    for slot, index in enumerate(indices):
+        slots.setdefault(index, []).append(slot)
+    result: Picture | None = None
+    for index, picture in source.pictures(slots.keys()):
+        if result is None:
+            width, height = size or (picture.shape[1], picture.shape[0])
+            _check_memory(name, len(indices), width, height)
+            result = np.empty((len(indices), height, width, 3), np.uint8)
+        result[slots[index]] = resize(picture, (result.shape[2], result.shape[1]), fit)
+    if result is None:
+        raise MissingFramesError("no frame decoded")
+    return result
+
+
+def _check_memory(name: str, count: int, width: int, height: int) -> None:
+    if count * width * height * 3 > MAX_BYTES:
+        raise ClipError(
+            f"Expected a clip of at most {MAX_BYTES / 2**30:g} GiB, but {count} frames of"
+            f" {width}x{height} from '{name}' are {count * width * height * 3 / 2**30:.1f} GiB.",
+            hint="Ask for fewer frames or a smaller size.",
+        )

@@ -1,0 +1,200 @@
+"""Results on disk: whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import io
+import math
+import os
+import secrets
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, cast
+
+import av
+import numpy as np
+from av.error import FFmpegError
+from PIL import Image
+
+from pe_toolkit.errors import OutputError, OutputExistsError, UsageError
+from pe_toolkit.video.picture import Picture
+
+VIDEO_SUFFIXES = (".mp4", ".gif")
+IMAGE_SUFFIXES = (".png",)
+_CRF = "18"  # visually lossless for H.264
+
+_HINTS = {
+    errno.ENOSPC: "The disk is full: free some space, or write elsewhere.",
+    errno.EDQUOT: "Your disk quota is used up: free some space, or write elsewhere.",
+    errno.EACCES: "You may not write in this folder: choose another one.",
+    errno.EPERM: "You may not write in this folder: choose another one.",
+    errno.EROFS: "This file system is read-only: choose another folder.",
+    errno.ENAMETOOLONG: "The file name is too long.",
+}
+
+
+def check_output(path: Path | str, force: bool = False, *, suffixes: tuple[str, ...] = ()) -> Path:
+    """Find out before any work whether a result could be written.
+
+    Args:
+        path: where the result will go.
+        force: whether an existing file may be replaced.
+        suffixes: the lower-case endings that are possible; none means any.
+
+    Returns:
+        `path` as a `Path`.
+
+    Raises:
+        UsageError: another ending.
+        OutputExistsError: the file is there and `force` is not set.
+        OutputError: the folder is missing or not writable, or `path` is no ordinary file.
+    """
+    path = Path(path)
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise UsageError(
+            f"Expected an output ending in {' or '.join(suffixes)}, got '{path.name}'.",
+            hint=f"Supported endings: {', '.join(suffixes)}.",
+        )
+    parent = path.parent
+    try:
+        if path.exists() and not path.is_file():  # never replace a folder or a device
+            raise OutputError(
+                f"Expected a place for a file, but '{path}' is a folder or a device.",
+                hint="Give the name of a file.",
+            )
+        if path.exists() and not force:
+            raise OutputExistsError(
+                f"Expected a new file, but '{path}' is already there.",
+                hint="Use --force to replace it, or choose another name.",
+            )
+        if not parent.is_dir():
+            raise OutputError(
+                f"Expected the folder '{parent}', but it does not exist.",
+                hint=f"Create it first: mkdir -p '{parent}'",
+            )
+    except OSError as error:  # a name too long, or a folder that may not be entered
+        raise _failed(path, error) from error
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise OutputError(
+            f"Expected a writable folder, but '{parent}' is not.",
+            hint="Choose another folder, or change its permissions.",
+        )
+    return path
+
+
+def write_atomic(path: Path | str, data: bytes, *, force: bool = False) -> Path:
+    """Write `data` so that `path` holds all of it or is left as it was.
+
+    Raises:
+        OutputExistsError, OutputError: see `check_output`; the disk is full.
+    """
+    path = check_output(path, force)
+    temporary = path.parent / f".pe-{secrets.token_hex(8)}.tmp"
+    try:
+        try:
+            # Not tempfile: it would leave the result readable by the owner alone.
+            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:  # fmt: skip
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)  # gone already after a successful replace
+    except OSError as error:
+        raise _failed(path, error) from error
+    return path
+
+
+def write_video(path: Path | str, frames: Picture, fps: float, *, force: bool = False) -> Path:
+    """Write frames as H.264 MP4 (8 bits, 4:2:0, BT.709, crf 18) or as GIF, by the ending of `path`.
+
+    The same frames give the same bytes. An odd width or height is made even in MP4 by repeating the
+    last column or row. GIF knows only delays in hundredths of a second: the delays are rounded so
+    that the total time stays right, and rates above 50 fps, which browsers ignore, are slowed to 50.
+
+    Args:
+        path: ends in `.mp4` or `.gif`.
+        frames: `(F, H, W, 3)` uint8 RGB.
+        fps: frames a second.
+        force: whether to replace an existing file.
+
+    Raises:
+        UsageError: another ending, frames of another shape or type, a rate that is not positive.
+        OutputExistsError: the file is there and `force` is not set.
+        OutputError: the folder is missing or not writable, the disk is full, the encoder failed.
+    """
+    path = check_output(path, force, suffixes=VIDEO_SUFFIXES)
+    frames = np.asarray(frames)
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not frames.size:
+        raise UsageError(
+            f"Expected frames (F, H, W, 3) uint8, got {frames.shape} {frames.dtype}.",
+        )
+    if not (math.isfinite(fps) and fps > 0):
+        raise UsageError(f"Expected a positive number of frames a second, got {fps}.")
+    encode = _gif if path.suffix.lower() == ".gif" else _mp4
+    return write_atomic(path, encode(frames, fps), force=force)
+
+
+def write_image(path: Path | str, image: Picture, force: bool = False) -> Path:
+    """Write `(H, W, 3)` uint8 RGB as PNG.
+
+    Raises:
+        UsageError: another ending, shape or type.
+        OutputExistsError, OutputError: see `check_output`.
+    """
+    path = check_output(path, force, suffixes=IMAGE_SUFFIXES)
+    image = np.asarray(image)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or not image.size:
+        raise UsageError(f"Expected an image (H, W, 3) uint8, got {image.shape} {image.dtype}.")
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG", optimize=True)
+    return write_atomic(path, buffer.getvalue(), force=force)
+
+
+def _mp4(frames: Picture, fps: float) -> bytes:
+    """Encoded in memory, as small as it is, so that errors of the disk come from one place."""
+    even = ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0))
+    frames = np.pad(frames, even, mode="edge")
+    buffer = io.BytesIO()
+    try:
+        # One thread and bit-exact flags: bytes must not depend on the machine or the date.
+        with av.open(buffer, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
+            stream: Any = container.add_stream(
+                "libx264", rate=Fraction(fps).limit_denominator(1001)
+            )
+            stream.width, stream.height = frames.shape[2], frames.shape[1]
+            stream.pix_fmt = "yuv420p"
+            stream.options = {"crf": _CRF, "flags": "+bitexact", "threads": "1"}
+            codec = stream.codec_context
+            codec.colorspace = codec.color_primaries = codec.color_trc = 1  # BT.709
+            codec.color_range = 1  # limited
+            for array in frames:
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(array), format="rgb24")
+                yuv = frame.reformat(format="yuv420p", dst_colorspace="ITU709")
+                container.mux(stream.encode(yuv))
+            container.mux(stream.encode(None))
+    except FFmpegError as error:
+        raise OutputError(
+            f"Expected to encode {len(frames)} frames of {frames.shape[2]}x{frames.shape[1]}, but"
+            f" the H.264 encoder failed ({error}).",
+            hint="Try another size, or write a .gif.",
+        ) from error
+    return buffer.getvalue()
+
+
+def _gif(frames: Picture, fps: float) -> bytes:
+    fps = min(fps, 50.0)
+    ends = [round((i + 1) * 100 / fps) * 10 for i in range(len(frames))]  # milliseconds
+    delays = cast(list[int], np.diff([0, *ends]).tolist())
+    images = [Image.fromarray(frame).quantize(256) for frame in frames]
+    buffer = io.BytesIO()
+    images[0].save(
+        buffer, format="GIF", save_all=True, append_images=images[1:], duration=delays, loop=0
+    )
+    return buffer.getvalue()
+
+
+def _failed(path: Path, error: OSError) -> OutputError:
+    reason = error.strerror or str(error)
+    hint = _HINTS.get(error.errno or 0, "Check the folder, or write elsewhere.")
+    return OutputError(f"Expected to write '{path}', but it failed: {reason}.", hint=hint)

@@ -1,0 +1,115 @@
+"""Clips that Pillow reads: folders of images, and animated WebP (which FFmpeg cannot decode)."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from pe_toolkit.errors import ClipError
+from pe_toolkit.video.picture import Picture, from_pillow
+
+IMAGE_FOLDER_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+IMAGE_FOLDER_FPS = 16.0
+_DEFAULT_DELAY_MS = 100  # what browsers and FFmpeg show for a delay of 0
+
+# What Pillow raises for damaged files: OSError (cut off), SyntaxError (broken PNG), ValueError and
+# EOFError (broken frame tables), DecompressionBombError (a header that claims a giant picture).
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+
+
+def natural_key(name: str) -> list[tuple[int, int, str]]:
+    """Sort key that puts `frame2.png` before `frame10.png`."""
+    parts = re.findall(r"\d+|\D+", name.casefold())
+    return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts]
+
+
+class ImageFolder:
+    """The images of a folder in natural order, `fps` of them a second.
+
+    Raises:
+        ClipError: no image in the folder.
+    """
+
+    def __init__(self, folder: Path, fps: float | None) -> None:
+        self.files = sorted(
+            (
+                f
+                for f in folder.iterdir()
+                if f.suffix.lower() in IMAGE_FOLDER_SUFFIXES
+                and not f.name.startswith(".")
+                and f.is_file()
+            ),
+            key=lambda f: (natural_key(f.name), f.name),
+        )
+        if not self.files:
+            raise ClipError(
+                f"Expected images in the folder '{folder.name}', found none.",
+                hint=f"Images are files ending in {', '.join(IMAGE_FOLDER_SUFFIXES)}.",
+            )
+        rate = fps or IMAGE_FOLDER_FPS
+        self.times = [i / rate for i in range(len(self.files))]
+        self.duration = len(self.files) / rate
+
+    def digest(self) -> str:
+        """SHA-256 over name, size and bytes of every image in order."""
+        total = hashlib.sha256()
+        for file in self.files:
+            data = file.read_bytes()
+            total.update(f"{file.name}\0{len(data)}\0".encode("utf-8", "surrogateescape"))
+            total.update(data)
+        return total.hexdigest()
+
+    def pictures(self, wanted: Collection[int]) -> Iterator[tuple[int, Picture]]:
+        """`(index, (H, W, 3) uint8 RGB)` of the wanted indices, ascending.
+
+        Raises:
+            ClipError: an image is damaged.
+        """
+        for index in sorted(wanted):
+            file = self.files[index]
+            try:
+                with Image.open(file) as image:
+                    picture = from_pillow(image)
+            except _DAMAGED as error:
+                raise ClipError(
+                    f"Expected an image, but '{file.name}' in the folder cannot be read ({error}).",
+                    hint="Repair or remove that file.",
+                ) from error
+            yield index, picture
+
+
+class AnimatedImage:
+    """An animated image that Pillow can step through; delays are honoured.
+
+    Raises:
+        ClipError: Pillow cannot read it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.times: list[float] = []
+        self.duration = 0.0
+        try:
+            with Image.open(path) as image:
+                for index in range(getattr(image, "n_frames", 1)):
+                    image.seek(index)
+                    image.load()  # WebP knows a frame's delay only once it is decoded
+                    self.times.append(self.duration)
+                    delay = image.info.get("duration") or _DEFAULT_DELAY_MS
+                    self.duration += float(delay) / 1000
+        except (UnidentifiedImageError, *_DAMAGED) as error:
+            raise ClipError(
+                f"Expected an animated image, but '{path.name}' is damaged ({error}).",
+                hint="Export it again, or convert it to MP4.",
+            ) from error
+
+    def pictures(self, wanted: Collection[int]) -> Iterator[tuple[int, Picture]]:
+        """`(index, (H, W, 3) uint8 RGB)` of the wanted indices, ascending."""
+        with Image.open(self.path) as image:
+            for index in sorted(wanted):
+                image.seek(index)
+                yield index, from_pillow(image)

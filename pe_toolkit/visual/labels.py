@@ -1,0 +1,37 @@
+"""Text on pictures, with the font that Pillow brings along."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+Picture = NDArray[np.uint8]
+
+BACKGROUND = (24, 24, 27)
+FOREGROUND = (235, 235, 235)
+_DOTS = "..."
+
+
+def font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    """Pillow's own font at `size` pixels (Latin letters; others are drawn as boxes)."""
+    return ImageFont.load_default(size)
+
+
+def shorten(text: str, width: int, size: int) -> str:
+    """`text` on one line, cut at the end so that it is at most `width` pixels wide."""
+    text = " ".join(text.split())
+    face = font(size)
+    if face.getlength(text) <= width:
+        return text
+    while text and face.getlength(text + _DOTS) > width:
+        text = text[:-1]
+    return text.rstrip() + _DOTS if text else ""
+
+
+def label(text: str, width: int, size: int = 14) -> Picture:
+    """A dark strip `(size + 8, width, 3)` uint8 with one line of text, cut where it does not fit."""
+    strip = Image.new("RGB", (width, size + 8), BACKGROUND)
+    line = shorten(text, width - 8, size)
+    ImageDraw.Draw(strip).text((4, 3), line, fill=FOREGROUND, font=font(size))
+    return np.asarray(strip)

@@ -1,0 +1,1 @@
+"""Where cards are kept and shared, installed as `pe_toolkit.registry`."""

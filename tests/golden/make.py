@@ -1,0 +1,135 @@
+"""Make the golden cards: `python tests/golden/make.py`.
+
+Run it once for a new case. Existing cards are never rewritten: they stand for cards that users
+have, and a change that alters them is a change of the format. The numbers come from integer
+arithmetic, so that every machine makes the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pe_toolkit.card import CardSpec, MotionCard
+
+HERE = Path(__file__).parent
+CASES = ("rotary-angle", "rotary-table", "absolute-table", "latents")
+FRAMES, HEIGHT, WIDTH, GUIDED = 3, 2, 2, 2
+TOKENS = FRAMES * HEIGHT * WIDTH
+
+
+def description(case: str = "rotary-angle") -> dict[str, Any]:
+    """A complete description as JSON values, not sealed yet."""
+    latents = case == "latents"
+    absolute = case == "absolute-table"
+    return {
+        "format": "pe-motion-card",
+        "format_version": "1.0",
+        "name": f"golden-{case}",
+        "version": "1.0.0",
+        "author": "Zoë 🎬",
+        "license": "CC-BY-4.0",
+        "created": "2026-01-31T12:00:00Z",
+        "kind": "latents" if latents else "positions",
+        "backbone": {
+            "family": "cogvideox",
+            "variant": "bundled-absolute" if absolute else "bundled",
+            "model_id": None,
+            "revision": None,
+            "fingerprint": "sha256:" + "a1" * 32,
+            "weights_digest": "sha256:" + "b2" * 32,
+            "positions": "absolute" if absolute else "rotary",
+        },
+        "grid": {"frames": FRAMES, "height": HEIGHT, "width": WIDTH},
+        "clip": {"frames": 9, "width": 32, "height": 32, "fps": 8.0},
+        "schedule": {
+            "scheduler": "CogVideoXDDIMScheduler",
+            "steps": 20,
+            "guidance_scale": 6.0,
+            "dynamic_cfg": False,
+            "timesteps": [999, 949],
+            "noise": [1.0, 0.9765625],
+        },
+        "recipe": {
+            "name": "default",
+            "objective": "amf",
+            "block": 3,
+            "tau": 2.0,
+            "mask": "forward-backward",
+            "inner_steps": 5,
+            "learning_rates": [0.002, 0.001],
+            "parametrisation": None if latents else case.split("-")[1],
+            "dtype": "float32",
+            "guided_range": [0.5, 1.0],
+            "start": "zero",
+            "seed": 42,
+            "kv": "none",
+        },
+        "samples": [{"prompt": "a red circle on a black background", "seed": 42}],
+        "reference": {
+            "sha256": "c3" * 32,
+            "duration": 1.125,
+            "frames": 9,
+            "width": 64,
+            "height": 48,
+            "fps": 8.0,
+            "start": 0.0,
+            "matched": 0.75,
+        },
+        "training": {"loss": [[1.5, 0.75], [0.875, 0.5]], "device": "cpu"},
+        "scores": {"cosine": 0.5},
+        "software": {"pe-toolkit": "0.1.0", "numpy": "2.0.0"},
+        "digest": "",
+    }
+
+
+def tensors(case: str = "rotary-angle") -> dict[str, np.ndarray[Any, Any]]:
+    """Tensors that fit `description(case)`."""
+    name, shape = {
+        "rotary-angle": ("positions", (GUIDED, 2, TOKENS, 4)),
+        "rotary-table": ("positions", (GUIDED, 2, 2, TOKENS, 8)),
+        "absolute-table": ("positions", (GUIDED, TOKENS, 16)),
+        "latents": ("latents", (GUIDED, FRAMES, 4, 2 * HEIGHT, 2 * WIDTH)),
+    }[case]
+    count = int(np.prod(shape))
+    values = (np.arange(count) * 37 % 201 - 100) / 256  # exact in float16
+    # Everything in frame i is at column 0 in frame j if i < j, else where it was.
+    flow = np.zeros((FRAMES, FRAMES, HEIGHT, WIDTH, 2), np.int8)
+    for first in range(FRAMES):
+        flow[first, first + 1 :, ..., 0] = -np.arange(WIDTH)
+    return {
+        name: values.astype(np.float16).reshape(shape),
+        "flow": flow,
+        "flow_mask": (flow != 0).any(-1).astype(np.uint8),
+    }
+
+
+def build(case: str = "rotary-angle") -> MotionCard:
+    """A sealed card."""
+    return MotionCard(CardSpec.from_dict(description(case)), tensors(case))
+
+
+def main() -> None:
+    """Write the cards that are not there yet, and their entries of the manifest."""
+    path = HERE / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    for case in CASES:
+        if case in manifest:
+            continue
+        info = build(case).save(HERE / f"{case}.safetensors")
+        layout = {name: [dtype, list(shape)] for name, (dtype, shape) in info.tensors.items()}
+        manifest[case] = {
+            "sha256": info.sha256,
+            "size_bytes": info.size_bytes,
+            "spec": info.spec.to_dict(),
+            "tensors": layout,
+        }
+    text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""`pe show` and `pe verify` on golden cards, damaged cards and hostile text."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pe_toolkit.card import MotionCard
+from pe_toolkit.cli.main import cli
+
+GOLDEN = Path(__file__).parent / "golden"
+CARDS = sorted(GOLDEN.glob("*.safetensors"))
+CARD = GOLDEN / "rotary-angle.safetensors"
+
+
+def pe(*words: object) -> Result:
+    return CliRunner().invoke(cli, [str(word) for word in words])
+
+
+@pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
+def test_show_says_what_is_in_it(path: Path) -> None:
+    result = pe("show", path)
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    card = MotionCard.load(path)
+    rows = {line[:10].strip(): line[11:] for line in result.stdout.splitlines()}
+    assert rows["name"] == f"{card.spec.name} 1.0.0"
+    assert rows["matched"].startswith("75% of the reference could be matched")
+    assert rows["loss"] == "1.5 -> 0.5"
+    assert rows["grid"].startswith("3x2x2")
+    assert card.spec.backbone.variant in rows["backbone"]
+    assert rows["digest"] == card.digest
+
+
+def test_show_json_is_one_summary_line() -> None:
+    result = pe("show", CARD, "--json")
+    (line,) = result.stdout.splitlines()
+    data = json.loads(line)
+    assert data["event"] == "summary"
+    assert data["card"]["reference"]["matched"] == 0.75
+    assert data["size_bytes"] == CARD.stat().st_size
+    assert line.isascii()
+
+
+def test_hostile_text_is_neutralised(tmp_path: Path) -> None:
+    card = MotionCard.load(CARD)
+    name = "evil\x1b]0;owned\x07\nname  fake\u202e"
+    spec = replace(card.spec, name=name, author="a\rb\x9b31m", digest="")
+    path = tmp_path / "evil.safetensors"
+    MotionCard(spec, card.tensors).save(path)
+    text = pe("show", path).stdout
+    assert not set(text) & set("\x1b\x07\r\x9b\u202e")
+    assert "\\x1b]0;owned\\x07\\nname  fake\\u202e" in text
+    assert json.loads(pe("show", path, "--json").stdout)["card"]["name"] == name
+
+
+def test_many_samples_are_cut(tmp_path: Path) -> None:
+    card = MotionCard.load(CARD)
+    samples = tuple(replace(card.spec.samples[0], seed=seed) for seed in range(12))
+    path = tmp_path / "many.safetensors"
+    MotionCard(replace(card.spec, samples=samples, digest=""), card.tensors).save(path)
+    text = pe("show", path).stdout
+    assert "seed 7\n" in text
+    assert "seed 8\n" not in text
+    assert "and 4 more" in text
+
+
+def test_verify_all_golden_cards() -> None:
+    result = pe("verify", *CARDS)
+    assert result.exit_code == 0
+    assert result.stdout.count(": ok, sha256:") == len(CARDS)
+
+
+def damaged(tmp_path: Path) -> Path:
+    data = bytearray(CARD.read_bytes())
+    data[-1] ^= 1  # one bit of the last tensor
+    path = tmp_path / "flipped.safetensors"
+    path.write_bytes(data)
+    return path
+
+
+def test_verify_finds_one_flipped_bit_and_goes_on(tmp_path: Path) -> None:
+    bad = damaged(tmp_path)
+    result = pe("verify", bad, CARD)
+    assert result.exit_code == 1
+    assert f"Error: {bad}: " in result.stderr
+    assert "Hint:" in result.stderr
+    assert f"{CARD}: ok" in result.stdout
+
+
+def test_verify_json(tmp_path: Path) -> None:
+    result = pe("verify", damaged(tmp_path), CARD, "--json")
+    first, second, last = map(json.loads, result.stdout.splitlines())
+    assert (first["ok"], second["ok"]) == (False, True)
+    assert last == {"event": "summary", "ok": False, "cards": 2, "bad": 1}
+    assert result.exit_code == 1
+
+
+def test_verify_debug_shows_a_traceback(tmp_path: Path) -> None:
+    result = pe("verify", damaged(tmp_path), "--debug")
+    assert result.exit_code == 1
+    assert "Traceback" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["show", "verify"])
+@pytest.mark.parametrize(
+    "content", [b"", b"PK\x03\x04" + bytes(40), b"\x80\x04" + bytes(40), bytes(20)]
+)
+def test_strangers_are_refused(command: str, content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "with space é.safetensors"
+    path.write_bytes(content)
+    result = pe(command, path)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize("command", ["show", "verify"])
+def test_a_missing_card(command: str, tmp_path: Path) -> None:
+    result = pe(command, tmp_path / "none.safetensors")
+    assert result.exit_code == 1
+    assert "no such file" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["show", "verify"])
+def test_no_card_is_a_usage_error(command: str) -> None:
+    assert pe(command).exit_code == 2

@@ -1,0 +1,258 @@
+"""The command line with the bundled backbone: train, apply, show, verify, interrupt and resume."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from pe_toolkit.card import MotionCard
+from pe_toolkit.cli.main import cli
+
+ROOT = Path(__file__).parents[1]
+BUNDLED = ROOT / "pe_toolkit" / "backbones" / "bundled"
+PROMPT = "a yellow cross on a brown background"
+OTHER = "a cyan square on a black background"
+SHORT = ("--steps", "4", "--samples", "1", "--set", "K=1", "--seed", "3")
+
+pytestmark = pytest.mark.skipif(
+    not (BUNDLED / "transformer").is_dir(),
+    reason="the bundled weights are not there",
+)
+
+
+def pe(*words: object) -> Result:
+    result = CliRunner().invoke(cli, [str(word) for word in words])
+    assert "Traceback" not in result.stderr
+    return result
+
+
+def lines(result: Result) -> list[dict[str, object]]:
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("with space é")
+
+
+@pytest.fixture(scope="module")
+def reference(place: Path) -> Path:
+    from pe_toolkit.evaluation.scenes import render, sample_scene
+    from pe_toolkit.video import write_video
+
+    scene = sample_scene(np.random.default_rng(5), ("orbit",), frames=33, styles=("flat",))
+    path = place / "ref clip.mp4"
+    write_video(path, render(scene, 128), 16.0)
+    return path
+
+
+@pytest.fixture(scope="module")
+def card(place: Path, reference: Path) -> Path:
+    path = place / "card.safetensors"
+    result = pe("train", reference, "-o", path, "--backbone", "bundled", *SHORT)
+    assert result.exit_code == 0, result.stderr
+    assert "guided step" in result.stderr
+    assert "could be matched" in result.stderr
+    assert f"pe apply '{path}'" in result.stderr
+    assert not path.with_name("card.safetensors.resume").exists()
+    return path
+
+
+def test_the_card_is_sound_and_says_how_it_was_made(card: Path) -> None:
+    assert pe("verify", card).exit_code == 0
+    text = pe("show", card).stdout
+    assert "ref clip 1.0.0" in text
+    assert "of the reference could be matched" in text
+    spec = MotionCard.load(card).spec
+    assert (spec.schedule.steps, len(spec.samples), spec.samples[0].seed) == (4, 1, 3)
+    assert str(card.parent) not in text  # no path of this machine in a card
+
+
+def test_train_again_gives_the_same_positions(card: Path, reference: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again.safetensors"
+    assert pe("train", reference, "-o", again, "--backbone", "bundled", *SHORT).exit_code == 0
+    first, second = MotionCard.load(card), MotionCard.load(again)
+    np.testing.assert_array_equal(first.tensors["positions"], second.tensors["positions"])
+
+
+def test_train_json_is_events_then_summary(reference: Path, tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    preview = tmp_path / "p.mp4"
+    result = pe(
+        "train", reference, "-o", path, "--backbone", "bundled", *SHORT,
+        "--preview", preview, "--json",
+    )  # fmt: skip
+    events = lines(result)
+    kinds = [event["event"] for event in events]
+    assert {"started", "reference-matched", "inner-step", "guided-step", "finished"} <= set(kinds)
+    assert kinds[-1] == "summary"
+    assert events[-1]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert preview.stat().st_size > 0
+
+
+def test_apply_one(card: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    result = pe("apply", card, "--prompt", PROMPT, "-o", out)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.strip() == str(out)
+    facts = json.loads(out.with_suffix(".json").read_text("utf-8"))
+    assert facts["card"]["digest"] == MotionCard.load(card).digest
+    assert (facts["prompt"], facts["seed"], facts["strength"]) == (PROMPT, 42, 1.0)
+    assert 0 < facts["guided_steps"] <= facts["steps"] == 4
+    assert str(tmp_path) not in out.with_suffix(".json").read_text("utf-8")
+
+
+def test_batch_has_the_same_bytes_and_an_own_name_for_each(card: Path, tmp_path: Path) -> None:
+    texts = tmp_path / "prompts.txt"
+    texts.write_text(f"# two\n{PROMPT}\n{OTHER}\n", "utf-8")
+    result = pe(
+        "apply", card, "--prompt-file", texts, "--seed", 1, "--seed", 42, "-o", tmp_path / "o.mp4"
+    )
+    assert result.exit_code == 0, result.stderr
+    names = sorted(path.name for path in tmp_path.glob("*.mp4"))
+    assert names == [f"o-p0{p}-s{s}.mp4" for p in (1, 2) for s in (1, 42)]
+    assert pe("apply", card, "--prompt", PROMPT, "-o", tmp_path / "one.mp4").exit_code == 0
+    one = (tmp_path / "one.mp4").read_bytes()
+    assert (tmp_path / "o-p01-s42.mp4").read_bytes() == one
+    assert (tmp_path / "o-p02-s42.mp4").read_bytes() != one
+
+
+def test_without_the_card_and_at_strength_0_are_the_same(card: Path, tmp_path: Path) -> None:
+    for name, words in (
+        ("plain", ["--no-card"]),
+        ("zero", ["--strength", 0]),
+        ("full", []),
+    ):
+        path = tmp_path / f"{name}.mp4"
+        assert pe("apply", card, "--prompt", PROMPT, "-o", path, *words).exit_code == 0
+    plain, zero, full = ((tmp_path / f"{n}.mp4").read_bytes() for n in ("plain", "zero", "full"))
+    assert plain == zero
+    assert plain != full
+    facts = json.loads((tmp_path / "plain.json").read_text("utf-8"))
+    assert (facts["card"], facts["guided_steps"]) == (None, 0)
+
+
+def test_side_by_side(card: Path, reference: Path, tmp_path: Path) -> None:
+    from pe_toolkit.video import read_clip
+
+    out = tmp_path / "out.mp4"
+    words = ("apply", card, "--prompt", PROMPT, "-o", out, "--side-by-side", reference)
+    result = pe(*words)
+    assert result.exit_code == 0, result.stderr
+    clip = read_clip(tmp_path / "out-side-by-side.mp4")
+    assert clip.frames.shape[2] >= 256
+    assert pe(*words).exit_code == 2
+    assert pe(*words, "--force").exit_code == 0
+
+
+def test_unknown_words_are_warned_of(card: Path, tmp_path: Path) -> None:
+    words = ("apply", card, "--prompt", "a pink cat", "-o", tmp_path / "o.mp4")
+    result = pe(*words)
+    assert result.exit_code == 0, result.stderr
+    assert "does not know pink, cat" in result.stderr
+
+
+def test_a_too_long_prompt(card: Path, tmp_path: Path) -> None:
+    result = pe("apply", card, "--prompt", "red circle " * 200, "-o", tmp_path / "o.mp4")
+    assert result.exit_code == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_card_for_another_backbone(card: Path, tmp_path: Path) -> None:
+    words = ("apply", card, "--prompt", PROMPT, "-o", tmp_path / "o.mp4")
+    result = pe(*words, "--backbone", "bundled-absolute")
+    assert result.exit_code == 2, result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_latents_card_replays_its_own_prompt(reference: Path, tmp_path: Path) -> None:
+    path = tmp_path / "latents.safetensors"
+    words = ("--mode", "latents", "--prompt", PROMPT, "--steps", 4, "--set", "K=1", "--seed", 3)
+    assert pe("train", reference, "-o", path, "--backbone", "bundled", *words).exit_code == 0
+    result = pe("apply", path, "--prompt", PROMPT, "-o", tmp_path / "own.mp4")
+    assert result.exit_code == 0, result.stderr
+    assert "Warning" not in result.stderr
+    assert json.loads((tmp_path / "own.json").read_text("utf-8"))["seed"] == 3
+    result = pe("apply", path, "--prompt", OTHER, "-o", tmp_path / "other.mp4")
+    assert result.exit_code == 0, result.stderr
+    assert "leaks" in result.stderr
+    assert (
+        pe("apply", path, "--prompt", PROMPT, "--seed", 3, "-o", tmp_path / "x.mp4").exit_code == 2
+    )
+
+
+def test_bad_references_are_found_before_a_model_is_loaded(tmp_path: Path) -> None:
+    from pe_toolkit.video import write_video
+
+    still = tmp_path / "still.mp4"
+    write_video(still, np.full((33, 64, 64, 3), 90, np.uint8), 16.0)
+    junk = tmp_path / "junk.mp4"
+    junk.write_bytes(b"not a video" * 99)
+    for path in (still, junk, tmp_path / "missing.mp4"):
+        run = subprocess.run(
+            [
+                sys.executable, "-c",
+                "import sys; from pe_toolkit.cli.main import cli\n"
+                "code = cli.main(sys.argv[1:], standalone_mode=False)\n"
+                "print(code, 'diffusers' in sys.modules)",
+                "train", str(path), "-o", str(tmp_path / "c.safetensors"), "--backbone", "bundled",
+            ],
+            cwd=ROOT, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert run.stdout.splitlines()[-1] == "1 False", run.stdout + run.stderr
+        assert "Hint:" in run.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_interrupt_and_resume_give_the_same_card(
+    number: signal.Signals, card: Path, reference: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "card.safetensors"
+    words = ["train", str(reference), "-o", str(path), "--backbone", "bundled", *SHORT]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "pe_toolkit", *words, "--json"],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert child.stdout is not None
+    for line in child.stdout:
+        if json.loads(line)["event"] == "saved":
+            child.send_signal(number)
+            break
+    out, err = child.communicate(timeout=120)
+    assert not path.exists()
+    if number == signal.SIGINT:
+        assert child.returncode == 130, err
+        assert "--resume" in err
+        assert json.loads(out.splitlines()[-1])["exit_code"] == 130
+        assert [p.name for p in tmp_path.iterdir()] == ["card.safetensors.resume"]
+    result = pe(*words)
+    assert result.exit_code == 2  # a state is there: not thrown away by accident
+    result = pe(*words, "--resume")
+    assert result.exit_code == 0, result.stderr
+    first, second = MotionCard.load(card), MotionCard.load(path)
+    np.testing.assert_array_equal(first.tensors["positions"], second.tensors["positions"])
+    same = replace(second.spec, created=first.spec.created, digest=first.spec.digest)
+    assert same == first.spec
+    assert [p.name for p in tmp_path.iterdir()] == ["card.safetensors"]
+
+
+def test_demo_writes_everything_and_measures(tmp_path: Path) -> None:
+    result = pe("demo", "-o", tmp_path / "d", "--steps", 4, "--samples", 1)
+    assert result.exit_code == 0, result.stderr
+    assert sorted(p.name for p in (tmp_path / "d").iterdir()) == [
+        "card.safetensors", "new-1-no-card.mp4", "new-1.mp4", "new-2-no-card.mp4", "new-2.mp4",
+        "ref.mp4", "sheet.png", "side-by-side.mp4",
+    ]  # fmt: skip
+    assert "Mean cosine" in result.stdout
+    assert "motion fidelity" in result.stdout

@@ -1,0 +1,219 @@
+"""The error table: what the user reads, where, and with which exit code."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from pe_toolkit.cli.errors import Session
+from pe_toolkit.cli.main import LazyGroup
+from pe_toolkit.cli.options import common, debug_option, machine_options
+from pe_toolkit.errors import CardError, DeviceError, OutputExistsError, UsageError
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(action: Callable[[Session], None], *words: str) -> Result:
+    """Run a group of the real class whose one command does `action`."""
+
+    @click.command()
+    @machine_options
+    @common
+    @click.pass_obj
+    def work(session: Session, /, **options: object) -> None:
+        action(session)
+
+    class OneCommand(LazyGroup):
+        def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+            return work if cmd_name == "train" else None
+
+    group = OneCommand("pe", params=[])
+    debug_option(group)
+    return CliRunner().invoke(group, list(words) or ["train"])
+
+
+def raiser(error: BaseException) -> Callable[[Session], None]:
+    def action(session: Session) -> None:
+        raise error
+
+    return action
+
+
+class OutOfMemoryError(RuntimeError):
+    """Bears the name of torch's, by which the table knows it without importing torch."""
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message", "hint"),
+    [
+        (UsageError("Expected a, got b.", "Do c."), 2, "Expected a, got b.", "Do c."),
+        (OutputExistsError("There is one.", "--force"), 2, "There is one.", "--force"),
+        (CardError("Damaged."), 1, "Damaged.", None),
+        (DeviceError("No GPU.", "Use bundled."), 1, "No GPU.", "Use bundled."),
+        (MemoryError(), 1, "Out of memory.", "--offload model"),
+        (OutOfMemoryError("CUDA"), 1, "Out of memory.", "--offload model"),
+        (OSError(errno.ENOSPC, "No space left", "x.mp4"), 1, "the disk is full", "Free some space"),
+        (PermissionError(errno.EACCES, "denied", "x.mp4"), 1, "x.mp4, but permission", "Check"),
+        (OSError(errno.EROFS, "read-only"), 1, "the disk is read-only", "another place"),
+        (KeyError("k"), 1, "Unexpected error: KeyError: 'k'", "--debug"),
+        (ValueError("a\nb"), 1, "Unexpected error: ValueError: a b", "please report"),
+        (KeyboardInterrupt(), 130, "Interrupted.", "Nothing half-written"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
+)
+def test_table(error: BaseException, code: int, message: str, hint: str | None) -> None:
+    result = run(raiser(error))
+    assert result.exit_code == code
+    assert result.stdout == ""
+    assert result.stderr.lstrip().startswith("Error: ")
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    if hint is None:
+        assert "Hint:" not in result.stderr
+    else:
+        assert hint in result.stderr.partition("Hint: ")[2]
+
+
+def test_an_unexpected_error_is_one_line_and_a_hint() -> None:
+    result = run(raiser(ZeroDivisionError("oh")))
+    assert [line.split(":")[0] for line in result.stderr.splitlines()] == ["Error", "Hint"]
+
+
+@pytest.mark.parametrize("words", [("train", "--debug"), ("--debug", "train")])
+@pytest.mark.parametrize("error", [CardError("Damaged."), ZeroDivisionError("oh")])
+def test_debug_shows_the_traceback_everywhere(words: tuple[str, ...], error: Exception) -> None:
+    result = run(raiser(error), *words)
+    assert result.exit_code == 1
+    assert "Traceback (most recent call last)" in result.stderr
+    assert "in action" in result.stderr
+    assert f"Error: {'Damaged.' if isinstance(error, CardError) else 'Unexpected'}" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("offload", "switch"),
+    [("none", "--offload model"), ("model", "--offload group"), ("group", "--offload sequential")],
+)
+def test_no_memory_names_the_next_switch(offload: str, switch: str) -> None:
+    result = run(raiser(MemoryError()), "train", "--offload", offload)
+    assert switch in result.stderr
+
+
+def test_no_memory_after_the_last_switch() -> None:
+    result = run(raiser(MemoryError()), "train", "--offload", "sequential")
+    assert "Hint: Try a smaller --backbone." in result.stderr
+
+
+def test_cpu_allocator_message_counts_as_no_memory() -> None:
+    result = run(raiser(RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")))
+    assert "Out of memory." in result.stderr
+
+
+def test_interrupt_says_how_to_resume(tmp_path: Path) -> None:
+    state = tmp_path / "card.safetensors.resume"
+    state.write_bytes(b"state")
+
+    def action(session: Session) -> None:
+        session.resume = state
+        session.argv = ("train", "a b.mp4", "-o", "card.safetensors")
+        raise KeyboardInterrupt
+
+    result = run(action)
+    assert result.exit_code == 130
+    assert "pe train 'a b.mp4' -o card.safetensors --resume" in result.stderr
+    state.unlink()
+    result = run(action)
+    assert "nothing was saved" in result.stderr
+    assert "--resume" not in result.stderr
+
+
+def test_an_interrupted_resume_is_not_told_twice(tmp_path: Path) -> None:
+    state = tmp_path / "s"
+    state.touch()
+
+    def action(session: Session) -> None:
+        session.resume, session.argv = state, ("train", "r.mp4", "--resume")
+        raise KeyboardInterrupt
+
+    assert run(action).stderr.count("--resume") == 1
+
+
+def test_json_errors_end_stdout_with_one_object() -> None:
+    result = run(raiser(UsageError("Expected a.", "Do b.")), "train", "--json")
+    assert json.loads(result.stdout.splitlines()[-1]) == {
+        "event": "error", "message": "Expected a.", "hint": "Do b.", "exit_code": 2,
+    }  # fmt: skip
+    assert "Error: Expected a." in result.stderr
+
+
+def test_json_usage_errors_of_click() -> None:
+    result = run(raiser(UsageError("never")), "train", "--json", "--no-such-option")
+    assert result.exit_code == 2
+    last = json.loads(result.stdout.splitlines()[-1])
+    assert (last["event"], last["exit_code"]) == ("error", 2)
+
+
+def test_messages_cannot_steer_the_terminal() -> None:
+    result = run(raiser(CardError("bad \x1b[31m name \u202e", "do \x07 this")))
+    assert "\x1b" not in result.stderr
+    assert "\x07" not in result.stderr
+    assert "\\x1b[31m" in result.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_with_130(number: signal.Signals) -> None:
+    code = (
+        "import signal, time; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "import click\nfrom pe_toolkit.cli.main import LazyGroup\n"
+        "class G(LazyGroup):\n"
+        "    def get_command(self, ctx, name):\n"
+        "        work = lambda: (print('up', flush=True), time.sleep(60))\n"
+        "        return click.Command('train', callback=work)\n"
+        "G('pe').main(['train'])\n"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "up\n"
+    child.send_signal(number)
+    _, err = child.communicate(timeout=30)
+    assert child.returncode == 130
+    assert "Error: Interrupted." in err
+    assert "Traceback" not in err
+
+
+def test_sigterm_handler_is_put_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    run(raiser(KeyError("x")))
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_warnings_of_the_library_are_plain() -> None:
+    class CardWarning(UserWarning):
+        __module__ = "pe_toolkit.somewhere"
+
+    def action(session: Session) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.warn("made with other weights \x1b[2J", CardWarning, stacklevel=1)
+
+    result = run(action)
+    assert result.exit_code == 0
+    assert result.stderr == "Warning: made with other weights \\x1b[2J\n"
+    assert warnings.showwarning.__module__ != "pe_toolkit.cli.errors"

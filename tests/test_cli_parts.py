@@ -1,0 +1,350 @@
+"""The parts under the commands: sink, names of outputs, prompts, parameter types, doctor."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from pe_toolkit.card import MotionCard
+from pe_toolkit.cli import apply_steps, files, machine, prompts, versions
+from pe_toolkit.cli.main import cli
+from pe_toolkit.cli.options import Finite, Pair, Size
+from pe_toolkit.cli.output import Output, plain, size_text
+from pe_toolkit.cli.progress import Progress
+from pe_toolkit.errors import OutputExistsError, UsageError
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+# Sink
+
+
+def test_talk_goes_to_stderr_and_data_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    out = Output()
+    out.talk("hello")
+    out.warn("careful")
+    out.data("1 2 3")
+    out.event("step", n=1)
+    assert capsys.readouterr() == ("1 2 3\n", "hello\nWarning: careful\n")
+
+
+def test_json_mode_prints_objects_only(capsys: pytest.CaptureFixture[str]) -> None:
+    out = Output(json=True)
+    out.talk("hello")
+    out.warn("careful")
+    out.data("1 2 3")
+    out.table({"a": 1})
+    out.event("step", path=Path("é"), loss=math.nan, arr=np.float32(0.5))
+    got, err = capsys.readouterr()
+    assert [json.loads(line) for line in got.splitlines()] == [
+        {"event": "message", "text": "hello"},
+        {"event": "warning", "text": "careful"},
+        {"event": "step", "path": "é", "loss": None, "arr": 0.5},
+    ]
+    assert err == "Warning: careful\n"
+
+
+def test_library_events_keep_numbers_and_drop_pixels(capsys: pytest.CaptureFixture[str]) -> None:
+    @dataclass(frozen=True)
+    class PreviewFrames:
+        frames: np.ndarray
+        fps: float
+        grid: tuple[int, ...]
+        card: MotionCard
+
+    card = MotionCard.load(GOLDEN / "rotary-angle.safetensors")
+    event = PreviewFrames(np.zeros((2, 4, 4, 3), np.uint8), 8.0, (1, 2, 3), card)
+    Output(json=True).library_event(event)
+    got = json.loads(capsys.readouterr().out)
+    assert got == {"event": "preview-frames", "fps": 8.0, "grid": [1, 2, 3]}
+
+
+def test_text_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    out = Output()
+    out.data("a\x1b[2J\nb")
+    out.talk("c\x07")
+    assert capsys.readouterr() == ("a\\x1b[2J\nb\n", "c\\x07\n")
+
+
+def test_plain_values() -> None:
+    value = {1: [math.inf, np.int64(3), True, None], "p": Path("x")}
+    assert plain(value) == {"1": [None, 3, True, None], "p": "x"}
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1500, "1.5 kB"), (5e6, "5.0 MB"), (2e12, "2000.0 GB")],
+)
+def test_sizes(count: float, text: str) -> None:
+    assert size_text(count) == text
+
+
+# Progress
+
+
+def test_progress_is_plain_lines_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress(Output(), "guided step", 3) as bar:
+        bar.skip(1)
+        bar.part(0.5, "unseen")
+        bar.step("loss 2 -> 1")
+        bar.step("loss 1 -> 0")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == "guided step 2/3: loss 2 -> 1\nguided step 3/3: loss 1 -> 0\n"
+
+
+def test_progress_is_silent_under_json(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress(Output(json=True), "video", 1) as bar:
+        bar.step("x")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_time_left_counts_only_this_run() -> None:
+    bar = Progress(Output(json=True), "guided step", 10)
+    bar.skip(8)
+    assert bar.remaining() is None
+    bar._began -= 5.0
+    bar.done += 1
+    left = bar.remaining()
+    assert left is not None
+    assert left == pytest.approx(5.0, abs=0.5)
+
+
+def test_progress_on_a_terminal_draws_and_clears(monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+    import sys
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    out = Output()
+    with Progress(out, "guided step", 2) as bar:
+        bar.part(0.5, "loss [3]")
+        out.talk("a remark \x1b[31m")
+        bar.step("loss [2]")
+        bar.step("loss [1]")
+    text = screen.getvalue()
+    assert "guided step" in text
+    assert "loss [1]" in text
+    assert "2/2" in text
+    assert "a remark \\x1b[31m" in text
+    assert out.bars is None
+
+
+# Names of outputs
+
+
+def test_one_generation_has_the_plain_name() -> None:
+    (target,) = files.plan(Path("d/out.mp4"), ["a"], [42])
+    assert [p.as_posix() for p in target.files] == ["d/out.mp4", "d/out.json"]
+
+
+def test_many_generations_are_numbered_by_prompt_and_seed() -> None:
+    targets = files.plan(Path("out.mp4"), ["a", "b"], [1, 42], side_by_side=True)
+    assert [t.video.name for t in targets] == [
+        "out-p01-s1.mp4", "out-p01-s42.mp4", "out-p02-s1.mp4", "out-p02-s42.mp4",
+    ]  # fmt: skip
+    assert targets[1].sidecar.name == "out-p01-s42.json"
+    assert targets[1].side_by_side == Path("out-p01-s42-side-by-side.mp4")
+    assert [(t.prompt, t.seed) for t in targets] == [("a", 1), ("a", 42), ("b", 1), ("b", 42)]
+
+
+def test_names_sort_with_many_prompts() -> None:
+    names = [t.video.name for t in files.plan(Path("o.mp4"), [str(i) for i in range(101)], [0])]
+    assert names[0] == "o-p001-s0.mp4"
+    assert names == sorted(names)
+
+
+def test_one_side_by_side() -> None:
+    (target,) = files.plan(Path("out.mp4"), ["a"], [1], side_by_side=True)
+    assert target.side_by_side == Path("out-side-by-side.mp4")
+
+
+def test_json_is_whole_or_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    files.write_json(path, {"é": [1, math.nan]})
+    assert json.loads(path.read_text("utf-8")) == {"é": [1, None]}
+    with pytest.raises(OutputExistsError):
+        files.write_json(path, {})
+    files.write_json(path, {}, force=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_a_dangling_link_is_in_the_way(tmp_path: Path) -> None:
+    link = tmp_path / "out.mp4"
+    link.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(OutputExistsError):
+        files.check_outputs([link], force=False)
+
+
+# Prompts
+
+
+def test_prompt_file(tmp_path: Path) -> None:
+    path = tmp_path / "p.txt"
+    path.write_bytes("\ufeff# title\n\n a red circle \r\n#no\nein Kreis é\n".encode())
+    assert prompts.from_file(path) == ["a red circle", "ein Kreis é"]
+
+
+@pytest.mark.parametrize("content", [b"", b"# only\n\n", b"\xff\xfe\x00", b"x" * (1 << 20) + b"yz"])
+def test_bad_prompt_files(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "p.txt"
+    path.write_bytes(content)
+    with pytest.raises(UsageError):
+        prompts.from_file(path)
+
+
+def test_unknown_words_are_named_with_what_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    prompts.warn_unknown(Output(), ["a pink circle on a grey background", "a pink cat"], "bundled")
+    err = capsys.readouterr().err
+    assert "does not know pink, cat," in err
+    assert "magenta" in err
+
+
+def test_other_backbones_know_every_word(capsys: pytest.CaptureFixture[str]) -> None:
+    prompts.warn_unknown(Output(), ["a pink cat"], "cogvideox-5b")
+    prompts.warn_unknown(Output(), ["a red circle on a grey background"], "bundled")
+    assert capsys.readouterr().err == ""
+
+
+# Parameter types
+
+
+def test_parameter_types() -> None:
+    assert Size().convert("720x480", None, None) == (720, 480)
+    assert Pair().convert("guided_range=0.5,1", None, None) == ("guided_range", "0.5,1")
+    assert Pair().convert("a=b=c", None, None) == ("a", "b=c")
+    assert Finite(0, 2).convert("2", None, None) == 2.0
+    for kind, bad in ((Size(), "1x"), (Size(), "x"), (Pair(), "=1"), (Finite(0, 2), "inf")):
+        with pytest.raises(click.BadParameter):
+            kind.convert(bad, None, None)
+
+
+# Choices of apply
+
+
+def options(**changes: object) -> dict[str, object]:
+    base = {
+        "seeds": (), "strength": 1.0, "no_card": False, "steps": None, "guidance_scale": None,
+        "negative_prompt": "", "scheduler": None, "loras": (),
+    }  # fmt: skip
+    return base | changes
+
+
+def test_seeds() -> None:
+    spec = MotionCard.load(GOLDEN / "rotary-angle.safetensors").spec
+    latents = MotionCard.load(GOLDEN / "latents.safetensors").spec
+    out = Output()
+    assert apply_steps.choose_seeds(spec, options(), out) == [apply_steps.DEFAULT_SEED]
+    assert apply_steps.choose_seeds(spec, options(seeds=(3, 1)), out) == [3, 1]
+    assert apply_steps.choose_seeds(latents, options(steps=20), out) == [latents.samples[0].seed]
+    assert apply_steps.choose_seeds(latents, options(seeds=(5,), no_card=True), out) == [5]
+
+
+def test_latents_card_warns_of_another_prompt(capsys: pytest.CaptureFixture[str]) -> None:
+    spec = MotionCard.load(GOLDEN / "latents.safetensors").spec
+    apply_steps.check_prompts(spec, [spec.samples[0].prompt], options(), Output())
+    assert capsys.readouterr().err == ""
+    apply_steps.check_prompts(spec, ["something else"], options(), Output())
+    assert "leaks" in capsys.readouterr().err
+
+
+def test_arguments_follow_the_card_also_without_it() -> None:
+    card = MotionCard.load(GOLDEN / "rotary-angle.safetensors")
+    used = apply_steps.arguments(card, options(strength=0.5))
+    assert (used["card"], used["strength"], used["steps"]) == (card, 0.5, 20)
+    plain_used = apply_steps.arguments(card, options(no_card=True, guidance_scale=1.0))
+    assert (plain_used["strength"], plain_used["steps"], plain_used["guidance_scale"]) == (0, 20, 1)
+
+
+# Doctor and machine
+
+
+def doctor(*words: str) -> Result:
+    return CliRunner().invoke(cli, ["doctor", *words])
+
+
+def test_doctor() -> None:
+    result = doctor()
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    for word in ("pe-toolkit", "torch", "cores", "memory", "disk", "bundled", "auto"):
+        assert word in result.stdout
+
+
+def test_doctor_json() -> None:
+    (line,) = doctor("--json").stdout.splitlines()
+    facts = json.loads(line)
+    assert facts["event"] == "summary"
+    assert set(facts["packages"]) == set(versions.TESTED)
+    assert facts["auto"]["backbone"] in ("bundled", "cogvideox-2b", "cogvideox-5b")
+    assert facts["backbone"] is None
+
+
+def test_doctor_says_what_a_backbone_needs() -> None:
+    result = doctor("--backbone", "cogvideox-5b", "--json")
+    (line,) = result.stdout.splitlines()
+    fit = json.loads(line)["backbone"]
+    assert "GB" in fit["needs"]["download"]
+    assert result.exit_code == (0 if fit["fits"] else 1)
+    if not machine.gpus()[0]:
+        assert not fit["fits"]
+        assert "a CUDA GPU with 24 GB (there is none)" in fit["verdict"]
+
+
+def test_doctor_unknown_backbone() -> None:
+    assert doctor("--backbone", "nope").exit_code == 2
+
+
+def test_auto_choice() -> None:
+    big, small, tiny = (machine.Gpu("G", gb, gb) for gb in (80.0, 17.0, 8.0))
+    assert machine.choose_auto([big])[0] == "cogvideox-5b"
+    assert machine.choose_auto([small])[0] == "cogvideox-2b"
+    assert machine.choose_auto([tiny])[0] == "bundled"
+    assert machine.choose_auto([])[0] == "bundled"
+
+
+def test_cache_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    assert machine.cached("o/m") == "no"
+    blobs = tmp_path / "models--o--m" / "blobs"
+    blobs.mkdir(parents=True)
+    (blobs / "x.incomplete").touch()
+    assert machine.cached("o/m") == "partly"
+    snapshot = tmp_path / "models--o--m" / "snapshots" / "r"
+    snapshot.mkdir(parents=True)
+    (snapshot / "model_index.json").touch()
+    assert machine.cached("o/m") == "partly"
+    (blobs / "x.incomplete").rename(blobs / "x")
+    assert machine.cached("o/m") == "yes"
+
+
+def test_resolve(tmp_path: Path) -> None:
+    name, variant, _ = machine.resolve("bundled", None)
+    assert (name, variant and variant.name) == ("bundled", "bundled")
+    assert machine.resolve("auto", "cpu")[0] == "bundled"
+    assert machine.resolve(str(tmp_path), None)[1] is None
+    assert machine.resolve("someone/finetune", None)[1] is None
+    with pytest.raises(UsageError):
+        machine.resolve("cogvidex-5b", None)
+
+
+def test_older_than_tested_is_untested(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(versions.TESTED, "click", "999.1")
+    assert versions.state("click") == "untested"
+    monkeypatch.setitem(versions.TESTED, "click", "1.0")
+    assert versions.state("click") == "ok"
+    monkeypatch.setitem(versions.TESTED, "no-such-package-at-all", "1.0")
+    assert versions.state("no-such-package-at-all") == "missing"

@@ -1,0 +1,195 @@
+"""The trainer: its loop is the pipeline's, it learns, it resumes, it is deterministic, it freezes the weights."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from pe_toolkit.apply import applied
+from pe_toolkit.backbones.sampling import Sampler
+from pe_toolkit.card import MotionCard
+from pe_toolkit.errors import MotionError, ResumeError, UnsupportedError, UsageError
+from pe_toolkit.training import TrainConfig, train
+from pe_toolkit.training.events import Finished, GuidedStep, InnerStep, PreviewFrames, Resumed
+from tests.tiny import FRAMES, SIDE, TOKENS, clip_of, moving_square, tiny_adapter
+
+PROMPTS = ["a red circle", "a blue square"]
+CONFIG = TrainConfig(prompts=tuple(PROMPTS), seed=3)
+
+
+def finished(adapter, config=CONFIG, clip=None, **options):
+    events = list(train(adapter, clip or moving_square(), config, **options))
+    assert isinstance(events[-1], Finished)
+    return events[-1].card, events
+
+
+def stock_latents(adapter, guidance_scale, dynamic):
+    return adapter.pipe(
+        prompt=PROMPTS,
+        num_frames=FRAMES,
+        width=SIDE,
+        height=SIDE,
+        num_inference_steps=5,
+        guidance_scale=guidance_scale,
+        use_dynamic_cfg=dynamic,
+        generator=[torch.Generator("cpu").manual_seed(s) for s in (3, 4)],
+        max_sequence_length=TOKENS,
+        output_type="latent",
+    ).frames
+
+
+@pytest.mark.parametrize("positions", ["rotary", "absolute"])
+@pytest.mark.parametrize(("scheduler", "dynamic"), [("ddim", False), ("dpm", True)])
+@pytest.mark.parametrize("guidance_scale", [1.0, 4.0])
+def test_the_loop_is_the_pipelines_bit_for_bit(positions, scheduler, dynamic, guidance_scale):
+    adapter = tiny_adapter(positions, scheduler)
+    sampler = Sampler(
+        adapter, PROMPTS, [3, 4], steps=5, guidance_scale=guidance_scale, dynamic_cfg=dynamic,
+        frames=FRAMES, width=SIDE, height=SIDE,
+    )  # fmt: skip
+    for index in range(5):
+        sampler.step(index)
+    assert torch.equal(sampler.latents, stock_latents(adapter, guidance_scale, dynamic))
+
+
+@pytest.mark.parametrize(("positions", "form"), [("rotary", "angle"), ("rotary", "table"), ("absolute", "table")])
+def test_learning_rate_zero_changes_nothing(positions, form):
+    adapter = tiny_adapter(positions)
+    config = dataclasses.replace(CONFIG, parametrisation=form, learning_rates=(0.0, 0.0), preview=True)
+    card, events = finished(adapter, config)
+    assert not card.tensors["positions"].any()
+    preview = next(e for e in events if isinstance(e, PreviewFrames))
+    latents = stock_latents(adapter, 4.0, False)
+    assert np.array_equal(preview.frames, adapter.decode(latents[:1], FRAMES))
+
+
+def test_latents_mode_at_learning_rate_zero_is_the_pipeline():
+    adapter = tiny_adapter()
+    config = TrainConfig(prompts=(PROMPTS[0],), seed=3, mode="latents", learning_rates=(0.0, 0.0), preview=True)
+    _, events = finished(adapter, config)
+    preview = next(e for e in events if isinstance(e, PreviewFrames))
+    latents = adapter.pipe(
+        prompt=PROMPTS[0], num_frames=FRAMES, width=SIDE, height=SIDE, num_inference_steps=5, guidance_scale=4.0,
+        generator=torch.Generator("cpu").manual_seed(3), max_sequence_length=TOKENS, output_type="latent",
+    ).frames  # fmt: skip
+    assert np.array_equal(preview.frames, adapter.decode(latents, FRAMES))
+
+
+@pytest.mark.parametrize(("positions", "form"), [("rotary", "angle"), ("rotary", "table"), ("absolute", "table")])
+def test_training_lowers_the_loss_and_leaves_the_weights_alone(positions, form):
+    adapter = tiny_adapter(positions, inner_steps=6)
+    before = {k: v.clone() for k, v in adapter.transformer.state_dict().items()}
+    processors = dict(adapter.transformer.attn_processors)
+    config = dataclasses.replace(CONFIG, parametrisation=form, learning_rates=(0.05, 0.05))
+    card, events = finished(adapter, config)
+    steps = [e for e in events if isinstance(e, GuidedStep)]
+    assert steps
+    assert all(s.loss_last < s.loss_first for s in steps)
+    assert len([e for e in events if isinstance(e, InnerStep)]) == 6 * len(steps)
+    assert card.tensors["positions"].shape[0] == len(steps) == card.spec.guided_steps
+    assert all(torch.equal(v, before[k]) for k, v in adapter.transformer.state_dict().items())
+    assert all(p.requires_grad and p.grad is None for p in adapter.transformer.parameters())
+    assert adapter.transformer.attn_processors == processors
+
+
+def test_latents_mode_lowers_the_loss():
+    adapter = tiny_adapter(inner_steps=6)
+    card, events = finished(
+        adapter, TrainConfig(prompts=(PROMPTS[0],), mode="latents", learning_rates=(0.05, 0.05))
+    )
+    assert all(e.loss_last < e.loss_first for e in events if isinstance(e, GuidedStep))
+    assert card.spec.kind == "latents"
+
+
+def test_same_seed_same_card():
+    cards = [finished(tiny_adapter())[0] for _ in range(2)]
+    same = [dataclasses.replace(c.spec, created="2026-01-01T00:00:00Z", digest="") for c in cards]
+    assert same[0] == same[1]
+    assert MotionCard(same[0], cards[0].tensors).digest == MotionCard(same[1], cards[1].tensors).digest
+
+
+@pytest.mark.parametrize("mode", ["positions", "latents"])
+@pytest.mark.parametrize("scheduler", ["ddim", "dpm"])
+def test_an_interrupted_run_continues_to_the_same_card(tmp_path, mode, scheduler):
+    prompts = tuple(PROMPTS) if mode == "positions" else (PROMPTS[0],)
+    config = TrainConfig(prompts=prompts, mode=mode)
+    options = {"guided_range": (0.5, 1.0)}
+    whole, _ = finished(tiny_adapter(scheduler=scheduler, **options), config)
+    state = tmp_path / "card.safetensors.resume"
+    run = train(tiny_adapter(scheduler=scheduler, **options), moving_square(), config, state=state)
+    for event in run:
+        if isinstance(event, GuidedStep) and event.index == 0:
+            run.close()  # as a kill between two steps would
+    card, events = finished(
+        tiny_adapter(scheduler=scheduler, **options), config, state=state, resume=True
+    )
+    assert any(isinstance(e, Resumed) and e.step == 1 for e in events)
+    key = "positions" if mode == "positions" else "latents"
+    assert np.array_equal(card.tensors[key], whole.tensors[key])
+    assert card.spec.training.loss == whole.spec.training.loss
+
+
+def test_resume_refuses_another_run(tmp_path):
+    state = tmp_path / "state.resume"
+    adapter = tiny_adapter()
+    list(train(adapter, moving_square(), CONFIG, state=state))
+    with pytest.raises(ResumeError, match="tau"):
+        list(train(adapter, moving_square(), dataclasses.replace(CONFIG, tau=9.0), state=state, resume=True))
+    state.write_bytes(b"damaged")
+    with pytest.raises(ResumeError, match="damaged"):
+        list(train(adapter, moving_square(), CONFIG, state=state, resume=True))
+    state.unlink()
+    with pytest.raises(ResumeError, match="found none"):
+        list(train(adapter, moving_square(), CONFIG, state=state, resume=True))
+
+
+def test_a_trained_card_applied_to_its_own_sample_gives_the_trained_latents():
+    adapter = tiny_adapter()
+    config = dataclasses.replace(CONFIG, preview=True)
+    card, events = finished(adapter, config)
+    preview = next(e for e in events if isinstance(e, PreviewFrames))
+    with applied(adapter.pipe, card) as log:
+        latents = stock_latents(adapter, 4.0, False)
+    assert log.guided_steps == card.spec.guided_steps
+    assert np.array_equal(preview.frames, adapter.decode(latents[:1], FRAMES))
+
+
+def test_a_still_reference_is_refused():
+    still = clip_of(np.full((FRAMES, SIDE, SIDE, 3), 90, np.uint8))
+    adapter = tiny_adapter(mask="forward-backward")
+    with pytest.raises(MotionError, match="keeps nothing"):
+        # Equal frames of a flat picture match everywhere and move nowhere under rotary positions.
+        _ = finished(adapter, clip=still)
+
+
+@pytest.mark.parametrize(
+    ("config", "error", "text"),
+    [
+        (TrainConfig(prompts=("",)), UsageError, "empty"),
+        (TrainConfig(prompts=("a red circle a red circle a red circle",)), UsageError, "at most 8 tokens"),
+        (TrainConfig(prompts=tuple(PROMPTS), mode="latents"), UnsupportedError, "one prompt"),
+        (TrainConfig(block=3), UsageError, "block from 0 to 2"),
+        (TrainConfig(tau=-1.0), UsageError, "tau"),
+        (TrainConfig(guided_range=(0.2, 0.21)), UsageError, "at least one step"),
+    ],
+)
+def test_bad_requests_are_refused(config, error, text):
+    config = dataclasses.replace(config, prompts=config.prompts or tuple(PROMPTS))
+    with pytest.raises(error, match=text):
+        list(train(tiny_adapter(), moving_square(), config))
+
+
+def test_angle_is_refused_on_absolute_backbones():
+    with pytest.raises(UnsupportedError, match="angle"):
+        list(train(tiny_adapter("absolute"), moving_square(), dataclasses.replace(CONFIG, parametrisation="angle")))
+
+
+def test_overrides_name_the_known_keys():
+    assert TrainConfig().with_overrides({"tau": "6", "lr": "0.1,0.2", "K": "3"}).learning_rates == (0.1, 0.2)
+    with pytest.raises(UsageError, match="block, tau"):
+        TrainConfig().with_overrides({"nope": "1"})
+    with pytest.raises(UsageError, match="tau=2"):
+        TrainConfig().with_overrides({"tau": "x"})
