@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pe_toolkit.cli import apply_steps, files, options, prompts
+from pe_toolkit.cli import apply_steps, files, loading, options, prompts
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.progress import Progress
 
@@ -80,21 +80,12 @@ def apply(session: Session, /, card_path: Path, output: Path, **o: Any) -> None:
     apply_steps.check_prompts(card.spec, texts, o, out)
     reference = apply_steps.read_reference(beside, card.spec) if beside is not None else None
 
-    from pe_toolkit.apply import generate
-    from pe_toolkit.backbones import load_backbone
-
     name, revision = apply_steps.choose_backbone(card.spec, o["backbone"])
-    adapter = load_backbone(
-        name,
-        revision=revision,
-        device=o["device"],
-        dtype=o["dtype"],
-        offload=o["offload"],
-        on_event=out.talk,
-    )
-    adapter.pipe.set_progress_bar_config(disable=True)  # ours counts videos
+    adapter = loading.load(name, revision, o, out)
     prompts.warn_unknown(out, texts, adapter.variant.name if adapter.variant else "")
     apply_steps.load_loras(adapter.pipe, o["loras"])
+
+    from pe_toolkit.apply import generate
 
     waiting = {(target.prompt, target.seed): target for target in reversed(targets)}
     summaries = []

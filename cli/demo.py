@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from pe_toolkit.cli import demo_steps, files, options, train_steps
+from pe_toolkit.cli import demo_steps, files, loading, options, train_steps
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.output import size_text
 from pe_toolkit.cli.progress import Progress
@@ -54,7 +54,7 @@ def demo(session: Session, /, output: Path, **o: Any) -> None:
     files.check_outputs(places.all(), force=o["force"])
 
     from pe_toolkit.apply import generate
-    from pe_toolkit.backbones import load_backbone, variant_for
+    from pe_toolkit.backbones import variant_for
     from pe_toolkit.training import train
     from pe_toolkit.video import write_video
 
@@ -67,9 +67,7 @@ def demo(session: Session, /, output: Path, **o: Any) -> None:
     shape = train_steps.Shape.of_variant(variant)
     config = train_steps.build_config(asked, f"demo-{scene.family}", variant)
     clip = train_steps.read_reference(places.reference, asked, shape, out)
-    machine = {key: o[key] for key in ("device", "dtype", "offload")}
-    adapter = load_backbone(o["backbone"], **machine, on_event=out.talk)
-    adapter.pipe.set_progress_bar_config(disable=True)  # ours counts videos
+    adapter = loading.load(o["backbone"], None, o, out)
     result = train_steps.draw(train(adapter, clip, config), session)
     assert result.card is not None, "training ended without a card"
     info = result.card.save(places.card, force=o["force"])

@@ -52,14 +52,12 @@ def needs(name: str, facts: dict[str, Any]) -> dict[str, Any]:
         return {"name": chosen, "fits": True, "verdict": "not in our table: try it", "needs": {}}
     if variant.hub_id is None:
         there = machine.bundled_here(variant.name)
-        verdict = (
-            "fits: runs on any CPU" if there else "missing: reinstall, or make train-bundled"
-        )
+        verdict = "fits: runs on any CPU" if there else "missing: reinstall, or make train-bundled"
         return {"name": chosen, "fits": there, "verdict": verdict, "needs": {"download": "none"}}
     cached = machine.cached(variant.hub_id)
     free, have = facts["cache"]["free_gb"], max((g["total_gb"] for g in facts["gpus"]), default=0.0)
     lacking = []
-    if have < variant.min_gpu_gb:
+    if have < variant.min_gpu_gb * machine.ENOUGH:
         here = f"the largest here has {have:.0f} GB" if have else "there is none"
         lacking.append(f"a CUDA GPU with {variant.min_gpu_gb:.0f} GB ({here})")
     if cached != "yes" and free < variant.download_gb:

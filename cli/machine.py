@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pe_toolkit.backbones.variants import Variant
 
 GB = 1e9
+ENOUGH = 0.95
+"""A 24 GB card may show a little less; the same margin as in `backbones.loading.choose`."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def choose_auto(found: list[Gpu]) -> tuple[str, str]:
         return "bundled", "no CUDA GPU here"
     gpu = found[0]
     for name in ("cogvideox-5b", "cogvideox-2b"):
-        if gpu.total_gb >= VARIANTS[name].min_gpu_gb:
+        if gpu.total_gb >= VARIANTS[name].min_gpu_gb * ENOUGH:
             return name, f"{gpu.name} has {gpu.total_gb:.0f} GB"
     return "bundled", f"{gpu.name} has only {gpu.total_gb:.0f} GB"
 
@@ -121,6 +123,6 @@ def resolve(name: str, device: str | None) -> tuple[str, Variant | None, str | N
     try:
         return name, variant_for(name), None
     except UsageError:
-        if Path(name).is_dir() or (name.count("/") == 1 and not name.startswith((".", "/"))):
+        if Path(name).is_dir() or name.startswith((".", "/", "~")) or name.count("/") == 1:
             return name, None, None
         raise

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pe_toolkit.cli import files, machine, options, prompts, train_steps
+from pe_toolkit.cli import files, loading, machine, options, prompts, train_steps
 from pe_toolkit.cli.errors import Session
 
 
@@ -86,16 +86,7 @@ def train(session: Session, /, reference: Path, output: Path, **o: Any) -> None:
     if known is not None:
         prompts.warn_unknown(out, o["prompts"], known.name)
 
-    from pe_toolkit.backbones import load_backbone
-
-    adapter = load_backbone(
-        backbone,
-        revision=o["revision"],
-        device=o["device"],
-        dtype=o["dtype"],
-        offload=o["offload"],
-        on_event=out.talk,
-    )
+    adapter = loading.load(backbone, o["revision"], o, out)
     if shape is None:  # a folder or Hub id shows what it is only when it is loaded
         shape = train_steps.Shape.of_adapter(adapter)
         train_steps.check_usage(o, shape)

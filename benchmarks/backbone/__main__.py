@@ -1,4 +1,4 @@
-"""Train the bundled backbone from nothing: VAE, latents, rotary transformer, absolute transformer, export.
+"""Train the bundled backbone from nothing: VAE, decoder, latents, rotary transformer, absolute transformer, export.
 
 Every stage keeps checkpoints in --folder and resumes there. On a CUDA GPU the same script takes larger batches.
 """
@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.backbone import export, latents, transformer, vae
 
-STAGES = ("vae", "latents", "rotary", "absolute", "export")
+STAGES = ("vae", "decoder", "latents", "rotary", "absolute", "export")
 
 
 def main() -> None:
@@ -21,9 +21,10 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs"))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--vae-steps", type=int, default=1120)
-    parser.add_argument("--shards", type=int, default=40, help="200 clips each")
-    parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--absolute-steps", type=int, default=800)
+    parser.add_argument("--decoder-steps", type=int, default=400)
+    parser.add_argument("--shards", type=int, default=14, help="200 clips each")
+    parser.add_argument("--steps", type=int, default=3200)
+    parser.add_argument("--absolute-steps", type=int, default=500)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--peak", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--compile", action="store_true", help="torch.compile every block")
@@ -35,6 +36,8 @@ def main() -> None:
     args.folder.mkdir(parents=True, exist_ok=True)
     if "vae" in stages:
         vae.train(args.folder, device, args.vae_steps)
+    if "decoder" in stages:
+        vae.polish(args.folder, device, args.decoder_steps)
     if "latents" in stages:
         latents.make(args.folder, device, args.shards)
     for positions, steps, peak in (("rotary", args.steps, args.peak), ("absolute", args.absolute_steps, args.peak / 2)):

@@ -13,7 +13,6 @@ from diffusers import AutoencoderKLCogVideoX
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from benchmarks.backbone.common import autocast
 from pe_toolkit.evaluation.scenes import render, sample_scene
 
 SHARD = 200
@@ -29,8 +28,7 @@ def encode_shard(vae: AutoencoderKLCogVideoX, index: int, device: torch.device) 
         scenes = [sample_scene(rng, two=TWO_OBJECTS) for _ in range(4)]
         x = torch.from_numpy(np.stack([render(s) for s in scenes])).to(device)
         x = x.permute(0, 4, 1, 2, 3).float() / 127.5 - 1
-        with autocast(device):
-            z = vae.encode(x).latent_dist.mode()
+        z = vae.encode(x.bfloat16()).latent_dist.mode()
         latents.append((z.float() * vae.config.scaling_factor).permute(0, 2, 1, 3, 4).half().cpu())
         captions += [s.caption for s in scenes]
     return torch.cat(latents), captions
@@ -38,7 +36,7 @@ def encode_shard(vae: AutoencoderKLCogVideoX, index: int, device: torch.device) 
 
 def make(folder: Path, device: torch.device, shards: int) -> None:
     """Write the missing shards, one file each, in order."""
-    vae = AutoencoderKLCogVideoX.from_pretrained(folder / "vae").to(device).eval()
+    vae = AutoencoderKLCogVideoX.from_pretrained(folder / "vae", torch_dtype=torch.bfloat16).to(device).eval()
     (folder / "latents").mkdir(exist_ok=True)
     for index in range(shards):
         path = folder / "latents" / f"{index:04d}.safetensors"

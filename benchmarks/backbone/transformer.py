@@ -107,7 +107,7 @@ def train(
         for block in pair.transformer.transformer_blocks:
             block.compile()
     data, tok = Latents(folder), text.tokenizer()
-    alphas = scheduler().alphas_cumprod.to(device)
+    alphas = scheduler().alphas_cumprod.float().to(device)
     rotary = rotary_tables(device) if positions == "rotary" else None
     for step in run:
         rng = np.random.default_rng([3, step])

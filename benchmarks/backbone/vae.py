@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -71,25 +72,64 @@ def train(folder: Path, device: torch.device, steps: int) -> AutoencoderKLCogVid
             # A fixed small noise instead of the learned one: with a free variance the decoder starts by ignoring
             # the latents. The variance is only taught to say what the noise was.
             y = vae.decode(mean + NOISE * torch.randn_like(mean)).sample.float()
-        # Shapes are small: weigh pixels that differ from the crop's median, or backgrounds win.
-        still = x.flatten(2).median(2).values[..., None, None, None]
-        weight = 1 + 4 * ((x - still).abs().amax(1, keepdim=True) > 0.1)
         variance = F.mse_loss(posterior.logvar.float(), torch.full_like(mean, 2 * math.log(NOISE)))
-        error = ((y - x).abs() * weight).mean() + 0.5 * F.mse_loss(y, x)
-        run.update(error + 1e-3 * (mean**2).mean() + 1e-3 * variance)
+        run.update(distance(y, x) + 1e-3 * (mean**2).mean() + 1e-3 * variance)
     run.use_average()
-    vae.eval()
     with torch.no_grad(), autocast(device):
-        rng = np.random.default_rng(7)
-        x = torch.from_numpy(np.stack([render(sample_scene(rng, two=0.2)) for _ in range(8)]))
-        x = (x.permute(0, 4, 1, 2, 3).float() / 127.5 - 1).to(device)
-        z = torch.cat([vae.encode(c[None]).latent_dist.mode() for c in x]).float()
-        y = torch.cat([vae.decode(c[None]).sample for c in z]).float().clamp(-1, 1)
-    vae.register_to_config(scaling_factor=float(1 / z.std()))
+        rng = np.random.default_rng(8)
+        x = torch.from_numpy(np.stack([render(sample_scene(rng, two=0.2)) for _ in range(8)])).to(device)
+        z = vae.encode(x.permute(0, 4, 1, 2, 3).float() / 127.5 - 1).latent_dist.mode()
+    vae.register_to_config(scaling_factor=float(1 / z.float().std()))
+    report(vae.eval(), folder)
+    vae.save_pretrained(folder / "vae")
+    return vae
+
+
+def polish(folder: Path, device: torch.device, steps: int) -> AutoencoderKLCogVideoX:
+    """Train the decoder alone on whole clips, whose chunks hand their cached convolutions on.
+
+    The encoder stays as it was, so latents and transformers that were made with it stay valid.
+    """
+    vae = AutoencoderKLCogVideoX.from_pretrained(folder / "vae").to(device)
+    vae.encoder.requires_grad_(False)
+    run = Run("decoder", folder, vae.decoder, steps=steps, peak=1e-3, decay=0.99)
+    ahead = concurrent.futures.ThreadPoolExecutor(1)
+
+    def draw(step: int) -> torch.Tensor:
+        return crops(np.random.default_rng([4, step]), 2, 33, 48)
+
+    upcoming = ahead.submit(draw, run.step)
+    for step in run:
+        x = upcoming.result().to(device)
+        upcoming = ahead.submit(draw, step + 1)
+        with autocast(device):
+            with torch.no_grad():
+                z = vae.encode(x).latent_dist.mode().float()
+            y = vae.decode(z + NOISE * torch.randn_like(z)).sample.float()
+        run.update(distance(y, x))
+    run.use_average()
+    report(vae.eval(), folder)
+    vae.save_pretrained(folder / "vae")
+    return vae
+
+
+def distance(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Reconstruction error; shapes are small, so pixels that differ from the crop's median weigh five times."""
+    still = x.flatten(2).median(2).values[..., None, None, None]
+    weight = 1 + 4 * ((x - still).abs().amax(1, keepdim=True) > 0.1)
+    return ((y - x).abs() * weight).mean() + 0.5 * F.mse_loss(y, x)
+
+
+@torch.no_grad()
+def report(vae: AutoencoderKLCogVideoX, folder: Path) -> None:
+    """Print the PSNR of unseen whole clips and draw some of them above their reconstructions."""
+    rng = np.random.default_rng(7)
+    x = torch.from_numpy(np.stack([render(sample_scene(rng, two=0.2)) for _ in range(8)]))
+    x = (x.permute(0, 4, 1, 2, 3).float() / 127.5 - 1).to(vae.device)
+    with autocast(vae.device):
+        y = torch.cat([vae(c[None]).sample for c in x]).float().clamp(-1, 1)
     peak = -10 * torch.log10(((x - y) ** 2).mean() / 4)
-    print(f"vae: PSNR {peak:.1f} dB, latent std {z.std():.3f}, per channel {z.std((0, 2, 3, 4)).round(decimals=2)}")
+    print(f"vae: PSNR {peak:.1f} dB on whole unseen clips", file=sys.stderr, flush=True)
     rows = [torch.cat([a[:, ::4], b[:, ::4]], 2).permute(1, 2, 3, 0).cpu() for a, b in zip(x, y, strict=True)]
     sheet = torch.cat([torch.cat(list(r), 1) for r in rows[:6]])
     Image.fromarray(((sheet + 1) * 127.5).round().byte().numpy()).save(folder / "vae.png")
-    vae.save_pretrained(folder / "vae")
-    return vae

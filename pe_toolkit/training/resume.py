@@ -51,7 +51,7 @@ class ResumeState:
         tensors |= {f"result.{i:03d}": r for i, r in enumerate(mode.results)}
         tensors |= {f"generator.{i:03d}": g.get_state() for i, g in enumerate(sampler.generators)}
         about = json.dumps({"identity": self.identity, "next_step": next_step, "losses": losses})
-        data = safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, {"pe": about})
+        data = safetensors.torch.save({k: v.detach().cpu().clone() for k, v in tensors.items()}, {"pe": about})
         part = self.path.with_name(self.path.name + ".part")
         try:
             with part.open("wb") as file:

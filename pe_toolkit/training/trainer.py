@@ -24,7 +24,7 @@ from pe_toolkit.training.config import Resolved, TrainConfig
 from pe_toolkit.training.describe import build_card
 from pe_toolkit.training.modes import LatentMode, Mode, PositionMode, Problem
 from pe_toolkit.training.resume import ResumeState
-from pe_toolkit.video import Clip
+from pe_toolkit.video import Clip, require_motion
 
 # Content that CogVideoX draws well and that has nothing to do with most references.
 GENERAL_PROMPTS = (
@@ -62,6 +62,7 @@ def train(
         ResumeError: the state belongs to another run.
     """
     began = time.monotonic()
+    require_motion(clip)
     variant = adapter.variant or _nearest_variant(adapter)
     settings = config.resolve(variant)
     frames, height, width = clip.frames.shape[:3]

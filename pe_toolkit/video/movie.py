@@ -66,8 +66,8 @@ class Movie:
                     hint="The file is damaged or incomplete; export or download it again.",
                 )
             if self._damaged or len(frames) < announced:
-                _log.warning("'%s' is damaged or cut off; %d frames of it can be read", path.name,
-                             len(frames))  # fmt: skip
+                message = "'%s' is damaged or cut off; %d frames of it can be read"
+                _log.warning(message, path.name, len(frames))
             self._keys = [pts if pts is not None else 0 for pts, _ in frames]
             last = frames[-1][1]
             if any(b <= a for a, b in zip(self._keys, self._keys[1:], strict=False)):

@@ -93,7 +93,8 @@ def write_atomic(path: Path | str, data: bytes, *, force: bool = False) -> Path:
     try:
         try:
             # Not tempfile: it would leave the result readable by the owner alone.
-            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:  # fmt: skip
+            number = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            with os.fdopen(number, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -110,7 +111,7 @@ def write_video(path: Path | str, frames: Picture, fps: float, *, force: bool = 
 
     The same frames give the same bytes. An odd width or height is made even in MP4 by repeating the
     last column or row. GIF knows only delays in hundredths of a second: the delays are rounded so
-    that the total time stays right, and rates above 50 fps, which browsers ignore, are slowed to 50.
+    that the total time stays right, and rates above 50, which browsers ignore, are slowed to 50.
 
     Args:
         path: ends in `.mp4` or `.gif`.

@@ -37,7 +37,7 @@ def orient(picture: Picture, matrix: NDArray[np.int32] | None) -> Picture:
     """Turn and mirror a picture as a 3x3 display matrix says, to the nearest quarter turn.
 
     The matrix maps a picture's `(x, y)` to the display's `(a x + c y, b x + d y)`, with its nine
-    numbers in the order `a b u, c d v, x y w` (QuickTime `tkhd`, FFmpeg `AV_PKT_DATA_DISPLAYMATRIX`).
+    numbers in the order `a b u, c d v, x y w` (QuickTime `tkhd`, FFmpeg's display matrix).
     """
     if matrix is None:
         return picture

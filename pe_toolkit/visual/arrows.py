@@ -49,7 +49,7 @@ def flow_arrows(frames: Picture, flow: NDArray[np.int8], mask: NDArray[np.bool_]
             f" {frames.shape}, {flow.shape} and {mask.shape}."
         )
     places = np.linspace(0, len(frames) - 1, latent).round().astype(int)
-    drawn = frames[places].copy()
+    drawn: Picture = frames[places].copy()
     for i in range(latent - 1):
         drawn[i] = _draw(drawn[i], flow[i, i + 1], mask[i, i + 1] != 0)
     return drawn

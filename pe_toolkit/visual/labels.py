@@ -30,7 +30,7 @@ def shorten(text: str, width: int, size: int) -> str:
 
 
 def label(text: str, width: int, size: int = 14) -> Picture:
-    """A dark strip `(size + 8, width, 3)` uint8 with one line of text, cut where it does not fit."""
+    """A dark strip `(size + 8, width, 3)` uint8 with one line of text, cut to fit."""
     strip = Image.new("RGB", (width, size + 8), BACKGROUND)
     line = shorten(text, width - 8, size)
     ImageDraw.Draw(strip).text((4, 3), line, fill=FOREGROUND, font=font(size))

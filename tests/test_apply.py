@@ -1,0 +1,205 @@
+"""Applying a card: exact at strength 0 and after exit, isolated, bounded to its grid, by noise level."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from pe_toolkit.apply import CardWarning, applied, generate, replay, weights_at
+from pe_toolkit.backbones import CogVideoXAdapter
+from pe_toolkit.card import MotionCard
+from pe_toolkit.errors import MismatchError, UnsupportedError, UsageError
+from pe_toolkit.training import TrainConfig, train
+from tests.tiny import FRAMES, SIDE, TOKENS, moving_square, tiny_adapter, tiny_pipe
+
+KINDS = [("rotary", "angle"), ("rotary", "table"), ("absolute", "table")]
+
+
+def card_for(adapter, form="angle", **changes):
+    config = TrainConfig(prompts=("a red circle",), samples=1, parametrisation=form, learning_rates=(0.1, 0.1))
+    return list(train(adapter, moving_square(), dataclasses.replace(config, **changes)))[-1].card
+
+
+def run(pipe, prompt="a blue square", seed=5, **options):
+    options = {"num_inference_steps": 5, "guidance_scale": 4.0, "num_frames": FRAMES, **options}
+    prompts = prompt if isinstance(prompt, list) else [prompt]
+    return pipe(
+        prompt=prompts,
+        width=SIDE,
+        height=SIDE,
+        max_sequence_length=TOKENS,
+        generator=[torch.Generator("cpu").manual_seed(seed + i) for i in range(len(prompts))],
+        output_type="latent",
+        **options,
+    ).frames
+
+
+@pytest.mark.parametrize(("positions", "form"), KINDS)
+def test_exact_at_strength_zero_and_after_exit(positions, form):
+    adapter = tiny_adapter(positions)
+    card = card_for(adapter, form)
+    pipe = adapter.pipe
+    processors = dict(pipe.transformer.attn_processors)
+    plain = run(pipe)
+    with applied(pipe, card) as log:
+        guided = run(pipe)
+    assert not torch.equal(guided, plain)
+    assert log.guided_steps == card.spec.guided_steps
+    assert torch.equal(run(pipe), plain)
+    with applied(pipe, card, strength=0.0) as log:
+        assert torch.equal(run(pipe), plain)
+    assert log.guided_steps == 0
+    with pytest.raises(ZeroDivisionError), applied(pipe, card):
+        raise ZeroDivisionError
+    assert torch.equal(run(pipe), plain)
+    assert pipe.transformer.attn_processors == processors
+    assert not pipe.transformer._forward_pre_hooks
+    assert not pipe.transformer.patch_embed._forward_hooks
+
+
+@pytest.mark.parametrize(("positions", "form"), KINDS)
+def test_a_zero_card_is_the_plain_pipeline_through_our_processor(positions, form):
+    adapter = tiny_adapter(positions)
+    card = card_for(adapter, form)
+    zero = {**card.tensors, "positions": np.zeros_like(card.tensors["positions"])}
+    blank = MotionCard(dataclasses.replace(card.spec, digest=""), zero)
+    plain = run(adapter.pipe)
+    with applied(adapter.pipe, blank) as log:
+        assert torch.equal(run(adapter.pipe), plain)
+    assert log.guided_steps
+
+
+def test_strength_scales_the_effect():
+    adapter = tiny_adapter()
+    card = card_for(adapter)
+    plain = run(adapter.pipe)
+    change = []
+    for strength in (0.25, 0.5, 1.0):
+        with applied(adapter.pipe, card, strength):
+            change.append(float((run(adapter.pipe) - plain).norm()))
+    assert 0 < change[0] < change[1] < change[2]
+
+
+def test_two_pipelines_of_one_class_do_not_see_each_other():
+    first, second = tiny_adapter(), tiny_adapter()
+    card = card_for(first)
+    plain = run(second.pipe)
+    with applied(first.pipe, card):
+        assert torch.equal(run(second.pipe), plain)
+        with applied(second.pipe, card):
+            inner = run(second.pipe)
+        assert torch.equal(run(second.pipe), plain)
+        assert torch.equal(run(first.pipe), inner)
+
+
+def test_nested_cards_on_one_pipeline_the_inner_one_counts():
+    adapter = tiny_adapter()
+    one, two = card_for(adapter), card_for(adapter, seed=9, learning_rates=(0.3, 0.3))
+    with applied(adapter.pipe, two):
+        alone = run(adapter.pipe)
+    with applied(adapter.pipe, one):
+        outer = run(adapter.pipe)
+        with applied(adapter.pipe, two):
+            assert torch.equal(run(adapter.pipe), alone)
+        assert torch.equal(run(adapter.pipe), outer)
+
+
+def test_a_batch_of_prompts_and_guidance_one_work():
+    adapter = tiny_adapter()
+    card = card_for(adapter)
+    with applied(adapter.pipe, card):
+        both = run(adapter.pipe, ["a blue square", "a red circle"])
+        torch.testing.assert_close(both[:1], run(adapter.pipe), rtol=1e-4, atol=1e-4)
+        assert run(adapter.pipe, guidance_scale=1.0).shape == both[:1].shape
+
+
+def test_same_bytes_in_and_out_of_a_batch():
+    adapter = tiny_adapter()
+    card = card_for(adapter)
+    many = list(generate(adapter, ["a blue square", "a red circle"], [1, 2], card=card))
+    alone = next(iter(generate(adapter, ["a red circle"], [2], card=card)))
+    assert [(v.prompt, v.seed) for v in many] == [
+        ("a blue square", 1), ("a blue square", 2), ("a red circle", 1), ("a red circle", 2),
+    ]  # fmt: skip
+    assert np.array_equal(many[-1].frames, alone.frames)
+    assert alone.frames.shape == (FRAMES, SIDE, SIDE, 3)
+
+
+def test_other_step_counts_and_schedulers_go_by_noise_level():
+    adapter = tiny_adapter(guided_range=(0.6, 1.0))
+    card = card_for(adapter)
+    assert card.spec.guided_steps >= 2
+    with applied(adapter.pipe, card) as log:
+        run(adapter.pipe, num_inference_steps=12)
+    assert log.guided_steps > card.spec.guided_steps
+    made = next(iter(generate(adapter, ["a red circle"], [1], card=card, scheduler="dpm", steps=8)))
+    assert made.guided_steps >= card.spec.guided_steps
+    assert type(adapter.pipe.scheduler).__name__ == "CogVideoXDDIMScheduler"
+
+
+def test_guiding_no_step_is_an_error():
+    adapter = tiny_adapter(guided_range=(0.999, 1.0))
+    card = card_for(adapter)
+    far = dataclasses.replace(card.spec, schedule=dataclasses.replace(card.spec.schedule, noise=(0.013,)), digest="")
+    with pytest.raises(UsageError, match="none did"):
+        list(generate(adapter, ["a red circle"], [1], card=MotionCard(far, card.tensors)))
+
+
+def test_weights_at():
+    levels = [1.0, 0.9, 0.7]
+    assert weights_at(levels, 0.9) == [(1, 1.0)]
+    assert weights_at(levels, 1.0) == [(0, 1.0)]
+    assert weights_at(levels, 0.7) == [(2, 1.0)]
+    (a, wa), (b, wb) = weights_at(levels, 0.75)
+    assert {a: round(wa, 6), b: round(wb, 6)} == {1: 0.25, 2: 0.75}
+    assert weights_at(levels, 0.61) == [(2, 1.0)]  # within half a step
+    assert weights_at(levels, 0.59) == []
+    assert weights_at([], 0.5) == []
+    assert weights_at([0.9], 0.9) == [(0, 1.0)]
+
+
+def test_another_grid_backbone_or_kind_is_refused():
+    adapter = tiny_adapter()
+    card = card_for(adapter)
+    with applied(adapter.pipe, card), pytest.raises(MismatchError, match=r"num_frames=9|9 frames"):
+        run(adapter.pipe, num_frames=17)
+    other = CogVideoXAdapter(tiny_pipe("absolute"))
+    with pytest.raises(MismatchError), applied(other, card):
+        pass
+    with pytest.raises(UnsupportedError, match="positions card"), replay(adapter, card):
+        pass
+    with pytest.raises(UsageError, match="finite"), applied(adapter, card, float("nan")):
+        pass
+
+
+def test_fused_projections_are_refused_by_name():
+    adapter = tiny_adapter()
+    card = card_for(adapter)
+    adapter.pipe.fuse_qkv_projections()
+    with pytest.raises(UnsupportedError, match="fused"), applied(adapter.pipe, card):
+        pass
+    adapter.pipe.unfuse_qkv_projections()
+
+
+def test_latents_cards_replay_to_the_trained_video():
+    adapter = tiny_adapter(guided_range=(0.6, 1.0))
+    config = TrainConfig(prompts=("a red circle",), mode="latents", seed=5, learning_rates=(0.1, 0.1), preview=True)
+    events = list(train(adapter, moving_square(), config))
+    card, preview = events[-1].card, events[-2]
+    with pytest.raises(UnsupportedError, match="latents card"), applied(adapter.pipe, card):
+        pass
+    made = next(iter(generate(adapter, ["a red circle"], [5], card=card)))
+    assert np.abs(made.frames.astype(int) - preview.frames.astype(int)).max() <= 1
+
+
+def test_a_plain_pipeline_gives_no_warning():
+    adapter = tiny_adapter()
+    card = card_for(adapter)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CardWarning)
+        with applied(adapter.pipe, card):
+            run(adapter.pipe)

@@ -1,0 +1,180 @@
+"""The CogVideoX adapter: our attention equals the stock one, the tap, sizes, published shapes on meta."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import CogVideoXTransformer3DModel
+from diffusers.models.embeddings import get_3d_rotary_pos_embed, get_3d_sincos_pos_embed
+
+from pe_toolkit.backbones import CogVideoXAdapter, hooks, variant_for
+from pe_toolkit.embedding import RotaryAngle, RotaryTable, SincosTable, form_for
+from pe_toolkit.embedding.absolute import sincos_3d
+from pe_toolkit.embedding.rotary import steps
+from pe_toolkit.errors import UnsupportedError, UsageError
+from pe_toolkit.grid import TokenGrid
+from tests.tiny import FRAMES, SIDE, moving_square, tiny_adapter, tiny_pipe
+
+
+def inputs(adapter, batch=2):
+    torch.manual_seed(1)
+    shape = adapter.latent_shape(FRAMES, SIDE, SIDE)
+    return torch.randn(batch, *shape), torch.randn(batch, 8, 16), torch.tensor([500] * batch)
+
+
+@pytest.mark.parametrize("positions", ["rotary", "absolute"])
+def test_our_processor_equals_the_stock_one(positions):
+    adapter = tiny_adapter(positions)
+    x, text, t = inputs(adapter)
+    rotary = adapter.base_positions(FRAMES, SIDE, SIDE) if positions == "rotary" else None
+    with torch.no_grad():
+        stock = adapter.transformer(x, text, t, image_rotary_emb=rotary, return_dict=False)[0]
+        with hooks.processors(adapter.transformer):
+            ours = adapter.transformer(x, text, t, image_rotary_emb=rotary, return_dict=False)[0]
+    assert torch.equal(stock, ours)
+
+
+def test_gradients_reach_positions_in_every_form():
+    for positions, form in (("rotary", "angle"), ("rotary", "table"), ("absolute", "table")):
+        adapter = tiny_adapter(positions)
+        x, text, _ = inputs(adapter)
+        embedding = adapter.form(form, FRAMES, SIDE, SIDE)
+        delta = torch.zeros(embedding.shape, requires_grad=True)
+        with hooks.positions(adapter.transformer, positions, lambda _, e=embedding, d=delta: e.embed(d)):
+            rotary = adapter.base_positions(FRAMES, SIDE, SIDE) if positions == "rotary" else None
+            q, k = adapter.queries_and_keys(x, text, 500, 2, rotary)
+        (q * k).sum().backward()
+        assert delta.grad is not None
+        assert delta.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_tap_sees_what_the_stock_processor_computes_and_stops_there(checkpointing):
+    adapter = tiny_adapter()
+    if checkpointing:
+        adapter.transformer.enable_gradient_checkpointing()
+    x, text, t = inputs(adapter)
+    rotary = adapter.base_positions(FRAMES, SIDE, SIDE)
+    seen = {}
+    block = adapter.transformer.transformer_blocks[1]
+    handle = block.attn1.register_forward_pre_hook(lambda m, a, kw: seen.update(kw), with_kwargs=True)
+    later = []
+    adapter.transformer.transformer_blocks[2].register_forward_pre_hook(lambda *_: later.append(1))
+    q, k = adapter.queries_and_keys(x, text, 500, 1, rotary)
+    handle.remove()
+    assert not later
+    assert q.shape == k.shape == (2, 2, adapter.grid.tokens, 16)
+    with torch.no_grad():
+        joint = torch.cat([seen["encoder_hidden_states"], seen["hidden_states"]], 1)
+        raw = block.attn1.norm_q(block.attn1.to_q(joint).view(2, -1, 2, 16).transpose(1, 2))[:, :, 8:]
+        from diffusers.models.embeddings import apply_rotary_emb
+
+        assert torch.equal(q, apply_rotary_emb(raw, rotary))
+    assert type(block.attn1.processor).__name__ == "CogVideoXAttnProcessor2_0"
+    (q.sum() + k.sum()).backward()
+
+
+def test_embeddings_are_exact_at_zero_and_angles_stay_rotations():
+    adapter = tiny_adapter()
+    base = adapter.base_positions(FRAMES, SIDE, SIDE)
+    for form in (RotaryAngle(base, adapter.grid), RotaryTable(base, adapter.grid)):
+        for tables in form.embed(torch.zeros(form.shape)):
+            assert all(torch.equal(a, b) for a, b in zip(tables, base, strict=True))
+    form = RotaryAngle(base, adapter.grid)
+    (cos, sin), _ = form.embed(torch.randn(form.shape))
+    torch.testing.assert_close(cos**2 + sin**2, torch.ones_like(cos))
+
+
+def test_offsets_are_positions_of_other_tokens():
+    """A token that pretends to sit one column to the right gets that token's own embedding."""
+    for adapter in (tiny_adapter(), tiny_adapter("absolute")):
+        grid = adapter.grid
+        name = "angle" if adapter.positions == "rotary" else "table"
+        form = adapter.form(name, FRAMES, SIDE, SIDE)
+        for axis, stride in enumerate((grid.per_frame, grid.width, 1)):
+            offsets = torch.zeros(grid.tokens, 3)
+            offsets[0, axis] = 1
+            delta = form.from_offsets(offsets)
+            if adapter.positions == "rotary":
+                (cos, sin), _ = form.embed(delta)
+                torch.testing.assert_close(cos[0], form.base[0][stride], atol=1e-5, rtol=0)
+                torch.testing.assert_close(sin[0], form.base[1][stride], atol=1e-5, rtol=0)
+            else:
+                torch.testing.assert_close(form.base[0] + delta[0], form.base[stride], atol=1e-5, rtol=0)
+
+
+def test_rotary_steps_are_read_off_stretched_tables():
+    base = get_3d_rotary_pos_embed(64, ((0, 0), (4, 12)), (8, 8), 3, device="cpu")
+    assert steps(base, TokenGrid(3, 8, 8)) == pytest.approx((1.0, 0.5, 1.5), abs=1e-5)
+
+
+def test_sincos_equals_diffusers():
+    ours_grid = torch.stack(torch.meshgrid(*[torch.arange(n) for n in (3, 4, 5)], indexing="ij"), -1).reshape(-1, 3)
+    theirs = get_3d_sincos_pos_embed(32, (5, 4), 3, output_type="pt").flatten(0, 1)
+    torch.testing.assert_close(sincos_3d(ours_grid.double(), 32), theirs.double(), atol=1e-5, rtol=0)
+
+
+def test_forms_say_why_they_cannot():
+    with pytest.raises(UnsupportedError, match="angle"):
+        form_for("absolute", "angle")
+    with pytest.raises(UsageError, match="'table' or 'angle'"):
+        form_for("rotary", "offset")
+    assert form_for("absolute", "table") is SincosTable
+
+
+def test_clips_round_trip_in_shape_and_sizes_are_checked():
+    adapter = tiny_adapter()
+    latents = adapter.encode_clip(moving_square().frames)
+    assert tuple(latents.shape) == (1, 3, 4, 8, 8)
+    assert adapter.decode(latents, FRAMES).shape == (FRAMES, SIDE, SIDE, 3)
+    for frames, width, height in ((8, 32, 32), (5, 32, 32), (9, 30, 32), (9, 32, 4)):
+        with pytest.raises(UsageError):
+            adapter.latent_shape(frames, width, height)
+
+
+def test_other_pipelines_are_refused():
+    class Other:
+        transformer = torch.nn.Linear(1, 1)
+
+    with pytest.raises(UnsupportedError, match="CogVideoX"):
+        CogVideoXAdapter(Other())
+
+
+# Published configurations (transformer/config.json of each checkpoint), fields that differ from the defaults.
+PUBLISHED = {
+    "cogvideox-2b": {"num_layers": 30, "num_attention_heads": 30},
+    "cogvideox-5b": {"num_layers": 42, "num_attention_heads": 48, "use_rotary_positional_embeddings": True},
+    "cogvideox1.5-5b": {
+        "num_layers": 42, "num_attention_heads": 48, "use_rotary_positional_embeddings": True, "patch_size_t": 2,
+        "sample_width": 170, "sample_height": 96, "sample_frames": 81, "patch_bias": False,
+    },
+}  # fmt: skip
+GRIDS = {"cogvideox-2b": (13, 30, 45), "cogvideox-5b": (13, 30, 45), "cogvideox1.5-5b": (11, 48, 85)}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_configurations_at_native_size_on_meta(name):
+    variant = variant_for(name)
+    with torch.device("meta"):
+        transformer = CogVideoXTransformer3DModel(**PUBLISHED[name])
+    pipe = tiny_pipe("rotary")
+    vae = pipe.vae
+    vae.register_to_config(latent_channels=16)
+    pipe.register_modules(transformer=transformer)
+    pipe.vae_scale_factor_spatial = 8
+    adapter = CogVideoXAdapter(pipe, variant)
+    grid = adapter.grid_for(variant.frames, variant.width, variant.height)
+    assert tuple(grid) == GRIDS[name]
+    heads = PUBLISHED[name]["num_attention_heads"]
+    latents = torch.empty(1, *adapter.latent_shape(variant.frames, variant.width, variant.height), device="meta")
+    text = torch.empty(1, 226, 4096, device="meta")
+    form = adapter.form(variant.parametrisation, variant.frames, variant.width, variant.height)
+    delta = torch.zeros(form.shape, device="meta", requires_grad=True)
+    value = delta
+    if adapter.positions == "rotary":
+        half = torch.empty(grid.tokens, 64, device="meta")
+        value = type(form)((half, half), grid).embed(delta)
+    with hooks.positions(transformer, adapter.positions, lambda _: value):
+        q, k = adapter.queries_and_keys(latents, text, 999, variant.block, None)
+    assert q.shape == k.shape == (1, heads, grid.tokens, 64)
+    assert grid.tokens == q.shape[2]

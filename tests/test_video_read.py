@@ -1,0 +1,328 @@
+"""Reading clips: time, size, orientation, pixel formats and containers."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pe_toolkit.errors import ClipError, UsageError
+from pe_toolkit.video import read_clip
+from tests.clips import (
+    BACKGROUND,
+    SQUARE,
+    moving_square,
+    redness,
+    square_x,
+    write_animation,
+    write_clip,
+    write_folder,
+    write_rotated,
+)
+
+
+def positions(frames: np.ndarray) -> list[float]:
+    return [square_x(frame) for frame in frames]
+
+
+def near(colour: np.ndarray, wanted: tuple[int, int, int], tolerance: int = 12) -> bool:
+    return bool(np.abs(colour.astype(int) - wanted).max() <= tolerance)
+
+
+class TestTime:
+    def test_whole_clip(self, tmp_path: Path) -> None:
+        path = write_clip(tmp_path / "a.mp4", moving_square(24), fps=24)
+        clip = read_clip(path)
+        assert clip.frames.shape == (24, 64, 96, 3)
+        assert clip.frames.dtype == np.uint8
+        assert clip.size == (96, 64)
+        assert clip.fps == pytest.approx(24)
+        assert clip.duration == pytest.approx(1.0)
+        assert clip.total_frames == 24
+        assert clip.source == "a.mp4"
+        assert clip.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+        np.testing.assert_allclose(positions(clip.frames), np.arange(24) * 3, atol=1)
+
+    def test_uniform_keeps_first_and_last(self, tmp_path: Path) -> None:
+        path = write_clip(tmp_path / "a.mp4", moving_square(25), fps=25)
+        clip = read_clip(path, frames=9)
+        np.testing.assert_allclose(positions(clip.frames), np.arange(9) * 9, atol=1)
+        assert clip.fps == pytest.approx(8 / 0.96)
+
+    def test_fewer_source_frames_repeat(self, tmp_path: Path) -> None:
+        path = write_clip(tmp_path / "a.mp4", moving_square(5), fps=10)
+        clip = read_clip(path, frames=9)
+        xs = positions(clip.frames)
+        assert xs[0] == pytest.approx(0, abs=1)
+        assert xs[-1] == pytest.approx(12, abs=1)
+        assert np.diff(xs).min() >= -1
+
+    def test_variable_rate_is_resampled_in_time(self, tmp_path: Path) -> None:
+        # 12 frames in the first tenth of the clip, then 13 slow ones: by index the middle frame
+        # would be frame 12; by time it is frame 18.
+        times = [i * 0.01 for i in range(12)] + [0.12 + i * 0.09 for i in range(13)]
+        for name in ("v.mkv", "v.mp4"):
+            path = write_clip(tmp_path / name, moving_square(25), times=times)
+            clip = read_clip(path, frames=3)
+            middle = min(range(25), key=lambda i: abs(times[i] - times[-1] / 2))
+            assert middle == 17
+            np.testing.assert_allclose(positions(clip.frames), [0, middle * 3, 72], atol=1)
+
+    def test_fps_takes_frames_at_that_rate(self, tmp_path: Path) -> None:
+        path = write_clip(tmp_path / "a.mkv", moving_square(24), fps=24)
+        clip = read_clip(path, fps=8, frames=5)
+        assert clip.fps == 8
+        np.testing.assert_allclose(positions(clip.frames), np.arange(5) * 9, atol=1)
+        assert len(read_clip(path, fps=8).frames) == 8
+        assert len(read_clip(path, fps=24).frames) == 24
+
+    def test_native_rate_takes_consecutive_frames(self, tmp_path: Path) -> None:
+        path = write_clip(tmp_path / "a.mp4", moving_square(24), fps=30000 / 1001)
+        clip = read_clip(path, fps="native", frames=10, start=0.1)
+        assert clip.fps == pytest.approx(30000 / 1001, rel=1e-3)
+        np.testing.assert_allclose(positions(clip.frames), np.arange(3, 13) * 3, atol=1)
+
+    def test_start(self, tmp_path: Path) -> None:
+        path = write_clip(tmp_path / "a.mp4", moving_square(24), fps=24)
+        clip = read_clip(path, start=0.5, frames=5)
+        assert clip.start == 0.5
+        assert positions(clip.frames)[0] == pytest.approx(36, abs=1)
+        assert positions(clip.frames)[-1] == pytest.approx(69, abs=1)
+
+    def test_too_high_rate_says_how_long_it_must_be(self, tmp_path: Path) -> None:
+        path = write_clip(tmp_path / "a.mp4", moving_square(24), fps=24)
+        with pytest.raises(ClipError, match=r"25 frames at 24 fps.*needs 1\.00 s.*1\.00 s long"):
+            read_clip(path, fps=24, frames=25)
+        with pytest.raises(ClipError, match=r"needs 6\.00 s"):
+            read_clip(path, fps=8, frames=49)
+
+    def test_b_frames_come_in_display_order(self, tmp_path: Path) -> None:
+        path = write_clip(
+            tmp_path / "b.ts", moving_square(24), options={"bf": "3", "b_strategy": "0"}
+        )
+        np.testing.assert_allclose(positions(read_clip(path).frames), np.arange(24) * 3, atol=1)
+
+
+class TestSize:
+    def test_odd_sizes(self, tmp_path: Path) -> None:
+        frames = moving_square(6, size=(37, 29), side=8)
+        path = write_clip(tmp_path / "odd.mkv", frames, codec="ffv1", pix_fmt="bgr0")
+        np.testing.assert_array_equal(read_clip(path).frames, frames)
+        path = write_clip(tmp_path / "odd.mp4", frames, pix_fmt="yuv444p")
+        assert read_clip(path).frames.shape == (6, 29, 37, 3)
+        assert read_clip(path, size=(51, 33)).frames.shape == (6, 33, 51, 3)
+
+    def test_crop_cuts_the_centre(self, tmp_path: Path) -> None:
+        frames = np.zeros((3, 40, 80, 3), np.uint8)
+        frames[:, :, :20] = (255, 0, 0)
+        frames[:, :, 20:60] = (0, 255, 0)
+        frames[:, :, 60:] = (0, 0, 255)
+        path = write_clip(tmp_path / "w.mkv", frames, codec="ffv1", pix_fmt="bgr0")
+        cropped = read_clip(path, size=(20, 20), fit="crop").frames
+        assert (cropped == (0, 255, 0)).all()
+        stretched = read_clip(path, size=(20, 20), fit="stretch").frames
+        assert near(stretched[0, 10, 1], (255, 0, 0))
+        assert near(stretched[0, 10, 18], (0, 0, 255))
+        padded = read_clip(path, size=(20, 20), fit="pad").frames
+        assert (padded[0, :5] == 0).all()
+        assert (padded[0, 15:] == 0).all()
+        assert near(padded[0, 10, 10], (0, 255, 0))
+        assert near(padded[0, 10, 1], (255, 0, 0))
+
+    def test_non_square_pixels(self, tmp_path: Path) -> None:
+        frames = moving_square(4, size=(48, 48))
+        path = write_clip(tmp_path / "sar.mp4", frames, aspect=Fraction(4, 3))
+        assert read_clip(path).frames.shape == (4, 48, 64, 3)
+
+    @pytest.mark.parametrize(
+        "request_",
+        [
+            {"frames": 1},
+            {"fps": 0},
+            {"fps": float("nan")},
+            {"fps": "slow"},
+            {"size": (0, 8)},
+            {"fit": "zoom"},
+        ],
+    )
+    def test_senseless_request(self, tmp_path: Path, request_: dict) -> None:
+        path = write_clip(tmp_path / "a.mp4", moving_square(4))
+        with pytest.raises(UsageError, match="Expected"):
+            read_clip(path, **request_)
+
+    def test_refuses_to_fill_the_memory(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = write_clip(tmp_path / "a.mp4", moving_square(10))
+        monkeypatch.setattr("pe_toolkit.video.clip.MAX_BYTES", 10 * 96 * 64 * 3 - 1)
+        with pytest.raises(ClipError, match="10 frames of 96x64") as caught:
+            read_clip(path)
+        assert "smaller size" in str(caught.value.hint)
+        assert read_clip(path, size=(48, 32)).frames.shape == (10, 32, 48, 3)
+
+
+class TestOrientation:
+    @pytest.mark.parametrize("mirror", [False, True])
+    @pytest.mark.parametrize("turns", [0, 1, 2, 3])
+    def test_display_matrix(self, tmp_path: Path, turns: int, mirror: bool) -> None:
+        frames = moving_square(4, size=(96, 64), side=20)
+        plain = read_clip(write_clip(tmp_path / "plain.mp4", frames)).frames
+        turned = read_clip(write_rotated(tmp_path / "r.mp4", frames, turns, mirror=mirror)).frames
+        wanted = plain[:, :, ::-1] if mirror else plain
+        np.testing.assert_array_equal(turned, np.rot90(wanted, -turns, axes=(1, 2)))
+
+    def test_exif_in_a_folder(self, tmp_path: Path) -> None:
+        folder = tmp_path / "exif"
+        folder.mkdir()
+        exif = Image.Exif()
+        exif[0x0112] = 6  # turn clockwise to show
+        for i, frame in enumerate(moving_square(3)):
+            Image.fromarray(frame).save(folder / f"{i}.png", exif=exif)
+        frames = read_clip(folder).frames
+        np.testing.assert_array_equal(frames, np.rot90(moving_square(3), -1, axes=(1, 2)))
+
+
+class TestPixelFormats:
+    def test_ten_bit(self, tmp_path: Path) -> None:
+        path = write_clip(tmp_path / "10.mp4", moving_square(8), pix_fmt="yuv420p10le")
+        clip = read_clip(path)
+        assert near(clip.frames[0, 24, 8], SQUARE)
+        assert near(clip.frames[0, 60, 90], BACKGROUND)
+        np.testing.assert_allclose(positions(clip.frames), np.arange(8) * 3, atol=1)
+
+    @pytest.mark.parametrize(
+        ("name", "codec", "pix_fmt"),
+        [
+            ("a.mov", "qtrle", "argb"),
+            ("a.mov", "prores_ks", "yuva444p10le"),
+            ("a.webm", "libvpx-vp9", "yuva420p"),
+            ("a.mkv", "ffv1", "yuva444p"),
+        ],
+    )
+    def test_alpha_goes_over_black(
+        self, tmp_path: Path, name: str, codec: str, pix_fmt: str
+    ) -> None:
+        rgb = moving_square(6)
+        rgba = np.full((*rgb.shape[:3], 4), 255, np.uint8)
+        rgba[..., :3] = rgb
+        hidden = ~np.stack([redness(frame) for frame in rgb])
+        rgba[hidden] = (90, 200, 90, 0)  # a colour that must not show through
+        path = write_clip(tmp_path / name, rgba, codec=codec, pix_fmt=pix_fmt)
+        frames = read_clip(path).frames
+        assert len(frames) == 6
+        assert near(frames[0, 60, 90], (0, 0, 0), 3)
+        assert near(frames[0, 24, 8], SQUARE, 16)
+
+    def test_half_transparent_is_half_as_bright(self, tmp_path: Path) -> None:
+        rgba = np.full((3, 16, 16, 4), 200, np.uint8)
+        rgba[..., 3] = 128
+        path = write_clip(tmp_path / "h.mov", rgba, codec="qtrle", pix_fmt="argb")
+        assert near(read_clip(path).frames[1, 8, 8], (100, 100, 100), 1)
+
+    def test_sixteen_bit_and_grey_images(self, tmp_path: Path) -> None:
+        folder = tmp_path / "deep"
+        folder.mkdir()
+        Image.fromarray(np.full((8, 8), 32768, np.uint16)).save(folder / "1.png")
+        Image.fromarray(np.full((8, 8), 50, np.uint8)).save(folder / "2.png")
+        frames = read_clip(folder).frames
+        assert (frames[0] == 128).all()
+        assert (frames[1] == 50).all()
+
+
+class TestContainers:
+    @pytest.mark.parametrize(
+        ("name", "codec"),
+        [
+            ("a.mov", "libx264"),
+            ("a.mkv", "libx264"),
+            ("a.webm", "libvpx-vp9"),
+            ("a.webm", "libvpx"),
+            ("a.ts", "mpeg2video"),
+            ("a.ts", "libx264"),
+            ("a.avi", "mpeg4"),
+            ("a.mpg", "mpeg2video"),
+            ("a.m4v", "mpeg4"),
+            ("a.flv", "libx264"),
+            ("a.h264", "libx264"),
+            ("a.mp4", "libx265"),
+        ],
+    )
+    def test_many(self, tmp_path: Path, name: str, codec: str) -> None:
+        options = {"b": "4000000"} if codec != "libx265" else {"x265-params": "log-level=none"}
+        path = write_clip(
+            tmp_path / name, moving_square(24, size=(176, 144)), fps=25, codec=codec,
+            options=options,
+        )  # fmt: skip
+        clip = read_clip(path)
+        assert clip.total_frames == len(clip.frames) == 24
+        assert clip.fps == pytest.approx(25, rel=0.01)
+        np.testing.assert_allclose(positions(clip.frames), np.arange(24) * 3, atol=2)
+
+    @pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png", "a.apng"])
+    def test_animations(self, tmp_path: Path, name: str) -> None:
+        delays = [100, 100, 300, *[100] * 5]
+        path = write_animation(tmp_path / name, moving_square(8), delay_ms=delays)
+        clip = read_clip(path)
+        assert clip.total_frames == 8
+        assert clip.duration == pytest.approx(1.0, abs=0.02)
+        np.testing.assert_allclose(positions(clip.frames), np.arange(8) * 3, atol=1)
+        # Frames 0.3 s apart are 0, 2 (at 0.2 s), 4 (at 0.6 s), 7; by index it would be 0, 2, 5, 7.
+        assert positions(read_clip(path, frames=4).frames) == pytest.approx([0, 6, 12, 21], abs=1)
+
+    def test_transparent_gif(self, tmp_path: Path) -> None:
+        images = []
+        for i in range(4):
+            image = Image.new("RGBA", (32, 32), (0, 200, 0, 0))
+            image.paste(SQUARE, (i * 4, 8, i * 4 + 8, 16))
+            images.append(image)
+        path = tmp_path / "t.gif"
+        images[0].save(path, save_all=True, append_images=images[1:], duration=50, disposal=2)
+        frames = read_clip(path).frames
+        assert near(frames[3, 28, 28], (0, 0, 0), 2)
+        np.testing.assert_allclose(positions(frames), [0, 4, 8, 12])
+
+    def test_folder_in_natural_order(self, tmp_path: Path) -> None:
+        folder = write_folder(tmp_path / "f", moving_square(12))
+        (folder / "notes.txt").write_text("not an image")
+        (folder / ".hidden.png").write_bytes(b"neither")
+        clip = read_clip(folder)
+        assert clip.fps == pytest.approx(16)
+        assert clip.source == "f"
+        np.testing.assert_array_equal(clip.frames, moving_square(12))
+        assert read_clip(folder, fps=4, frames=3).fps == 4
+        np.testing.assert_array_equal(read_clip(folder, fps=4, frames=3).frames, clip.frames[:3])
+
+    def test_folder_digest_knows_names_and_bytes(self, tmp_path: Path) -> None:
+        one = read_clip(write_folder(tmp_path / "one", moving_square(4))).sha256
+        assert one == read_clip(write_folder(tmp_path / "two", moving_square(4))).sha256
+        renamed = write_folder(tmp_path / "three", moving_square(4), "image{}.png")
+        assert one != read_clip(renamed).sha256
+        assert one != read_clip(write_folder(tmp_path / "four", moving_square(4)[::-1])).sha256
+
+    def test_folder_of_differing_sizes(self, tmp_path: Path) -> None:
+        folder = write_folder(tmp_path / "f", moving_square(3))
+        Image.fromarray(moving_square(1, size=(192, 128), side=32)[0]).save(folder / "frame4.png")
+        assert read_clip(folder).frames.shape == (4, 64, 96, 3)
+
+    @pytest.mark.parametrize(
+        "name", ["with space.mp4", "影片 été.mp4", "odd%03d.mp4", "colon:name.mp4", "-dash.mp4"]
+    )
+    def test_names(self, tmp_path: Path, name: str) -> None:
+        path = write_clip(tmp_path / "plain.mp4", moving_square(5)).rename(tmp_path / name)
+        assert read_clip(path).source == name
+        assert read_clip(str(path)).total_frames == 5
+
+
+def test_importing_needs_no_torch() -> None:
+    code = (
+        "import sys, pe_toolkit.video, pe_toolkit.visual;"
+        "sys.exit(' '.join({'torch', 'diffusers', 'cv2'} & set(sys.modules)) or None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,203 @@
+"""Writing videos and images: exact, repeatable, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pe_toolkit.errors import OutputError, OutputExistsError, UsageError
+from pe_toolkit.video import (
+    VIDEO_SUFFIXES,
+    check_output,
+    read_clip,
+    write_atomic,
+    write_image,
+    write_video,
+)
+from tests.clips import BACKGROUND, SQUARE, moving_square, square_x
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.gif", "A.MP4"])
+def test_round_trip(tmp_path: Path, name: str) -> None:
+    frames = moving_square(17)
+    path = write_video(tmp_path / name, frames, 10)
+    clip = read_clip(path)
+    assert clip.frames.shape == frames.shape
+    assert clip.fps == pytest.approx(10)
+    assert clip.duration == pytest.approx(1.7)
+    error = np.abs(clip.frames.astype(int) - frames)
+    assert error.mean() < 2.5
+    for place, colour in (((24, 8), SQUARE), ((60, 90), BACKGROUND)):
+        assert np.abs(clip.frames[0][place].astype(int) - colour).max() <= 4
+    assert [square_x(f) for f in clip.frames] == pytest.approx(list(range(0, 51, 3)), abs=1)
+
+
+@pytest.mark.parametrize("suffix", VIDEO_SUFFIXES)
+def test_same_frames_same_bytes(tmp_path: Path, suffix: str) -> None:
+    frames = moving_square(9)
+    one = write_video(tmp_path / f"one{suffix}", frames, 8).read_bytes()
+    assert one == write_video(tmp_path / f"two{suffix}", frames, 8).read_bytes()
+    assert one != write_video(tmp_path / f"three{suffix}", frames[::-1], 8).read_bytes()
+
+
+@pytest.mark.parametrize("size", [(37, 29), (1, 1), (2, 3), (36, 29)])
+def test_odd_sizes_are_made_even(tmp_path: Path, size: tuple[int, int]) -> None:
+    frames = np.random.default_rng(0).integers(0, 255, (3, size[1], size[0], 3), np.uint8)
+    clip = read_clip(write_video(tmp_path / "odd.mp4", frames, 8))
+    assert clip.size == (size[0] + size[0] % 2, size[1] + size[1] % 2)
+
+
+@pytest.mark.parametrize("fps", [8, 16, 23.976, 29.97, 12.5, 50])
+def test_rates(tmp_path: Path, fps: float) -> None:
+    for suffix in VIDEO_SUFFIXES:
+        clip = read_clip(write_video(tmp_path / f"r{suffix}", moving_square(20), fps))
+        assert clip.fps == pytest.approx(fps, rel=0.02)
+
+
+def test_one_frame(tmp_path: Path) -> None:
+    for suffix in VIDEO_SUFFIXES:
+        assert write_video(tmp_path / f"o{suffix}", moving_square(1), 8).stat().st_size > 50
+
+
+def test_image(tmp_path: Path) -> None:
+    image = moving_square(1)[0]
+    path = write_image(tmp_path / "i.png", image)
+    with Image.open(path) as read:
+        np.testing.assert_array_equal(np.asarray(read), image)
+    with pytest.raises(OutputExistsError):
+        write_image(path, image)
+    write_image(path, image, force=True)
+
+
+def test_permissions_follow_the_umask(tmp_path: Path) -> None:
+    old = os.umask(0o022)
+    try:
+        path = write_atomic(tmp_path / "a", b"x")
+    finally:
+        os.umask(old)
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+class TestRefusals:
+    @pytest.fixture
+    def frames(self) -> np.ndarray:
+        return moving_square(4)
+
+    def test_suffix(self, tmp_path: Path, frames: np.ndarray) -> None:
+        for name in ("a.avi", "a", "a.mp4.txt"):
+            with pytest.raises(UsageError, match=r"\.mp4 or \.gif"):
+                write_video(tmp_path / name, frames, 8)
+        with pytest.raises(UsageError, match=r"\.png"):
+            write_image(tmp_path / "a.jpg", frames[0])
+        assert not list(tmp_path.iterdir())
+
+    def test_existing_stays(self, tmp_path: Path, frames: np.ndarray) -> None:
+        path = tmp_path / "a.mp4"
+        path.write_bytes(b"mine")
+        with pytest.raises(OutputExistsError) as caught:
+            write_video(path, frames, 8)
+        assert "--force" in str(caught.value.hint)
+        assert path.read_bytes() == b"mine"
+        write_video(path, frames, 8, force=True)
+        assert read_clip(path).total_frames == 4
+
+    def test_missing_folder(self, tmp_path: Path, frames: np.ndarray) -> None:
+        with pytest.raises(OutputError, match="does not exist") as caught:
+            write_video(tmp_path / "no" / "a.mp4", frames, 8)
+        assert "mkdir" in str(caught.value.hint)
+
+    def test_parent_is_a_file(self, tmp_path: Path) -> None:
+        (tmp_path / "f").touch()
+        with pytest.raises(OutputError):
+            check_output(tmp_path / "f" / "a.mp4")
+
+    def test_folder_or_device_in_the_place(self, tmp_path: Path, frames: np.ndarray) -> None:
+        (tmp_path / "d.mp4").mkdir()
+        with pytest.raises(OutputError, match="folder or a device"):
+            write_video(tmp_path / "d.mp4", frames, 8, force=True)
+        with pytest.raises(OutputError, match="folder or a device"):
+            check_output("/dev/null", force=True)
+
+    def test_name_too_long(self, tmp_path: Path, frames: np.ndarray) -> None:
+        with pytest.raises(OutputError, match="long"):
+            write_video(tmp_path / ("x" * 300 + ".mp4"), frames, 8)
+        long = tmp_path / ("x" * 251 + ".mp4")  # as long as a name may be
+        assert write_video(long, frames, 8) == long
+
+    def test_unwritable_folder(self, tmp_path: Path, frames: np.ndarray) -> None:
+        folder = tmp_path / "locked"
+        folder.mkdir()
+        folder.chmod(0o555)
+        if os.access(folder, os.W_OK):
+            pytest.skip("root may write everywhere")
+        with pytest.raises(OutputError, match="writable"):
+            check_output(folder / "a.mp4")
+
+    @pytest.mark.parametrize(
+        "frames_",
+        [
+            np.zeros((4, 8, 8, 3), np.float32),
+            np.zeros((8, 8, 3), np.uint8),
+            np.zeros((4, 8, 8, 4), np.uint8),
+            np.zeros((0, 8, 8, 3), np.uint8),
+        ],
+    )
+    def test_shape_and_type(self, tmp_path: Path, frames_: np.ndarray) -> None:
+        with pytest.raises(UsageError, match="uint8"):
+            write_video(tmp_path / "a.mp4", frames_, 8)
+
+    @pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf")])
+    def test_rate(self, tmp_path: Path, frames: np.ndarray, fps: float) -> None:
+        with pytest.raises(UsageError, match="positive"):
+            write_video(tmp_path / "a.mp4", frames, fps)
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """The system refuses to let a file grow past `size`: a real write error after some bytes."""
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, old[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_failing_write_leaves_nothing(tmp_path: Path, existing: bool) -> None:
+    path = tmp_path / "a.gif"
+    if existing:
+        path.write_bytes(b"mine")
+    frames = np.random.default_rng(0).integers(0, 255, (4, 64, 64, 3), np.uint8)
+    with file_size_limit(1000), pytest.raises(OutputError, match="Expected to write") as caught:
+        write_video(path, frames, 8, force=True)
+    assert caught.value.hint
+    assert [p.name for p in tmp_path.iterdir()] == (["a.gif"] if existing else [])
+    if existing:
+        assert path.read_bytes() == b"mine"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # /dev/full answers every write with ENOSPC, exactly as a full disk does.
+    really_open = os.open
+    monkeypatch.setattr(
+        "pe_toolkit.video.output.os.open",
+        lambda name, flags, mode=0o777: really_open(
+            "/dev/full" if str(name).endswith(".tmp") else name, os.O_WRONLY, mode
+        ),
+    )
+    with pytest.raises(OutputError, match="No space left") as caught:
+        write_atomic(tmp_path / "a.bin", b"x" * 100)
+    assert "disk is full" in str(caught.value.hint)
+    assert not list(tmp_path.iterdir())
