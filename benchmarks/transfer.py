@@ -25,11 +25,24 @@ from numpy.typing import NDArray
 
 from pe_toolkit.apply import generate
 from pe_toolkit.backbones import CogVideoXAdapter, load_backbone
-from pe_toolkit.backbones.bundled.vocabulary import BACKGROUNDS, COLOURS, SHAPES, TRAINING_PROMPTS, caption
+from pe_toolkit.backbones.bundled.vocabulary import (
+    BACKGROUNDS,
+    COLOURS,
+    SHAPES,
+    TRAINING_PROMPTS,
+    caption,
+)
 from pe_toolkit.card import MotionCard
 from pe_toolkit.card.file import card_chunks
 from pe_toolkit.evaluation.metrics import Measurement, measure, time_points
-from pe_toolkit.evaluation.scenes import HELD_OUT_FAMILIES, TRAIN_FAMILIES, Scene, render, sample_scene, trajectory
+from pe_toolkit.evaluation.scenes import (
+    HELD_OUT_FAMILIES,
+    TRAIN_FAMILIES,
+    Scene,
+    render,
+    sample_scene,
+    trajectory,
+)
 from pe_toolkit.motion.displacement import hard_displacement
 from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.training.events import Finished, PreviewFrames
@@ -56,7 +69,10 @@ def pairs(count: int, seed: int = 77) -> list[tuple[str, int]]:
     rng = np.random.default_rng(seed)
     out: list[tuple[str, int]] = []
     while len(out) < count:
-        prompt = caption([(str(rng.choice(list(COLOURS))), str(rng.choice(SHAPES)))], str(rng.choice(list(BACKGROUNDS))))
+        prompt = caption(
+            [(str(rng.choice(list(COLOURS))), str(rng.choice(SHAPES)))],
+            str(rng.choice(list(BACKGROUNDS))),
+        )
         if prompt not in TRAINING_PROMPTS:
             out.append((prompt, 100_000 + len(out)))
     return out
@@ -65,7 +81,14 @@ def pairs(count: int, seed: int = 77) -> list[tuple[str, int]]:
 def clip_of(scene: Scene) -> Clip:
     """The scene as a reference clip."""
     frames = render(scene)
-    return Clip(frames=frames, fps=16.0, source="scene", sha256="0" * 64, duration=len(frames) / 16, total_frames=33)
+    return Clip(
+        frames=frames,
+        fps=16.0,
+        source="scene",
+        sha256="0" * 64,
+        duration=len(frames) / 16,
+        total_frames=33,
+    )
 
 
 def truth_of(scene: Scene) -> NDArray[np.float64]:
@@ -77,7 +100,9 @@ def flow_accuracy(adapter: CogVideoXAdapter, scenes: list[Scene]) -> dict[int, f
     """Per block: share of object patches (at least half covered) whose argmax lies within one patch of the truth."""
     frames, (width, height) = adapter.frames, adapter.size
     grid = adapter.grid
-    hits: dict[int, list[float]] = {b: [] for b in range(len(adapter.transformer.transformer_blocks))}
+    hits: dict[int, list[float]] = {
+        b: [] for b in range(len(adapter.transformer.transformer_blocks))
+    }
     for scene in scenes:
         latents = adapter.encode_clip(render(scene))
         # The object must still be in the picture where the truth says the patch went.
@@ -98,13 +123,20 @@ def flow_accuracy(adapter: CogVideoXAdapter, scenes: list[Scene]) -> dict[int, f
 def _coverage(scene: Scene, side: int) -> NDArray[np.bool_]:
     """`(9, side, side)`: patches at least half covered by the first object, at the latent frames' time points."""
     thing = scene.things[0]
-    bare = dataclasses.replace(scene, background="black", style="flat", things=(dataclasses.replace(thing, colour="white"),))
+    bare = dataclasses.replace(
+        scene,
+        background="black",
+        style="flat",
+        things=(dataclasses.replace(thing, colour="white"),),
+    )
     lit = render(bare)[time_points(len(thing.path))][..., 0] > 128
     size = lit.shape[1] // side
     return lit.reshape(len(lit), side, size, side, size).mean((2, 4)) >= 0.5
 
 
-def run_training(adapter: CogVideoXAdapter, scene: Scene, config: TrainConfig) -> tuple[MotionCard, Any, float]:
+def run_training(
+    adapter: CogVideoXAdapter, scene: Scene, config: TrainConfig
+) -> tuple[MotionCard, Any, float]:
     """Card, preview frames of the first sample, seconds."""
     frames, began = None, time.monotonic()
     for event in train(adapter, clip_of(scene), config):
@@ -124,7 +156,9 @@ def shuffled(card: MotionCard, seed: int) -> MotionCard:
     return MotionCard(dataclasses.replace(card.spec, digest=""), tensors)
 
 
-def interval(values: NDArray[np.float64], groups: NDArray[np.int64], draws: int = 2000) -> tuple[float, float, float]:
+def interval(
+    values: NDArray[np.float64], groups: NDArray[np.int64], draws: int = 2000
+) -> tuple[float, float, float]:
     """Mean and 95 % bootstrap interval, resampling whole references (pairs of one card are not independent)."""
     rng = np.random.default_rng(0)
     means = np.array([np.nanmean(values[groups == g]) for g in np.unique(groups)])
@@ -140,7 +174,13 @@ class Table:
         self.rows: dict[str, list[tuple[int, Measurement]]] = {}
         self.seconds: dict[str, list[float]] = {}
 
-    def add(self, condition: str, reference: int, measurement: Measurement, seconds: float = float("nan")) -> None:
+    def add(
+        self,
+        condition: str,
+        reference: int,
+        measurement: Measurement,
+        seconds: float = float("nan"),
+    ) -> None:
         self.rows.setdefault(condition, []).append((reference, measurement))
         self.seconds.setdefault(condition, []).append(seconds)
 
@@ -152,7 +192,15 @@ class Table:
         out: dict[str, Any] = {}
         for condition in self.rows:
             entry: dict[str, Any] = {"n": len(self.rows[condition])}
-            for name in ("cosine", "trajectory_error", "visibility", "adherent", "colour_ok", "shape_ok", "background_ok"):
+            for name in (
+                "cosine",
+                "trajectory_error",
+                "visibility",
+                "adherent",
+                "colour_ok",
+                "shape_ok",
+                "background_ok",
+            ):
                 entry[name] = [round(v, 4) for v in interval(*self.values(condition, name))]
             entry["seconds"] = round(float(np.nanmedian(self.seconds[condition])), 2)
             out[condition] = entry
@@ -177,20 +225,33 @@ def main() -> None:
     parser.add_argument("--dtype", default=None)
     parser.add_argument("--references", type=int, default=24)
     parser.add_argument("--pairs", type=int, default=4)
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="training overrides")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="training overrides"
+    )
     parser.add_argument("--samples", type=int, default=None)
-    parser.add_argument("--skip", default="", help="comma-separated out of: latents, shuffled, flow")
+    parser.add_argument(
+        "--skip", default="", help="comma-separated out of: latents, shuffled, flow"
+    )
     parser.add_argument("--json", type=Path, default=None, help="write the numbers here")
-    parser.add_argument("--sheet", type=Path, default=None, help="write a contact sheet of the first references here")
+    parser.add_argument(
+        "--sheet",
+        type=Path,
+        default=None,
+        help="write a contact sheet of the first references here",
+    )
     args = parser.parse_args()
     count, per = (2, 1) if args.quick else (args.references, args.pairs)
     skip = set(args.skip.split(","))
     adapter = load_backbone(args.backbone, dtype=args.dtype)
-    config = TrainConfig(samples=args.samples, preview=True).with_overrides(dict(s.split("=", 1) for s in args.set))
+    config = TrainConfig(samples=args.samples, preview=True).with_overrides(
+        dict(s.split("=", 1) for s in args.set)
+    )
     scenes, pool = references(count), pairs(count * per)
     table, result = Table(), {}
     if "flow" not in skip:
-        result["flow_accuracy"] = {b: round(v, 4) for b, v in flow_accuracy(adapter, scenes).items()}
+        result["flow_accuracy"] = {
+            b: round(v, 4) for b, v in flow_accuracy(adapter, scenes).items()
+        }
         say("AMF argmax within one patch of the truth, by block:", result["flow_accuracy"])
     plain = [_one(generate(adapter, [p], [s])) for p, s in pool]
     clips: list[list[Any]] = []
@@ -200,24 +261,39 @@ def main() -> None:
         truth, own = truth_of(scene), pool[r * per : (r + 1) * per]
         card, preview, seconds = run_training(adapter, scene, config)
         sizes.append(_size(card))
-        table.add("positions, optimised sample", r, measure(preview, card.spec.samples[0].prompt, truth), seconds)
+        table.add(
+            "positions, optimised sample",
+            r,
+            measure(preview, card.spec.samples[0].prompt, truth),
+            seconds,
+        )
         made = [_one(generate(adapter, [p], [s], card=card)) for p, s in own]
         clips.append(made)
         for k, ((prompt, _), video) in enumerate(zip(own, made, strict=True)):
             before = plain[r * per + k]
             table.add("no card", r, measure(before.frames, prompt, truth), before.seconds)
-            table.add("positions, zero-shot", r, measure(video.frames, prompt, truth), video.seconds)
+            table.add(
+                "positions, zero-shot", r, measure(video.frames, prompt, truth), video.seconds
+            )
             if "shuffled" not in skip and k == 0:
                 other = _one(generate(adapter, [prompt], [own[k][1]], card=shuffled(card, r)))
-                table.add("shuffled positions", r, measure(other.frames, prompt, truth), other.seconds)
+                table.add(
+                    "shuffled positions", r, measure(other.frames, prompt, truth), other.seconds
+                )
         if "latents" not in skip:
             prompt = TRAINING_PROMPTS[r % len(TRAINING_PROMPTS)]
             request = TrainConfig(mode="latents", prompts=(prompt,), seed=r, preview=True)
             _, preview, seconds = run_training(adapter, scene, request)
             table.add("latents, training prompt", r, measure(preview, prompt, truth), seconds)
-        rows += [(f"reference {r}: {scene.family}", render(scene)), (own[0][0] + ", no card", plain[r * per].frames)]
+        rows += [
+            (f"reference {r}: {scene.family}", render(scene)),
+            (own[0][0] + ", no card", plain[r * per].frames),
+        ]
         rows.append((own[0][0] + ", card", made[0].frames))
-        say(f"{r + 1}/{count} {scene.family}:", {c: round(v[-1][1].cosine, 2) for c, v in table.rows.items()})
+        say(
+            f"{r + 1}/{count} {scene.family}:",
+            {c: round(v[-1][1].cosine, 2) for c, v in table.rows.items()},
+        )
     for r, scene in enumerate(scenes):
         other = (r + count // 2) % count
         for k, video in enumerate(clips[other]):
@@ -235,7 +311,9 @@ def main() -> None:
     result["card_bytes"] = int(np.median(sizes))
     print_table(result["conditions"])
     print("zero-shot minus no card, paired, 95 %:", result["zero_shot_minus_no_card"])
-    print("zero-shot by family:", result["zero_shot_by_family"], " card bytes:", result["card_bytes"])
+    print(
+        "zero-shot by family:", result["zero_shot_by_family"], " card bytes:", result["card_bytes"]
+    )
     if args.json:
         args.json.write_text(json.dumps(result, indent=1) + "\n")
     if args.sheet:

@@ -1,6 +1,6 @@
 """Learn the motion of a clip and give it to something else, in Python.
 
-    python examples/transfer.py reference.mp4 "a blue cross on a black background"
+python examples/transfer.py reference.mp4 "a blue cross on a black background"
 """
 
 import sys
@@ -29,4 +29,6 @@ with pe.applied(backbone.pipe, card) as log:
         output_type="np",
     ).frames[0]
 print(f"{log.guided_steps} steps were guided")
-pe.write_video("transfer.mp4", (frames * 255).round().astype("uint8"), card.spec.clip.fps, force=True)
+pe.write_video(
+    "transfer.mp4", (frames * 255).round().astype("uint8"), card.spec.clip.fps, force=True
+)

@@ -73,7 +73,9 @@ def weights_at(levels: Sequence[float], noise: float) -> list[tuple[int, float]]
 class CardPositions:
     """Looks up, mixes and caches what a positions card injects at each timestep."""
 
-    def __init__(self, adapter: CogVideoXAdapter, card: MotionCard, strength: float, log: Application) -> None:
+    def __init__(
+        self, adapter: CogVideoXAdapter, card: MotionCard, strength: float, log: Application
+    ) -> None:
         spec = card.spec
         self.adapter, self.log, self.strength = adapter, log, strength
         form = spec.recipe.parametrisation
@@ -104,7 +106,11 @@ class CardPositions:
         mix = weights_at(self.levels, noise)
         if not mix:
             return None
-        delta = self.deltas[mix[0][0]].float() if len(mix) == 1 else sum(self.deltas[i].float() * w for i, w in mix)
+        delta = (
+            self.deltas[mix[0][0]].float()
+            if len(mix) == 1
+            else sum(self.deltas[i].float() * w for i, w in mix)
+        )
         return self.form.embed((delta * self.strength).to(self.adapter.device))  # type: ignore[union-attr]
 
 
@@ -185,7 +191,9 @@ def _size_check(adapter: CogVideoXAdapter, expected: TokenGrid, card: MotionCard
     def before(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         x = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
         got = TokenGrid(
-            x.shape[1] // (config.patch_size_t or 1), x.shape[3] // config.patch_size, x.shape[4] // config.patch_size
+            x.shape[1] // (config.patch_size_t or 1),
+            x.shape[3] // config.patch_size,
+            x.shape[4] // config.patch_size,
         )
         if got != expected:
             raise MismatchError(
@@ -227,12 +235,16 @@ def replay(pipe: Any, card: MotionCard) -> Iterator[Replay]:
         MismatchError: another backbone or size.
     """
     if card.spec.kind != "latents":
-        raise UnsupportedError("Expected a latents card, got a positions card.", "Use applied(pipe, card).")
+        raise UnsupportedError(
+            "Expected a latents card, got a positions card.", "Use applied(pipe, card)."
+        )
     adapter = _adapter(pipe)
     check_card(adapter, card)
     stored = {
         t: torch.from_numpy(z)[None]
-        for t, z in zip(card.spec.schedule.timesteps, np.ascontiguousarray(card.tensors["latents"]), strict=True)
+        for t, z in zip(
+            card.spec.schedule.timesteps, np.ascontiguousarray(card.tensors["latents"]), strict=True
+        )
     }
     first = max(stored)
 
@@ -297,7 +309,12 @@ def generate(
     for prompt in prompts:
         adapter.check_prompt(prompt)
     if spec is not None:
-        frames, width, height, fps = spec.clip.frames, spec.clip.width, spec.clip.height, spec.clip.fps
+        frames, width, height, fps = (
+            spec.clip.frames,
+            spec.clip.width,
+            spec.clip.height,
+            spec.clip.fps,
+        )
         steps = steps or spec.schedule.steps
         guidance_scale = spec.schedule.guidance_scale if guidance_scale is None else guidance_scale
         dynamic = spec.schedule.dynamic_cfg
@@ -305,7 +322,11 @@ def generate(
         frames, (width, height) = adapter.frames, adapter.size
         fps, dynamic = (variant.fps, variant.dynamic_cfg) if variant else (8.0, False)
         steps = steps or (variant.steps if variant else 50)
-        guidance_scale = guidance_scale if guidance_scale is not None else (variant.guidance_scale if variant else 6.0)
+        guidance_scale = (
+            guidance_scale
+            if guidance_scale is not None
+            else (variant.guidance_scale if variant else 6.0)
+        )
     with _scheduler(adapter, scheduler), contextlib.ExitStack() as stack:
         log: Application | None = None
         extra: dict[str, Any] = {}

@@ -54,7 +54,9 @@ class TokenGrid:
             UsageError: if that axis does not hold exactly `tokens` entries.
         """
         if tokens.shape[dim] != self.tokens:
-            raise UsageError(f"Expected {self.tokens} tokens for a {self} grid, got {tokens.shape[dim]}.")
+            raise UsageError(
+                f"Expected {self.tokens} tokens for a {self} grid, got {tokens.shape[dim]}."
+            )
         return tokens.unflatten(dim, (self.frames, self.height, self.width))
 
     def coordinates(

@@ -6,9 +6,12 @@ orientation can be read back from the pixels: see `square_x`.
 
 from __future__ import annotations
 
+import os
 import struct
+import tempfile
 import wave
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -82,16 +85,16 @@ def write_clip(
     return path
 
 
-def write_rotated(path: Path, frames: Frames, quarter_turns: int, *, mirror: bool = False) -> Path:
-    """An MP4 whose display matrix turns the picture clockwise, after mirroring it left to right.
+def write_rotated(path: Path, source: Path, quarter_turns: int, *, mirror: bool = False) -> Path:
+    """A copy of the MP4 `source` whose display matrix turns the picture clockwise, after mirroring it left to right.
 
-    PyAV cannot write a display matrix, so the one in the track header is patched.
+    PyAV cannot write a display matrix, so the one in the track header is patched. A copy, because
+    x264 does not give the same bytes twice.
     """
-    write_clip(path, frames)
     c, s = [(1, 0), (0, 1), (-1, 0), (0, -1)][quarter_turns % 4]
     flip = -1 if mirror else 1
     matrix = [c * flip, s * flip, 0, -s, c, 0, 0, 0]
-    data = bytearray(path.read_bytes())
+    data = bytearray(source.read_bytes())
     place = data.index(b"tkhd") + 4
     place += 4 + (20 if data[place] == 0 else 32) + 16
     old = struct.unpack(">9i", data[place : place + 36])
@@ -138,3 +141,27 @@ def write_folder(folder: Path, frames: Frames, pattern: str = "frame{}.png") -> 
     for i, frame in enumerate(frames):
         Image.fromarray(frame).save(folder / pattern.format(i + 1))
     return folder
+
+
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """A folder that every user may enter, unlike pytest's."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+        folder.chmod(0o755)
+
+
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """Run as a user without rights where the tests run as root, who may do everything."""
+    if os.geteuid() != 0:
+        yield
+        return
+    nobody = 65534
+    os.setresuid(nobody, nobody, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)

@@ -20,7 +20,9 @@ KINDS = [("rotary", "angle"), ("rotary", "table"), ("absolute", "table")]
 
 
 def card_for(adapter, form="angle", **changes):
-    config = TrainConfig(prompts=("a red circle",), samples=1, parametrisation=form, learning_rates=(0.1, 0.1))
+    config = TrainConfig(
+        prompts=("a red circle",), samples=1, parametrisation=form, learning_rates=(0.1, 0.1)
+    )
     return list(train(adapter, moving_square(), dataclasses.replace(config, **changes)))[-1].card
 
 
@@ -144,7 +146,9 @@ def test_other_step_counts_and_schedulers_go_by_noise_level():
 def test_guiding_no_step_is_an_error():
     adapter = tiny_adapter(guided_range=(0.999, 1.0))
     card = card_for(adapter)
-    far = dataclasses.replace(card.spec, schedule=dataclasses.replace(card.spec.schedule, noise=(0.013,)), digest="")
+    far = dataclasses.replace(
+        card.spec, schedule=dataclasses.replace(card.spec.schedule, noise=(0.013,)), digest=""
+    )
     with pytest.raises(UsageError, match="none did"):
         list(generate(adapter, ["a red circle"], [1], card=MotionCard(far, card.tensors)))
 
@@ -187,7 +191,9 @@ def test_fused_projections_are_refused_by_name():
 
 def test_latents_cards_replay_to_the_trained_video():
     adapter = tiny_adapter(guided_range=(0.6, 1.0))
-    config = TrainConfig(prompts=("a red circle",), mode="latents", seed=5, learning_rates=(0.1, 0.1), preview=True)
+    config = TrainConfig(
+        prompts=("a red circle",), mode="latents", seed=5, learning_rates=(0.1, 0.1), preview=True
+    )
     events = list(train(adapter, moving_square(), config))
     card, preview = events[-1].card, events[-2]
     with pytest.raises(UnsupportedError, match="latents card"), applied(adapter.pipe, card):

@@ -40,7 +40,9 @@ def test_gradients_reach_positions_in_every_form():
         x, text, _ = inputs(adapter)
         embedding = adapter.form(form, FRAMES, SIDE, SIDE)
         delta = torch.zeros(embedding.shape, requires_grad=True)
-        with hooks.positions(adapter.transformer, positions, lambda _, e=embedding, d=delta: e.embed(d)):
+        with hooks.positions(
+            adapter.transformer, positions, lambda _, e=embedding, d=delta: e.embed(d)
+        ):
             rotary = adapter.base_positions(FRAMES, SIDE, SIDE) if positions == "rotary" else None
             q, k = adapter.queries_and_keys(x, text, 500, 2, rotary)
         (q * k).sum().backward()
@@ -57,7 +59,9 @@ def test_the_tap_sees_what_the_stock_processor_computes_and_stops_there(checkpoi
     rotary = adapter.base_positions(FRAMES, SIDE, SIDE)
     seen = {}
     block = adapter.transformer.transformer_blocks[1]
-    handle = block.attn1.register_forward_pre_hook(lambda m, a, kw: seen.update(kw), with_kwargs=True)
+    handle = block.attn1.register_forward_pre_hook(
+        lambda m, a, kw: seen.update(kw), with_kwargs=True
+    )
     later = []
     adapter.transformer.transformer_blocks[2].register_forward_pre_hook(lambda *_: later.append(1))
     q, k = adapter.queries_and_keys(x, text, 500, 1, rotary)
@@ -66,7 +70,9 @@ def test_the_tap_sees_what_the_stock_processor_computes_and_stops_there(checkpoi
     assert q.shape == k.shape == (2, 2, adapter.grid.tokens, 16)
     with torch.no_grad():
         joint = torch.cat([seen["encoder_hidden_states"], seen["hidden_states"]], 1)
-        raw = block.attn1.norm_q(block.attn1.to_q(joint).view(2, -1, 2, 16).transpose(1, 2))[:, :, 8:]
+        raw = block.attn1.norm_q(block.attn1.to_q(joint).view(2, -1, 2, 16).transpose(1, 2))[
+            :, :, 8:
+        ]
         from diffusers.models.embeddings import apply_rotary_emb
 
         assert torch.equal(q, apply_rotary_emb(raw, rotary))
@@ -100,7 +106,9 @@ def test_offsets_are_positions_of_other_tokens():
                 torch.testing.assert_close(cos[0], form.base[0][stride], atol=1e-5, rtol=0)
                 torch.testing.assert_close(sin[0], form.base[1][stride], atol=1e-5, rtol=0)
             else:
-                torch.testing.assert_close(form.base[0] + delta[0], form.base[stride], atol=1e-5, rtol=0)
+                torch.testing.assert_close(
+                    form.base[0] + delta[0], form.base[stride], atol=1e-5, rtol=0
+                )
 
 
 def test_rotary_steps_are_read_off_stretched_tables():
@@ -109,9 +117,13 @@ def test_rotary_steps_are_read_off_stretched_tables():
 
 
 def test_sincos_equals_diffusers():
-    ours_grid = torch.stack(torch.meshgrid(*[torch.arange(n) for n in (3, 4, 5)], indexing="ij"), -1).reshape(-1, 3)
+    ours_grid = torch.stack(
+        torch.meshgrid(*[torch.arange(n) for n in (3, 4, 5)], indexing="ij"), -1
+    ).reshape(-1, 3)
     theirs = get_3d_sincos_pos_embed(32, (5, 4), 3, output_type="pt").flatten(0, 1)
-    torch.testing.assert_close(sincos_3d(ours_grid.double(), 32), theirs.double(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        sincos_3d(ours_grid.double(), 32), theirs.double(), atol=1e-5, rtol=0
+    )
 
 
 def test_forms_say_why_they_cannot():
@@ -149,7 +161,11 @@ PUBLISHED = {
         "sample_width": 170, "sample_height": 96, "sample_frames": 81, "patch_bias": False,
     },
 }  # fmt: skip
-GRIDS = {"cogvideox-2b": (13, 30, 45), "cogvideox-5b": (13, 30, 45), "cogvideox1.5-5b": (11, 48, 85)}
+GRIDS = {
+    "cogvideox-2b": (13, 30, 45),
+    "cogvideox-5b": (13, 30, 45),
+    "cogvideox1.5-5b": (11, 48, 85),
+}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -166,7 +182,9 @@ def test_published_configurations_at_native_size_on_meta(name):
     grid = adapter.grid_for(variant.frames, variant.width, variant.height)
     assert tuple(grid) == GRIDS[name]
     heads = PUBLISHED[name]["num_attention_heads"]
-    latents = torch.empty(1, *adapter.latent_shape(variant.frames, variant.width, variant.height), device="meta")
+    latents = torch.empty(
+        1, *adapter.latent_shape(variant.frames, variant.width, variant.height), device="meta"
+    )
     text = torch.empty(1, 226, 4096, device="meta")
     form = adapter.form(variant.parametrisation, variant.frames, variant.width, variant.height)
     delta = torch.zeros(form.shape, device="meta", requires_grad=True)

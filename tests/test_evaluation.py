@@ -48,7 +48,9 @@ def test_a_wrong_prompt_is_noticed_attribute_by_attribute():
     other = lambda table, name: next(n for n in table if n != name)  # noqa: E731
     wrong = measure(frames, f"a {other(COLOURS, colour)} {shape} on a {background} background")
     assert not wrong.colour_ok
-    wrong = measure(frames, f"a {colour} {other(('circle', 'square'), shape)} on a {background} background")
+    wrong = measure(
+        frames, f"a {colour} {other(('circle', 'square'), shape)} on a {background} background"
+    )
     assert not wrong.shape_ok
     wrong = measure(frames, f"a {colour} {shape} on a {other(BACKGROUNDS, background)} background")
     assert not wrong.background_ok
@@ -58,7 +60,10 @@ def test_another_motion_scores_about_zero_and_the_reverse_minus_one():
     rng = np.random.default_rng(2)
     cosines = []
     for _ in range(200):
-        a, b = (sample_path(str(rng.choice(["line", "curve"])), 9, rng).astype(np.float64) for _ in range(2))
+        a, b = (
+            sample_path(str(rng.choice(["line", "curve"])), 9, rng).astype(np.float64)
+            for _ in range(2)
+        )
         cosines.append(path_cosine(a, b))
         assert path_cosine(a, a) == pytest.approx(1)
         assert path_cosine(a[::-1], a) < path_cosine(a, a)
@@ -106,7 +111,9 @@ def test_objects_stay_in_the_picture():
 
 
 def test_colours_keep_their_distance_and_captions_stay_in_the_vocabulary():
-    gaps = [np.linalg.norm(np.subtract(a, b)) for a in COLOURS.values() for b in BACKGROUNDS.values()]
+    gaps = [
+        np.linalg.norm(np.subtract(a, b)) for a in COLOURS.values() for b in BACKGROUNDS.values()
+    ]
     assert min(gaps) >= 110
     rng = np.random.default_rng(5)
     for _ in range(50):

@@ -55,10 +55,14 @@ def test_the_loop_is_the_pipelines_bit_for_bit(positions, scheduler, dynamic, gu
     assert torch.equal(sampler.latents, stock_latents(adapter, guidance_scale, dynamic))
 
 
-@pytest.mark.parametrize(("positions", "form"), [("rotary", "angle"), ("rotary", "table"), ("absolute", "table")])
+@pytest.mark.parametrize(
+    ("positions", "form"), [("rotary", "angle"), ("rotary", "table"), ("absolute", "table")]
+)
 def test_learning_rate_zero_changes_nothing(positions, form):
     adapter = tiny_adapter(positions)
-    config = dataclasses.replace(CONFIG, parametrisation=form, learning_rates=(0.0, 0.0), preview=True)
+    config = dataclasses.replace(
+        CONFIG, parametrisation=form, learning_rates=(0.0, 0.0), preview=True
+    )
     card, events = finished(adapter, config)
     assert not card.tensors["positions"].any()
     preview = next(e for e in events if isinstance(e, PreviewFrames))
@@ -68,7 +72,9 @@ def test_learning_rate_zero_changes_nothing(positions, form):
 
 def test_latents_mode_at_learning_rate_zero_is_the_pipeline():
     adapter = tiny_adapter()
-    config = TrainConfig(prompts=(PROMPTS[0],), seed=3, mode="latents", learning_rates=(0.0, 0.0), preview=True)
+    config = TrainConfig(
+        prompts=(PROMPTS[0],), seed=3, mode="latents", learning_rates=(0.0, 0.0), preview=True
+    )
     _, events = finished(adapter, config)
     preview = next(e for e in events if isinstance(e, PreviewFrames))
     latents = adapter.pipe(
@@ -78,7 +84,9 @@ def test_latents_mode_at_learning_rate_zero_is_the_pipeline():
     assert np.array_equal(preview.frames, adapter.decode(latents, FRAMES))
 
 
-@pytest.mark.parametrize(("positions", "form"), [("rotary", "angle"), ("rotary", "table"), ("absolute", "table")])
+@pytest.mark.parametrize(
+    ("positions", "form"), [("rotary", "angle"), ("rotary", "table"), ("absolute", "table")]
+)
 def test_training_lowers_the_loss_and_leaves_the_weights_alone(positions, form):
     adapter = tiny_adapter(positions, inner_steps=6)
     before = {k: v.clone() for k, v in adapter.transformer.state_dict().items()}
@@ -108,7 +116,9 @@ def test_same_seed_same_card():
     cards = [finished(tiny_adapter())[0] for _ in range(2)]
     same = [dataclasses.replace(c.spec, created="2026-01-01T00:00:00Z", digest="") for c in cards]
     assert same[0] == same[1]
-    assert MotionCard(same[0], cards[0].tensors).digest == MotionCard(same[1], cards[1].tensors).digest
+    assert (
+        MotionCard(same[0], cards[0].tensors).digest == MotionCard(same[1], cards[1].tensors).digest
+    )
 
 
 @pytest.mark.parametrize("mode", ["positions", "latents"])
@@ -137,7 +147,15 @@ def test_resume_refuses_another_run(tmp_path):
     adapter = tiny_adapter()
     list(train(adapter, moving_square(), CONFIG, state=state))
     with pytest.raises(ResumeError, match="tau"):
-        list(train(adapter, moving_square(), dataclasses.replace(CONFIG, tau=9.0), state=state, resume=True))
+        list(
+            train(
+                adapter,
+                moving_square(),
+                dataclasses.replace(CONFIG, tau=9.0),
+                state=state,
+                resume=True,
+            )
+        )
     state.write_bytes(b"damaged")
     with pytest.raises(ResumeError, match="damaged"):
         list(train(adapter, moving_square(), CONFIG, state=state, resume=True))
@@ -167,7 +185,11 @@ def test_a_still_reference_is_refused():
     ("config", "error", "text"),
     [
         (TrainConfig(prompts=("",)), UsageError, "empty"),
-        (TrainConfig(prompts=("a red circle a red circle a red circle",)), UsageError, "at most 8 tokens"),
+        (
+            TrainConfig(prompts=("a red circle a red circle a red circle",)),
+            UsageError,
+            "at most 8 tokens",
+        ),
         (TrainConfig(prompts=tuple(PROMPTS), mode="latents"), UnsupportedError, "one prompt"),
         (TrainConfig(block=3), UsageError, "block from 0 to 2"),
         (TrainConfig(tau=-1.0), UsageError, "tau"),
@@ -182,11 +204,20 @@ def test_bad_requests_are_refused(config, error, text):
 
 def test_angle_is_refused_on_absolute_backbones():
     with pytest.raises(UnsupportedError, match="angle"):
-        list(train(tiny_adapter("absolute"), moving_square(), dataclasses.replace(CONFIG, parametrisation="angle")))
+        list(
+            train(
+                tiny_adapter("absolute"),
+                moving_square(),
+                dataclasses.replace(CONFIG, parametrisation="angle"),
+            )
+        )
 
 
 def test_overrides_name_the_known_keys():
-    assert TrainConfig().with_overrides({"tau": "6", "lr": "0.1,0.2", "K": "3"}).learning_rates == (0.1, 0.2)
+    assert TrainConfig().with_overrides({"tau": "6", "lr": "0.1,0.2", "K": "3"}).learning_rates == (
+        0.1,
+        0.2,
+    )
     with pytest.raises(UsageError, match="block, tau"):
         TrainConfig().with_overrides({"nope": "1"})
     with pytest.raises(UsageError, match="tau=2"):

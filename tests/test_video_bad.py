@@ -15,7 +15,9 @@ from pe_toolkit.errors import ClipError, MotionError
 from pe_toolkit.video import Clip, motion_level, read_clip, require_motion
 from tests.clips import (
     moving_square,
+    open_folder,
     square_x,
+    unprivileged,
     write_animation,
     write_clip,
     write_folder,
@@ -177,12 +179,12 @@ def test_too_short(tmp_path: Path) -> None:
     refused(path, "10 frames from 0 s, but 6 are left", fps="native", frames=10)
 
 
-def test_unreadable(tmp_path: Path) -> None:
-    path = write_clip(tmp_path / "a.mp4", moving_square(4))
-    path.chmod(0)
-    if os.access(path, os.R_OK):
-        pytest.skip("root may read everything")
-    refused(path, "cannot be opened")
+def test_unreadable() -> None:
+    with open_folder() as folder:
+        path = write_clip(folder / "a.mp4", moving_square(4))
+        path.chmod(0)
+        with unprivileged():
+            refused(path, "cannot be opened")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")

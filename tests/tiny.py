@@ -23,13 +23,17 @@ from pe_toolkit.video import Clip
 FRAMES, SIDE, TOKENS = 9, 32, 8
 
 
-def tiny_pipe(positions: str = "rotary", scheduler: str = "ddim", patch_size_t: int | None = None) -> Any:
+def tiny_pipe(
+    positions: str = "rotary", scheduler: str = "ddim", patch_size_t: int | None = None
+) -> Any:
     """A pipeline of 9 frames at 32x32: token grid 3x4x4 (2x4x4 with `patch_size_t=2`)."""
     torch.manual_seed(0)
     words = ["<pad>", "</s>", "<unk>", "a", "red", "blue", "circle", "square"]
     inner = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.Whitespace()
-    inner.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    inner.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", 1)]
+    )
     transformer = CogVideoXTransformer3DModel(
         num_attention_heads=2,
         attention_head_dim=16,
@@ -53,7 +57,15 @@ def tiny_pipe(positions: str = "rotary", scheduler: str = "ddim", patch_size_t: 
             tokenizer_object=inner, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
         ),
         text_encoder=T5EncoderModel(
-            T5Config(vocab_size=8, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, dropout_rate=0.0)
+            T5Config(
+                vocab_size=8,
+                d_model=16,
+                d_kv=8,
+                d_ff=16,
+                num_layers=1,
+                num_heads=2,
+                dropout_rate=0.0,
+            )
         ).eval(),
         vae=AutoencoderKLCogVideoX(
             block_out_channels=(8, 8, 8),
@@ -90,7 +102,9 @@ def tiny_variant(positions: str = "rotary", **changes: Any) -> Variant:
     return dataclasses.replace(base, **{**values, **changes})
 
 
-def tiny_adapter(positions: str = "rotary", scheduler: str = "ddim", **changes: Any) -> CogVideoXAdapter:
+def tiny_adapter(
+    positions: str = "rotary", scheduler: str = "ddim", **changes: Any
+) -> CogVideoXAdapter:
     """`tiny_pipe` behind the adapter."""
     return CogVideoXAdapter(tiny_pipe(positions, scheduler), tiny_variant(positions, **changes))
 
@@ -98,7 +112,9 @@ def tiny_adapter(positions: str = "rotary", scheduler: str = "ddim", **changes: 
 def moving_square(frames: int = FRAMES, side: int = SIDE) -> Clip:
     """A white square that crosses a noisy grey background."""
     rng = np.random.default_rng(0)
-    pixels = np.broadcast_to(rng.integers(60, 120, (side, side, 3)), (frames, side, side, 3)).astype(np.uint8)
+    pixels = np.broadcast_to(
+        rng.integers(60, 120, (side, side, 3)), (frames, side, side, 3)
+    ).astype(np.uint8)
     pixels = pixels.copy()
     for i in range(frames):
         x = 2 + i * (side - 12) // max(1, frames - 1)

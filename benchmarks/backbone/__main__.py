@@ -17,7 +17,9 @@ STAGES = ("vae", "decoder", "latents", "rotary", "absolute", "export")
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.backbone", description=__doc__)
-    parser.add_argument("stages", nargs="*", default=[], help=f"out of {', '.join(STAGES)}; default: all")
+    parser.add_argument(
+        "stages", nargs="*", default=[], help=f"out of {', '.join(STAGES)}; default: all"
+    )
     parser.add_argument("--folder", type=Path, default=Path("runs"))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--vae-steps", type=int, default=1120)
@@ -40,10 +42,19 @@ def main() -> None:
         vae.polish(args.folder, device, args.decoder_steps)
     if "latents" in stages:
         latents.make(args.folder, device, args.shards)
-    for positions, steps, peak in (("rotary", args.steps, args.peak), ("absolute", args.absolute_steps, args.peak / 2)):
+    for positions, steps, peak in (
+        ("rotary", args.steps, args.peak),
+        ("absolute", args.absolute_steps, args.peak / 2),
+    ):
         if positions in stages:
             transformer.train(
-                args.folder, device, positions, steps, batch=args.batch, peak=peak, compiled=args.compile
+                args.folder,
+                device,
+                positions,
+                steps,
+                batch=args.batch,
+                peak=peak,
+                compiled=args.compile,
             )
     if "export" in stages:
         export.write(args.folder, args.into)

@@ -24,7 +24,10 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int = 50) -> float
     """Linear warm-up, then a cosine down to 2 % of the peak."""
     if step < warmup:
         return peak * (step + 1) / warmup
-    return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup)))))
+    return peak * (
+        0.02
+        + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
+    )
 
 
 class Run:
@@ -34,11 +37,15 @@ class Run:
     `every` seconds, so that a session that stops at once loses little.
     """
 
-    def __init__(self, name: str, folder: Path, module: nn.Module, *, steps: int, peak: float, decay: float) -> None:
+    def __init__(
+        self, name: str, folder: Path, module: nn.Module, *, steps: int, peak: float, decay: float
+    ) -> None:
         self.name, self.folder, self.module = name, folder, module
         self.steps, self.peak, self.decay = steps, peak, decay
         self.parameters = {k: p for k, p in module.named_parameters() if p.requires_grad}
-        self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=peak, betas=(0.9, 0.99), weight_decay=0.01)
+        self.optimizer = torch.optim.AdamW(
+            self.parameters.values(), lr=peak, betas=(0.9, 0.99), weight_decay=0.01
+        )
         self.average = {k: p.detach().clone() for k, p in self.parameters.items()}
         self.step = 0
         self._saved = time.monotonic()
@@ -68,7 +75,9 @@ class Run:
         with torch.no_grad():
             keys = list(self.parameters)
             torch._foreach_lerp_(
-                [self.average[k] for k in keys], [self.parameters[k].detach() for k in keys], 1 - decay
+                [self.average[k] for k in keys],
+                [self.parameters[k].detach() for k in keys],
+                1 - decay,
             )
         self.step += 1
         self._losses.append(float(loss.detach()))
@@ -95,7 +104,11 @@ class Run:
                     tensors[f"{field}.{key}"] = state[field]
         self.folder.mkdir(parents=True, exist_ok=True)
         part = self.path.with_suffix(".part")
-        save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, part, {"step": json.dumps(self.step)})
+        save_file(
+            {k: v.contiguous().cpu() for k, v in tensors.items()},
+            part,
+            {"step": json.dumps(self.step)},
+        )
         os.replace(part, self.path)
         self._saved = time.monotonic()
 

@@ -38,7 +38,9 @@ def write(folder: Path, into: Path) -> None:
         pipe.save_pretrained(scratch, safe_serialization=True)
         if (folder / "absolute.safetensors").exists():
             absolute = averaged(folder, "absolute").transformer.to(dtype=torch.float16)
-            absolute.save_pretrained(Path(scratch) / "transformer_absolute", safe_serialization=True)
+            absolute.save_pretrained(
+                Path(scratch) / "transformer_absolute", safe_serialization=True
+            )
         for part in (*PARTS, "transformer_absolute"):
             if (Path(scratch) / part).exists():
                 shutil.rmtree(into / part, ignore_errors=True)

@@ -20,7 +20,9 @@ TWO_OBJECTS = 0.2
 
 
 @torch.no_grad()
-def encode_shard(vae: AutoencoderKLCogVideoX, index: int, device: torch.device) -> tuple[torch.Tensor, list[str]]:
+def encode_shard(
+    vae: AutoencoderKLCogVideoX, index: int, device: torch.device
+) -> tuple[torch.Tensor, list[str]]:
     """Shard `index`: scaled posterior means `(SHARD, 9, 16, 16, 16)` fp16 (n, f, c, h, w) and captions."""
     rng = np.random.default_rng([2, index])
     latents, captions = [], []
@@ -36,14 +38,20 @@ def encode_shard(vae: AutoencoderKLCogVideoX, index: int, device: torch.device) 
 
 def make(folder: Path, device: torch.device, shards: int) -> None:
     """Write the missing shards, one file each, in order."""
-    vae = AutoencoderKLCogVideoX.from_pretrained(folder / "vae", torch_dtype=torch.bfloat16).to(device).eval()
+    vae = (
+        AutoencoderKLCogVideoX.from_pretrained(folder / "vae", torch_dtype=torch.bfloat16)
+        .to(device)
+        .eval()
+    )
     (folder / "latents").mkdir(exist_ok=True)
     for index in range(shards):
         path = folder / "latents" / f"{index:04d}.safetensors"
         if path.exists():
             continue
         latents, captions = encode_shard(vae, index, device)
-        save_file({"latents": latents}, path.with_suffix(".part"), {"captions": json.dumps(captions)})
+        save_file(
+            {"latents": latents}, path.with_suffix(".part"), {"captions": json.dumps(captions)}
+        )
         os.replace(path.with_suffix(".part"), path)
         print(f"latents {index + 1}/{shards}", file=sys.stderr, flush=True)
 
@@ -68,4 +76,6 @@ class Latents:
 
     def batch(self, rng: np.random.Generator, size: int) -> tuple[torch.Tensor, list[str]]:
         picks = rng.integers(0, len(self.latents), size)
-        return torch.stack([self.latents[i] for i in picks]).float(), [self.captions[i] for i in picks]
+        return torch.stack([self.latents[i] for i in picks]).float(), [
+            self.captions[i] for i in picks
+        ]

@@ -57,17 +57,25 @@ class Pair(nn.Module):
         self.encoder = encoder
 
     def forward(
-        self, x: torch.Tensor, ids: torch.Tensor, t: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor] | None
+        self,
+        x: torch.Tensor,
+        ids: torch.Tensor,
+        t: torch.Tensor,
+        rotary: tuple[torch.Tensor, torch.Tensor] | None,
     ) -> torch.Tensor:
         words = self.encoder(ids)[0]
-        output: torch.Tensor = self.transformer(x, words, t, image_rotary_emb=rotary, return_dict=False)[0]
+        output: torch.Tensor = self.transformer(
+            x, words, t, image_rotary_emb=rotary, return_dict=False
+        )[0]
         return output
 
 
 def build(positions: str) -> Pair:
     """A fresh pair; `positions` is rotary or absolute."""
     torch.manual_seed(0)
-    transformer = CogVideoXTransformer3DModel(**CONFIG, use_rotary_positional_embeddings=positions == "rotary")
+    transformer = CogVideoXTransformer3DModel(
+        **CONFIG, use_rotary_positional_embeddings=positions == "rotary"
+    )
     for block in transformer.transformer_blocks:
         # Start every block as the identity: the gates of the adaptive norms at zero.
         for norm in (block.norm1, block.norm2):
@@ -118,7 +126,11 @@ def train(
         ids = text.token_ids(tok, captions)
         generator = torch.Generator().manual_seed(step)
         # Stratified timesteps: one in every sixteenth of the schedule, a quieter gradient than independent draws.
-        t = ((torch.arange(batch) + torch.rand(batch, generator=generator)) / batch * 1000).long().clamp(0, 999)
+        t = (
+            ((torch.arange(batch) + torch.rand(batch, generator=generator)) / batch * 1000)
+            .long()
+            .clamp(0, 999)
+        )
         noise = torch.randn(x.shape, generator=generator)
         x, ids, t, noise = (v.to(device) for v in (x, ids, t, noise))
         a = alphas[t].view(-1, 1, 1, 1, 1)

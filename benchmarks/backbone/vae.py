@@ -77,7 +77,9 @@ def train(folder: Path, device: torch.device, steps: int) -> AutoencoderKLCogVid
     run.use_average()
     with torch.no_grad(), autocast(device):
         rng = np.random.default_rng(8)
-        x = torch.from_numpy(np.stack([render(sample_scene(rng, two=0.2)) for _ in range(8)])).to(device)
+        x = torch.from_numpy(np.stack([render(sample_scene(rng, two=0.2)) for _ in range(8)])).to(
+            device
+        )
         z = vae.encode(x.permute(0, 4, 1, 2, 3).float() / 127.5 - 1).latent_dist.mode()
     vae.register_to_config(scaling_factor=float(1 / z.float().std()))
     report(vae.eval(), folder)
@@ -130,6 +132,9 @@ def report(vae: AutoencoderKLCogVideoX, folder: Path) -> None:
         y = torch.cat([vae(c[None]).sample for c in x]).float().clamp(-1, 1)
     peak = -10 * torch.log10(((x - y) ** 2).mean() / 4)
     print(f"vae: PSNR {peak:.1f} dB on whole unseen clips", file=sys.stderr, flush=True)
-    rows = [torch.cat([a[:, ::4], b[:, ::4]], 2).permute(1, 2, 3, 0).cpu() for a, b in zip(x, y, strict=True)]
+    rows = [
+        torch.cat([a[:, ::4], b[:, ::4]], 2).permute(1, 2, 3, 0).cpu()
+        for a, b in zip(x, y, strict=True)
+    ]
     sheet = torch.cat([torch.cat(list(r), 1) for r in rows[:6]])
     Image.fromarray(((sheet + 1) * 127.5).round().byte().numpy()).save(folder / "vae.png")

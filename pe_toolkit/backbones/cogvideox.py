@@ -133,7 +133,10 @@ class CogVideoXAdapter:
     def grid_for(self, frames: int, width: int, height: int) -> TokenGrid:
         """The token grid of a clip of that size."""
         latent, _, h, w = self.latent_shape(frames, width, height)
-        patch, patch_t = self.transformer.config.patch_size, self.transformer.config.patch_size_t or 1
+        patch, patch_t = (
+            self.transformer.config.patch_size,
+            self.transformer.config.patch_size_t or 1,
+        )
         return TokenGrid(latent // patch_t, h // patch, w // patch)
 
     @property
@@ -147,15 +150,22 @@ class CogVideoXAdapter:
         """The model's own positions: `(cos, sin)` each `(S, head_dim)`, or the `(S, inner_dim)` sincos table."""
         latent, _, h, w = self.latent_shape(frames, width, height)
         if self.positions == "rotary":
-            return self.pipe._prepare_rotary_positional_embeddings(height, width, latent, self.device)
+            return self.pipe._prepare_rotary_positional_embeddings(
+                height, width, latent, self.device
+            )
         embed = self.transformer.patch_embed
-        table = embed._get_positional_embeddings(h, w, (latent - 1) * embed.temporal_compression_ratio + 1)
+        table = embed._get_positional_embeddings(
+            h, w, (latent - 1) * embed.temporal_compression_ratio + 1
+        )
         return table[0, embed.max_text_seq_length :].to(self.device)
 
     def form(self, parametrisation: str, frames: int, width: int, height: int) -> PositionalForm:
         """The positional form of that name, bound to this model's positions at that size."""
         kind = form_for(self.positions, parametrisation)
-        base, grid = self.base_positions(frames, width, height), self.grid_for(frames, width, height)
+        base, grid = (
+            self.base_positions(frames, width, height),
+            self.grid_for(frames, width, height),
+        )
         if kind is SincosTable:
             config = self.transformer.config
             scales = (config.spatial_interpolation_scale, config.temporal_interpolation_scale)
@@ -175,7 +185,9 @@ class CogVideoXAdapter:
             UsageError: says how many tokens fit.
         """
         if not prompt.strip():
-            raise UsageError("Expected a prompt, got an empty one.", "Describe what the video should show.")
+            raise UsageError(
+                "Expected a prompt, got an empty one.", "Describe what the video should show."
+            )
         count = len(self.pipe.tokenizer(prompt).input_ids)
         if count > self.max_text_tokens:
             raise UsageError(
@@ -229,7 +241,9 @@ class CogVideoXAdapter:
         """
         last = len(self.transformer.transformer_blocks) - 1
         if not 0 <= block <= last:
-            raise UsageError(f"Expected a block from 0 to {last}, got {block}.", "Leave --set block=... out.")
+            raise UsageError(
+                f"Expected a block from 0 to {last}, got {block}.", "Leave --set block=... out."
+            )
 
     def queries_and_keys(
         self, latents: torch.Tensor, text: torch.Tensor, timestep: int, block: int, rotary: Any
@@ -266,6 +280,10 @@ class CogVideoXAdapter:
         """`sha256:` over the architecture, equal for every checkpoint that a card of this one fits."""
         config, vae = self.transformer.config, self.pipe.vae.config
         facts = {key: config.get(key) for key in _TRANSFORMER_KEYS}
-        facts["vae"] = [vae.latent_channels, len(vae.block_out_channels), vae.temporal_compression_ratio]
+        facts["vae"] = [
+            vae.latent_channels,
+            len(vae.block_out_channels),
+            vae.temporal_compression_ratio,
+        ]
         text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
         return "sha256:" + hashlib.sha256(text.encode()).hexdigest()

@@ -42,7 +42,9 @@ def check_unfused(transformer: nn.Module) -> None:
 
 
 @contextlib.contextmanager
-def processors(transformer: nn.Module, replace: dict[int, PositionedAttnProcessor] | None = None) -> Iterator[None]:
+def processors(
+    transformer: nn.Module, replace: dict[int, PositionedAttnProcessor] | None = None
+) -> Iterator[None]:
     """Our attention processor on every block (`replace` names other instances by block), then the originals."""
     check_unfused(transformer)
     modules = attention_modules(transformer)
@@ -63,7 +65,9 @@ def processors(transformer: nn.Module, replace: dict[int, PositionedAttnProcesso
 def rotary_positions(transformer: nn.Module, select: Select) -> Iterator[None]:
     """Replace `image_rotary_emb` by `select(timestep)` (None keeps the model's own) while the context is open."""
 
-    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+    def before(
+        module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, dict[str, Any]] | None:
         timestep = kwargs["timestep"] if "timestep" in kwargs else args[2]
         tables = select(timestep)
         return None if tables is None else (args, {**kwargs, "image_rotary_emb": tables})
@@ -150,7 +154,10 @@ def queries_and_keys(
     before = attn.processor
     attn.processor = PositionedAttnProcessor(tap)
     try:
-        with _stop_uncheckpointed(transformer, transformer.transformer_blocks[block]), contextlib.suppress(Stopped):
+        with (
+            _stop_uncheckpointed(transformer, transformer.transformer_blocks[block]),
+            contextlib.suppress(Stopped),
+        ):
             call()
     finally:
         attn.processor = before

@@ -63,7 +63,9 @@ def load_backbone(
             f"Expected a GPU for --offload {offload}, got the CPU: there is nothing to move parts off.",
             "Leave --offload out.",
         )
-    wanted = getattr(torch, dtype or ("float32" if where.type == "cpu" or variant is None else variant.dtype))
+    wanted = getattr(
+        torch, dtype or ("float32" if where.type == "cpu" or variant is None else variant.dtype)
+    )
     digest = model_id = None
     if variant is not None and variant.bundled:
         pipe, digest = _load_bundled(variant, wanted)
@@ -80,7 +82,11 @@ def load_backbone(
         pipe.vae.enable_tiling()
         pipe.vae.enable_slicing()
     return CogVideoXAdapter(
-        pipe, variant, model_id=model_id, revision=revision if model_id else None, weights_digest=digest
+        pipe,
+        variant,
+        model_id=model_id,
+        revision=revision if model_id else None,
+        weights_digest=digest,
     )
 
 
@@ -120,7 +126,9 @@ def choose(device: torch.device, say: Say) -> str:
                 return name
         say(f"auto: the bundled backbone, because the GPU has only {gigabytes:.0f} GB.")
         return "bundled"
-    say("auto: no GPU here, so the small bundled backbone (shapes on backgrounds) instead of CogVideoX.")
+    say(
+        "auto: no GPU here, so the small bundled backbone (shapes on backgrounds) instead of CogVideoX."
+    )
     return "bundled"
 
 
@@ -161,7 +169,9 @@ def _load_bundled(variant: Variant, dtype: torch.dtype) -> tuple[Any, str]:
 
     folder = bundled.path(variant.name)
     transformer = CogVideoXTransformer3DModel.from_pretrained(folder, torch_dtype=dtype)
-    pipe = CogVideoXPipeline.from_pretrained(bundled.ROOT, transformer=transformer, torch_dtype=dtype)
+    pipe = CogVideoXPipeline.from_pretrained(
+        bundled.ROOT, transformer=transformer, torch_dtype=dtype
+    )
     weights = folder / "diffusion_pytorch_model.safetensors"
     return pipe, "sha256:" + hashlib.sha256(weights.read_bytes()).hexdigest()
 
@@ -170,10 +180,14 @@ def _from_pretrained(source: str, dtype: torch.dtype, revision: str | None) -> A
     from diffusers import DiffusionPipeline
 
     try:
-        return DiffusionPipeline.from_pretrained(source, torch_dtype=dtype, revision=revision, use_safetensors=True)
+        return DiffusionPipeline.from_pretrained(
+            source, torch_dtype=dtype, revision=revision, use_safetensors=True
+        )
     except PeError:
         raise
-    except Exception as error:  # whatever diffusers, transformers or the hub raise about a model folder
+    except (
+        Exception
+    ) as error:  # whatever diffusers, transformers or the hub raise about a model folder
         raise BackboneError(
             f"Expected a CogVideoX model at {source}, but it could not be loaded: {str(error).splitlines()[0]}",
             "Check the name and your network; `pe doctor` lists known backbones.",
@@ -187,7 +201,10 @@ def _place(pipe: Any, device: torch.device, offload: str) -> None:
         pipe.enable_sequential_cpu_offload(device=device)
     elif offload == "group":
         pipe.enable_group_offload(
-            onload_device=device, offload_device=torch.device("cpu"), offload_type="block_level", num_blocks_per_group=1
+            onload_device=device,
+            offload_device=torch.device("cpu"),
+            offload_type="block_level",
+            num_blocks_per_group=1,
         )
     else:
         pipe.to(device)
@@ -216,7 +233,11 @@ def prepare_download(model_id: str, revision: str | None, say: Say) -> str | Non
             f"{str(error).splitlines()[0]}",
             "Check the name and the network, or log in with `hf auth login` if the model is gated.",
         ) from error
-    size = sum(f.size or 0 for f in info.siblings or () if not f.rfilename.endswith((".bin", ".pt", ".ckpt")))
+    size = sum(
+        f.size or 0
+        for f in info.siblings or ()
+        if not f.rfilename.endswith((".bin", ".pt", ".ckpt"))
+    )
     cache = Path(constants.HF_HUB_CACHE)
     root = next(p for p in (cache, *cache.parents) if p.exists())
     free = shutil.disk_usage(root).free

@@ -60,7 +60,11 @@ class PositionedAttnProcessor:
         def heads(x: torch.Tensor) -> torch.Tensor:
             return x.view(batch, -1, attn.heads, x.shape[-1] // attn.heads).transpose(1, 2)
 
-        query, key, value = heads(attn.to_q(joint)), heads(attn.to_k(joint)), heads(attn.to_v(joint))
+        query, key, value = (
+            heads(attn.to_q(joint)),
+            heads(attn.to_k(joint)),
+            heads(attn.to_v(joint)),
+        )
         if attn.norm_q is not None:
             query = attn.norm_q(query)
         if attn.norm_k is not None:

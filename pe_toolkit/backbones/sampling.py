@@ -59,12 +59,18 @@ class Sampler:
         self.timesteps: torch.Tensor = self.scheduler.timesteps
         self.noise = noise_levels(self.scheduler, self.timesteps)
         self.text = adapter.encode_text(prompts)
-        self.negative = adapter.encode_text([negative_prompt] * len(prompts)) if guidance_scale > 1 else None
+        self.negative = (
+            adapter.encode_text([negative_prompt] * len(prompts)) if guidance_scale > 1 else None
+        )
         self.generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         shape = (len(prompts), *adapter.latent_shape(frames, width, height))
-        latents = randn_tensor(shape, generator=self.generators, device=adapter.device, dtype=self.text.dtype)
+        latents = randn_tensor(
+            shape, generator=self.generators, device=adapter.device, dtype=self.text.dtype
+        )
         self.latents: torch.Tensor = latents * self.scheduler.init_noise_sigma
-        self.rotary = adapter.base_positions(frames, width, height) if adapter.positions == "rotary" else None
+        self.rotary = (
+            adapter.base_positions(frames, width, height) if adapter.positions == "rotary" else None
+        )
         self.previous: torch.Tensor | None = None
 
     @torch.no_grad()

@@ -74,7 +74,17 @@ _PAPER_SOURCES = MappingProxyType(
 )
 _BUNDLED_SOURCES = MappingProxyType(
     dict.fromkeys(
-        ("block", "guided_range", "tau", "mask", "inner_steps", "learning_rates", "samples", "start"), _MEASURED
+        (
+            "block",
+            "guided_range",
+            "tau",
+            "mask",
+            "inner_steps",
+            "learning_rates",
+            "samples",
+            "start",
+        ),
+        _MEASURED,
     )
 )
 # The first 10 of 50 trailing steps of CogVideoX are t = 999 .. 819; noise at 819 is 0.98 (5b), 0.99 (2b).

@@ -9,7 +9,9 @@ from pe_toolkit.grid import TokenGrid
 
 def sincos(coordinates: torch.Tensor, dim: int) -> torch.Tensor:
     """`(S,)` coordinates -> `(S, dim)` sines then cosines (diffusers' `get_1d_sincos_pos_embed_from_grid`)."""
-    omega = 10000.0 ** (-torch.arange(dim // 2, dtype=torch.float64, device=coordinates.device) / (dim / 2))
+    omega = 10000.0 ** (
+        -torch.arange(dim // 2, dtype=torch.float64, device=coordinates.device) / (dim / 2)
+    )
     phase = coordinates.double()[:, None] * omega
     return torch.cat([phase.sin(), phase.cos()], dim=-1)
 
@@ -21,7 +23,9 @@ def sincos_3d(points: torch.Tensor, dim: int) -> torch.Tensor:
     """
     spatial = 3 * dim // 4
     t, y, x = points.unbind(-1)
-    return torch.cat([sincos(t, dim // 4), sincos(x, spatial // 2), sincos(y, spatial // 2)], dim=-1)
+    return torch.cat(
+        [sincos(t, dim // 4), sincos(x, spatial // 2), sincos(y, spatial // 2)], dim=-1
+    )
 
 
 class SincosTable:
@@ -29,7 +33,9 @@ class SincosTable:
 
     name = "table"
 
-    def __init__(self, base: torch.Tensor, grid: TokenGrid, scales: tuple[float, float] = (1.0, 1.0)) -> None:
+    def __init__(
+        self, base: torch.Tensor, grid: TokenGrid, scales: tuple[float, float] = (1.0, 1.0)
+    ) -> None:
         self.base = base
         self.grid = grid
         self.scales = scales
@@ -47,6 +53,10 @@ class SincosTable:
         axes = [torch.arange(n, dtype=torch.float64, device=offsets.device) for n in (f, h, w)]
         points = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)
         spatial, temporal = self.scales
-        scale = torch.tensor([temporal, spatial, spatial], dtype=torch.float64, device=offsets.device)
+        scale = torch.tensor(
+            [temporal, spatial, spatial], dtype=torch.float64, device=offsets.device
+        )
         dim = self.base.shape[-1]
-        return (sincos_3d((points + offsets.double()) / scale, dim) - sincos_3d(points / scale, dim)).float()
+        return (
+            sincos_3d((points + offsets.double()) / scale, dim) - sincos_3d(points / scale, dim)
+        ).float()

@@ -22,7 +22,10 @@ def axis_dims(head_dim: int) -> tuple[int, int, int]:
 
 def frequencies(head_dim: int) -> list[torch.Tensor]:
     """Radians per unit of (frame, row, column), one float64 vector of `dim / 2` per axis."""
-    return [THETA ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim) for dim in axis_dims(head_dim)]
+    return [
+        THETA ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
+        for dim in axis_dims(head_dim)
+    ]
 
 
 def steps(base: Tables, grid: TokenGrid) -> tuple[float, float, float]:
@@ -49,7 +52,10 @@ def _angles(base: Tables, grid: TokenGrid, offsets: torch.Tensor) -> torch.Tenso
     """`(S, 3)` offsets in tokens -> `(S, head_dim / 2)` angle changes in radians."""
     per_token = torch.tensor(steps(base, grid), dtype=torch.float64, device=offsets.device)
     moved = offsets.double() * per_token
-    parts = [moved[:, [axis]] * f.to(offsets.device) for axis, f in enumerate(frequencies(base[0].shape[-1]))]
+    parts = [
+        moved[:, [axis]] * f.to(offsets.device)
+        for axis, f in enumerate(frequencies(base[0].shape[-1]))
+    ]
     return torch.cat(parts, dim=-1)
 
 

@@ -20,7 +20,9 @@ from pe_toolkit.evaluation.scenes import shape_distance
 Floats = NDArray[np.float64]
 
 TIME_POINTS = 9  # trajectories are compared at this many evenly spaced frames
-STILL = 0.005  # steps in which the reference moves less than this fraction of the width do not count
+STILL = (
+    0.005  # steps in which the reference moves less than this fraction of the width do not count
+)
 SMALLEST = 0.006  # an object of less than this fraction of the picture is invisible
 _CAPTION = re.compile(r"^a (\w+) (\w+)(?: and a \w+ \w+)? on a (\w+) background$")
 
@@ -56,7 +58,10 @@ def parse(prompt: str) -> tuple[str, str, str]:
     match = _CAPTION.match(" ".join(prompt.lower().split()))
     if match and match[1] in COLOURS and match[2] in SHAPES and match[3] in BACKGROUNDS:
         return match[1], match[2], match[3]
-    raise UsageError(f"Expected a prompt like '{describe()}', got {prompt!r}.", "Use words of the bundled vocabulary.")
+    raise UsageError(
+        f"Expected a prompt like '{describe()}', got {prompt!r}.",
+        "Use words of the bundled vocabulary.",
+    )
 
 
 def time_points(frames: int) -> NDArray[np.int64]:
@@ -79,10 +84,16 @@ def centre(member: Floats) -> tuple[float, float] | None:
     height, width = member.shape
     if member.sum() < SMALLEST * member.size:
         return None
-    ys, xs = np.meshgrid((np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width, indexing="ij")
+    ys, xs = np.meshgrid(
+        (np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width, indexing="ij"
+    )
     weight = member
     # Mean shift from the densest place: specks elsewhere must not pull the centre.
-    coarse = member[: height // 8 * 8, : width // 8 * 8].reshape(height // 8, 8, width // 8, 8).sum((1, 3))
+    coarse = (
+        member[: height // 8 * 8, : width // 8 * 8]
+        .reshape(height // 8, 8, width // 8, 8)
+        .sum((1, 3))
+    )
     cy, cx = np.unravel_index(int(coarse.argmax()), coarse.shape)
     x, y = (cx * 8 + 4) / width, (cy * 8 + 4) / height
     for _ in range(4):
@@ -114,7 +125,9 @@ def path_cosine(path: Floats, truth: Floats) -> float:
         return float("nan")
     norm = np.linalg.norm(steps, axis=1) * np.linalg.norm(wanted, axis=1)
     dots = (steps * wanted).sum(1)
-    cosines = np.where(np.isfinite(norm) & (norm > 1e-9), dots / np.where(norm > 1e-9, norm, 1.0), 0.0)
+    cosines = np.where(
+        np.isfinite(norm) & (norm > 1e-9), dots / np.where(norm > 1e-9, norm, 1.0), 0.0
+    )
     return float(np.nan_to_num(cosines[moving]).mean())
 
 
@@ -140,7 +153,9 @@ def classify_shape(mask: NDArray[np.bool_]) -> str | None:
     height, width = mask.shape
     if mask.mean() < SMALLEST:
         return None
-    ys, xs = np.meshgrid((np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width, indexing="ij")
+    ys, xs = np.meshgrid(
+        (np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width, indexing="ij"
+    )
     x, y, area = xs[mask].mean(), ys[mask].mean(), mask.mean()
     scores = {}
     for shape in SHAPES:

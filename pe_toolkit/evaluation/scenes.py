@@ -90,13 +90,20 @@ def sample_path(family: str, frames: int, rng: np.random.Generator) -> Array:
         path = (1 - np.abs((start + speed * u) % 2 - 1)) * (1 - 2 * MARGIN)
         return (path + MARGIN).astype(np.float32)
     elif family == "wave":
-        path = along * u * reach + across * np.sin(2 * np.pi * u * rng.uniform(0.8, 1.5)) * rng.uniform(0.08, 0.18)
+        path = along * u * reach + across * np.sin(
+            2 * np.pi * u * rng.uniform(0.8, 1.5)
+        ) * rng.uniform(0.08, 0.18)
     elif family == "ease":
         power = rng.uniform(1.6, 2.6)
         path = along * (u**power if turn > 0 else 1 - (1 - u) ** power) * reach
     elif family == "stop":
         hold = rng.uniform(0.3, 0.6)
-        path = along * (np.minimum(u, hold) if turn > 0 else np.maximum(u, hold) - hold) * reach / max(hold, 1 - hold)
+        path = (
+            along
+            * (np.minimum(u, hold) if turn > 0 else np.maximum(u, hold) - hold)
+            * reach
+            / max(hold, 1 - hold)
+        )
     elif family == "eight":
         path = along * np.sin(2 * np.pi * u) * 0.3 + across * np.sin(4 * np.pi * u) * 0.14
     elif family == "spiral":
@@ -107,7 +114,10 @@ def sample_path(family: str, frames: int, rng: np.random.Generator) -> Array:
         path = along * u * reach + across * (1 - np.abs((u * legs) % 2 - 1)) * turn * 0.26
     elif family == "corner":
         at = rng.uniform(0.4, 0.6)
-        path = along * np.minimum(u, at) * reach * 1.3 + across * turn * np.maximum(u - at, 0) * reach * 1.3
+        path = (
+            along * np.minimum(u, at) * reach * 1.3
+            + across * turn * np.maximum(u - at, 0) * reach * 1.3
+        )
     else:
         raise ValueError(f"Expected one of {TRAIN_FAMILIES + HELD_OUT_FAMILIES}, got {family!r}.")
     return _fit(path, rng)
@@ -183,7 +193,9 @@ def _background(scene: Scene, size: int, span: slice) -> Array:
 def render(scene: Scene, size: int = 128, span: slice = slice(None)) -> NDArray[np.uint8]:
     """Draw the frames in `span` of a scene: uint8 RGB `(F, size, size, 3)`; later objects cover earlier ones."""
     frames = len(scene.shift[span])
-    image = np.broadcast_to(_background(scene, size, span), (frames, size, size, 3)).astype(np.float32)
+    image = np.broadcast_to(_background(scene, size, span), (frames, size, size, 3)).astype(
+        np.float32
+    )
     axis = (np.arange(size, dtype=np.float32) + 0.5) / size
     for thing in scene.things:
         path, radius = thing.path[span], thing.radius[span]

@@ -68,7 +68,9 @@ class TrainConfig:
         changes: dict[str, Any] = {}
         for key, text in pairs.items():
             if key not in _OVERRIDES:
-                raise UsageError(f"Expected --set KEY=VALUE with KEY out of {', '.join(_OVERRIDES)}, got {key!r}.")
+                raise UsageError(
+                    f"Expected --set KEY=VALUE with KEY out of {', '.join(_OVERRIDES)}, got {key!r}."
+                )
             field, parse, example = _OVERRIDES[key]
             try:
                 changes[field] = parse(text)
@@ -151,11 +153,19 @@ class Resolved:
         rules = (
             (1 <= self.samples <= 64, "samples from 1 to 64", self.samples),
             (1 <= self.steps <= 1000, "steps from 1 to 1000", self.steps),
-            (1 <= self.guidance_scale <= 100, "a guidance scale from 1 to 100", self.guidance_scale),
+            (
+                1 <= self.guidance_scale <= 100,
+                "a guidance scale from 1 to 100",
+                self.guidance_scale,
+            ),
             (0 < self.tau <= 1000, "a tau above 0", self.tau),
             (self.mask in MASKS, f"a mask out of {', '.join(MASKS)}", self.mask),
             (0 <= self.inner_steps <= 1000, "K from 0 to 1000", self.inner_steps),
-            (all(0 <= r < 10 for r in self.learning_rates), "learning rates from 0 to 10", self.learning_rates),
+            (
+                all(0 <= r < 10 for r in self.learning_rates),
+                "learning rates from 0 to 10",
+                self.learning_rates,
+            ),
             (0 <= low <= high <= 1, "a guided range LOW,HIGH within 0 to 1", self.guided_range),
             (self.start in ("zero", "flow"), "a start out of zero, flow", self.start),
             (self.block >= 0, "a block from 0", self.block),

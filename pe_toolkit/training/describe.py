@@ -72,7 +72,12 @@ def build_card(
             positions=adapter.positions,
         ),
         grid=GridSpec(frames=grid.frames, height=grid.height, width=grid.width),
-        clip=ClipSpec(frames=frames, width=width, height=height, fps=adapter.variant.fps if adapter.variant else 8.0),
+        clip=ClipSpec(
+            frames=frames,
+            width=width,
+            height=height,
+            fps=adapter.variant.fps if adapter.variant else 8.0,
+        ),
         schedule=ScheduleSpec(
             scheduler=type(sampler.scheduler).__name__,
             steps=settings.steps,
@@ -109,6 +114,7 @@ def build_card(
         ),
         training=TrainingSpec(loss=tuple(losses), device=adapter.device.type),
         scores={},
-        software={"pe-toolkit": __version__} | {name: version(name) for name in ("torch", "diffusers", "transformers")},
+        software={"pe-toolkit": __version__}
+        | {name: version(name) for name in ("torch", "diffusers", "transformers")},
     )
     return MotionCard(spec, tensors)

@@ -81,4 +81,6 @@ class Finished:
     seconds: float
 
 
-Event = Started | ReferenceMatched | Resumed | InnerStep | GuidedStep | Saved | PreviewFrames | Finished
+Event = (
+    Started | ReferenceMatched | Resumed | InnerStep | GuidedStep | Saved | PreviewFrames | Finished
+)

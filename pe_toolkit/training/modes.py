@@ -29,7 +29,9 @@ class Mode(Protocol):
 class Problem:
     """The loss of all samples at one step of the trajectory, as a function of what is optimised."""
 
-    def __init__(self, adapter: CogVideoXAdapter, sampler: Sampler, objective: AmfObjective, block: int) -> None:
+    def __init__(
+        self, adapter: CogVideoXAdapter, sampler: Sampler, objective: AmfObjective, block: int
+    ) -> None:
         self.adapter, self.sampler, self.objective, self.block = adapter, sampler, objective, block
         # A GPU takes the samples one by one (memory), a CPU all at once (speed).
         self.together = len(sampler.text) if adapter.device.type == "cpu" else 1
@@ -50,7 +52,9 @@ class Problem:
                 embed()
             timestep = sampler.timesteps[index]
             x = sampler.scheduler.scale_model_input(latents[part].to(sampler.text.dtype), timestep)
-            q, k = self.adapter.queries_and_keys(x, sampler.text[part], int(timestep), self.block, sampler.rotary)
+            q, k = self.adapter.queries_and_keys(
+                x, sampler.text[part], int(timestep), self.block, sampler.rotary
+            )
             loss = self.objective.loss(q, k) * (x.shape[0] / count)
             if not torch.isfinite(loss):
                 raise TrainingError(
@@ -109,6 +113,10 @@ class LatentMode:
             adam.step()
             yield loss
         # Bit for bit the sampler's own at learning rate 0, half precision (as stored) otherwise.
-        kept = latents.detach().half().to(sampler.latents) if rate > 0 and inner_steps else sampler.latents
+        kept = (
+            latents.detach().half().to(sampler.latents)
+            if rate > 0 and inner_steps
+            else sampler.latents
+        )
         self.results.append(kept)
         sampler.latents = kept

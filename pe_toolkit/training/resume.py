@@ -27,7 +27,12 @@ class ResumeState:
     """Everything that the next denoising step needs: latents, generators, positions, finished results."""
 
     def __init__(
-        self, path: Path, settings: Resolved, prompts: list[str], clip: Clip, adapter: CogVideoXAdapter
+        self,
+        path: Path,
+        settings: Resolved,
+        prompts: list[str],
+        clip: Clip,
+        adapter: CogVideoXAdapter,
     ) -> None:
         self.path = path
         facts = {
@@ -39,7 +44,9 @@ class ResumeState:
         }
         self.identity = json.dumps(facts, sort_keys=True)
 
-    def save(self, next_step: int, sampler: Sampler, mode: Mode, losses: list[tuple[float, float]]) -> None:
+    def save(
+        self, next_step: int, sampler: Sampler, mode: Mode, losses: list[tuple[float, float]]
+    ) -> None:
         """Write the state after a finished step.
 
         Raises:
@@ -51,7 +58,9 @@ class ResumeState:
         tensors |= {f"result.{i:03d}": r for i, r in enumerate(mode.results)}
         tensors |= {f"generator.{i:03d}": g.get_state() for i, g in enumerate(sampler.generators)}
         about = json.dumps({"identity": self.identity, "next_step": next_step, "losses": losses})
-        data = safetensors.torch.save({k: v.detach().cpu().clone() for k, v in tensors.items()}, {"pe": about})
+        data = safetensors.torch.save(
+            {k: v.detach().cpu().clone() for k, v in tensors.items()}, {"pe": about}
+        )
         part = self.path.with_name(self.path.name + ".part")
         try:
             with part.open("wb") as file:
@@ -74,7 +83,8 @@ class ResumeState:
         """
         if not self.path.is_file():
             raise ResumeError(
-                f"Expected a resume state at {self.path.name}, found none.", "Run again without --resume."
+                f"Expected a resume state at {self.path.name}, found none.",
+                "Run again without --resume.",
             )
         try:
             with safe_open(self.path, "pt") as file:
@@ -98,14 +108,18 @@ class ResumeState:
         )
 
     @staticmethod
-    def _restore(sampler: Sampler, mode: Mode, tensors: dict[str, torch.Tensor], names: list[str]) -> None:
+    def _restore(
+        sampler: Sampler, mode: Mode, tensors: dict[str, torch.Tensor], names: list[str]
+    ) -> None:
         device = sampler.latents.device
         sampler.latents = tensors["latents"].to(device)
         sampler.previous = tensors["previous"].to(device) if "previous" in tensors else None
         for generator, name in zip(sampler.generators, names, strict=True):
             generator.set_state(tensors[name])
         mode.carried = tensors["carried"].to(device)
-        mode.results[:] = [tensors[n].to(device) for n in sorted(tensors) if n.startswith("result.")]
+        mode.results[:] = [
+            tensors[n].to(device) for n in sorted(tensors) if n.startswith("result.")
+        ]
 
 
 def _difference(theirs: str, ours: str) -> str:

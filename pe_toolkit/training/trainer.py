@@ -119,7 +119,9 @@ def train(
             first = saved.load(sampler, mode, losses)
             yield events.Resumed(len(losses))
         active: list[Any] = [None]
-        with hooks.positions(adapter.transformer, adapter.positions, lambda _: active[0] and mode.current):
+        with hooks.positions(
+            adapter.transformer, adapter.positions, lambda _: active[0] and mode.current
+        ):
             for index in range(first, guided[-1] + 1):
                 active[0] = index in guided
                 if index in guided:
@@ -185,12 +187,16 @@ def _nearest_variant(adapter: CogVideoXAdapter) -> Variant:
     return VARIANTS["cogvideox-5b" if adapter.positions == "rotary" else "cogvideox-2b"]
 
 
-def _samples(adapter: CogVideoXAdapter, config: TrainConfig, settings: Resolved) -> tuple[list[str], list[int]]:
+def _samples(
+    adapter: CogVideoXAdapter, config: TrainConfig, settings: Resolved
+) -> tuple[list[str], list[int]]:
     bundled = adapter.variant is not None and adapter.variant.bundled
     known = config.prompts or (TRAINING_PROMPTS if bundled else GENERAL_PROMPTS)
     for prompt in known:
         adapter.check_prompt(prompt)
-    count = max(settings.samples, len(config.prompts)) if config.samples is None else settings.samples
+    count = (
+        max(settings.samples, len(config.prompts)) if config.samples is None else settings.samples
+    )
     if settings.mode == "latents":
         count = 1
     return [known[i % len(known)] for i in range(count)], [settings.seed + i for i in range(count)]
@@ -225,5 +231,3 @@ def _frozen(module: torch.nn.Module) -> Iterator[None]:
         for name, p in module.named_parameters():
             p.requires_grad_(wanted[name])
         module.train(training)
-
-

@@ -21,6 +21,13 @@ _DEFAULT_DELAY_MS = 100  # what browsers and FFmpeg show for a delay of 0
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 
+def _reason(error: Exception) -> str:
+    """Why, without the full path that Pillow and the system put into their messages."""
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image"
+    return getattr(error, "strerror", None) or str(error)
+
+
 def natural_key(name: str) -> list[tuple[int, int, str]]:
     """Sort key that puts `frame2.png` before `frame10.png`."""
     parts = re.findall(r"\d+|\D+", name.casefold())
@@ -76,7 +83,7 @@ class ImageFolder:
                     picture = from_pillow(image)
             except _DAMAGED as error:
                 raise ClipError(
-                    f"Expected an image, but '{file.name}' in the folder cannot be read ({error}).",
+                    f"Expected an image, but '{file.name}' in the folder cannot be read ({_reason(error)}).",
                     hint="Repair or remove that file.",
                 ) from error
             yield index, picture
@@ -101,9 +108,9 @@ class AnimatedImage:
                     self.times.append(self.duration)
                     delay = image.info.get("duration") or _DEFAULT_DELAY_MS
                     self.duration += float(delay) / 1000
-        except (UnidentifiedImageError, *_DAMAGED) as error:
+        except _DAMAGED as error:
             raise ClipError(
-                f"Expected an animated image, but '{path.name}' is damaged ({error}).",
+                f"Expected an animated image, but '{path.name}' is damaged ({_reason(error)}).",
                 hint="Export it again, or convert it to MP4.",
             ) from error
 

@@ -44,7 +44,10 @@ TRAINING_PROMPTS: tuple[str, ...] = tuple(
 
 def caption(objects: list[tuple[str, str]], background: str) -> str:
     """`[(colour, shape), ...]` and a background name -> the caption in the vocabulary."""
-    return " and ".join(f"a {colour} {shape}" for colour, shape in objects) + f" on a {background} background"
+    return (
+        " and ".join(f"a {colour} {shape}" for colour, shape in objects)
+        + f" on a {background} background"
+    )
 
 
 def unknown_words(prompt: str) -> list[str]:
@@ -55,6 +58,4 @@ def unknown_words(prompt: str) -> list[str]:
 
 def describe() -> str:
     """One line that lists what the bundled backbone can draw."""
-    return (
-        f"a {{{'|'.join(COLOURS)}}} {{{'|'.join(SHAPES)}}} [and a ... ] on a {{{'|'.join(BACKGROUNDS)}}} background"
-    )
+    return f"a {{{'|'.join(COLOURS)}}} {{{'|'.join(SHAPES)}}} [and a ... ] on a {{{'|'.join(BACKGROUNDS)}}} background"
