@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from pe_toolkit.training import TrainConfig
     from pe_toolkit.video import Clip
 
-# The paper takes 24: an even number of latent frames, which the VAE does not give back.
-PAPER_FRAMES = 25
+# The published setting: the first 24 frames, six latent frames.
+PAPER_FRAMES = 24
 
 
 @dataclass(frozen=True)

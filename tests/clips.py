@@ -86,7 +86,7 @@ def write_clip(
 
 
 def write_rotated(path: Path, source: Path, quarter_turns: int, *, mirror: bool = False) -> Path:
-    """A copy of the MP4 `source` whose display matrix turns the picture clockwise, after mirroring it left to right.
+    """A copy of the MP4 `source` with a display matrix: mirror left to right, then turn clockwise.
 
     PyAV cannot write a display matrix, so the one in the track header is patched. A copy, because
     x264 does not give the same bytes twice.

@@ -139,9 +139,17 @@ def test_clips_round_trip_in_shape_and_sizes_are_checked():
     latents = adapter.encode_clip(moving_square().frames)
     assert tuple(latents.shape) == (1, 3, 4, 8, 8)
     assert adapter.decode(latents, FRAMES).shape == (FRAMES, SIDE, SIDE, 3)
-    for frames, width, height in ((8, 32, 32), (5, 32, 32), (9, 30, 32), (9, 32, 4)):
+    for frames, width, height in ((7, 32, 32), (5, 32, 32), (20, 32, 32), (1, 32, 32), (9, 30, 32), (9, 32, 4)):
         with pytest.raises(UsageError):
             adapter.latent_shape(frames, width, height)
+
+
+def test_the_papers_24_frames_make_six_latent_frames_and_come_back():
+    adapter = tiny_adapter()
+    frames = moving_square(24).frames
+    latents = adapter.encode_clip(frames)
+    assert latents.shape[1] == adapter.latent_shape(24, SIDE, SIDE)[0] == 6
+    assert adapter.decode(latents, 24).shape[0] == 24
 
 
 def test_other_pipelines_are_refused():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -41,15 +41,19 @@ def test_light_commands_import_nothing_heavy(words: list[str]) -> None:
     assert tail in ("heavy: [] code: 0", "heavy: [] code: None"), run.stdout + run.stderr
 
 
+@pytest.mark.skipif(os.name == "nt", reason="POSIX process times")
 @pytest.mark.parametrize("words", [["--help"], ["show", str(GOLDEN)], ["verify", str(GOLDEN)]])
 def test_light_commands_are_fast(words: list[str]) -> None:
+    # Time on the processor, best of three: a busy machine must not fail a test of our imports.
     best = float("inf")
-    for _ in range(3):  # the best of three: the machine may be busy with something else
-        began = time.perf_counter()
+    for _ in range(3):
+        before = os.times()
         run = [sys.executable, "-m", "pe_toolkit", *words]
         subprocess.run(run, cwd=ROOT, capture_output=True, check=True)
-        best = min(best, time.perf_counter() - began)
-    assert best < 0.5
+        after = os.times()
+        spent = after.children_user + after.children_system
+        best = min(best, spent - before.children_user - before.children_system)
+    assert 0 < best < 0.5
 
 
 def test_help_imports_no_command() -> None:

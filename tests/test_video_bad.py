@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -23,6 +25,8 @@ from tests.clips import (
     write_folder,
     write_sound,
 )
+
+ROOT = Path(__file__).parents[1]
 
 
 def refused(path: Path, match: str, **request: object) -> ClipError:
@@ -88,6 +92,21 @@ def test_playlists_open_nothing(tmp_path: Path) -> None:
     refused(tmp_path / "l.m3u8", "Expected a video")
     (tmp_path / "l.ffconcat").write_text("ffconcat version 1.0\nfile a.ts\n")
     refused(tmp_path / "l.ffconcat", "Expected a video")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_what_a_playlist_names_is_never_opened(tmp_path: Path) -> None:
+    # Being refused is not enough: FFmpeg opens the entries before its format can be asked for.
+    # Opening this entry would wait for a writer, so that the child would not end.
+    os.mkfifo(tmp_path / "entry.ts")
+    playlist = tmp_path / "l.ffconcat"
+    playlist.write_text("ffconcat version 1.0\nfile entry.ts\n")
+    code = "import sys; from pe_toolkit.video import read_clip; read_clip(sys.argv[1])"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "l.ffconcat"], cwd=tmp_path, capture_output=True, text=True,
+        timeout=60, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert "ClipError: Expected a video" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["s.wav", "s.m4a"])

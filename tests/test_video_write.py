@@ -150,9 +150,8 @@ class TestRefusals:
     def test_unwritable_folder(self, frames: np.ndarray) -> None:
         with open_folder() as folder:
             folder.chmod(0o555)
-            with unprivileged():
-                with pytest.raises(OutputError, match="writable") as caught:
-                    write_video(folder / "a.mp4", frames, 8)
+            with unprivileged(), pytest.raises(OutputError, match="writable") as caught:
+                write_video(folder / "a.mp4", frames, 8)
             assert caught.value.hint
             assert not list(folder.iterdir())
 

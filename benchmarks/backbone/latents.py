@@ -17,6 +17,7 @@ from pe_toolkit.evaluation.scenes import render, sample_scene
 
 SHARD = 200
 TWO_OBJECTS = 0.2
+KEEP_TWO = 0.3
 
 
 @torch.no_grad()
@@ -75,7 +76,12 @@ class Latents:
                 self.seen.add(path.name)
 
     def batch(self, rng: np.random.Generator, size: int) -> tuple[torch.Tensor, list[str]]:
-        picks = rng.integers(0, len(self.latents), size)
+        """Random clips; two objects are harder, so most of those are passed over while the budget is small."""
+        picks: list[int] = []
+        while len(picks) < size:
+            pick = int(rng.integers(0, len(self.latents)))
+            if " and " not in self.captions[pick] or rng.uniform() < KEEP_TWO:
+                picks.append(pick)
         return torch.stack([self.latents[i] for i in picks]).float(), [
             self.captions[i] for i in picks
         ]

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers import CogVideoXDDIMScheduler, CogVideoXTransformer3DModel
 from diffusers.models.embeddings import get_3d_rotary_pos_embed
 from torch import nn
@@ -32,6 +31,7 @@ CONFIG = {
     "spatial_interpolation_scale": 1.0,
 }
 EMPTY_PROMPTS = 0.1
+OBJECT_WEIGHT = 3.0
 
 
 def scheduler() -> CogVideoXDDIMScheduler:
@@ -92,6 +92,18 @@ def rotary_tables(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     return cos, sin
 
 
+def object_weight(x: torch.Tensor) -> torch.Tensor:
+    """`(B, F, C, h, w)` latents -> `(B, F, 1, h, w)`: cells that differ from their clip's median cell weigh more.
+
+    An object covers a twentieth of the picture; without this its colour and shape are learned long after the
+    background.
+    """
+    median = x.permute(0, 2, 1, 3, 4).flatten(2).median(2).values[:, None, :, None, None]
+    far = (x - median).square().mean(2, keepdim=True)
+    weight = 1 + OBJECT_WEIGHT * (far > 0.5)
+    return weight / weight.mean()
+
+
 def train(
     folder: Path,
     device: torch.device,
@@ -110,7 +122,7 @@ def train(
         pair.load_state_dict(start.state_dict(), strict=False)
         # Both variants ship with one text encoder: the rotary one's.
         pair.encoder.requires_grad_(False)
-    run = Run(positions, folder, pair, steps=steps, peak=peak, decay=0.999)
+    run = Run(positions, folder, pair, steps=steps, peak=peak, decay=0.995)
     if compiled:
         for block in pair.transformer.transformer_blocks:
             block.compile()
@@ -137,6 +149,6 @@ def train(
         noisy, target = a.sqrt() * x + (1 - a).sqrt() * noise, a.sqrt() * noise - (1 - a).sqrt() * x
         with autocast(device):
             prediction = pair(noisy, ids, t, rotary)
-        run.update(F.mse_loss(prediction.float(), target))
+        run.update((object_weight(x) * (prediction.float() - target) ** 2).mean())
     run.use_average()
     return pair.eval()

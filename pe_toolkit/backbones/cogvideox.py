@@ -121,10 +121,13 @@ class CogVideoXAdapter:
                 f"Use --size {max(unit, width // unit * unit)}x{max(unit, height // unit * unit)}.",
             )
         latent = (frames - 1) // ratio + 1
-        if frames < 1 or (frames - 1) % (2 * ratio) or frames == 1:
+        unit_t = 2 * ratio
+        # The VAE decodes 4n - 3 frames from an odd number n of latent frames, 4n from an even one.
+        if frames < unit_t or frames % unit_t > 1:
+            near = max(1, round((frames - 1) / unit_t)) * unit_t + 1
             raise UsageError(
-                f"Expected a frame count of {2 * ratio}k + 1 (an odd number of latent frames), got {frames}.",
-                f"Use --frames {max(1, round((frames - 1) / (2 * ratio))) * 2 * ratio + 1}.",
+                f"Expected a frame count of {unit_t}k + 1 or {unit_t}k, got {frames}.",
+                f"Use --frames {near}.",
             )
         pad = self.transformer.config.patch_size_t
         latent += (-latent) % pad if pad else 0

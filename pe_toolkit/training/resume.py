@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,8 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 
-from pe_toolkit.errors import OutputError, ResumeError
+from pe_toolkit.card.file import write_atomically
+from pe_toolkit.errors import ResumeError
 
 if TYPE_CHECKING:
     from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
@@ -61,19 +61,7 @@ class ResumeState:
         data = safetensors.torch.save(
             {k: v.detach().cpu().clone() for k, v in tensors.items()}, {"pe": about}
         )
-        part = self.path.with_name(self.path.name + ".part")
-        try:
-            with part.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, self.path)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise OutputError(
-                f"Expected to write the resume state {self.path.name}, got: {error.strerror}.",
-                "Free some disk space, or choose another folder for the card.",
-            ) from error
+        write_atomically(self.path, [data], force=True)
 
     def load(self, sampler: Sampler, mode: Mode, losses: list[tuple[float, float]]) -> int:
         """Put the state back; returns the step to go on with.

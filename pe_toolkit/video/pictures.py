@@ -83,7 +83,8 @@ class ImageFolder:
                     picture = from_pillow(image)
             except _DAMAGED as error:
                 raise ClipError(
-                    f"Expected an image, but '{file.name}' in the folder cannot be read ({_reason(error)}).",
+                    f"Expected an image, but '{file.name}' in the folder cannot be read"
+                    f" ({_reason(error)}).",
                     hint="Repair or remove that file.",
                 ) from error
             yield index, picture
