@@ -27,7 +27,9 @@ PROMPT = "a yellow square on a black background"
 def pe(*arguments: str) -> float:
     """Wall seconds of one `pe` command, process start included."""
     began = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "pe_toolkit", *arguments], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "pe_toolkit", *arguments], check=True, capture_output=True
+    )
     return time.perf_counter() - began
 
 
@@ -44,7 +46,9 @@ def main() -> None:
     runs = parser.parse_args().runs
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        write_video(folder / "ref.mp4", render(sample_scene(np.random.default_rng(1), ("curve",))), 16)
+        write_video(
+            folder / "ref.mp4", render(sample_scene(np.random.default_rng(1), ("curve",))), 16
+        )
         card = str(folder / "card.safetensors")
         train = ["train", str(folder / "ref.mp4"), "-o", card, "--force", "--backbone", "bundled"]
         apply = ["apply", card, "--prompt", PROMPT, "-o", str(folder / "out.mp4"), "--force"]
@@ -64,7 +68,8 @@ def main() -> None:
         show("applied generation", applied)
         ratios = [a / b for a, b in zip(applied, plain, strict=True)]
         print(
-            f"applied / plain: {statistics.median(applied) / statistics.median(plain):.3f} of medians, "
+            f"applied / plain: {statistics.median(applied) / statistics.median(plain):.3f} of "
+            "medians, "
             f"pairs [{min(ratios):.3f}, {max(ratios):.3f}]"
         )
 

@@ -3,9 +3,10 @@
     python -m benchmarks.transfer            the record: 24 references x 4 (prompt, seed) pairs
     python -m benchmarks.transfer --quick    CI size: 2 references x 1 pair
 
-Honesty controls: no card, the card of another reference, shuffled positions; half of the references come from
-motion families that the bundled backbone never saw; prompts and seeds are disjoint from those of training; the
-generations only ever see the card. An invisible object scores 0.
+Honesty controls: no card, the card of another reference, shuffled positions; half of the references
+    come from
+motion families that the bundled backbone never saw; prompts and seeds are disjoint from those of
+training; the generations only ever see the card. An invisible object scores 0.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ MOVING = tuple(f for f in TRAIN_FAMILIES if f not in ("drift", "zoom"))
 
 
 def references(count: int, seed: int = 20261121) -> list[Scene]:
-    """Unseen scenes with one object that crosses at least a quarter of the width; every other one held out."""
+    """Unseen scenes with one object that crosses at least a quarter of the width; every other one
+    held out.
+    """
     rng = np.random.default_rng(seed)
     out: list[Scene] = []
     while len(out) < count:
@@ -97,7 +100,9 @@ def truth_of(scene: Scene) -> NDArray[np.float64]:
 
 @torch.no_grad()
 def flow_accuracy(adapter: CogVideoXAdapter, scenes: list[Scene]) -> dict[int, float]:
-    """Per block: share of object patches (at least half covered) whose argmax lies within one patch of the truth."""
+    """Per block: share of object patches (at least half covered) whose argmax lies within one patch
+    of the truth.
+    """
     frames, (width, height) = adapter.frames, adapter.size
     grid = adapter.grid
     hits: dict[int, list[float]] = {
@@ -121,7 +126,9 @@ def flow_accuracy(adapter: CogVideoXAdapter, scenes: list[Scene]) -> dict[int, f
 
 
 def _coverage(scene: Scene, side: int) -> NDArray[np.bool_]:
-    """`(9, side, side)`: patches at least half covered by the first object, at the latent frames' time points."""
+    """`(9, side, side)`: patches at least half covered by the first object, at the latent frames'
+    time points.
+    """
     thing = scene.things[0]
     bare = dataclasses.replace(
         scene,
@@ -159,7 +166,9 @@ def shuffled(card: MotionCard, seed: int) -> MotionCard:
 def interval(
     values: NDArray[np.float64], groups: NDArray[np.int64], draws: int = 2000
 ) -> tuple[float, float, float]:
-    """Mean and 95 % bootstrap interval, resampling whole references (pairs of one card are not independent)."""
+    """Mean and 95 % bootstrap interval, resampling whole references (pairs of one card are not
+    independent).
+    """
     rng = np.random.default_rng(0)
     means = np.array([np.nanmean(values[groups == g]) for g in np.unique(groups)])
     spread = [np.nanmean(rng.choice(means, len(means))) for _ in range(draws)]
@@ -208,12 +217,14 @@ class Table:
 
 
 def print_table(summary: dict[str, Any]) -> None:
-    head = f"{'condition':32s} {'n':>4s} {'cosine [95 %]':>24s} {'error':>7s} {'visible':>8s} {'adherence':>10s} {'s':>6s}"
+    names = ("condition", "n", "cosine [95 %]", "error", "visible", "adherence", "s")
+    head = "{:32s} {:>4s} {:>24s} {:>7s} {:>8s} {:>10s} {:>6s}".format(*names)
     print(head)
     for name, row in summary.items():
         mean, low, high = row["cosine"]
         print(
-            f"{name:32s} {row['n']:4d}    {mean:6.3f} [{low:6.3f}, {high:6.3f}] {row['trajectory_error'][0]:7.3f} "
+            f"{name:32s} {row['n']:4d}    {mean:6.3f} [{low:6.3f}, {high:6.3f}] "
+            f"{row['trajectory_error'][0]:7.3f} "
             f"{row['visibility'][0]:8.2f} {row['adherent'][0]:10.2f} {row['seconds']:6.1f}"
         )
 

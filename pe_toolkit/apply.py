@@ -3,8 +3,8 @@
     with applied(pipe, card):
         video = pipe(prompt="...").frames[0]
 
-The pipeline stays the user's: hooks come off on exit, whatever happens inside, and its output without the card
-is bit for bit what it was before.
+The pipeline stays the user's: hooks come off on exit, whatever happens inside, and its output
+without the card is bit for bit what it was before.
 """
 
 from __future__ import annotations
@@ -48,10 +48,11 @@ class Application:
 
 
 def weights_at(levels: Sequence[float], noise: float) -> list[tuple[int, float]]:
-    """How stored noise levels mix at one noise level: `[(index, weight), ...]`, weights adding up to 1.
+    """How stored noise levels mix at one noise level: `[(index, weight), ...]`, weights adding up
+    to 1.
 
-    Levels descend. At a stored level exactly that one; between two, linear in noise; beyond the range the last
-    one is held for half a step, after that nothing (an empty list).
+    Levels descend. At a stored level exactly that one; between two, linear in noise; beyond the
+    range the last one is held for half a step, after that nothing (an empty list).
     """
     if not levels:
         return []
@@ -59,7 +60,8 @@ def weights_at(levels: Sequence[float], noise: float) -> list[tuple[int, float]]
     last = len(levels) - 1
     if noise >= ascending[-1] or noise <= ascending[0]:
         edge, neighbour = (0, 1) if noise >= levels[0] else (last, last - 1)
-        # The noise levels of one step of a single stored level are unknown: hold it for half a percent.
+        # The noise levels of one step of a single stored level are unknown: hold it for half a
+        # percent.
         reach = abs(levels[edge] - levels[neighbour]) / 2 if last else 0.005
         return [(edge, 1.0)] if abs(noise - levels[edge]) <= reach + 1e-9 else []
     above = bisect.bisect_left(ascending, noise)
@@ -85,7 +87,8 @@ class CardPositions:
         self.deltas = torch.from_numpy(np.ascontiguousarray(card.tensors["positions"]))
         if tuple(self.deltas.shape[1:]) != tuple(self.form.shape):
             raise MismatchError(
-                f"Expected positions of shape {tuple(self.form.shape)} per step, got {tuple(self.deltas.shape[1:])}.",
+                f"Expected positions of shape {tuple(self.form.shape)} per step, got "
+                f"{tuple(self.deltas.shape[1:])}.",
                 "This card was made for another model; `pe show` says which.",
             )
         self.cache: dict[int, Any] = {}
@@ -157,13 +160,15 @@ def applied(pipe: Any, card: MotionCard, strength: float = 1.0) -> Iterator[Appl
         An `Application` that counts the guided steps.
 
     Raises:
-        MismatchError: wrong backbone, or (inside, at the call) another grid or frame count than the card's.
+        MismatchError: wrong backbone, or (inside, at the call) another grid or frame count than the
+            card's.
         UnsupportedError: a latents card (use `replay`), fused QKV, or a nested card.
         UsageError: a strength that is not a finite number.
     """
     if card.spec.kind != "positions":
         raise UnsupportedError(
-            "Expected a positions card, got a latents card: it holds the latents of one prompt and seed.",
+            "Expected a positions card, got a latents card: it holds the latents of one prompt "
+            "and seed.",
             "Use replay(pipe, card), or train with --mode positions.",
         )
     if not np.isfinite(strength):
@@ -197,9 +202,11 @@ def _size_check(adapter: CogVideoXAdapter, expected: TokenGrid, card: MotionCard
         )
         if got != expected:
             raise MismatchError(
-                f"Expected a generation of {clip.frames} frames at {clip.width}x{clip.height} (token grid "
+                f"Expected a generation of {clip.frames} frames at {clip.width}x{clip.height} "
+                "(token grid "
                 f"{expected}), which this card was trained for, got the grid {got}.",
-                f"Call pipe(..., num_frames={clip.frames}, width={clip.width}, height={clip.height}).",
+                f"Call pipe(..., num_frames={clip.frames}, width={clip.width}, "
+                f"height={clip.height}).",
             )
 
     handle = adapter.transformer.register_forward_pre_hook(before, with_kwargs=True)
@@ -211,7 +218,9 @@ def _size_check(adapter: CogVideoXAdapter, expected: TokenGrid, card: MotionCard
 
 @dataclass(frozen=True)
 class Replay:
-    """Pass `latents` and `callback_on_step_end` to the pipeline, together with the card's steps and guidance."""
+    """Pass `latents` and `callback_on_step_end` to the pipeline, together with the card's steps and
+    guidance.
+    """
 
     latents: torch.Tensor | None
     callback_on_step_end: Any
@@ -294,7 +303,8 @@ def generate(
     negative_prompt: str = "",
     scheduler: str | None = None,
 ) -> Iterator[Generated]:
-    """Generate prompts x seeds with the stock pipeline, one video at a time (same bytes in and out of a batch).
+    """Generate prompts x seeds with the stock pipeline, one video at a time (same bytes in and out
+    of a batch).
 
     Steps, guidance scale, frames and size come from the card, else from the backbone.
 
@@ -356,7 +366,8 @@ def generate(
                 if log is not None and strength and not log.guided_steps:
                     assert spec is not None
                     raise UsageError(
-                        f"Expected {steps} steps to visit the noise levels {spec.schedule.noise[-1]:.3f} .. "
+                        f"Expected {steps} steps to visit the noise levels "
+                        f"{spec.schedule.noise[-1]:.3f} .. "
                         f"{spec.schedule.noise[0]:.3f} that the card guides, but none did.",
                         f"Use --steps {spec.schedule.steps}, as the card was trained with.",
                     )

@@ -1,4 +1,6 @@
-"""Applying a card: exact at strength 0 and after exit, isolated, bounded to its grid, by noise level."""
+"""Applying a card: exact at strength 0 and after exit, isolated, bounded to its grid, by noise
+level.
+"""
 
 from __future__ import annotations
 

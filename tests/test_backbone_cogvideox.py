@@ -1,4 +1,6 @@
-"""The CogVideoX adapter: our attention equals the stock one, the tap, sizes, published shapes on meta."""
+"""The CogVideoX adapter: our attention equals the stock one, the tap, sizes, published shapes on
+meta.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,7 @@ def test_the_tap_sees_what_the_stock_processor_computes_and_stops_there(checkpoi
     adapter = tiny_adapter()
     if checkpointing:
         adapter.transformer.enable_gradient_checkpointing()
-    x, text, t = inputs(adapter)
+    x, text, _ = inputs(adapter)
     rotary = adapter.base_positions(FRAMES, SIDE, SIDE)
     seen = {}
     block = adapter.transformer.transformer_blocks[1]
@@ -139,7 +141,14 @@ def test_clips_round_trip_in_shape_and_sizes_are_checked():
     latents = adapter.encode_clip(moving_square().frames)
     assert tuple(latents.shape) == (1, 3, 4, 8, 8)
     assert adapter.decode(latents, FRAMES).shape == (FRAMES, SIDE, SIDE, 3)
-    for frames, width, height in ((7, 32, 32), (5, 32, 32), (20, 32, 32), (1, 32, 32), (9, 30, 32), (9, 32, 4)):
+    for frames, width, height in (
+        (7, 32, 32),
+        (5, 32, 32),
+        (20, 32, 32),
+        (1, 32, 32),
+        (9, 30, 32),
+        (9, 32, 4),
+    ):
         with pytest.raises(UsageError):
             adapter.latent_shape(frames, width, height)
 
@@ -160,15 +169,26 @@ def test_other_pipelines_are_refused():
         CogVideoXAdapter(Other())
 
 
-# Published configurations (transformer/config.json of each checkpoint), fields that differ from the defaults.
+# Published configurations (transformer/config.json of each checkpoint), fields that differ from the
+# defaults.
 PUBLISHED = {
     "cogvideox-2b": {"num_layers": 30, "num_attention_heads": 30},
-    "cogvideox-5b": {"num_layers": 42, "num_attention_heads": 48, "use_rotary_positional_embeddings": True},
-    "cogvideox1.5-5b": {
-        "num_layers": 42, "num_attention_heads": 48, "use_rotary_positional_embeddings": True, "patch_size_t": 2,
-        "sample_width": 170, "sample_height": 96, "sample_frames": 81, "patch_bias": False,
+    "cogvideox-5b": {
+        "num_layers": 42,
+        "num_attention_heads": 48,
+        "use_rotary_positional_embeddings": True,
     },
-}  # fmt: skip
+    "cogvideox1.5-5b": {
+        "num_layers": 42,
+        "num_attention_heads": 48,
+        "use_rotary_positional_embeddings": True,
+        "patch_size_t": 2,
+        "sample_width": 170,
+        "sample_height": 96,
+        "sample_frames": 81,
+        "patch_bias": False,
+    },
+}
 GRIDS = {
     "cogvideox-2b": (13, 30, 45),
     "cogvideox-5b": (13, 30, 45),

@@ -1,4 +1,6 @@
-"""The yardsticks measure what they say: on rendered clips, whose truth is known, they are all but perfect."""
+"""The yardsticks measure what they say: on rendered clips, whose truth is known, they are all but
+perfect.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The trainer: its loop is the pipeline's, it learns, it resumes, it is deterministic, it freezes the weights."""
+"""The trainer: its loop is the pipeline's, it learns, it resumes, it is deterministic, it freezes
+the weights.
+"""
 
 from __future__ import annotations
 
@@ -47,9 +49,16 @@ def stock_latents(adapter, guidance_scale, dynamic):
 def test_the_loop_is_the_pipelines_bit_for_bit(positions, scheduler, dynamic, guidance_scale):
     adapter = tiny_adapter(positions, scheduler)
     sampler = Sampler(
-        adapter, PROMPTS, [3, 4], steps=5, guidance_scale=guidance_scale, dynamic_cfg=dynamic,
-        frames=FRAMES, width=SIDE, height=SIDE,
-    )  # fmt: skip
+        adapter,
+        PROMPTS,
+        [3, 4],
+        steps=5,
+        guidance_scale=guidance_scale,
+        dynamic_cfg=dynamic,
+        frames=FRAMES,
+        width=SIDE,
+        height=SIDE,
+    )
     for index in range(5):
         sampler.step(index)
     assert torch.equal(sampler.latents, stock_latents(adapter, guidance_scale, dynamic))
@@ -78,9 +87,16 @@ def test_latents_mode_at_learning_rate_zero_is_the_pipeline():
     _, events = finished(adapter, config)
     preview = next(e for e in events if isinstance(e, PreviewFrames))
     latents = adapter.pipe(
-        prompt=PROMPTS[0], num_frames=FRAMES, width=SIDE, height=SIDE, num_inference_steps=5, guidance_scale=4.0,
-        generator=torch.Generator("cpu").manual_seed(3), max_sequence_length=TOKENS, output_type="latent",
-    ).frames  # fmt: skip
+        prompt=PROMPTS[0],
+        num_frames=FRAMES,
+        width=SIDE,
+        height=SIDE,
+        num_inference_steps=5,
+        guidance_scale=4.0,
+        generator=torch.Generator("cpu").manual_seed(3),
+        max_sequence_length=TOKENS,
+        output_type="latent",
+    ).frames
     assert np.array_equal(preview.frames, adapter.decode(latents, FRAMES))
 
 

@@ -96,9 +96,18 @@ def tiny_variant(positions: str = "rotary", **changes: Any) -> Variant:
 
     base = variant_for("bundled" if positions == "rotary" else "bundled-absolute")
     values = {
-        "frames": FRAMES, "width": SIDE, "height": SIDE, "steps": 5, "block": 1, "guided_range": (0.9, 1.0),
-        "mask": "nonzero", "max_text_tokens": TOKENS, "samples": 2, "start": "zero", "inner_steps": 2,
-    }  # fmt: skip
+        "frames": FRAMES,
+        "width": SIDE,
+        "height": SIDE,
+        "steps": 5,
+        "block": 1,
+        "guided_range": (0.9, 1.0),
+        "mask": "nonzero",
+        "max_text_tokens": TOKENS,
+        "samples": 2,
+        "start": "zero",
+        "inner_steps": 2,
+    }
     return dataclasses.replace(base, **{**values, **changes})
 
 

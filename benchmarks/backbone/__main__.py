@@ -1,6 +1,8 @@
-"""Train the bundled backbone from nothing: VAE, decoder, latents, rotary transformer, absolute transformer, export.
+"""Train the bundled backbone from nothing: VAE, decoder, latents, rotary transformer, absolute
+transformer, export.
 
-Every stage keeps checkpoints in --folder and resumes there. On a CUDA GPU the same script takes larger batches.
+Every stage keeps checkpoints in --folder and resumes there. On a CUDA GPU the same script takes
+larger batches.
 """
 
 from __future__ import annotations
@@ -18,7 +20,10 @@ STAGES = ("vae", "decoder", "latents", "rotary", "absolute", "export")
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.backbone", description=__doc__)
     parser.add_argument(
-        "stages", nargs="*", default=[], help=f"out of {', '.join(STAGES)}; default: all"
+        "stages",
+        nargs="*",
+        default=[],
+        help=f"out of {', '.join(STAGES)} (default: all), or restore: start from what ships",
     )
     parser.add_argument("--folder", type=Path, default=Path("runs"))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -32,10 +37,12 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="torch.compile every block")
     parser.add_argument("--into", type=Path, default=Path("pe_toolkit/backbones/bundled"))
     args = parser.parse_args()
-    if unknown := set(args.stages) - set(STAGES):
+    if unknown := set(args.stages) - {*STAGES, "restore"}:
         parser.error(f"unknown stages: {', '.join(sorted(unknown))}")
     stages, device = args.stages or STAGES, torch.device(args.device)
     args.folder.mkdir(parents=True, exist_ok=True)
+    if "restore" in stages:
+        export.restore(args.into, args.folder)
     if "vae" in stages:
         vae.train(args.folder, device, args.vae_steps)
     if "decoder" in stages:

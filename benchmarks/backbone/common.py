@@ -16,7 +16,9 @@ from torch import nn
 
 
 def autocast(device: torch.device) -> torch.autocast:
-    """bf16 autocast: on CPUs with AMX and on GPUs it is several times faster, and needs no loss scaling."""
+    """bf16 autocast: on CPUs with AMX and on GPUs it is several times faster, and needs no loss
+    scaling.
+    """
     return torch.autocast(device.type, torch.bfloat16)
 
 
@@ -33,8 +35,8 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int = 50) -> float
 class Run:
     """One resumable training stage: modules, optimiser, exponential moving average, step counter.
 
-    State lives in `folder/NAME.safetensors` (weights, average, Adam moments; no pickle) and is written every
-    `every` seconds, so that a session that stops at once loses little.
+    State lives in `folder/NAME.safetensors` (weights, average, Adam moments; no pickle) and is
+    written every `every` seconds, so that a session that stops at once loses little.
     """
 
     def __init__(
@@ -86,7 +88,8 @@ class Run:
             mean = sum(self._losses[-50:]) / 50
             left = (self.steps - self.step) * seconds / 60
             print(
-                f"{self.name} {self.step}/{self.steps} loss {mean:.4f} {seconds:.2f} s/step {left:.0f} min left",
+                f"{self.name} {self.step}/{self.steps} loss {mean:.4f} {seconds:.2f} s/step "
+                f"{left:.0f} min left",
                 file=sys.stderr,
                 flush=True,
             )

@@ -7,7 +7,8 @@ import tempfile
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKLCogVideoX, CogVideoXPipeline
+from diffusers import AutoencoderKLCogVideoX, CogVideoXPipeline, CogVideoXTransformer3DModel
+from transformers import T5EncoderModel
 
 from benchmarks.backbone import text, transformer
 from benchmarks.backbone.common import Run
@@ -25,7 +26,9 @@ def averaged(folder: Path, positions: str) -> transformer.Pair:
 
 
 def write(folder: Path, into: Path) -> None:
-    """Export what is trained: the pipeline folder `into`, and `transformer_absolute/` beside its parts."""
+    """Export what is trained: the pipeline folder `into`, and `transformer_absolute/` beside its
+    parts.
+    """
     pair = averaged(folder, "rotary")
     pipe = CogVideoXPipeline(
         tokenizer=text.tokenizer(),
@@ -48,3 +51,17 @@ def write(folder: Path, into: Path) -> None:
         shutil.copy(Path(scratch) / "model_index.json", into / "model_index.json")
     size = sum(f.stat().st_size for f in into.rglob("*.safetensors"))
     print(f"exported to {into}: {size / 1e6:.1f} MB of weights")
+
+
+def restore(shipped: Path, folder: Path) -> None:
+    """Begin from the shipped weights instead of from nothing: VAE and rotary transformer, step 0.
+
+    The optimiser starts anew. Latents must be made again (`latents`), with the shipped VAE.
+    """
+    shutil.copytree(shipped / "vae", folder / "vae", dirs_exist_ok=True)
+    pair = transformer.Pair(
+        CogVideoXTransformer3DModel.from_pretrained(shipped / "transformer"),
+        T5EncoderModel.from_pretrained(shipped / "text_encoder"),
+    ).float()
+    (folder / "rotary.safetensors").unlink(missing_ok=True)
+    Run("rotary", folder, pair, steps=0, peak=1.0, decay=0.0).save()

@@ -24,7 +24,9 @@ KEEP_TWO = 0.3
 def encode_shard(
     vae: AutoencoderKLCogVideoX, index: int, device: torch.device
 ) -> tuple[torch.Tensor, list[str]]:
-    """Shard `index`: scaled posterior means `(SHARD, 9, 16, 16, 16)` fp16 (n, f, c, h, w) and captions."""
+    """Shard `index`: scaled posterior means `(SHARD, 9, 16, 16, 16)` fp16 (n, f, c, h, w) and
+    captions.
+    """
     rng = np.random.default_rng([2, index])
     latents, captions = [], []
     for _ in range(SHARD // 4):
@@ -76,7 +78,9 @@ class Latents:
                 self.seen.add(path.name)
 
     def batch(self, rng: np.random.Generator, size: int) -> tuple[torch.Tensor, list[str]]:
-        """Random clips; two objects are harder, so most of those are passed over while the budget is small."""
+        """Random clips; two objects are harder, so most of those are passed over while the budget
+        is small.
+        """
         picks: list[int] = []
         while len(picks) < size:
             pick = int(rng.integers(0, len(self.latents)))

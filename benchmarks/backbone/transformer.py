@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers import CogVideoXDDIMScheduler, CogVideoXTransformer3DModel
 from diffusers.models.embeddings import get_3d_rotary_pos_embed
 from torch import nn
@@ -31,18 +32,22 @@ CONFIG = {
     "spatial_interpolation_scale": 1.0,
 }
 EMPTY_PROMPTS = 0.1
-OBJECT_WEIGHT = 3.0
 
 
 def scheduler() -> CogVideoXDDIMScheduler:
-    """CogVideoX's noise schedule. SNR shift 1 as in 5b: 16x16 latents need no extra noise."""
+    """CogVideoX's noise schedule, with much more noise.
+
+    Clips of one shape are redundant: under the schedule of 5b (shift 1) an object is still plain at
+    t = 700 (error of x_0 0.26 of a variance of 2.1), and everything is decided in the last tenth.
+    A shift of 10 spreads that range over half of the steps.
+    """
     return CogVideoXDDIMScheduler(
         beta_schedule="scaled_linear",
         beta_start=0.00085,
         beta_end=0.012,
         prediction_type="v_prediction",
         rescale_betas_zero_snr=True,
-        snr_shift_scale=1.0,
+        snr_shift_scale=10.0,
         timestep_spacing="trailing",
         clip_sample=False,
     )
@@ -92,16 +97,18 @@ def rotary_tables(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     return cos, sin
 
 
-def object_weight(x: torch.Tensor) -> torch.Tensor:
-    """`(B, F, C, h, w)` latents -> `(B, F, 1, h, w)`: cells that differ from their clip's median cell weigh more.
+def timesteps(batch: int, generator: torch.Generator) -> torch.Tensor:
+    """`(batch,)` timesteps, evenly spread rather than drawn freely: a quieter gradient.
 
-    An object covers a twentieth of the picture; without this its colour and shape are learned long after the
-    background.
+    Seven of eight come from the noisier half, where place, colour and shape are decided; what is
+    left to do below it is learned from a few.
     """
-    median = x.permute(0, 2, 1, 3, 4).flatten(2).median(2).values[:, None, :, None, None]
-    far = (x - median).square().mean(2, keepdim=True)
-    weight = 1 + OBJECT_WEIGHT * (far > 0.5)
-    return weight / weight.mean()
+    spread = (
+        torch.arange(batch) + torch.rand(batch, generator=generator)
+    ) / batch  # ordered, in [0, 1)
+    few = 1 / 8
+    share = torch.where(spread < few, spread / few * 0.45, 0.45 + (spread - few) / (1 - few) * 0.55)
+    return (share * 1000).long().clamp(0, 999)
 
 
 def train(
@@ -137,18 +144,13 @@ def train(
         captions = [c if rng.uniform() > EMPTY_PROMPTS else "" for c in captions]
         ids = text.token_ids(tok, captions)
         generator = torch.Generator().manual_seed(step)
-        # Stratified timesteps: one in every sixteenth of the schedule, a quieter gradient than independent draws.
-        t = (
-            ((torch.arange(batch) + torch.rand(batch, generator=generator)) / batch * 1000)
-            .long()
-            .clamp(0, 999)
-        )
+        t = timesteps(batch, generator)
         noise = torch.randn(x.shape, generator=generator)
         x, ids, t, noise = (v.to(device) for v in (x, ids, t, noise))
         a = alphas[t].view(-1, 1, 1, 1, 1)
         noisy, target = a.sqrt() * x + (1 - a).sqrt() * noise, a.sqrt() * noise - (1 - a).sqrt() * x
         with autocast(device):
             prediction = pair(noisy, ids, t, rotary)
-        run.update((object_weight(x) * (prediction.float() - target) ** 2).mean())
+        run.update(F.mse_loss(prediction.float(), target))
     run.use_average()
     return pair.eval()

@@ -30,7 +30,8 @@ NOISE = 0.05  # standard deviation added to the latents in training
 
 
 def crops(rng: np.random.Generator, batch: int, frames: int, side: int) -> torch.Tensor:
-    """`(batch, 3, frames, side, side)` in [-1, 1]: crops around an object, so that few are empty."""
+    """`(batch, 3, frames, side, side)` in [-1, 1]: crops around an object, so that few are "
+    "empty."""
     out = []
     for _ in range(batch):
         scene = sample_scene(rng, frames=33, two=0.4)
@@ -43,7 +44,8 @@ def crops(rng: np.random.Generator, batch: int, frames: int, side: int) -> torch
 
 
 def batch(step: int) -> torch.Tensor:
-    """The crops of one step: first single pictures, which teach the spatial layers at a ninth of the cost, then
+    """The crops of one step: first single pictures, which teach the spatial layers at a ninth of
+    the cost, then
     nine frames (one chunk of the encoder) and 17 (its cached convolutions too)."""
     rng = np.random.default_rng([1, step])
     if step < PICTURES:
@@ -52,7 +54,9 @@ def batch(step: int) -> torch.Tensor:
 
 
 def train(folder: Path, device: torch.device, steps: int) -> AutoencoderKLCogVideoX:
-    """Train (or resume) the autoencoder; returns it with averaged weights and its scaling factor set."""
+    """Train (or resume) the autoencoder; returns it with averaged weights and its scaling factor
+    set.
+    """
     torch.manual_seed(0)
     vae = AutoencoderKLCogVideoX(**CONFIG).to(device)
     for module in vae.decoder.modules():
@@ -69,8 +73,8 @@ def train(folder: Path, device: torch.device, steps: int) -> AutoencoderKLCogVid
         with autocast(device):
             posterior = vae.encode(x).latent_dist
             mean = posterior.mean.float()
-            # A fixed small noise instead of the learned one: with a free variance the decoder starts by ignoring
-            # the latents. The variance is only taught to say what the noise was.
+            # A fixed small noise instead of the learned one: with a free variance the decoder
+            # starts by ignoring the latents. The variance is only taught to say what the noise was.
             y = vae.decode(mean + NOISE * torch.randn_like(mean)).sample.float()
         variance = F.mse_loss(posterior.logvar.float(), torch.full_like(mean, 2 * math.log(NOISE)))
         run.update(distance(y, x) + 1e-3 * (mean**2).mean() + 1e-3 * variance)
@@ -116,7 +120,9 @@ def polish(folder: Path, device: torch.device, steps: int) -> AutoencoderKLCogVi
 
 
 def distance(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """Reconstruction error; shapes are small, so pixels that differ from the crop's median weigh five times."""
+    """Reconstruction error; shapes are small, so pixels that differ from the crop's median weigh
+    five times.
+    """
     still = x.flatten(2).median(2).values[..., None, None, None]
     weight = 1 + 4 * ((x - still).abs().amax(1, keepdim=True) > 0.1)
     return ((y - x).abs() * weight).mean() + 0.5 * F.mse_loss(y, x)

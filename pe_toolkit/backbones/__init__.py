@@ -1,4 +1,6 @@
-"""Backbones: video diffusion transformers behind one adapter. Imports nothing heavy until one is loaded."""
+"""Backbones: video diffusion transformers behind one adapter. Imports nothing heavy until one is
+loaded.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
 """The adapter for every CogVideoX: bundled, 2b, 5b and 1.5, text-to-video.
 
-It wraps a pipeline that the caller has loaded and answers what the method needs: the token grid, latents of a
-clip, the model's own positions, and queries and keys of a block with the forward pass stopped there.
+It wraps a pipeline that the caller has loaded and answers what the method needs: the token grid,
+    latents of a
+clip, the model's own positions, and queries and keys of a block with the forward pass stopped
+there.
 """
 
 from __future__ import annotations
@@ -21,19 +23,27 @@ from pe_toolkit.errors import UnsupportedError, UsageError
 from pe_toolkit.grid import TokenGrid
 
 _TRANSFORMER_KEYS = (
-    "num_attention_heads", "attention_head_dim", "in_channels", "num_layers", "patch_size", "patch_size_t",
-    "use_rotary_positional_embeddings", "use_learned_positional_embeddings", "temporal_compression_ratio",
+    "num_attention_heads",
+    "attention_head_dim",
+    "in_channels",
+    "num_layers",
+    "patch_size",
+    "patch_size_t",
+    "use_rotary_positional_embeddings",
+    "use_learned_positional_embeddings",
+    "temporal_compression_ratio",
     "ofs_embed_dim",
-)  # fmt: skip
+)
 
 
 class CogVideoXAdapter:
     """A loaded `CogVideoXPipeline` seen as a backbone.
 
     Args:
-        pipe: a diffusers CogVideoX text-to-video pipeline, in whatever state the user keeps it (LoRA, offload,
-            tiling, another device). It is never changed for longer than a call.
-        variant: its row of defaults, or None to keep the model's own frame size and no recommendations.
+        pipe: a diffusers CogVideoX text-to-video pipeline, in whatever state the user keeps it
+            (LoRA, offload, tiling, another device). It is never changed for longer than a call.
+        variant: its row of defaults, or None to keep the model's own frame size and no
+            recommendations.
         model_id, revision: what cards record: a Hub id and commit, None for local folders.
         weights_digest: `sha256:...` of the bundled transformer's weights, None for others.
 
@@ -56,12 +66,14 @@ class CogVideoXAdapter:
         core = getattr(transformer, "_orig_mod", transformer)
         if type(core).__name__ != "CogVideoXTransformer3DModel":
             raise UnsupportedError(
-                f"Expected a CogVideoX pipeline, got {type(pipe).__name__} with {type(core).__name__}.",
+                f"Expected a CogVideoX pipeline, got {type(pipe).__name__} with "
+                f"{type(core).__name__}.",
                 "pe-toolkit drives CogVideoX-2b, -5b, 1.5 and its bundled backbone.",
             )
         if core.config.in_channels != pipe.vae.config.latent_channels:
             raise UnsupportedError(
-                f"Expected a text-to-video pipeline, got {type(pipe).__name__} (image-to-video or control input).",
+                f"Expected a text-to-video pipeline, got {type(pipe).__name__} (image-to-video or "
+                "control input).",
                 "Load the text-to-video checkpoint of the same model.",
             )
         self.pipe = pipe
@@ -91,7 +103,8 @@ class CogVideoXAdapter:
         dtype: torch.dtype = self.transformer.dtype
         return dtype
 
-    # Sizes --------------------------------------------------------------------------------------------------
+    # Sizes ----------------------------------------------------------------------------------------
+    # ----------
 
     @property
     def frames(self) -> int:
@@ -147,10 +160,13 @@ class CogVideoXAdapter:
         """The token grid at the default size."""
         return self.grid_for(self.frames, *self.size)
 
-    # Positions ----------------------------------------------------------------------------------------------
+    # Positions
+    # ----------------------------------------------------------------------------------------------
 
     def base_positions(self, frames: int, width: int, height: int) -> Any:
-        """The model's own positions: `(cos, sin)` each `(S, head_dim)`, or the `(S, inner_dim)` sincos table."""
+        """The model's own positions: `(cos, sin)` each `(S, head_dim)`, or the `(S, inner_dim)`
+        sincos table.
+        """
         latent, _, h, w = self.latent_shape(frames, width, height)
         if self.positions == "rotary":
             return self.pipe._prepare_rotary_positional_embeddings(
@@ -175,7 +191,8 @@ class CogVideoXAdapter:
             return SincosTable(base, grid, scales)
         return kind(base, grid)
 
-    # Inputs -------------------------------------------------------------------------------------------------
+    # Inputs ---------------------------------------------------------------------------------------
+    # ----------
 
     @property
     def max_text_tokens(self) -> int:
@@ -194,7 +211,8 @@ class CogVideoXAdapter:
         count = len(self.pipe.tokenizer(prompt).input_ids)
         if count > self.max_text_tokens:
             raise UsageError(
-                f"Expected a prompt of at most {self.max_text_tokens} tokens, got {count}: {prompt[:60]!r}...",
+                f"Expected a prompt of at most {self.max_text_tokens} tokens, got {count}: "
+                f"{prompt[:60]!r}...",
                 "Shorten the prompt.",
             )
 
@@ -211,10 +229,11 @@ class CogVideoXAdapter:
 
     @torch.no_grad()
     def encode_clip(self, frames: NDArray[np.uint8]) -> torch.Tensor:
-        """uint8 RGB `(F, H, W, 3)` -> latents `(1, F', C, h, w)`: the posterior's mode, scaled as in training.
+        """uint8 RGB `(F, H, W, 3)` -> latents `(1, F', C, h, w)`: the posterior's mode, scaled as
+        in training.
 
-        CogVideoX 1.5 wants an even number of latent frames; the first is repeated in front, where its pipeline
-        discards it.
+        CogVideoX 1.5 wants an even number of latent frames; the first is repeated in front, where
+        its pipeline discards it.
         """
         vae = self.pipe.vae
         x = torch.from_numpy(np.ascontiguousarray(frames)).to(self.device, vae.dtype)
@@ -234,7 +253,8 @@ class CogVideoXAdapter:
         array = self.pipe.video_processor.postprocess_video(video=video, output_type="np")[0]
         return np.rint(array * 255).astype(np.uint8)  # type: ignore[no-any-return]
 
-    # The tap ------------------------------------------------------------------------------------------------
+    # The tap --------------------------------------------------------------------------------------
+    # ----------
 
     def check_block(self, block: int) -> None:
         """Refuse a block the transformer does not have.
@@ -251,10 +271,11 @@ class CogVideoXAdapter:
     def queries_and_keys(
         self, latents: torch.Tensor, text: torch.Tensor, timestep: int, block: int, rotary: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Q and K of the video tokens at `block`, each `(B, heads, S, head_dim)`; the forward stops there.
+        """Q and K of the video tokens at `block`, each `(B, heads, S, head_dim)`; the forward stops
+        there.
 
-        Differentiable in latents and positions. `rotary` are tables, a pair of tables, or None on absolute
-        backbones (whose positions come from `hooks.positions`).
+        Differentiable in latents and positions. `rotary` are tables, a pair of tables, or None on
+        absolute backbones (whose positions come from `hooks.positions`).
         """
         t = torch.full((latents.shape[0],), timestep, device=latents.device)
         return hooks.queries_and_keys(
@@ -277,10 +298,12 @@ class CogVideoXAdapter:
         rotary = self.base_positions(frames, width, height) if self.positions == "rotary" else None
         return self.queries_and_keys(latents, self.encode_text([""]), 0, block, rotary)
 
-    # Identity -----------------------------------------------------------------------------------------------
+    # Identity -------------------------------------------------------------------------------------
+    # ----------
 
     def fingerprint(self) -> str:
-        """`sha256:` over the architecture, equal for every checkpoint that a card of this one fits."""
+        """`sha256:` over the architecture, equal for every checkpoint that a card of this one "
+        "fits."""
         config, vae = self.transformer.config, self.pipe.vae.config
         facts = {key: config.get(key) for key in _TRANSFORMER_KEYS}
         facts["vae"] = [

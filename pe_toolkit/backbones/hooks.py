@@ -1,6 +1,7 @@
 """Where positions enter a CogVideoX transformer, and where queries and keys come out.
 
-Everything here is undone exactly: torch hook handles and the original processor objects go back on exit. Hooks
+Everything here is undone exactly: torch hook handles and the original processor objects go back on
+    exit. Hooks
 are per module object, so two pipelines of one class never see each other.
 """
 
@@ -45,7 +46,9 @@ def check_unfused(transformer: nn.Module) -> None:
 def processors(
     transformer: nn.Module, replace: dict[int, PositionedAttnProcessor] | None = None
 ) -> Iterator[None]:
-    """Our attention processor on every block (`replace` names other instances by block), then the originals."""
+    """Our attention processor on every block (`replace` names other instances by block), then the
+    originals.
+    """
     check_unfused(transformer)
     modules = attention_modules(transformer)
     before = [attn.processor for attn in modules]
@@ -63,7 +66,9 @@ def processors(
 
 @contextlib.contextmanager
 def rotary_positions(transformer: nn.Module, select: Select) -> Iterator[None]:
-    """Replace `image_rotary_emb` by `select(timestep)` (None keeps the model's own) while the context is open."""
+    """Replace `image_rotary_emb` by `select(timestep)` (None keeps the model's own) while the
+    context is open.
+    """
 
     def before(
         module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -109,7 +114,9 @@ def absolute_positions(transformer: nn.Module, select: Select) -> Iterator[None]
 
 @contextlib.contextmanager
 def positions(transformer: nn.Module, kind: str, select: Select) -> Iterator[None]:
-    """Inject positions of a `kind` (rotary or absolute) into every forward pass while the context is open."""
+    """Inject positions of a `kind` (rotary or absolute) into every forward pass while the context
+    is open.
+    """
     if kind == "rotary":
         with processors(transformer), rotary_positions(transformer, select):
             yield
@@ -139,9 +146,11 @@ def _stop_uncheckpointed(transformer: Any, block: Any) -> Iterator[None]:
 def queries_and_keys(
     transformer: Any, block: int, call: Callable[[], Any]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Run `call` (a forward pass of `transformer`) up to the attention of `block` and return its q and k.
+    """Run `call` (a forward pass of `transformer`) up to the attention of `block` and return its q
+    and k.
 
-    Each is `(B, heads, S, head_dim)`, video tokens only, after QK-norm and rotary embedding. Nothing after them
+    Each is `(B, heads, S, head_dim)`, video tokens only, after QK-norm and rotary embedding.
+    Nothing after them
     is computed: not the attention of that block, not the later blocks.
     """
     caught: list[tuple[torch.Tensor, torch.Tensor]] = []

@@ -1,7 +1,10 @@
-"""CogVideoX attention, out of place, with separate rotary tables for queries and keys, and a tap on both.
+"""CogVideoX attention, out of place, with separate rotary tables for queries and keys, and a tap on
+both.
 
-The stock processor writes the rotated queries back in place, which autograd refuses, and knows one table only.
-This one gives equal output and goes through diffusers' attention dispatch, so attention backends can be chosen.
+The stock processor writes the rotated queries back in place, which autograd refuses, and knows one
+table only. This one gives equal output and goes through diffusers' attention dispatch, so attention
+backends
+can be chosen.
 """
 
 from __future__ import annotations
@@ -31,8 +34,10 @@ class PositionedAttnProcessor:
     """Drop-in for `CogVideoXAttnProcessor2_0`.
 
     Args:
-        tap: called with (query, key) of the video tokens, each `(B, heads, S, head_dim)` after QK-norm and
-            rotary embedding, before attention is computed; it may raise to stop the forward pass there.
+        tap: called with (query, key) of the video tokens, each `(B, heads, S, head_dim)` after QK-
+            norm and rotary embedding, before attention is computed; it may raise to stop the
+            forward pass
+            there.
     """
 
     # Read by diffusers' `set_attention_backend`.

@@ -1,6 +1,8 @@
-"""The denoising loop of the stock pipeline, one step at a time, for several (prompt, seed) samples at once.
+"""The denoising loop of the stock pipeline, one step at a time, for several (prompt, seed) samples
+at once.
 
-With unchanged positions it gives the same latents as `pipe(...)`, bit for bit; a test holds it to that.
+With unchanged positions it gives the same latents as `pipe(...)`, bit for bit; a test holds it to
+that.
 """
 
 from __future__ import annotations
@@ -18,13 +20,17 @@ from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
 
 
 def noise_levels(scheduler: Any, timesteps: torch.Tensor) -> list[float]:
-    """`sqrt(1 - alphas_cumprod[t])` in [0, 1] per timestep: 1 is pure noise, whatever scheduler or step count."""
+    """`sqrt(1 - alphas_cumprod[t])` in [0, 1] per timestep: 1 is pure noise, whatever scheduler or
+    step count.
+    """
     alphas = scheduler.alphas_cumprod.double().cpu()
     return [float((1 - alphas[int(t)]).clamp(0, 1).sqrt()) for t in timesteps]
 
 
 def dynamic_guidance(scale: float, steps: int, timestep: float) -> float:
-    """diffusers' dynamic classifier-free guidance, erratic in `steps` as it is (`pipeline_cogvideox.py`)."""
+    """diffusers' dynamic classifier-free guidance, erratic in `steps` as it is
+    (`pipeline_cogvideox.py`).
+    """
     return 1 + scale * ((1 - math.cos(math.pi * ((steps - timestep) / steps) ** 5.0)) / 2)
 
 
@@ -75,7 +81,9 @@ class Sampler:
 
     @torch.no_grad()
     def step(self, index: int) -> torch.Tensor:
-        """One classifier-free guided denoising step of all samples; returns the new latents `(N, F', C, h, w)`."""
+        """One classifier-free guided denoising step of all samples; returns the new latents `(N,
+        F', C, h, w)`.
+        """
         t = self.timesteps[index]
         guided = self.negative is not None
         x = torch.cat([self.latents] * 2) if guided else self.latents

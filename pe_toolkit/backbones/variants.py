@@ -18,9 +18,12 @@ Positions = Literal["rotary", "absolute"]
 class Variant:
     """Defaults of one backbone.
 
-    guided_range is (low, high) in `noise = sqrt(1 - alphas_cumprod)`, [0, 1]: steps whose noise lies in it are
-    guided. learning_rates go linearly from the first guided step to the last. block is the transformer block
-    whose queries and keys are compared. download_gb and min_gpu_gb are decimal gigabytes, 0 if none.
+    guided_range is (low, high) in `noise = sqrt(1 - alphas_cumprod)`, [0, 1]: steps whose noise
+    lies in it are guided. learning_rates go linearly from the first guided step to the last. block
+    is the transformer block whose queries and keys are compared. download_gb and min_gpu_gb are
+    decimal
+    gigabytes, 0 if
+    none.
     """
 
     name: str
@@ -87,7 +90,8 @@ _BUNDLED_SOURCES = MappingProxyType(
         _MEASURED,
     )
 )
-# The first 10 of 50 trailing steps of CogVideoX are t = 999 .. 819; noise at 819 is 0.98 (5b), 0.99 (2b).
+# The first 10 of 50 trailing steps of CogVideoX are t = 999 .. 819; noise at 819 is 0.98 (5b), 0.99
+# (2b).
 _FIRST_FIFTH_5B = (0.979, 1.0)
 _FIRST_FIFTH_2B = (0.993, 1.0)
 
@@ -229,6 +233,7 @@ def variant_for(name: str) -> Variant:
         if row.hub_id and tail == row.hub_id.rsplit("/", 1)[-1].lower():
             return row
     raise UsageError(
-        f"Expected a backbone out of {', '.join(VARIANTS)}, a folder or a Hub id of a CogVideoX model, got {name!r}.",
+        f"Expected a backbone out of {', '.join(VARIANTS)}, a folder or a Hub id of a CogVideoX "
+        f"model, got {name!r}.",
         "See `pe doctor` for what this machine can run.",
     )

@@ -1,7 +1,7 @@
 """What is optimised: deltas on a backbone's own positional embeddings.
 
-`FORMS` names the parametrisations. All are additive at heart: a delta of zero gives the model's own embedding
-bit for bit, so a card stores deltas and strength scales them.
+`FORMS` names the parametrisations. All are additive at heart: a delta of zero gives the model's own
+embedding bit for bit, so a card stores deltas and strength scales them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ def form_for(positions: str, parametrisation: str) -> type[PositionalForm]:
     """The class of a parametrisation for a kind of positions.
 
     Raises:
-        UnsupportedError: `angle` on an absolute backbone: sincos positions are added, nothing is rotated.
+        UnsupportedError: `angle` on an absolute backbone: sincos positions are added, nothing is
+            rotated.
         UsageError: an unknown name.
     """
     form = FORMS.get((positions, parametrisation))
@@ -32,7 +33,8 @@ def form_for(positions: str, parametrisation: str) -> type[PositionalForm]:
         return form
     if positions == "absolute" and parametrisation == "angle":
         raise UnsupportedError(
-            "Expected the parametrisation 'table' on an absolute backbone, got 'angle': its sincos positions are "
+            "Expected the parametrisation 'table' on an absolute backbone, got 'angle': its "
+            "sincos positions are "
             "added to the tokens, so there is no angle to turn.",
             "Use --param table, or a rotary backbone (bundled, cogvideox-5b, cogvideox1.5-5b).",
         )

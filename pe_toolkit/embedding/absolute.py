@@ -8,7 +8,9 @@ from pe_toolkit.grid import TokenGrid
 
 
 def sincos(coordinates: torch.Tensor, dim: int) -> torch.Tensor:
-    """`(S,)` coordinates -> `(S, dim)` sines then cosines (diffusers' `get_1d_sincos_pos_embed_from_grid`)."""
+    """`(S,)` coordinates -> `(S, dim)` sines then cosines (diffusers'
+    `get_1d_sincos_pos_embed_from_grid`).
+    """
     omega = 10000.0 ** (
         -torch.arange(dim // 2, dtype=torch.float64, device=coordinates.device) / (dim / 2)
     )
@@ -29,7 +31,9 @@ def sincos_3d(points: torch.Tensor, dim: int) -> torch.Tensor:
 
 
 class SincosTable:
-    """Change of the sincos table: `(S, inner_dim)`, added to the video tokens after the patch embedding."""
+    """Change of the sincos table: `(S, inner_dim)`, added to the video tokens after the patch
+    embedding.
+    """
 
     name = "table"
 

@@ -10,10 +10,11 @@ from pe_toolkit.grid import TokenGrid
 
 
 class PositionalForm(Protocol):
-    """A parametrisation of the change to a backbone's positional embedding, bound to the model's own `base`.
+    """A parametrisation of the change to a backbone's positional embedding, bound to the model's
+    own `base`.
 
-    `base` is `(cos, sin)`, each `(S, head_dim)`, for rotary forms, and the `(S, inner_dim)` sincos table of the
-    video tokens for absolute ones. `S = grid.tokens`.
+    `base` is `(cos, sin)`, each `(S, head_dim)`, for rotary forms, and the `(S, inner_dim)` sincos
+    table of the video tokens for absolute ones. `S = grid.tokens`.
     """
 
     name: str
@@ -26,9 +27,13 @@ class PositionalForm(Protocol):
         ...
 
     def embed(self, delta: torch.Tensor) -> Any:
-        """What the backbone's hooks inject for a delta; differentiable; the model's own values at zero."""
+        """What the backbone's hooks inject for a delta; differentiable; the model's own values at
+        zero.
+        """
         ...
 
     def from_offsets(self, offsets: torch.Tensor) -> torch.Tensor:
-        """The delta that makes every token pretend to be elsewhere: `(S, 3)` offsets (dt, dy, dx) in tokens."""
+        """The delta that makes every token pretend to be elsewhere: `(S, 3)` offsets (dt, dy, dx)
+        in tokens.
+        """
         ...

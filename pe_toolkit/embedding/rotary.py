@@ -1,7 +1,9 @@
 """Rotary positions: free tables as in the paper's code, or angles that stay rotations.
 
-CogVideoX rotates interleaved column pairs (2k, 2k + 1) of queries and keys by one angle each. The `head_dim / 2`
-angles of a token are its frame, row and column times fixed frequencies: 1/4 of the pairs for the frame, 3/8 each
+CogVideoX rotates interleaved column pairs (2k, 2k + 1) of queries and keys by one angle each. The
+`head_dim / 2`
+angles of a token are its frame, row and column times fixed frequencies: 1/4 of the pairs for the
+    frame, 3/8 each
 for row and column.
 """
 
@@ -16,7 +18,9 @@ THETA = 10000.0
 
 
 def axis_dims(head_dim: int) -> tuple[int, int, int]:
-    """Columns of a head that belong to frame, row and column (diffusers' `get_3d_rotary_pos_embed`)."""
+    """Columns of a head that belong to frame, row and column (diffusers'
+    `get_3d_rotary_pos_embed`).
+    """
     return head_dim // 4, head_dim // 8 * 3, head_dim // 8 * 3
 
 
@@ -29,10 +33,12 @@ def frequencies(head_dim: int) -> list[torch.Tensor]:
 
 
 def steps(base: Tables, grid: TokenGrid) -> tuple[float, float, float]:
-    """Coordinate units between neighbouring tokens along (frame, row, column), read off the model's own tables.
+    """Coordinate units between neighbouring tokens along (frame, row, column), read off the model's
+    own tables.
 
-    The first pair of every axis has frequency 1, so its angle is the coordinate itself. Other resolutions than
-    the native one stretch the coordinates; reading the step serves every CogVideoX version.
+    The first pair of every axis has frequency 1, so its angle is the coordinate itself. Other
+    resolutions than the native one stretch the coordinates; reading the step serves every CogVideoX
+    version.
     """
     cos, sin = (t.double() for t in base)
     head_dim = cos.shape[-1]
@@ -60,7 +66,9 @@ def _angles(base: Tables, grid: TokenGrid, offsets: torch.Tensor) -> torch.Tenso
 
 
 class RotaryAngle:
-    """Angle changes for q and k: `(2, S, head_dim / 2)` radians. Always a rotation, a quarter of a table's size."""
+    """Angle changes for q and k: `(2, S, head_dim / 2)` radians. Always a rotation, a quarter of a
+    table's size.
+    """
 
     name = "angle"
 
@@ -73,7 +81,9 @@ class RotaryAngle:
         return (2, self.grid.tokens, self.base[0].shape[-1] // 2)
 
     def embed(self, delta: torch.Tensor) -> tuple[Tables, Tables]:
-        """`((cos_q, sin_q), (cos_k, sin_k))`, each `(S, head_dim)`; the model's tables bit for bit at zero."""
+        """`((cos_q, sin_q), (cos_k, sin_k))`, each `(S, head_dim)`; the model's tables bit for bit
+        at zero.
+        """
         cos, sin = self.base
         turn = delta.to(cos.dtype).repeat_interleave(2, dim=-1)  # (2, S, head_dim)
         c, s = turn.cos(), turn.sin()
@@ -86,7 +96,9 @@ class RotaryAngle:
 
 
 class RotaryTable:
-    """Free changes of the four tables (q, k) x (cos, sin): `(2, 2, S, head_dim)`, as in the official code."""
+    """Free changes of the four tables (q, k) x (cos, sin): `(2, 2, S, head_dim)`, as in the
+    official code.
+    """
 
     name = "table"
 
@@ -99,7 +111,9 @@ class RotaryTable:
         return (2, 2, self.grid.tokens, self.base[0].shape[-1])
 
     def embed(self, delta: torch.Tensor) -> tuple[Tables, Tables]:
-        """`((cos_q, sin_q), (cos_k, sin_k))`, each `(S, head_dim)`; the model's tables bit for bit at zero."""
+        """`((cos_q, sin_q), (cos_k, sin_k))`, each `(S, head_dim)`; the model's tables bit for bit
+        at zero.
+        """
         cos, sin = self.base
         delta = delta.to(cos.dtype)
         return (cos + delta[0, 0], sin + delta[0, 1]), (cos + delta[1, 0], sin + delta[1, 1])

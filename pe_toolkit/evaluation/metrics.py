@@ -1,7 +1,10 @@
-"""What a generated clip of the bundled world shows: where its object goes, and whether the prompt was followed.
+"""What a generated clip of the bundled world shows: where its object goes, and whether the prompt
+was followed.
 
-Everything is measured against known truth: the prompt names colour, shape and background, and the reference's
-trajectory is exact. Directions: cosine, visibility and adherence higher is better, trajectory error lower.
+Everything is measured against known truth: the prompt names colour, shape and background, and the
+    reference's
+trajectory is exact. Directions: cosine, visibility and adherence higher is better, trajectory error
+lower.
 """
 
 from __future__ import annotations
@@ -31,9 +34,10 @@ _CAPTION = re.compile(r"^a (\w+) (\w+)(?: and a \w+ \w+)? on a (\w+) background$
 class Measurement:
     """One clip against a prompt and a true path.
 
-    cosine: mean over moving steps of cos(generated step, true step), in [-1, 1]; steps without a visible
-        object count 0. trajectory_error: root mean square distance of the two paths after their means are
-        aligned, in fractions of the width. visibility: share of time points with a visible object.
+    cosine: mean over moving steps of cos(generated step, true step), in [-1, 1]; steps without a
+        visible object count 0. trajectory_error: root mean square distance of the two paths after
+        their means are aligned, in fractions of the width. visibility: share of time points with a
+        visible object.
     """
 
     cosine: float
@@ -70,7 +74,8 @@ def time_points(frames: int) -> NDArray[np.int64]:
 
 
 def foreground(frame: NDArray[np.uint8], colour: tuple[int, int, int], ground: Floats) -> Floats:
-    """`(H, W)` soft membership in [0, 1] of an object of `colour` over background colour `ground`."""
+    """`(H, W)` soft membership in [0, 1] of an object of `colour` over background colour "
+    "`ground`."""
     offset = frame.astype(np.float64) - ground
     axis = np.asarray(colour, np.float64) - ground
     along = (offset @ axis) / (axis @ axis)
@@ -103,7 +108,9 @@ def centre(member: Floats) -> tuple[float, float] | None:
 
 
 def track(frames: NDArray[np.uint8], colour: str) -> Floats:
-    """Path `(TIME_POINTS, 2)` of the object of a named colour as (x, y) in [0, 1]; NaN where invisible."""
+    """Path `(TIME_POINTS, 2)` of the object of a named colour as (x, y) in [0, 1]; NaN where
+    invisible.
+    """
     path = np.full((TIME_POINTS, 2), np.nan)
     for row, index in enumerate(time_points(len(frames))):
         frame = frames[index]
@@ -132,7 +139,9 @@ def path_cosine(path: Floats, truth: Floats) -> float:
 
 
 def path_error(path: Floats, truth: Floats) -> float:
-    """Root mean square distance after aligning the means, over visible points; NaN if fewer than 2 are."""
+    """Root mean square distance after aligning the means, over visible points; NaN if fewer than 2
+    are.
+    """
     seen = np.isfinite(path).all(1)
     if seen.sum() < 2:
         return float("nan")
@@ -142,14 +151,18 @@ def path_error(path: Floats, truth: Floats) -> float:
 
 @functools.cache
 def _template(shape: str) -> tuple[float, float]:
-    """Area and centroid offset in y of a shape of radius 1 (the triangle's centroid is not its centre)."""
+    """Area and centroid offset in y of a shape of radius 1 (the triangle's centroid is not its
+    centre).
+    """
     axis = np.linspace(-1.3, 1.3, 521, dtype=np.float32)
     inside = shape_distance(shape, axis[None, :], axis[:, None], np.float32(1)) < 0  # type: ignore[arg-type]
     return float(inside.mean() * 2.6**2), float((inside * axis[:, None]).sum() / inside.sum())
 
 
 def classify_shape(mask: NDArray[np.bool_]) -> str | None:
-    """The vocabulary shape whose silhouette of the same area and centroid overlaps a `(H, W)` mask best."""
+    """The vocabulary shape whose silhouette of the same area and centroid overlaps a `(H, W)` mask
+    best.
+    """
     height, width = mask.shape
     if mask.mean() < SMALLEST:
         return None
@@ -171,7 +184,8 @@ def _nearest(colour: Floats, table: dict[str, tuple[int, int, int]]) -> str:
 
 
 def measure(frames: NDArray[np.uint8], prompt: str, truth: Floats | None = None) -> Measurement:
-    """Measure uint8 RGB frames `(F, H, W, 3)` against a prompt and, if given, a true path `(F', 2)` in [0, 1].
+    """Measure uint8 RGB frames `(F, H, W, 3)` against a prompt and, if given, a true path `(F', 2)`
+    in [0, 1].
 
     Raises:
         UsageError: for a prompt outside the bundled vocabulary.

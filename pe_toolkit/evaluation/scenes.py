@@ -1,8 +1,10 @@
 """Synthetic clips with captions and true trajectories: the world of the bundled backbone.
 
-A scene is one or two shapes that move over a background, seen by a camera that may pan or zoom. Everything is
-drawn analytically with anti-aliased edges, so the true position of every object in every frame is known.
-Coordinates are fractions of the frame side, (0, 0) the top left corner; time runs from 0 to 1.
+A scene is one or two shapes that move over a background, seen by a camera that may pan or zoom.
+Everything is drawn analytically with anti-aliased edges, so the true position of every object in
+every frame is known. Coordinates are fractions of the frame side, (0, 0) the top left corner; time
+runs from 0 to
+1.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ MARGIN = 0.14
 
 @dataclass(frozen=True)
 class Thing:
-    """One shape: names from the vocabulary, path `(F, 2)` as (x, y) in [0, 1], radius `(F,)` as a fraction."""
+    """One shape: names from the vocabulary, path `(F, 2)` as (x, y) in [0, 1], radius `(F,)` as a
+    fraction.
+    """
 
     colour: str
     shape: str
@@ -35,7 +39,9 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """What a clip shows; `style` is flat, gradient or texture, `shift` the background's `(F, 2)` displacement."""
+    """What a clip shows; `style` is flat, gradient or texture, `shift` the background's `(F, 2)`
+    displacement.
+    """
 
     family: str
     things: tuple[Thing, ...]
@@ -156,7 +162,9 @@ def sample_scene(
 
 
 def shape_distance(shape: str, x: Array, y: Array, radius: Array) -> Array:
-    """Signed distance (fractions of the side, negative inside) of offsets (x, y) from the centre of a shape."""
+    """Signed distance (fractions of the side, negative inside) of offsets (x, y) from the centre of
+    a shape.
+    """
     if shape == "circle":
         return np.hypot(x, y) - radius
     if shape == "square":
@@ -191,7 +199,9 @@ def _background(scene: Scene, size: int, span: slice) -> Array:
 
 
 def render(scene: Scene, size: int = 128, span: slice = slice(None)) -> NDArray[np.uint8]:
-    """Draw the frames in `span` of a scene: uint8 RGB `(F, size, size, 3)`; later objects cover earlier ones."""
+    """Draw the frames in `span` of a scene: uint8 RGB `(F, size, size, 3)`; later objects cover
+    earlier ones.
+    """
     frames = len(scene.shift[span])
     image = np.broadcast_to(_background(scene, size, span), (frames, size, size, 3)).astype(
         np.float32

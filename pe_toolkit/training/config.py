@@ -11,7 +11,8 @@ from pe_toolkit.backbones.variants import Variant
 from pe_toolkit.errors import UnsupportedError, UsageError
 
 MASKS = ("forward-backward", "nonzero", "consistent", "none")
-# The official configuration (references.md 1.1): what `--recipe paper` changes whatever the backbone.
+# The official configuration (references.md 1.1): what `--recipe paper` changes whatever the
+# backbone.
 PAPER: dict[str, Any] = {
     "tau": 2.0, "mask": "nonzero", "inner_steps": 5, "learning_rates": (0.002, 0.001), "samples": 1,
     "start": "zero", "parametrisation": "table",
@@ -24,7 +25,8 @@ class TrainConfig:
 
     Attributes:
         prompts: cycled over the samples; empty means a built-in list.
-        samples: how many (prompt, seed) pairs are optimised together; seeds are `seed .. seed + samples - 1`.
+        samples: how many (prompt, seed) pairs are optimised together; seeds are `seed .. seed +
+            samples - 1`.
         mode: `positions`, or `latents` (one prompt and one seed).
         recipe: `default`, or `paper`: the published DiTFlow setting.
         parametrisation: `angle` or `table`.
@@ -60,16 +62,19 @@ class TrainConfig:
     preview: bool = False
 
     def with_overrides(self, pairs: Mapping[str, str]) -> TrainConfig:
-        """Apply `--set KEY=VALUE` pairs: `block=3 tau=6 mask=nonzero K=5 lr=0.02,0.01 range=0.8,1 start=zero`.
+        """Apply `--set KEY=VALUE` pairs: `block=3 tau=6 mask=nonzero K=5 lr=0.02,0.01 range=0.8,1
+        start=zero`.
 
         Raises:
-            UsageError: an unknown key (the message lists the known ones) or a value that does not parse.
+            UsageError: an unknown key (the message lists the known ones) or a value that does not
+                parse.
         """
         changes: dict[str, Any] = {}
         for key, text in pairs.items():
             if key not in _OVERRIDES:
                 raise UsageError(
-                    f"Expected --set KEY=VALUE with KEY out of {', '.join(_OVERRIDES)}, got {key!r}."
+                    f"Expected --set KEY=VALUE with KEY out of {', '.join(_OVERRIDES)}, got "
+                    f"{key!r}."
                 )
             field, parse, example = _OVERRIDES[key]
             try:
@@ -95,8 +100,10 @@ class TrainConfig:
         if self.mode == "latents":
             if len(self.prompts) > 1 or (self.samples or 1) > 1:
                 raise UnsupportedError(
-                    f"Expected one prompt and one sample in latents mode, got {max(len(self.prompts), samples)}.",
-                    "A latents card is bound to one prompt and one seed; use --mode positions for several.",
+                    "Expected one prompt and one sample in latents mode, got "
+                    f"{max(len(self.prompts), samples)}.",
+                    "A latents card is bound to one prompt and one seed; use --mode positions for "
+                    "several.",
                 )
             samples = 1
         resolved = Resolved(

@@ -1,4 +1,6 @@
-"""What the trainer yields. Torch-free: a command line may match on these before anything heavy is imported."""
+"""What the trainer yields. Torch-free: a command line may match on these before anything heavy is
+imported.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Started:
-    """Training begins: how many guided steps, inner steps each, and samples; `grid` as FxHxW text."""
+    """Training begins: how many guided steps, inner steps each, and samples; `grid` as FxHxW "
+    "text."""
 
     mode: str
     guided_steps: int
@@ -24,7 +27,9 @@ class Started:
 
 @dataclass(frozen=True)
 class ReferenceMatched:
-    """The reference's AMF is there: shares in [0, 1] of patches that were matched, and that also move."""
+    """The reference's AMF is there: shares in [0, 1] of patches that were matched, and that also
+    move.
+    """
 
     fraction: float
     moving: float
@@ -48,7 +53,9 @@ class InnerStep:
 
 @dataclass(frozen=True)
 class GuidedStep:
-    """A guided step is done; losses before its first and at its last inner step, in patches squared."""
+    """A guided step is done; losses before its first and at its last inner step, in patches
+    squared.
+    """
 
     index: int
     total: int

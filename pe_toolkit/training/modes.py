@@ -15,14 +15,18 @@ from pe_toolkit.objectives.amf import AmfObjective
 
 
 class Mode(Protocol):
-    """One way to guide: `current` is what the position hooks inject, `results` what the card stores."""
+    """One way to guide: `current` is what the position hooks inject, `results` what the card
+    stores.
+    """
 
     current: Any
     results: list[torch.Tensor]
     carried: torch.Tensor
 
     def optimise(self, index: int, rate: float, inner_steps: int) -> Iterator[float]:
-        """Run the inner steps of one guided step; yields the loss before each, and the last one after."""
+        """Run the inner steps of one guided step; yields the loss before each, and the last one
+        after.
+        """
         ...
 
 
@@ -39,8 +43,9 @@ class Problem:
     def backward(self, index: int, latents: torch.Tensor, embed: Any = None) -> float:
         """Accumulate gradients of the mean loss over samples; returns that loss.
 
-        `latents` is `(N, F', C, h, w)`; `embed` rebuilds the injected positions for every chunk, because each
-        backward pass frees its graph. Only the conditional branch is used (the paper, section 4.2).
+        `latents` is `(N, F', C, h, w)`; `embed` rebuilds the injected positions for every chunk,
+        because each backward pass frees its graph. Only the conditional branch is used (the paper,
+        section 4.2).
 
         Raises:
             TrainingError: if the loss is not finite.
@@ -67,7 +72,9 @@ class Problem:
 
 
 class PositionMode:
-    """Optimise a delta on the positions, shared by all samples; warm-started from the previous guided step."""
+    """Optimise a delta on the positions, shared by all samples; warm-started from the previous
+    guided step.
+    """
 
     def __init__(self, problem: Problem, form: PositionalForm, start: torch.Tensor) -> None:
         self.problem, self.form = problem, form

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 
 class ResumeState:
-    """Everything that the next denoising step needs: latents, generators, positions, finished results."""
+    """Everything that the next denoising step needs: latents, generators, positions, finished
+    results.
+    """
 
     def __init__(
         self,
@@ -92,7 +94,8 @@ class ResumeState:
         raise ResumeError(
             f"Expected a resume state of this very run, but {self.path.name} was made with "
             f"{_difference(about['identity'], self.identity)}.",
-            "Repeat the options of the interrupted run, or run again without --resume to start over.",
+            "Repeat the options of the interrupted run, or run again without --resume to start "
+            "over.",
         )
 
     @staticmethod

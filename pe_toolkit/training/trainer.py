@@ -92,7 +92,8 @@ def train(
             settings.inner_steps,
             len(prompts),
             str(grid),
-            f"{len(guided)} guided of {settings.steps} steps, K = {settings.inner_steps}, block {settings.block}",
+            f"{len(guided)} guided of {settings.steps} steps, K = {settings.inner_steps}, block "
+            f"{settings.block}",
         )
         latents = adapter.encode_clip(clip.frames)
         q, k = adapter.reference_queries_and_keys(latents, settings.block, frames, width, height)
@@ -100,7 +101,8 @@ def train(
         yield events.ReferenceMatched(flow.matched, flow.moving)
         if not flow.mask.any():
             raise MotionError(
-                f"Expected motion in the reference, but the mask '{settings.mask}' keeps nothing of it "
+                f"Expected motion in the reference, but the mask '{settings.mask}' keeps nothing "
+                "of it "
                 f"({flow.matched:.0%} of the patches were matched, {flow.moving:.0%} also move).",
                 "Use a clip with clearer motion, a longer span, or --set mask=none.",
             )
@@ -168,14 +170,16 @@ def guided_steps(noise: list[float], guided_range: tuple[float, ...]) -> list[in
     steps = [i for i, level in enumerate(noise) if low - 1e-6 <= level <= high + 1e-6]
     if not steps:
         raise UsageError(
-            f"Expected at least one step with a noise level within {low:.3f} .. {high:.3f}, got none of {len(noise)}.",
+            f"Expected at least one step with a noise level within {low:.3f} .. {high:.3f}, got "
+            f"none of {len(noise)}.",
             "Use more --steps, or a wider --set range=LOW,HIGH.",
         )
     return steps
 
 
 def _rate(rates: tuple[float, float], step: int, total: int) -> float:
-    """Linear from the first rate to the last (the paper; the official code stops one short of it)."""
+    """Linear from the first rate to the last (the paper; the official code stops one short of "
+    "it)."""
     return rates[0] + (rates[1] - rates[0]) * (step / max(1, total - 1))
 
 
@@ -203,7 +207,9 @@ def _samples(
 
 
 def _start(form: Any, flow: AttentionMotionFlow, settings: Resolved) -> torch.Tensor:
-    """The delta before the first guided step: zero, or every patch put back along the reference's own flow."""
+    """The delta before the first guided step: zero, or every patch put back along the reference's
+    own flow.
+    """
     if settings.start == "zero":
         return torch.zeros(form.shape)
     moved = anchor_offsets(flow, flow.grid.frames // 2)  # (F, H, W, 2) as (dx, dy)
@@ -220,7 +226,9 @@ def _device_of(form: Any) -> torch.device:
 
 @contextlib.contextmanager
 def _frozen(module: torch.nn.Module) -> Iterator[None]:
-    """No weight gradients (the official code computes and keeps them for 55 % of the model), eval mode."""
+    """No weight gradients (the official code computes and keeps them for 55 % of the model), eval
+    mode.
+    """
     training = module.training
     wanted = {name: p.requires_grad for name, p in module.named_parameters()}
     module.requires_grad_(False)

@@ -1,4 +1,5 @@
-"""The bundled backbone: a small, really trained CogVideoX-class model (weights beside this file)."""
+"""The bundled backbone: a small, really trained CogVideoX-class model (weights beside this "
+"file)."""
 
 from __future__ import annotations
 
@@ -10,9 +11,11 @@ ROOT = Path(__file__).parent
 
 
 def path(variant: str = "bundled") -> Path:
-    """Folder of the transformer of a bundled variant (`bundled` is rotary, `bundled-absolute` sincos).
+    """Folder of the transformer of a bundled variant (`bundled` is rotary, `bundled-absolute`
+    sincos).
 
-    The rotary pipeline folder is `ROOT` itself; the absolute variant shares everything but the transformer.
+    The rotary pipeline folder is `ROOT` itself; the absolute variant shares everything but the
+    transformer.
 
     Raises:
         BackboneError: if the weights are not there (a source tree without them).

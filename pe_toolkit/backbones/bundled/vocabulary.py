@@ -1,7 +1,8 @@
-"""The small world that the bundled backbone knows: colours, shapes, backgrounds and the words for them.
+"""The small world that the bundled backbone knows: colours, shapes, backgrounds and the words for
+them.
 
-Captions read `a {colour} {shape} on a {background} background`, with `and a {colour} {shape}` after the first
-shape for two objects. Motion is never in the caption: that is what cards are for.
+Captions read `a {colour} {shape} on a {background} background`, with `and a {colour} {shape}` after
+the first shape for two objects. Motion is never in the caption: that is what cards are for.
 """
 
 from __future__ import annotations
@@ -58,4 +59,6 @@ def unknown_words(prompt: str) -> list[str]:
 
 def describe() -> str:
     """One line that lists what the bundled backbone can draw."""
-    return f"a {{{'|'.join(COLOURS)}}} {{{'|'.join(SHAPES)}}} [and a ... ] on a {{{'|'.join(BACKGROUNDS)}}} background"
+    colours, grounds = "|".join(COLOURS), "|".join(BACKGROUNDS)
+    thing = f"a {{{colours}}} {{{'|'.join(SHAPES)}}}"
+    return f"{thing} [and {thing}] on a {{{grounds}}} background"
