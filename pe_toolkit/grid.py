@@ -57,7 +57,8 @@ class TokenGrid:
             raise UsageError(
                 f"Expected {self.tokens} tokens for a {self} grid, got {tokens.shape[dim]}."
             )
-        return tokens.unflatten(dim, (self.frames, self.height, self.width))
+        grid: torch.Tensor = tokens.unflatten(dim, (self.frames, self.height, self.width))
+        return grid
 
     def coordinates(
         self, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None

@@ -209,3 +209,17 @@ def test_bad_arguments_are_named() -> None:
         anchor_offsets(flow, sigma=0.0)
     with pytest.raises(UsageError, match="mask"):
         anchor_offsets(flow, matches="matched")
+
+
+def test_the_mean_follows_what_moves_far_and_not_the_jitter_around_it() -> None:
+    flow = blob(GRID, PATH)
+    jitter = flow.displacement.clone()
+    jitter[:, :, 7, :, 1] = 0
+    jitter[:, 0, 7, ::2, 0] = 1  # half of the lowest row lands one patch off in the anchor frame
+    jitter[0, 0] = 0
+    noisy = AttentionMotionFlow(jitter, forward_backward_mask(jitter), GRID)
+    offsets = anchor_offsets(noisy, fill="mean", matches="forward-backward")
+    for j, (x, y) in enumerate(PATH):
+        come = torch.tensor([x - PATH[0][0], y - PATH[0][1]]).float()
+        assert (offsets[j] == offsets[j, :1, :1]).all()  # one offset for the whole frame
+        assert (offsets[j, 0, 0] - come).norm() <= 0.35 * come.norm()

@@ -62,8 +62,8 @@ class CogVideoXAdapter:
         revision: str | None = None,
         weights_digest: str | None = None,
     ) -> None:
-        transformer = getattr(pipe, "transformer", None)
-        core = getattr(transformer, "_orig_mod", transformer)
+        transformer: Any = getattr(pipe, "transformer", None)
+        core: Any = getattr(transformer, "_orig_mod", transformer)
         if type(core).__name__ != "CogVideoXTransformer3DModel":
             raise UnsupportedError(
                 f"Expected a CogVideoX pipeline, got {type(pipe).__name__} with "
@@ -238,7 +238,7 @@ class CogVideoXAdapter:
         vae = self.pipe.vae
         x = torch.from_numpy(np.ascontiguousarray(frames)).to(self.device, vae.dtype)
         x = (x / 127.5 - 1).permute(3, 0, 1, 2)[None]  # (1, 3, F, H, W)
-        z = vae.encode(x).latent_dist.mode() * vae.config.scaling_factor
+        z: torch.Tensor = vae.encode(x).latent_dist.mode() * vae.config.scaling_factor
         z = z.permute(0, 2, 1, 3, 4).to(self.dtype)
         wanted = self.latent_shape(frames.shape[0], frames.shape[2], frames.shape[1])[0]
         if wanted > z.shape[1]:

@@ -93,5 +93,5 @@ def rotate(x: torch.Tensor, tables: Tables | None, text: int) -> torch.Tensor:
     """Rotate the video part of `(B, heads, text + S, head_dim)`; out of place."""
     if tables is None:
         return x
-    turned: torch.Tensor = apply_rotary_emb(x[:, :, text:], tables)  # type: ignore[assignment]
+    turned: torch.Tensor = apply_rotary_emb(x[:, :, text:], tables)  # type: ignore[assignment, arg-type]
     return torch.cat([x[:, :, :text], turned], dim=2)

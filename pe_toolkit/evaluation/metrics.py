@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import functools
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -155,7 +157,7 @@ def _template(shape: str) -> tuple[float, float]:
     centre).
     """
     axis = np.linspace(-1.3, 1.3, 521, dtype=np.float32)
-    inside = shape_distance(shape, axis[None, :], axis[:, None], np.float32(1)) < 0  # type: ignore[arg-type]
+    inside = shape_distance(shape, axis[None, :], axis[:, None], np.float32(1)) < 0
     return float(inside.mean() * 2.6**2), float((inside * axis[:, None]).sum() / inside.sum())
 
 
@@ -174,7 +176,7 @@ def classify_shape(mask: NDArray[np.bool_]) -> str | None:
     for shape in SHAPES:
         unit, low = _template(shape)
         radius = np.float32(np.sqrt(area / unit))
-        drawn = shape_distance(shape, xs - x, ys - (y - low * radius), radius) < 0  # type: ignore[arg-type]
+        drawn = shape_distance(shape, xs - x, ys - (y - low * radius), radius) < 0
         scores[shape] = (drawn & mask).sum() / max((drawn | mask).sum(), 1)
     return max(scores, key=lambda s: scores[s])
 
@@ -212,5 +214,5 @@ def measure(frames: NDArray[np.uint8], prompt: str, truth: Floats | None = None)
     )
 
 
-def _vote(names: list[str | None] | list[str]) -> str | None:
-    return max(set(names), key=names.count) if names else None
+def _vote(names: Sequence[str | None]) -> str | None:
+    return Counter(names).most_common(1)[0][0] if names else None

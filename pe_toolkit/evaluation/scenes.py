@@ -10,13 +10,14 @@ runs from 0 to
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pe_toolkit.backbones.bundled.vocabulary import BACKGROUNDS, COLOURS, SHAPES, caption
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 
 TRAIN_FAMILIES: tuple[str, ...] = (
     "line", "curve", "orbit", "bounce", "wave", "ease", "stop", "drift", "pan", "zoom",
@@ -67,7 +68,8 @@ def _fit(path: Array, rng: np.random.Generator, margin: float = MARGIN) -> Array
     room = 1 - 2 * margin
     path = (path - low) * min(1.0, room / max(float((high - low).max()), 1e-6))
     free = room - path.max(0)
-    return (path + margin + rng.uniform(0, 1, 2) * np.maximum(free, 0)).astype(np.float32)
+    placed: Array = path + margin + rng.uniform(0, 1, 2) * np.maximum(free, 0)
+    return placed.astype(np.float32)
 
 
 def sample_path(family: str, frames: int, rng: np.random.Generator) -> Array:
@@ -165,16 +167,19 @@ def shape_distance(shape: str, x: Array, y: Array, radius: Array) -> Array:
     """Signed distance (fractions of the side, negative inside) of offsets (x, y) from the centre of
     a shape.
     """
+    distance: Array
     if shape == "circle":
-        return np.hypot(x, y) - radius
-    if shape == "square":
-        return np.maximum(np.abs(x), np.abs(y)) - radius * np.float32(0.89)
-    if shape == "triangle":
+        distance = np.hypot(x, y) - radius
+    elif shape == "square":
+        distance = np.maximum(np.abs(x), np.abs(y)) - radius * np.float32(0.89)
+    elif shape == "triangle":
         side = np.float32(np.sqrt(3) / 2) * np.abs(x) - y / 2
-        return np.maximum(side - radius * np.float32(0.6), y - radius * np.float32(0.75))
-    arm, reach = radius * np.float32(0.36), radius * np.float32(1.1)
-    ax, ay = np.abs(x), np.abs(y)
-    return np.minimum(np.maximum(ax - reach, ay - arm), np.maximum(ax - arm, ay - reach))
+        distance = np.maximum(side - radius * np.float32(0.6), y - radius * np.float32(0.75))
+    else:
+        arm, reach = radius * np.float32(0.36), radius * np.float32(1.1)
+        ax, ay = np.abs(x), np.abs(y)
+        distance = np.minimum(np.maximum(ax - reach, ay - arm), np.maximum(ax - arm, ay - reach))
+    return distance
 
 
 def _background(scene: Scene, size: int, span: slice) -> Array:

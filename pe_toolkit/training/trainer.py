@@ -212,7 +212,9 @@ def _start(form: Any, flow: AttentionMotionFlow, settings: Resolved) -> torch.Te
     """
     if settings.start == "zero":
         return torch.zeros(form.shape)
-    moved = anchor_offsets(flow, flow.grid.frames // 2)  # (F, H, W, 2) as (dx, dy)
+    moved = anchor_offsets(
+        flow, flow.grid.frames // 2, fill="mean", matches="forward-backward"
+    )  # (F, H, W, 2) as (dx, dy)
     dx, dy = moved.reshape(-1, 2).double().unbind(-1)
     offsets = torch.stack([torch.zeros_like(dx), -dy, -dx], dim=-1)  # (S, 3): dt, dy, dx
     return form.from_offsets(offsets.to(_device_of(form))).cpu()  # type: ignore[no-any-return]
