@@ -239,6 +239,7 @@ def main() -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="training overrides"
     )
+    parser.add_argument("--minutes", type=float, default=0, help="stop early; 0: never")
     parser.add_argument("--samples", type=int, default=None)
     parser.add_argument(
         "--skip", default="", help="comma-separated out of: latents, shuffled, flow"
@@ -264,12 +265,17 @@ def main() -> None:
             b: round(v, 4) for b, v in flow_accuracy(adapter, scenes).items()
         }
         say("AMF argmax within one patch of the truth, by block:", result["flow_accuracy"])
-    plain = [_one(generate(adapter, [p], [s])) for p, s in pool]
+    began, plain = time.monotonic(), []
     clips: list[list[Any]] = []
     sizes = []
     rows: list[tuple[str, Any]] = []
     for r, scene in enumerate(scenes):
         truth, own = truth_of(scene), pool[r * per : (r + 1) * per]
+        if r and args.minutes and time.monotonic() - began > 60 * args.minutes:
+            count = r
+            say(f"time is up: {r} references instead of {len(scenes)}")
+            break
+        plain += [_one(generate(adapter, [p], [s])) for p, s in own]
         card, preview, seconds = run_training(adapter, scene, config)
         sizes.append(_size(card))
         table.add(
@@ -305,7 +311,7 @@ def main() -> None:
             f"{r + 1}/{count} {scene.family}:",
             {c: round(v[-1][1].cosine, 2) for c, v in table.rows.items()},
         )
-    for r, scene in enumerate(scenes):
+    for r, scene in enumerate(scenes[:count]):
         other = (r + count // 2) % count
         for k, video in enumerate(clips[other]):
             prompt = pool[other * per + k][0]

@@ -42,7 +42,7 @@ def encode_shard(
 def make(folder: Path, device: torch.device, shards: int) -> None:
     """Write the missing shards, one file each, in order."""
     vae = (
-        AutoencoderKLCogVideoX.from_pretrained(folder / "vae", torch_dtype=torch.bfloat16)
+        AutoencoderKLCogVideoX.from_pretrained(folder / "vae", dtype=torch.bfloat16)
         .to(device)
         .eval()
     )

@@ -191,9 +191,9 @@ def _load_bundled(variant: Variant, dtype: torch.dtype) -> tuple[Any, str]:
     from diffusers import CogVideoXPipeline, CogVideoXTransformer3DModel
 
     folder = bundled.path(variant.name)
-    transformer = CogVideoXTransformer3DModel.from_pretrained(folder, torch_dtype=dtype)
+    transformer = CogVideoXTransformer3DModel.from_pretrained(folder, dtype=dtype)
     pipe = CogVideoXPipeline.from_pretrained(
-        bundled.ROOT, transformer=transformer, torch_dtype=dtype
+        bundled.ROOT, transformer=transformer, dtype=dtype
     )
     weights = folder / "diffusion_pytorch_model.safetensors"
     return pipe, "sha256:" + hashlib.sha256(weights.read_bytes()).hexdigest()
@@ -204,7 +204,7 @@ def _from_pretrained(source: str, dtype: torch.dtype, revision: str | None) -> A
 
     try:
         return DiffusionPipeline.from_pretrained(
-            source, torch_dtype=dtype, revision=revision, use_safetensors=True
+            source, dtype=dtype, revision=revision, use_safetensors=True
         )
     except PeError:
         raise
