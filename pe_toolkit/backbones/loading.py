@@ -192,9 +192,7 @@ def _load_bundled(variant: Variant, dtype: torch.dtype) -> tuple[Any, str]:
 
     folder = bundled.path(variant.name)
     transformer = CogVideoXTransformer3DModel.from_pretrained(folder, dtype=dtype)
-    pipe = CogVideoXPipeline.from_pretrained(
-        bundled.ROOT, transformer=transformer, dtype=dtype
-    )
+    pipe = CogVideoXPipeline.from_pretrained(bundled.ROOT, transformer=transformer, dtype=dtype)
     weights = folder / "diffusion_pytorch_model.safetensors"
     return pipe, "sha256:" + hashlib.sha256(weights.read_bytes()).hexdigest()
 

@@ -163,7 +163,7 @@ def sample_scene(
     return Scene(family, tuple(things), background, style, shift, int(rng.integers(2**31)))
 
 
-def shape_distance(shape: str, x: Array, y: Array, radius: Array) -> Array:
+def shape_distance(shape: str, x: Array, y: Array, radius: Array | np.floating[Any]) -> Array:
     """Signed distance (fractions of the side, negative inside) of offsets (x, y) from the centre of
     a shape.
     """
