@@ -37,8 +37,8 @@ def write(folder: Path, into: Path) -> None:
         transformer=pair.transformer,
         scheduler=transformer.scheduler(),
     ).to(dtype=torch.float16)
-    # transformers loads a text encoder in the dtype it was saved in, diffusers its models in float32:
-    # a stock from_pretrained() without a dtype has to give one that fits the other.
+    # transformers loads a text encoder in the dtype it was saved in, diffusers its models in
+    # float32: a stock from_pretrained() without a dtype has to give one that fits the other.
     pipe.text_encoder.float()
     with tempfile.TemporaryDirectory() as scratch:
         pipe.save_pretrained(scratch, safe_serialization=True)
