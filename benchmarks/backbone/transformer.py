@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -32,6 +35,9 @@ CONFIG = {
     "spatial_interpolation_scale": 1.0,
 }
 EMPTY_PROMPTS = 0.1
+# Shapes are bound to their words about twice as soon under Muon as under AdamW: after 200 steps
+# from one checkpoint, a wrong shape word costs 12.6e-4 at t = 800 against 4.0e-4.
+HIDDEN = re.compile(r"attn1|\.ff\.|SelfAttention|DenseReluDense")
 
 
 def scheduler() -> CogVideoXDDIMScheduler:
@@ -111,6 +117,13 @@ def timesteps(batch: int, generator: torch.Generator) -> torch.Tensor:
     return (share * 1000).long().clamp(0, 999)
 
 
+def plain_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **_: object) -> torch.Tensor:
+    """Attention `(b, heads, n, d)` by two matrix products: on CPUs, forward and backward take 26 ms
+    where the flash kernel takes 45.
+    """
+    return (q * q.shape[-1] ** -0.5 @ k.mT).softmax(-1) @ v
+
+
 def train(
     folder: Path,
     device: torch.device,
@@ -129,13 +142,18 @@ def train(
         pair.load_state_dict(start.state_dict(), strict=False)
         # Both variants ship with one text encoder: the rotary one's.
         pair.encoder.requires_grad_(False)
-    run = Run(positions, folder, pair, steps=steps, peak=peak, decay=0.995)
+    run = Run(positions, folder, pair, steps=steps, peak=peak, decay=0.995, hold=0.6, hidden=HIDDEN)
     if compiled:
         for block in pair.transformer.transformer_blocks:
             block.compile()
     data, tok = Latents(folder), text.tokenizer()
     alphas = scheduler().alphas_cumprod.float().to(device)
     rotary = rotary_tables(device) if positions == "rotary" else None
+    attention = (
+        mock.patch.object(F, "scaled_dot_product_attention", plain_attention)
+        if device.type == "cpu"
+        else contextlib.nullcontext()
+    )
     for step in run:
         rng = np.random.default_rng([3, step])
         if step % 100 == 0:
@@ -149,7 +167,7 @@ def train(
         x, ids, t, noise = (v.to(device) for v in (x, ids, t, noise))
         a = alphas[t].view(-1, 1, 1, 1, 1)
         noisy, target = a.sqrt() * x + (1 - a).sqrt() * noise, a.sqrt() * noise - (1 - a).sqrt() * x
-        with autocast(device):
+        with autocast(device), attention:
             prediction = pair(noisy, ids, t, rotary)
         run.update(F.mse_loss(prediction.float(), target))
     run.use_average()
