@@ -14,6 +14,7 @@ from pe_toolkit.motion.masks import (
     mask_by_name,
     matched_fraction,
     nonzero_mask,
+    tracked_mask,
 )
 
 
@@ -65,7 +66,7 @@ def test_rows_and_columns_are_not_mixed_up() -> None:
 
 
 def test_names() -> None:
-    assert set(MASKS) == {"none", "nonzero", "forward-backward", "consistent"}
+    assert set(MASKS) == {"none", "nonzero", "forward-backward", "consistent", "tracked"}
     flow = row_flow([3, 0, 0, -3], [3, 0, -1, -3])
     for name, mask in MASKS.items():
         assert mask_by_name(name) is mask
@@ -111,3 +112,102 @@ def test_bad_flows_are_named(flow: Tensor, said: str) -> None:
 def test_bad_radius_is_named() -> None:
     with pytest.raises(UsageError, match="radius"):
         consistent_mask(still(), -1.0)
+
+
+def crossing(frames: int = 6, side: int = 7, seed: int = 0) -> Tensor:
+    """One patch of row 3 goes one patch to the right in every frame; all else lands at random one
+    patch away or where it was, as the argmax does in flat background."""
+    generator = torch.Generator().manual_seed(seed)
+    flow = torch.randint(-1, 2, (frames, frames, side, side, 2), generator=generator)
+    grid = torch.stack(torch.meshgrid(torch.arange(side), torch.arange(side), indexing="xy"), -1)
+    flow = (grid + flow).clamp(0, side - 1) - grid
+    for i in range(frames):
+        flow[i, i] = 0
+        for j in range(frames):
+            flow[i, j, 3, i] = torch.tensor([j - i, 0])
+    return flow.to(torch.int8)
+
+
+def tracked_by_loops(flow: Tensor, agreement: float = 0.9) -> set[tuple[int, int, int, int]]:
+    """Plainly from the definition, for clips in which something gets 4 patches far."""
+    frames, _, height, width, _ = flow.shape
+    d = flow.int().tolist()
+    kept = set()
+    for i in range(frames):
+        for y in range(height):
+            for x in range(width):
+                agree = total = 0
+                for k in range(frames):
+                    for j in range(frames):
+                        if len({i, j, k}) == 3:
+                            dx, dy = d[i][k][y][x]
+                            ex, ey = d[k][j][y + dy][x + dx]
+                            fx, fy = d[i][j][y][x]
+                            agree += max(abs(dx + ex - fx), abs(dy + ey - fy)) <= 1
+                            total += 1
+                reach = max(max(map(abs, d[i][j][y][x])) for j in range(frames))
+                if agree < agreement * total or reach < 2:
+                    continue
+                for j in range(frames):
+                    dx, dy = d[i][j][y][x]
+                    ex, ey = d[j][i][y + dy][x + dx]
+                    if i != j and max(abs(dx + ex), abs(dy + ey)) <= 1:
+                        kept.add((i, j, y, x))
+    return kept
+
+
+def test_tracked_keeps_what_crosses_and_drops_jitter() -> None:
+    flow = crossing()
+    kept = tracked_mask(flow)
+    assert {tuple(entry) for entry in kept.nonzero().tolist()} == tracked_by_loops(flow)
+    for i in range(6):
+        for j in range(6):
+            assert bool(kept[i, j, 3, i]) == (i != j)
+    jitter = forward_backward_mask(flow)
+    assert kept.sum() < 1.5 * 30 < jitter.sum() / 2
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_tracked_is_its_definition(seed: int) -> None:
+    flow = crossing(frames=5, seed=seed)
+    for agreement in (0.3, 0.9):
+        kept = {
+            tuple(entry) for entry in tracked_mask(flow, agreement=agreement).nonzero().tolist()
+        }
+        assert kept == tracked_by_loops(flow, agreement)
+
+
+def test_tracked_counts_standing_still_of_what_moves() -> None:
+    flow = crossing()
+    for i in range(6):  # it waits in frames 2 and 3
+        for j in range(6):
+            place = [0, 1, 2, 2, 3, 4]
+            flow[i, j, 3] = 0
+            flow[i, j, 3, place[i]] = torch.tensor([place[j] - place[i], 0])
+    assert tracked_mask(flow)[2, 3, 3, 2]
+    assert not forward_backward_mask(flow)[2, 3, 3, 2]
+
+
+def test_tracked_lowers_far_where_little_moves() -> None:
+    flow = torch.zeros(3, 3, 1, 4, 2, dtype=torch.int8)
+    for i in range(3):
+        for j in range(3):
+            place = [0, 0, 1]
+            flow[i, j, 0, place[i], 0] = place[j] - place[i]
+    assert tracked_mask(flow)[0, 2, 0, 0]
+
+
+def test_tracked_of_two_frames_or_of_nothing_is_forward_backward() -> None:
+    two = row_flow([2, 0, 0, 0], [0, 0, -2, 0])
+    assert torch.equal(tracked_mask(two), forward_backward_mask(two))
+    nothing = torch.zeros(5, 5, 1, 16, 2, dtype=torch.int8)
+    places = torch.randint(16, (5, 5, 16), generator=torch.Generator().manual_seed(0))
+    nothing[:, :, 0, :, 0] = places - torch.arange(16)
+    assert forward_backward_mask(nothing).any()
+    assert torch.equal(tracked_mask(nothing), forward_backward_mask(nothing))
+
+
+def test_tracked_batch() -> None:
+    flows = torch.stack([crossing(seed=1), crossing(seed=2)])
+    both = tracked_mask(flows)
+    assert torch.equal(both, torch.stack([tracked_mask(flow) for flow in flows]))

@@ -176,6 +176,11 @@ def ruled(rule: Rule, default: Any = dataclasses.MISSING) -> Any:
     return dataclasses.field(default=default, hash=hashed, metadata={"rule": rule})
 
 
+def optional(rule: Rule) -> Any:
+    """A dataclass field that a card may leave out, then None: what later minor versions add."""
+    return dataclasses.field(default=None, metadata={"rule": Nullable(rule), "optional": True})
+
+
 @dataclass(frozen=True)
 class Section:
     """Base of the parts of a card's description.
@@ -199,7 +204,7 @@ class Section:
 
     @classmethod
     def from_dict(cls, data: object, path: str = "") -> Self:
-        """Read a JSON object that has exactly the keys of this section.
+        """Read a JSON object that has exactly the keys of this section (optional ones may lack).
 
         Raises:
             CardError: for an unknown key, a missing key, or a value that breaks its rule.
@@ -214,20 +219,25 @@ class Section:
                     f"Expected {where} to hold only known keys, got the unknown key {shown(key)}.",
                     "Unknown keys are never skipped, because they may change the motion.",
                 )
-        for key in fields:
-            if key not in data:
+        for key, field in fields.items():
+            if key not in data and "optional" not in field.metadata:
                 raise CardError(f"Expected {where} to have the key {key!r}, but it is missing.")
         prefix = f"{path}." if path else ""
         return cls(
             **{
                 key: field.metadata["rule"].check(data[key], prefix + key)
                 for key, field in fields.items()
+                if key in data
             }
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The section as plain dicts, lists, strings, numbers and booleans."""
-        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        """The section as plain dicts, lists, strings, numbers and booleans; no empty options."""
+        return {
+            f.name: _plain(getattr(self, f.name))
+            for f in dataclasses.fields(self)
+            if getattr(self, f.name) is not None or "optional" not in f.metadata
+        }
 
 
 def _plain(value: object) -> Any:

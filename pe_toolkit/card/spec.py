@@ -27,6 +27,7 @@ from pe_toolkit.card.schema import (
     Record,
     Section,
     Text,
+    optional,
     refuse,
     ruled,
 )
@@ -150,10 +151,12 @@ class RecipeSpec(Section):
     """"default", "paper", or the name of another recipe."""
     objective: str = ruled(Text(choices=("amf",)))
     block: int = ruled(Integer(0, 1000))
-    """Transformer block whose attention was matched."""
+    """Transformer block of the generation whose attention was matched."""
     tau: float = ruled(Number(0, 1e6, open_low=True))
     """Temperature of the soft displacement."""
-    mask: str = ruled(Text(choices=("nonzero", "forward-backward", "consistent", "none")))
+    mask: str = ruled(
+        Text(choices=("nonzero", "forward-backward", "consistent", "none", "tracked"))
+    )
     inner_steps: int = ruled(Integer(0, 10_000))
     """Optimisation steps per guided step (K)."""
     learning_rates: tuple[float, ...] = ruled(ListOf(Number(0, 1000), 2, 2))
@@ -169,6 +172,9 @@ class RecipeSpec(Section):
     seed: int = ruled(_SEED)
     kv: str = ruled(Text(choices=("none", "required")))
     """Whether applying needs keys and values of the reference clip."""
+    reference_block: int | None = optional(Integer(0, 1000))
+    """Transformer block that the reference's motion was read from, if another than `block`
+    (since 1.1)."""
 
     def check_together(self) -> None:
         low, high = self.guided_range
@@ -256,6 +262,13 @@ class CardSpec(Section):
             except ValueError:
                 raise refuse("created", "a date that exists", self.created) from None
         self._check_kind()
+        if self.format_version == "1.0" and (
+            self.recipe.mask == "tracked" or self.recipe.reference_block is not None
+        ):
+            raise CardError(
+                "Expected a card of format 1.0 without the mask `tracked` and without "
+                "`recipe.reference_block`, which came with 1.1."
+            )
         guided, losses = self.guided_steps, len(self.training.loss)
         if losses != guided and not (losses == 0 and self.recipe.inner_steps == 0):
             raise CardError(

@@ -79,12 +79,63 @@ def forward_backward_mask(flow: Tensor, radius: float = 1.0) -> Tensor:
     return consistent_mask(flow, radius) & nonzero_mask(flow)
 
 
+def tracked_mask(
+    flow: Tensor, radius: float = 1.0, agreement: float = 0.9, far: float = 2.0
+) -> Tensor:
+    """Keep what is cycle-consistent, of patches that are really followed and really move.
+
+    In flat background the argmax lands on some neighbour: consistent within a patch, displaced,
+    and three quarters of what `forward_backward_mask` keeps. But it is a random walk: going
+    i -> k -> j does not lead where i -> j leads. A patch p of frame i is
+
+    - followed, if that agrees within `radius` patches for the share `agreement` of all pairs of
+      other frames (k, j);
+    - far, if in some frame it is displaced by `far` patches; in clips with little motion, by half
+      of the largest displacement of a followed patch, at least 1.
+
+    Of such patches the entries with a displacement of 0 count as well; those with i = j do not.
+    If there are none at all, this is `forward_backward_mask`.
+
+    Args:
+        flow: `(..., F, F, H, W, 2)` hard flow in patches.
+        radius: of both tests, patches, Chebyshev distance.
+        agreement: [0, 1].
+        far: patches, Chebyshev distance.
+
+    Returns:
+        `(..., F, F, H, W)` bool.
+    """
+    if flow.ndim > 5:
+        clips = [tracked_mask(clip, radius, agreement, far) for clip in flow.flatten(0, -6)]
+        return torch.stack(clips).reshape(flow.shape[:-1])
+    consistent = consistent_mask(flow, radius)
+    match = matched_patches(flow)  # (F, F, HW)
+    there = flow.flatten(-3, -2).int()  # (F, F, HW, 2)
+    frames = flow.shape[0]
+    itself = torch.eye(frames, dtype=torch.bool, device=flow.device)
+    agreeing = torch.zeros(match.shape[0], match.shape[2], device=flow.device)  # (F, HW)
+    for k in range(frames):
+        onwards = there[k].expand(frames, -1, -1, -1)  # (F_i, F_j, HW, 2): from k to j
+        at = match[:, k, None, :, None].expand_as(onwards)  # where i's patches are in k
+        missed = (there[:, k, None] + onwards.gather(2, at) - there).abs().amax(-1)
+        counts = ~(itself | itself[k] | itself[:, k, None])  # i, j and k all differ
+        agreeing += ((missed <= radius) & counts[..., None]).sum(1)
+    triples = (frames - 1) * (frames - 2)
+    followed = agreeing >= agreement * triples - 1e-6  # (F, HW); two frames have no third
+    reach = there.abs().amax((1, 3)) * followed
+    enough = (reach.max() / 2).clamp(1.0, far)
+    tokens = (followed & (reach >= enough)).unflatten(-1, flow.shape[-3:-1])
+    kept = consistent & tokens[:, None] & ~itself[..., None, None]
+    return kept if bool(kept.any()) else forward_backward_mask(flow, radius)
+
+
 MASKS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
     {
         "none": no_mask,
         "nonzero": nonzero_mask,
         "consistent": consistent_mask,
         "forward-backward": forward_backward_mask,
+        "tracked": tracked_mask,
     }
 )
 

@@ -16,7 +16,7 @@ import numpy as np
 from pe_toolkit.card import CardSpec, MotionCard
 
 HERE = Path(__file__).parent
-CASES = ("rotary-angle", "rotary-table", "absolute-table", "latents")
+CASES = ("rotary-angle", "rotary-table", "absolute-table", "latents", "rotary-angle-tracked")
 FRAMES, HEIGHT, WIDTH, GUIDED = 3, 2, 2, 2
 TOKENS = FRAMES * HEIGHT * WIDTH
 
@@ -25,7 +25,7 @@ def description(case: str = "rotary-angle") -> dict[str, Any]:
     """A complete description as JSON values, not sealed yet."""
     latents = case == "latents"
     absolute = case == "absolute-table"
-    return {
+    made: dict[str, Any] = {
         "format": "pe-motion-card",
         "format_version": "1.0",
         "name": f"golden-{case}",
@@ -84,12 +84,17 @@ def description(case: str = "rotary-angle") -> dict[str, Any]:
         "software": {"pe-toolkit": "0.1.0", "numpy": "2.0.0"},
         "digest": "",
     }
+    if case.endswith("-tracked"):
+        made["format_version"] = "1.1"
+        made["recipe"] |= {"mask": "tracked", "reference_block": 5}
+    return made
 
 
 def tensors(case: str = "rotary-angle") -> dict[str, np.ndarray[Any, Any]]:
     """Tensors that fit `description(case)`."""
     name, shape = {
         "rotary-angle": ("positions", (GUIDED, 2, TOKENS, 4)),
+        "rotary-angle-tracked": ("positions", (GUIDED, 2, TOKENS, 4)),
         "rotary-table": ("positions", (GUIDED, 2, 2, TOKENS, 8)),
         "absolute-table": ("positions", (GUIDED, TOKENS, 16)),
         "latents": ("latents", (GUIDED, FRAMES, 4, 2 * HEIGHT, 2 * WIDTH)),
