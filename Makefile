@@ -6,6 +6,7 @@
 #     make docs                 write the generated docs
 #     make train-bundled        train the bundled backbone from nothing (hours)
 #     make bench                the benchmarks, in their quick form
+#     make fuzz                 100,000 mutated cards through the reader, another seed each time
 #     make clean                remove what was built; `make distclean` removes .venv too
 #
 # PYTHON=python3.12 chooses the interpreter, TORCH=auto|cpu|cuda|skip the build of torch (docs/install.md).
@@ -16,7 +17,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed-$(TORCH)
 
-.PHONY: demo test check docs train-bundled bench clean distclean
+.PHONY: demo test check docs train-bundled bench fuzz clean distclean
 .NOTPARALLEL:
 
 demo: $(READY)
@@ -41,6 +42,9 @@ train-bundled: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks.amf --quick
 	$(BIN)/python -m benchmarks.transfer --quick $(ARGS)
+
+fuzz: $(READY)
+	$(BIN)/python -m benchmarks.registry fuzz $(ARGS)
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pe_toolkit.cli import apply_steps, files, loading, options, prompts
+from pe_toolkit.cli import apply_steps, conditions, files, loading, options, prompts, speed
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.progress import Progress
 
@@ -18,7 +18,7 @@ Example:
   pe apply wave.safetensors --prompt "a red circle on a grey background" -o out.mp4
   pe apply wave.safetensors --prompt-file prompts.txt --seed 1 --seed 2 -o out.mp4"""
 )
-@click.argument("card_path", type=options.PATH, metavar="CARD")
+@click.argument("card_path", type=options.CARD, metavar="CARD")
 @click.option("--prompt", "prompts_", multiple=True, metavar="P", help="What to show; repeat.")
 @click.option(
     "--prompt-file", type=options.PATH, metavar="F", help="One prompt a line; # begins a comment."
@@ -44,6 +44,7 @@ Example:
 @options.generation_options
 @click.option("--negative-prompt", default="", metavar="P", help="What not to show.")
 @click.option("--scheduler", type=click.Choice(["ddim", "dpm"]), help="Another scheduler.")
+@speed.speed_options
 @click.option("--lora", "loras", multiple=True, metavar="PATH|ID", help="LoRA weights; repeat.")
 @click.option(
     "--side-by-side",
@@ -51,6 +52,9 @@ Example:
     metavar="REF",
     help="Also write OUT-side-by-side.mp4: reference | result.",
 )
+@conditions.kv_from_option
+@conditions.no_kv_option
+@conditions.image_option
 @options.backbone_option(None, "Instead of the backbone that the card names.")
 @options.force_option
 @options.machine_options
@@ -80,6 +84,8 @@ def apply(session: Session, /, card_path: Path, output: Path, **o: Any) -> None:
     apply_steps.check_prompts(card.spec, texts, o, out)
     reference = apply_steps.read_reference(beside, card.spec) if beside is not None else None
 
+    conditional = conditions.for_generation(card.spec, o)
+
     name, revision = apply_steps.choose_backbone(card.spec, o["backbone"])
     adapter = loading.load(name, revision, o, out)
     prompts.warn_unknown(out, texts, adapter.variant.name if adapter.variant else "")
@@ -90,7 +96,10 @@ def apply(session: Session, /, card_path: Path, output: Path, **o: Any) -> None:
     waiting = {(target.prompt, target.seed): target for target in reversed(targets)}
     summaries = []
     with Progress(out, "video", len(targets)) as bar:
-        for made in generate(adapter, list(texts), seeds, **apply_steps.arguments(card, o)):
+        asked = apply_steps.arguments(card, o) | conditional
+        for made in generate(
+            adapter, list(texts), seeds, on_step=apply_steps.reporter(bar), **asked
+        ):
             target = waiting.pop((made.prompt, made.seed))
             apply_steps.write(target, made, reference, card, o)
             summaries.append(apply_steps.announce(target, made, card, o, bar, out))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ def check_usage(prompts: Sequence[str], o: Mapping[str, Any]) -> None:
 
     Raises:
         UsageError: no prompt, or a prompt or seed given twice.
-        DependencyError: `--lora` without peft.
+        DependencyError: `--lora` without peft, `--quantize int8` without torchao.
     """
     if not prompts:
         raise UsageError("Expected --prompt or --prompt-file, got none.", "Say what to show.")
@@ -38,6 +39,11 @@ def check_usage(prompts: Sequence[str], o: Mapping[str, Any]) -> None:
     if o["loras"] and find_spec("peft") is None:
         raise DependencyError(
             "Expected the package peft for --lora, but it is not installed.", "pip install peft"
+        )
+    if o["quantize"] == "int8" and find_spec("torchao") is None:
+        raise DependencyError(
+            "Expected the package torchao for --quantize int8, but it is not installed.",
+            "pip install torchao, or use --quantize fp8, which needs nothing.",
         )
 
 
@@ -133,12 +139,29 @@ def arguments(card: MotionCard, o: Mapping[str, Any]) -> dict[str, Any]:
         "guidance_scale": schedule.guidance_scale if scale is None else scale,
         "negative_prompt": o["negative_prompt"],
         "scheduler": o["scheduler"],
+        "cache": o["cache"],
     }
     if o["no_card"]:
         # Strength 0 is plain generation bit for bit, with the frames and the size of the card.
         plain = None if card.spec.kind == "latents" else card
         values |= {"card": plain, "strength": 0.0 if plain is not None else 1.0}
     return values
+
+
+def reporter(bar: Progress) -> Callable[[int, int], None]:
+    """Shows each denoising step with what remains of its video; seen on a terminal only."""
+    began = [time.monotonic(), 0.0]
+
+    def report(done: int, steps: int) -> None:
+        now = time.monotonic()
+        if done == 1:  # the first step may compile and load kernels: it says little about the pace
+            began[:] = [now, 1.0]
+        pace = (now - began[0]) / (done - began[1]) if done > began[1] else 0.0
+        left = f", {pace * (steps - done):.0f} s left" if pace and done < steps else ""
+        # Decoding follows the last step.
+        bar.part(done / (steps + 1), f"step {done}/{steps}{left}" if done < steps else "decoding")
+
+    return report
 
 
 def write(
@@ -177,7 +200,10 @@ def record(
         "guidance_scale": used["guidance_scale"],
         "scheduler": o["scheduler"] or spec.schedule.scheduler,
         "backbone": spec.backbone.model_id or spec.backbone.variant,
+        "cache": o["cache"],
+        "quantize": o["quantize"],
         "loras": [Path(lora).name for lora in o["loras"]],
+        "kv": applied and o.get("kv_from") is not None,
         "frames": len(made.frames),
         "fps": made.fps,
         "software": software(),

@@ -6,26 +6,35 @@ from typing import Any
 
 import click
 
-from pe_toolkit.cli import doctor_steps, options
+from pe_toolkit.cli import doctor_steps, options, speed
 from pe_toolkit.cli.errors import Session
 
 
 @click.command(
     epilog="""\b
 Example:
-  pe doctor --backbone cogvideox-5b"""
+  pe doctor --backbone cogvideox-5b
+  pe doctor --backbone cogvideox-5b --frames 49 --samples 1 --offload model"""
 )
 @options.backbone_option(None, "Also say what this backbone needs; exit code 1 if it does not fit.")
+@click.option("--frames", type=click.IntRange(2, 10_000), metavar="N", help="Of the clip.")
+@click.option("--size", type=options.Size(), metavar="WxH", help="Of the clip.")
+@click.option("--samples", type=click.IntRange(1, 64), metavar="N", help="Of the training.")
+@click.option("--steps", type=click.IntRange(1, 1000), metavar="N", help="Denoising steps.")
+@options.offload_option
+@speed.quantize_option
 @options.common
 @click.pass_context
-def doctor(ctx: click.Context, backbone: str | None) -> None:
-    """Say what this machine can run.
+def doctor(ctx: click.Context, /, backbone: str | None, **o: Any) -> None:
+    """Say what this machine can run, and what a backbone will need.
 
-    Looks at versions, devices, memory, disk and the download cache. Downloads nothing.
+    Looks at versions, devices, memory, disk and the download cache. Downloads and loads nothing:
+    memory and time of training and applying are estimated from the published configurations.
     """
     session: Session = ctx.obj
+    doctor_steps.check_usage(backbone, o)
     facts = doctor_steps.examine()
-    fit = doctor_steps.needs(backbone, facts) if backbone is not None else None
+    fit = doctor_steps.needs(backbone, facts, o) if backbone is not None else None
     session.out.table(_rows(facts))
     if fit is not None:
         session.out.data("")

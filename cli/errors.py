@@ -54,6 +54,8 @@ class Session:
     """Switches of this command that save memory."""
     resume: Path | None = None
     """The state that an interrupted training leaves behind."""
+    checkpointing: str | None = None
+    """`auto`, `on` or `off` in a training; None elsewhere."""
 
 
 def report(exc: BaseException, session: Session) -> int:
@@ -74,8 +76,7 @@ def describe(exc: BaseException, session: Session) -> tuple[str, str | None, int
     if isinstance(exc, PeError):
         return exc.message, exc.hint, exc.exit_code
     if out_of_memory(exc):
-        switch = NEXT_SWITCH.get(session.offload, "Try")
-        return "Out of memory.", f"{switch} {session.smaller}", 1
+        return "Out of memory.", _less_memory(session), 1
     if isinstance(exc, OSError) and exc.errno in DISK:
         reason, hint = DISK[exc.errno]
         place = f" at {exc.filename}" if exc.filename else ""
@@ -96,6 +97,22 @@ def out_of_memory(exc: BaseException) -> bool:
         or (isinstance(exc, OSError) and exc.errno == errno.ENOMEM)
         or (isinstance(exc, RuntimeError) and "can't allocate memory" in str(exc))
     )
+
+
+def _less_memory(session: Session) -> str:
+    """Which switch to use next. What a training has finished is kept."""
+    switch = NEXT_SWITCH.get(session.offload, "Try")
+    if session.checkpointing in ("auto", "off"):
+        switch = "Try --checkpointing on,"
+    elif session.checkpointing == "on" and session.offload != "none":
+        switch = f"{switch} --quantize fp8,"
+    hint = f"{switch} {session.smaller}"
+    if session.resume is not None and session.resume.exists():
+        hint += (
+            " Finished steps are saved: with another --checkpointing or --offload, --resume "
+            "continues them."
+        )
+    return hint
 
 
 def _how_to_resume(session: Session) -> str | None:

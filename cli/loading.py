@@ -27,6 +27,8 @@ def load(name: str, revision: str | None, o: Mapping[str, Any], out: Output) -> 
         device=o["device"],
         dtype=o["dtype"],
         offload=o["offload"],
+        quantize=o.get("quantize", "none"),
+        vae_tiling=o.get("vae_tiling"),
         on_event=out.talk,
     )
     adapter.pipe.set_progress_bar_config(disable=True)  # ours counts what the user asked for

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 GB = 1e9
 ENOUGH = 0.95
-"""A 24 GB card may show a little less; the same margin as in `backbones.loading.choose`."""
+"""A 24 GB card may show a little less."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,24 @@ def gpus() -> tuple[list[Gpu], str | None]:
     except (ImportError, OSError, RuntimeError, AssertionError) as error:
         return [], f"torch cannot be used: {' '.join(str(error).split())}"
     return found, None
+
+
+def measured_rate() -> float | None:
+    """bf16 operations per second of a large matrix product on the first GPU; None if it fails."""
+    try:
+        import torch
+
+        a = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        for index in range(12):
+            if index == 2:  # the first ones load kernels
+                begin.record()
+            a @ a
+        end.record()
+        end.synchronize()
+        return float(10 * 2 * 8192**3 / (begin.elapsed_time(end) / 1000))
+    except (ImportError, OSError, RuntimeError):
+        return None
 
 
 def memory_gb() -> tuple[float, float] | None:
@@ -95,15 +113,9 @@ def bundled_here(name: str = "bundled") -> bool:
 
 def choose_auto(found: list[Gpu]) -> tuple[str, str]:
     """The backbone that `--backbone auto` takes, and why."""
-    from pe_toolkit.backbones.variants import VARIANTS
+    from pe_toolkit.backbones.variants import auto
 
-    if not found:
-        return "bundled", "no CUDA GPU here"
-    gpu = found[0]
-    for name in ("cogvideox-5b", "cogvideox-2b"):
-        if gpu.total_gb >= VARIANTS[name].min_gpu_gb * ENOUGH:
-            return name, f"{gpu.name} has {gpu.total_gb:.0f} GB"
-    return "bundled", f"{gpu.name} has only {gpu.total_gb:.0f} GB"
+    return auto(found[0].total_gb if found else None)
 
 
 def resolve(name: str, device: str | None) -> tuple[str, Variant | None, str | None]:

@@ -11,13 +11,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    from pe_toolkit.registry.references import LocalReference
+
     Kind = click.ParamType[Any]
 else:
     Kind = click.ParamType  # older clicks cannot be subscripted
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-BACKBONES = "auto|bundled|bundled-absolute|cogvideox-2b|cogvideox-5b|cogvideox1.5-5b|PATH|HUB_ID"
+BACKBONES = (
+    "auto|bundled|bundled-absolute|cogvideox-2b|cogvideox-5b|cogvideox-5b-i2v|cogvideox1.5-5b|"
+    "cogvideox1.5-5b-i2v|PATH|HUB_ID"
+)
 PATH = click.Path(path_type=Path)
 MAX_SEED = 2**62  # seeds count up from here, and a card holds up to 2**63 - 1
 MAX_TEXT = 2000
@@ -87,6 +94,73 @@ class Device(Kind):
         return str(value)
 
 
+class Card(Kind):
+    """A card in any form: a path, a name in the local registry, or on the Hub -> a file.
+
+    A card on a remote is fetched when the command line is read. Without `resolve` the text itself
+    comes out, for commands that take one bad card among others (`pe_toolkit.registry.resolve`).
+    """
+
+    name = "CARD"
+
+    def __init__(self, *, resolve: bool = True) -> None:
+        self.resolve = resolve
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Path | str:
+        if isinstance(value, Path) or not self.resolve or (ctx and ctx.resilient_parsing):
+            return value  # type: ignore[no-any-return]
+        from pe_toolkit.registry.resolve import card_path
+
+        return card_path(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        return [*_local_names(incomplete), CompletionItem(incomplete, type="file")]
+
+
+class LocalCard(Kind):
+    """`wave@1.2.0` -> a reference into the local registry, whether or not it is there."""
+
+    name = "NAME[@V]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> LocalReference:
+        from pe_toolkit.registry.references import LocalReference, local
+
+        return value if isinstance(value, LocalReference) else local(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        return _local_names(incomplete)
+
+
+def _local_names(incomplete: str) -> list[CompletionItem]:
+    """Names in the local registry, and once there is an @, their versions."""
+    from click.shell_completion import CompletionItem
+
+    from pe_toolkit.errors import PeError
+    from pe_toolkit.registry.store import Store
+
+    try:
+        entries = Store(timeout=1).entries()
+    except PeError:  # completion has nowhere to say so
+        return []
+    at = "@" in incomplete
+    names = [str(entry.reference) if at else entry.name for entry in entries]
+    start = incomplete.lower()
+    return [CompletionItem(name) for name in dict.fromkeys(names) if name.startswith(start)]
+
+
+CARD = Card()
+CARD_TEXT = Card(resolve=False)
+LOCAL = LocalCard()
 SEED = click.IntRange(0, MAX_SEED)
 FPS = Finite(0, 1000, above=True)
 SECONDS = Finite(0, 1e6)
@@ -147,6 +221,14 @@ def backbone_option(default: str | None, help_text: str) -> Callable[[F], F]:
     )
 
 
+offload_option = click.option(
+    "--offload",
+    type=click.Choice(["none", "model", "sequential", "group"]),
+    default="none",
+    show_default=True,
+    callback=_set_offload,
+    help="Keep parts of the model in main memory: slower, needs less of the GPU's.",
+)
 machine_options = combine(
     click.option("--device", type=Device(), metavar="D", help="cpu, cuda, cuda:N, xpu or mps."),
     click.option(
@@ -154,14 +236,7 @@ machine_options = combine(
         type=click.Choice(["float32", "bfloat16", "float16"]),
         help="Precision of the backbone. Default: what suits the device.",
     ),
-    click.option(
-        "--offload",
-        type=click.Choice(["none", "model", "sequential", "group"]),
-        default="none",
-        show_default=True,
-        callback=_set_offload,
-        help="Keep parts of the model in main memory: slower, needs less of the GPU's.",
-    ),
+    offload_option,
 )
 clip_options = combine(
     click.option("--start", type=SECONDS, default=0.0, metavar="SECONDS", help="Begin here."),

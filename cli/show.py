@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -20,21 +19,30 @@ MOST_SAMPLES = 8
 @click.command(
     epilog="""\b
 Example:
-  pe show wave.safetensors"""
+  pe show wave.safetensors
+  pe show wave@1.2.0"""
 )
-@click.argument("card", type=options.PATH, metavar="CARD")
+@click.argument("card", type=options.CARD_TEXT, metavar="CARD")
 @options.common
 @click.pass_obj
-def show(session: Session, /, card: Path) -> None:
+def show(session: Session, /, card: str) -> None:
     """Say what is in a motion card.
 
+    CARD is a file, a name in the local registry (wave, wave@1.2.0) or owner/name on the Hub.
     Checks the description, not every number: `pe verify` does that.
     """
-    from pe_toolkit.card import read_info
+    from pe_toolkit.card import printable, read_info
+    from pe_toolkit.registry.resolve import find
 
-    info = read_info(card)
-    session.out.table(describe(info))
-    session.out.event("summary", path=card, **info.summary())
+    found = find(card)
+    info = read_info(found.path)
+    rows = describe(info)
+    where = {}
+    if (entry := found.entry) is not None:
+        where = {"registry": str(entry.reference), "origin": entry.origin}
+        rows |= {name: printable(text or "a file") for name, text in where.items()}
+    session.out.table(rows)
+    session.out.event("summary", path=found.path, **where, **info.summary())
 
 
 def describe(info: CardInfo) -> dict[str, str]:
@@ -49,6 +57,8 @@ def describe(info: CardInfo) -> dict[str, str]:
     form = f", {recipe.parametrisation}" if recipe.parametrisation else ""
     seconds = clip.frames / clip.fps
     first, last = recipe.learning_rates
+    reads = recipe.reference_block
+    read = "" if reads is None else f" (reference: {reads})"
     low, high = recipe.guided_range
     losses = spec.training.loss
     samples = [f"{sample.prompt!r}, seed {sample.seed}" for sample in spec.samples[:MOST_SAMPLES]]
@@ -67,8 +77,8 @@ def describe(info: CardInfo) -> dict[str, str]:
         "schedule": f"{plan.scheduler}, {plan.steps} steps, guidance {plan.guidance_scale:g}"
         + (", dynamic" if plan.dynamic_cfg else "")
         + f", guided at noise {plan.noise[0]:.3f} to {plan.noise[-1]:.3f}",
-        "recipe": f"{recipe.name}: {recipe.objective}, block {recipe.block}, tau {recipe.tau:g}, "
-        f"mask {recipe.mask}, {recipe.inner_steps} inner steps, "
+        "recipe": f"{recipe.name}: {recipe.objective}, block {recipe.block}{read}, "
+        f"tau {recipe.tau:g}, mask {recipe.mask}, {recipe.inner_steps} inner steps, "
         f"learning rate {first:g} to {last:g}, guided range {low:g} to {high:g}, "
         f"start {recipe.start}, {recipe.dtype}",
         "samples": "",

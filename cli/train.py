@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pe_toolkit.cli import files, loading, machine, options, prompts, train_steps
+from pe_toolkit.cli import conditions, files, loading, machine, options, prompts, train_steps
 from pe_toolkit.cli.errors import Session
 
 
@@ -32,10 +32,10 @@ Example:
 )
 @click.option(
     "--recipe",
-    type=click.Choice(["default", "paper"]),
+    type=click.Choice(["default", "paper", "fast"]),
     default="default",
     show_default=True,
-    help="Ours, or that of the published code.",
+    help="Ours, that of the published code, or one of fewer steps.",
 )
 @click.option("--param", type=click.Choice(["table", "angle"]), help="Form of the positions.")
 @options.generation_options
@@ -49,6 +49,23 @@ Example:
     metavar="KEY=VALUE",
     help="block, tau, mask, K, lr, range or start, such as lr=0.02,0.01; repeat.",
 )
+@conditions.kv_from_option
+@conditions.image_option
+@click.option(
+    "--checkpointing",
+    type=click.Choice(["auto", "on", "off"]),
+    default="auto",
+    show_default=True,
+    help="Recompute activations instead of keeping them: less memory, more time.",
+)
+@click.option(
+    "--quantize",
+    type=click.Choice(["none", "fp8", "int8"]),
+    default="none",
+    show_default=True,
+    help="Keep the frozen weights in fewer bits; implies checkpointing.",
+)
+@click.option("--compile", "compile_", is_flag=True, help="Compile the model: pays on long runs.")
 @options.card_text_options
 @click.option("--preview", type=options.PATH, metavar="OUT.mp4", help="Also finish a video.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted training of this card.")
@@ -64,10 +81,14 @@ def train(session: Session, /, reference: Path, output: Path, **o: Any) -> None:
     """
     out, force, preview = session.out, o["force"], o["preview"]
     session.smaller = "--samples 1, a smaller --size, fewer --frames, or a smaller --backbone."
+    session.checkpointing = o["checkpointing"]
     state = output.with_name(output.name + ".resume")
     name = o["name"] if o["name"] is not None else (reference.stem[:200] or "motion")
 
     o["prompts"] = prompts.clean(o["prompts_"])
+    if not conditions.given("fit"):
+        o["fit"] = conditions.paper_fit(o["recipe"])
+    conditions.check_kv_training(reference, o)
     files.check_suffix(output, ".safetensors")
     if preview is not None:
         files.check_suffix(preview, ".mp4", "--preview")
@@ -86,7 +107,9 @@ def train(session: Session, /, reference: Path, output: Path, **o: Any) -> None:
     if known is not None:
         prompts.warn_unknown(out, o["prompts"], known.name)
 
+    image = conditions.read_image(o["image"])
     adapter = loading.load(backbone, o["revision"], o, out)
+    train_steps.quantize(adapter, o["quantize"])
     if shape is None:  # a folder or Hub id shows what it is only when it is loaded
         shape = train_steps.Shape.of_adapter(adapter)
         train_steps.check_usage(o, shape)
@@ -95,7 +118,7 @@ def train(session: Session, /, reference: Path, output: Path, **o: Any) -> None:
     from pe_toolkit.training import train as run
 
     session.resume = state
-    events = run(adapter, clip, config, state=state, resume=o["resume"])
+    events = run(adapter, clip, config, state=state, resume=o["resume"], image=image)
     result = train_steps.draw(events, session)
     assert result.card is not None, "training ended without a card"
     info = result.card.save(output, force=force)

@@ -64,6 +64,7 @@ def check_usage(o: Mapping[str, Any], shape: Shape | None) -> None:
     Raises:
         UsageError: more than one sample in latents mode, a form of positions in latents mode.
         UnsupportedError: `--param angle` on a backbone with absolute positions.
+        DependencyError: `--quantize` without its package.
     """
     if o["mode"] == "latents":
         if len(o["prompts"]) > 1 or (o["samples"] or 1) > 1:
@@ -83,6 +84,10 @@ def check_usage(o: Mapping[str, Any], shape: Shape | None) -> None:
             "(added, not rotated), so there is no angle to learn.",
             "Use --param table, or a backbone with rotary positions.",
         )
+    if o.get("quantize", "none") != "none":
+        from pe_toolkit.acceleration.quantize import check
+
+        check(o["quantize"])
     keys = [key for key, _ in o["overrides"]]
     if twice := next((key for key in keys if keys.count(key) > 1), None):
         raise UsageError(f"Expected each --set key once, got {twice!r} more than once.")
@@ -184,6 +189,9 @@ def build_config(o: Mapping[str, Any], name: str, variant: Variant | None) -> Tr
         steps=o["steps"],
         guidance_scale=o["guidance_scale"],
         seed=o["seed"],
+        kv=o.get("kv_from") is not None,
+        checkpointing=o.get("checkpointing", "auto"),
+        compile=o.get("compile_", False),
         name=name,
         author=o["author"],
         license=o["license"],
@@ -194,6 +202,15 @@ def build_config(o: Mapping[str, Any], name: str, variant: Variant | None) -> Tr
     if variant is not None:
         config.resolve(variant)  # numbers out of range are found before any work
     return config
+
+
+def quantize(adapter: Any, name: str) -> None:
+    """Smaller frozen weights, if asked for (checked before the model was loaded)."""
+    if name == "none":
+        return
+    from pe_toolkit.acceleration.quantize import quantize as convert
+
+    convert(adapter.transformer, name)
 
 
 def draw(events: Iterator[Any], session: Session) -> Result:

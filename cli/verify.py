@@ -2,45 +2,90 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
 
 import click
 
 from pe_toolkit.cli import options
 from pe_toolkit.cli.errors import Session
-from pe_toolkit.errors import PeError
+from pe_toolkit.errors import PeError, UsageError
 
 
 @click.command(
     epilog="""\b
 Example:
-  pe verify wave.safetensors"""
+  pe verify wave.safetensors
+  pe verify --all"""
 )
-@click.argument("cards", type=options.PATH, nargs=-1, required=True, metavar="CARD...")
+@click.argument("cards", type=options.CARD_TEXT, nargs=-1, metavar="CARD...")
+@click.option("--all", "every", is_flag=True, help="Every card in the local registry.")
+@click.option(
+    "--rebuild",
+    is_flag=True,
+    help="With --all: first make a new index from the cards, if the index is damaged.",
+)
 @options.common
 @click.pass_context
-def verify(ctx: click.Context, cards: tuple[Path, ...]) -> None:
+def verify(ctx: click.Context, cards: tuple[str, ...], every: bool, rebuild: bool) -> None:
     """Check motion cards completely: layout, description, every number and the digest.
 
     Exit code 0 if all of them are sound, 1 if one is not. Needs neither torch nor a GPU.
     """
-    from pe_toolkit.card import verify_card
-
+    if bool(cards) == every:
+        raise UsageError(
+            "Expected cards or --all" + (", not both." if every else "."), "pe verify CARD..."
+        )
+    if rebuild and not every:
+        raise UsageError("Expected --all beside --rebuild.", "pe verify --all --rebuild")
     session: Session = ctx.obj
-    out, bad = session.out, 0
-    for path in cards:
-        try:
-            info = verify_card(path)
-        except PeError as error:
-            bad += 1
-            if session.debug:
-                raise
-            # The last line of all is the summary, so one bad card is a line of its own.
-            out.fail(error.message, error.hint)
-            out.event("card", path=path, ok=False, message=error.message, hint=error.hint)
-        else:
-            out.data(f"{path}: ok, sha256:{info.sha256}")
-            out.event("card", path=path, ok=True, sha256=info.sha256, digest=info.spec.digest)
-    out.event("summary", ok=not bad, cards=len(cards), bad=bad)
+    out, count, bad = session.out, 0, 0
+    if rebuild:
+        _rebuild(session)
+    for name, sha256, digest, error in _registry() if every else _each(cards):
+        count += 1
+        if error is None:
+            out.data(f"{name}: ok, sha256:{sha256}")
+            out.event("card", path=name, ok=True, sha256=sha256, digest=digest)
+            continue
+        bad += 1
+        if session.debug:
+            raise error
+        # The last line of all is the summary, so one bad card is a line of its own.
+        message = f"{name}: {error.message}" if every else error.message
+        out.fail(message, error.hint)
+        out.event("card", path=name, ok=False, message=message, hint=error.hint)
+    if every and not count:
+        out.talk("The local registry is empty.")
+    out.event("summary", ok=not bad, cards=count, bad=bad)
     if bad:
         ctx.exit(1)
+
+
+def _each(cards: tuple[str, ...]) -> Iterator[tuple[str, str, str, PeError | None]]:
+    from pe_toolkit.card import verify_card
+    from pe_toolkit.registry.resolve import card_path
+
+    for text in cards:
+        try:
+            info = verify_card(card_path(text))
+        except PeError as error:
+            yield text, "", "", error
+        else:
+            yield text, info.sha256, info.spec.digest, None
+
+
+def _registry() -> Iterator[tuple[str, str, str, PeError | None]]:
+    from pe_toolkit.registry.store import Store
+
+    for entry, error in Store().verify_all():
+        content = str(entry.facts.get("digest", ""))
+        yield str(entry.reference), entry.digest.removeprefix("sha256:"), content, error
+
+
+def _rebuild(session: Session) -> None:
+    from pe_toolkit.registry.store import Store
+
+    aside = Store().rebuild()
+    session.out.talk("Made a new index from the cards, each under the name it bears itself.")
+    if aside is not None:
+        session.out.talk(f"The old one is kept as {aside}")

@@ -12,6 +12,8 @@ TESTED = {
     "accelerate": "1.15.0",
     "safetensors": "0.8.0",
     "huggingface_hub": "2.4.0",
+    "sentencepiece": "0.2.3",
+    "protobuf": "7.36.2",
     "click": "8.5.1",
     "rich": "15.0.0",
     "av": "18.1.0",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pe_toolkit.errors import PeError
     from pe_toolkit.grid import TokenGrid
     from pe_toolkit.motion.flow import AttentionMotionFlow
+    from pe_toolkit.registry.sharing import load, push_to_hub
     from pe_toolkit.training import TrainConfig, train
     from pe_toolkit.video import Clip, read_clip, write_video
 
@@ -43,7 +44,9 @@ _WHERE = {
     "Variant": "pe_toolkit.backbones",
     "applied": "pe_toolkit.apply",
     "generate": "pe_toolkit.apply",
+    "load": "pe_toolkit.registry.sharing",
     "load_backbone": "pe_toolkit.backbones",
+    "push_to_hub": "pe_toolkit.registry.sharing",
     "read_clip": "pe_toolkit.video",
     "read_info": "pe_toolkit.card",
     "replay": "pe_toolkit.apply",
@@ -67,7 +70,9 @@ __all__ = [
     "__version__",
     "applied",
     "generate",
+    "load",
     "load_backbone",
+    "push_to_hub",
     "read_clip",
     "read_info",
     "replay",

@@ -13,21 +13,25 @@ import bisect
 import contextlib
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
+from pe_toolkit.acceleration import caches, ratios
 from pe_toolkit.backbones import hooks
 from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
+from pe_toolkit.backbones.keyvalue import ReferenceKeysValues
 from pe_toolkit.backbones.sampling import noise_levels
 from pe_toolkit.card import MotionCard
 from pe_toolkit.card.compat import check_fits
 from pe_toolkit.errors import MismatchError, UnsupportedError, UsageError
 from pe_toolkit.grid import TokenGrid
+from pe_toolkit.video import Clip
 
 
 class CardWarning(UserWarning):
@@ -102,11 +106,18 @@ class CardPositions:
             self.log.timesteps.add(t)
         return self.cache[t]
 
-    def _at(self, t: int) -> Any:
+    def guides(self, t: int) -> bool:
+        """Whether the card says anything at a timestep."""
+        return bool(self._mix(t))
+
+    def _mix(self, t: int) -> list[tuple[int, float]]:
         noise = noise_levels(self.adapter.pipe.scheduler, torch.tensor([t]))[0]
         # Levels stored by one library version may differ from another's in the last digits.
         noise = next((level for level in self.levels if abs(level - noise) < 1e-7), noise)
-        mix = weights_at(self.levels, noise)
+        return weights_at(self.levels, noise)
+
+    def _at(self, t: int) -> Any:
+        mix = self._mix(t)
         if not mix:
             return None
         delta = (
@@ -148,13 +159,23 @@ def check_card(adapter: CogVideoXAdapter, card: MotionCard) -> None:
 
 
 @contextlib.contextmanager
-def applied(pipe: Any, card: MotionCard, strength: float = 1.0) -> Iterator[Application]:
+def applied(
+    pipe: Any,
+    card: MotionCard,
+    strength: float = 1.0,
+    *,
+    kv_from: Clip | None = None,
+    no_kv: bool = False,
+) -> Iterator[Application]:
     """Guide every generation of `pipe` by a positions card while the context is open.
 
     Args:
         pipe: a CogVideoX pipeline or its adapter, however loaded (LoRA, offload, compiled).
         card: a positions card for this backbone.
         strength: scales the card; 0 leaves the pipeline bit for bit alone, 1 is as trained.
+        kv_from: the reference clip, at the card's frames and size: its keys and values are injected
+            in the guided steps (see `pe_toolkit.backbones.keyvalue`), at any strength.
+        no_kv: apply a card that requires them without.
 
     Yields:
         An `Application` that counts the guided steps.
@@ -163,7 +184,8 @@ def applied(pipe: Any, card: MotionCard, strength: float = 1.0) -> Iterator[Appl
         MismatchError: wrong backbone, or (inside, at the call) another grid or frame count than the
             card's.
         UnsupportedError: a latents card (use `replay`), fused QKV, or a nested card.
-        UsageError: a strength that is not a finite number.
+        UsageError: a strength that is not a finite number, or no `kv_from` for a card that
+            requires it (the message names the clip's hash).
     """
     if card.spec.kind != "positions":
         raise UnsupportedError(
@@ -176,15 +198,99 @@ def applied(pipe: Any, card: MotionCard, strength: float = 1.0) -> Iterator[Appl
     adapter = _adapter(pipe)
     check_card(adapter, card)
     log = Application(strength)
-    if strength == 0:
+    kv = _keys_values(adapter, card, kv_from, no_kv) if strength or kv_from is not None else None
+    if strength == 0 and kv is None:
         yield log
         return
     select = CardPositions(adapter, card, strength, log)
     expected = TokenGrid(card.spec.grid.frames, card.spec.grid.height, card.spec.grid.width)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_compiled_by_blocks(adapter))
         stack.enter_context(_size_check(adapter, expected, card))
-        stack.enter_context(hooks.positions(adapter.transformer, adapter.positions, select))
+        inject: Callable[[Any], Any] = select
+        if kv is not None:
+            stack.enter_context(kv.injected(select.guides))
+            inject = kv.unless_recording(select)
+        stack.enter_context(hooks.positions(adapter.transformer, adapter.positions, inject))
+        # A step cache, ours or the user's, must not answer in place of the guided steps.
+        stack.enter_context(caches.held_off(adapter.transformer, select.guides))
         yield log
+
+
+def _keys_values(
+    adapter: CogVideoXAdapter, card: MotionCard, clip: Clip | None, waived: bool
+) -> ReferenceKeysValues | None:
+    """Keys and values of the reference, if they are given, or a refusal if they must be.
+
+    Raises:
+        UsageError: the card requires them and there is no clip.
+        MismatchError: a clip of another size than the card's.
+    """
+    spec, own = card.spec, card.spec.reference.sha256
+    required = spec.recipe.kv == "required"
+    if clip is None:
+        if required and not waived:
+            raise UsageError(
+                "Expected the reference clip for this card: it was trained with the clip's keys "
+                f"and values (sha256 {own}).",
+                "Use --kv-from REF (kv_from=), or --no-kv (no_kv=True) to do without.",
+            )
+        if required:
+            warnings.warn(
+                "The card was trained with keys and values of its reference, and is applied "
+                "without them: the motion may be weaker.",
+                CardWarning,
+                stacklevel=4,
+            )
+        return None
+    frames, height, width = clip.frames.shape[:3]
+    if (frames, width, height) != (spec.clip.frames, spec.clip.width, spec.clip.height):
+        raise MismatchError(
+            f"Expected a reference clip of {spec.clip.frames} frames at {spec.clip.width}x"
+            f"{spec.clip.height} for this card's keys and values, got {frames} at {width}x{height}."
+        )
+    if clip.sha256 != own:
+        warnings.warn(
+            f"The card was made from the clip with sha256 {own}; keys and values come from "
+            f"another one ({clip.sha256}).",
+            CardWarning,
+            stacklevel=4,
+        )
+    return ReferenceKeysValues(
+        adapter,
+        adapter.encode_clip(clip.frames),
+        spec.recipe.seed,
+        frames,
+        width,
+        height,
+        adapter.encode_image(clip.frames),
+    )
+
+
+@contextlib.contextmanager
+def _compiled_by_blocks(adapter: CogVideoXAdapter) -> Iterator[None]:
+    """For a transformer compiled as a whole: the module inside, its blocks compiled alike.
+
+    A graph that was compiled before the card came would not run the card's hooks, silently: dynamo
+    does not watch the hooks of submodules. Outside of the blocks there is little to gain.
+    """
+    pipe = adapter.pipe
+    whole = pipe.transformer
+    if whole is adapter.transformer:
+        yield
+        return
+    inside, blocks = adapter.transformer, list(adapter.transformer.transformer_blocks)
+    before = [block._compiled_call_impl for block in blocks]
+    pipe.transformer = inside
+    try:
+        for block in blocks:
+            if block._compiled_call_impl is None:
+                block._compiled_call_impl = whole.dynamo_ctx(block._call_impl)
+        yield
+    finally:
+        pipe.transformer = whole
+        for block, call in zip(blocks, before, strict=True):
+            block._compiled_call_impl = call
 
 
 @contextlib.contextmanager
@@ -234,10 +340,13 @@ class Replay:
 
 
 @contextlib.contextmanager
-def replay(pipe: Any, card: MotionCard) -> Iterator[Replay]:
+def replay(
+    pipe: Any, card: MotionCard, *, kv_from: Clip | None = None, no_kv: bool = False
+) -> Iterator[Replay]:
     """Replay a latents card: `with replay(pipe, card) as r: pipe(prompt=..., **r.arguments())`.
 
-    The stored z_t take the place of the pipeline's own at each guided step.
+    The stored z_t take the place of the pipeline's own at each guided step. `kv_from` and `no_kv`
+    as in `applied`.
 
     Raises:
         UnsupportedError: a positions card (use `applied`).
@@ -268,7 +377,13 @@ def replay(pipe: Any, card: MotionCard) -> Iterator[Replay]:
 
     whole = first == max(int(t) for t in _timesteps(adapter, card.spec.schedule.steps))
     start = stored[first].to(adapter.device, adapter.dtype) if whole else None
-    yield Replay(start, callback)
+    kv = _keys_values(adapter, card, kv_from, no_kv)
+    with contextlib.ExitStack() as stack:
+        if kv is not None:
+            stack.enter_context(_compiled_by_blocks(adapter))
+            stack.enter_context(kv.injected(lambda t: t in stored))
+        stack.enter_context(caches.held_off(adapter.transformer, lambda t: t in stored))
+        yield Replay(start, callback)
 
 
 def _timesteps(adapter: CogVideoXAdapter, steps: int) -> torch.Tensor:
@@ -302,6 +417,11 @@ def generate(
     guidance_scale: float | None = None,
     negative_prompt: str = "",
     scheduler: str | None = None,
+    cache: str = "none",
+    on_step: Callable[[int, int], None] | None = None,
+    kv_from: Clip | None = None,
+    no_kv: bool = False,
+    image: NDArray[np.uint8] | None = None,
 ) -> Iterator[Generated]:
     """Generate prompts x seeds with the stock pipeline, one video at a time (same bytes in and out
     of a batch).
@@ -310,12 +430,19 @@ def generate(
 
     Args:
         scheduler: `ddim` or `dpm`, or None to keep the pipeline's.
+        cache: one of `acceleration.CACHES`; off during the guided steps.
+        on_step: called after every denoising step with how many are done, and of how many.
+        kv_from, no_kv: as in `applied`.
+        image: uint8 RGB `(H, W, 3)`: the first frame, for image-to-video backbones.
 
     Raises:
-        UsageError: empty or too long prompts, an unknown scheduler, or a card that guides no step.
+        UsageError: empty or too long prompts, an unknown scheduler or cache, or a card that guides
+            no step.
+        UnsupportedError: `cache="mag"` on a backbone that is not calibrated.
         MismatchError: a card that does not fit.
     """
     variant, spec = adapter.variant, card.spec if card is not None else None
+    adapter.check_image(image)
     for prompt in prompts:
         adapter.check_prompt(prompt)
     if spec is not None:
@@ -340,10 +467,18 @@ def generate(
     with _scheduler(adapter, scheduler), contextlib.ExitStack() as stack:
         log: Application | None = None
         extra: dict[str, Any] = {}
+        stack.enter_context(_cache(adapter, card, strength, steps, cache))
         if card is not None and card.spec.kind == "latents":
-            extra = stack.enter_context(replay(adapter, card)).arguments()
+            replaying = replay(adapter, card, kv_from=kv_from, no_kv=no_kv)
+            extra = stack.enter_context(replaying).arguments()
         elif card is not None:
-            log = stack.enter_context(applied(adapter, card, strength))
+            log = stack.enter_context(
+                applied(adapter, card, strength, kv_from=kv_from, no_kv=no_kv)
+            )
+        if image is not None:
+            extra["image"] = Image.fromarray(image)
+        if on_step is not None:
+            extra["callback_on_step_end"] = _reporting(on_step, extra.get("callback_on_step_end"))
         for prompt in prompts:
             for seed in seeds:
                 began = time.monotonic()
@@ -374,6 +509,43 @@ def generate(
                 guided = log.guided_steps if log else (spec.guided_steps if spec else 0)
                 pixels = np.rint(np.asarray(video) * 255).astype(np.uint8)
                 yield Generated(prompt, seed, pixels, fps, guided, time.monotonic() - began)
+
+
+def _reporting(on_step: Callable[[int, int], None], inner: Any) -> Any:
+    """A `callback_on_step_end` that counts, around the one of a latents card if there is one."""
+
+    def callback(pipe: Any, step: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
+        if inner is not None:
+            values = inner(pipe, step, timestep, values)
+        on_step(step + 1, int(pipe.num_timesteps))
+        return values
+
+    return callback
+
+
+@contextlib.contextmanager
+def _cache(
+    adapter: CogVideoXAdapter, card: MotionCard | None, strength: float, steps: int, name: str
+) -> Iterator[None]:
+    """A step cache that knows how many of the first steps a card guides."""
+    if name == "none":
+        yield
+        return
+    timesteps = tuple(int(t) for t in _timesteps(adapter, steps))
+    guided = 0
+    if card is not None and strength and card.spec.kind == "latents":
+        guided = len(card.spec.schedule.timesteps)
+    elif card is not None and strength:
+        select = CardPositions(adapter, card, strength, Application(strength))
+        guided = sum(select.guides(t) for t in timesteps)
+    values = None
+    if name == "mag":
+        row = ratios.load(
+            adapter.variant.name if adapter.variant else "this model", adapter.weights_digest
+        )
+        values = ratios.ratios_for(row, timesteps)
+    with caches.cached(adapter.transformer, name, caches.Schedule(timesteps, guided), values):
+        yield
 
 
 @contextlib.contextmanager

@@ -144,6 +144,15 @@ def test_without_the_card_and_at_strength_0_are_the_same(card: Path, tmp_path: P
     assert (facts["card"], facts["guided_steps"]) == (None, 0)
 
 
+def test_faster_and_smaller(card: Path, tmp_path: Path) -> None:
+    words = ("--steps", 8, "--cache", "taylorseer", "--quantize", "fp8", "--vae-tiling")
+    result = pe("apply", card, "--prompt", PROMPT, "-o", tmp_path / "out.mp4", *words)
+    assert result.exit_code == 0, result.stderr
+    facts = json.loads((tmp_path / "out.json").read_text("utf-8"))
+    assert (facts["cache"], facts["quantize"], facts["steps"]) == ("taylorseer", "fp8", 8)
+    assert facts["guided_steps"]
+
+
 def test_side_by_side(card: Path, reference: Path, tmp_path: Path) -> None:
     from pe_toolkit.video import read_clip
 

@@ -238,7 +238,7 @@ def test_parameter_types() -> None:
 def options(**changes: object) -> dict[str, object]:
     base = {
         "seeds": (), "strength": 1.0, "no_card": False, "steps": None, "guidance_scale": None,
-        "negative_prompt": "", "scheduler": None, "loras": (),
+        "negative_prompt": "", "scheduler": None, "loras": (), "cache": "none", "quantize": "none",
     }  # fmt: skip
     return base | changes
 
@@ -301,7 +301,37 @@ def test_doctor_says_what_a_backbone_needs() -> None:
     assert result.exit_code == (0 if fit["fits"] else 1)
     if not machine.gpus()[0]:
         assert not fit["fits"]
-        assert "a CUDA GPU with 24 GB (there is none)" in fit["verdict"]
+        assert "a CUDA GPU with 26 GB, 18 GB with --offload model (there is none)" in fit["verdict"]
+    estimate = fit["estimate"]
+    assert estimate["parameters"] == 5_570_283_072
+    assert estimate["checkpointing"]
+    assert estimate["train"]["gpu_gb"] < 24
+    assert estimate["by_offload"]["model"]["train_gb"] < 20
+
+
+def test_doctor_estimates_what_is_asked_for() -> None:
+    words = ("--backbone", "cogvideox-2b", "--json")
+    small, large = (
+        json.loads(doctor(*words, "--frames", n, "--samples", "2").stdout)["backbone"]["estimate"]
+        for n in ("24", "49")
+    )
+    assert small["frames"] == 24
+    assert small["train"]["pflop"] < large["train"]["pflop"]
+    text = doctor("--backbone", "cogvideox-5b", "--frames", "24", "--samples", "1").stdout
+    for word in (
+        "train",
+        "apply",
+        "GB of GPU memory",
+        "min",
+        "PFLOP",
+        "a card",
+        "not a measurement",
+    ):
+        assert word in text
+    assert doctor("--frames", "24").exit_code == 2
+    assert doctor("--backbone", "cogvideox-5b", "--frames", "22").exit_code == 2
+    assert doctor("--backbone", "cogvideox-5b", "--size", "100x100").exit_code == 2
+    assert json.loads(doctor("--backbone", "bundled", "--json").stdout)["backbone"]["fits"]
 
 
 def test_doctor_unknown_backbone() -> None:

@@ -101,8 +101,6 @@ def test_chunks_and_checkpoints_change_nothing(chunk: int) -> None:
     for result in results:
         for mine, theirs in zip(result, wanted, strict=True):
             torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-12)
-    for mine, theirs in zip(*results, strict=True):
-        assert torch.equal(mine, theirs)  # checkpointing alone: the same bits
 
 
 def test_rows_that_are_not_kept_are_not_computed() -> None:

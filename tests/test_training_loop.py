@@ -64,18 +64,19 @@ def test_the_loop_is_the_pipelines_bit_for_bit(positions, scheduler, dynamic, gu
     assert torch.equal(sampler.latents, stock_latents(adapter, guidance_scale, dynamic))
 
 
+@pytest.mark.parametrize(("scheduler", "dynamic"), [("ddim", False), ("dpm", True)])
 @pytest.mark.parametrize(
     ("positions", "form"), [("rotary", "angle"), ("rotary", "table"), ("absolute", "table")]
 )
-def test_learning_rate_zero_changes_nothing(positions, form):
-    adapter = tiny_adapter(positions)
+def test_learning_rate_zero_changes_nothing(positions, form, scheduler, dynamic):
+    adapter = tiny_adapter(positions, scheduler, dynamic_cfg=dynamic)
     config = dataclasses.replace(
         CONFIG, parametrisation=form, learning_rates=(0.0, 0.0), preview=True
     )
     card, events = finished(adapter, config)
     assert not card.tensors["positions"].any()
     preview = next(e for e in events if isinstance(e, PreviewFrames))
-    latents = stock_latents(adapter, 4.0, False)
+    latents = stock_latents(adapter, 4.0, dynamic)
     assert np.array_equal(preview.frames, adapter.decode(latents[:1], FRAMES))
 
 
@@ -238,3 +239,17 @@ def test_overrides_name_the_known_keys():
         TrainConfig().with_overrides({"nope": "1"})
     with pytest.raises(UsageError, match="tau=2"):
         TrainConfig().with_overrides({"tau": "x"})
+
+
+def test_the_reference_may_be_read_from_another_block() -> None:
+    adapter = tiny_adapter(reference_block=2)
+    config = dataclasses.replace(CONFIG, prompts=("a red circle",), samples=1)
+    other, _ = finished(adapter, config)
+    same, _ = finished(adapter, dataclasses.replace(config, block=1))
+    named, _ = finished(
+        adapter, dataclasses.replace(config, block=1).with_overrides({"reference_block": "2"})
+    )
+    assert (other.spec.recipe.block, other.spec.recipe.reference_block) == (1, 2)
+    assert same.spec.recipe.reference_block is None  # a block that is asked for counts for both
+    assert not np.array_equal(same.tensors["flow"], other.tensors["flow"])
+    assert np.array_equal(named.tensors["positions"], other.tensors["positions"])

@@ -101,6 +101,7 @@ def tiny_variant(positions: str = "rotary", **changes: Any) -> Variant:
         "height": SIDE,
         "steps": 5,
         "block": 1,
+        "reference_block": None,
         "guided_range": (0.9, 1.0),
         "mask": "nonzero",
         "max_text_tokens": TOKENS,

@@ -1,9 +1,8 @@
-"""The adapter for every CogVideoX: bundled, 2b, 5b and 1.5, text-to-video.
+"""The adapter for every CogVideoX: bundled, 2b, 5b and 1.5, text-to-video and image-to-video.
 
 It wraps a pipeline that the caller has loaded and answers what the method needs: the token grid,
-    latents of a
-clip, the model's own positions, and queries and keys of a block with the forward pass stopped
-there.
+latents of a clip, the model's own positions, and queries and keys of a block with the forward pass
+stopped there.
 """
 
 from __future__ import annotations
@@ -36,19 +35,24 @@ _TRANSFORMER_KEYS = (
 )
 
 
+# What the pipeline passes as `ofs` to CogVideoX 1.5 image-to-video.
+_OFS = 2.0
+
+
 class CogVideoXAdapter:
-    """A loaded `CogVideoXPipeline` seen as a backbone.
+    """A loaded `CogVideoXPipeline` or `CogVideoXImageToVideoPipeline` seen as a backbone.
 
     Args:
-        pipe: a diffusers CogVideoX text-to-video pipeline, in whatever state the user keeps it
-            (LoRA, offload, tiling, another device). It is never changed for longer than a call.
+        pipe: a diffusers CogVideoX text-to-video or image-to-video pipeline, in whatever state the
+            user keeps it (LoRA, offload, tiling, another device). It is never changed for longer
+            than a call.
         variant: its row of defaults, or None to keep the model's own frame size and no
             recommendations.
         model_id, revision: what cards record: a Hub id and commit, None for local folders.
         weights_digest: `sha256:...` of the bundled transformer's weights, None for others.
 
     Raises:
-        UnsupportedError: for a pipeline that is not CogVideoX text-to-video.
+        UnsupportedError: for a pipeline that is neither.
     """
 
     family = "cogvideox"
@@ -70,10 +74,13 @@ class CogVideoXAdapter:
                 f"{type(core).__name__}.",
                 "pe-toolkit drives CogVideoX-2b, -5b, 1.5 and its bundled backbone.",
             )
-        if core.config.in_channels != pipe.vae.config.latent_channels:
+        self.image_to_video = type(pipe).__name__ == "CogVideoXImageToVideoPipeline"
+        """Whether generations begin with a given picture."""
+        wanted = pipe.vae.config.latent_channels * (2 if self.image_to_video else 1)
+        if core.config.in_channels != wanted:
             raise UnsupportedError(
-                f"Expected a text-to-video pipeline, got {type(pipe).__name__} (image-to-video or "
-                "control input).",
+                "Expected a CogVideoX text-to-video or image-to-video pipeline, got "
+                f"{type(pipe).__name__} with {core.config.in_channels} input channels.",
                 "Load the text-to-video checkpoint of the same model.",
             )
         self.pipe = pipe
@@ -104,7 +111,6 @@ class CogVideoXAdapter:
         return dtype
 
     # Sizes ----------------------------------------------------------------------------------------
-    # ----------
 
     @property
     def frames(self) -> int:
@@ -123,7 +129,8 @@ class CogVideoXAdapter:
         """(F', C, h, w) of the latents, padding frames of CogVideoX 1.5 included.
 
         Raises:
-            UsageError: if the frame count or the size cannot be represented.
+            UsageError: if the frame count or the size cannot be represented, or is not the one size
+                that learned positions allow.
         """
         scale, patch = self.pipe.vae_scale_factor_spatial, self.transformer.config.patch_size
         ratio = self.pipe.vae_scale_factor_temporal
@@ -142,9 +149,26 @@ class CogVideoXAdapter:
                 f"Expected a frame count of {unit_t}k + 1 or {unit_t}k, got {frames}.",
                 f"Use --frames {near}.",
             )
-        pad = self.transformer.config.patch_size_t
+        config = self.transformer.config
+        pad = config.patch_size_t
         latent += (-latent) % pad if pad else 0
-        return latent, self.transformer.config.in_channels, height // scale, width // scale
+        if config.use_learned_positional_embeddings:
+            self._check_learned(frames, width, height)
+        channels = config.in_channels // (2 if self.image_to_video else 1)
+        return latent, channels, height // scale, width // scale
+
+    def _check_learned(self, frames: int, width: int, height: int) -> None:
+        """A learned table (5b image-to-video) fits one size; diffusers would put another in place
+        of it without a word where only the frame count differs.
+        """
+        config, scale = self.transformer.config, self.pipe.vae_scale_factor_spatial
+        own = (config.sample_frames, config.sample_width * scale, config.sample_height * scale)
+        if (frames, width, height) != own:
+            raise UsageError(
+                f"Expected {own[0]} frames of {own[1]}x{own[2]}, the one size for which this "
+                f"backbone learned its positions, got {frames} frames of {width}x{height}.",
+                f"Use --frames {own[0]} --size {own[1]}x{own[2]}.",
+            )
 
     def grid_for(self, frames: int, width: int, height: int) -> TokenGrid:
         """The token grid of a clip of that size."""
@@ -160,8 +184,7 @@ class CogVideoXAdapter:
         """The token grid at the default size."""
         return self.grid_for(self.frames, *self.size)
 
-    # Positions
-    # ----------------------------------------------------------------------------------------------
+    # Positions ------------------------------------------------------------------------------------
 
     def base_positions(self, frames: int, width: int, height: int) -> Any:
         """The model's own positions: `(cos, sin)` each `(S, head_dim)`, or the `(S, inner_dim)`
@@ -192,7 +215,6 @@ class CogVideoXAdapter:
         return kind(base, grid)
 
     # Inputs ---------------------------------------------------------------------------------------
-    # ----------
 
     @property
     def max_text_tokens(self) -> int:
@@ -214,6 +236,23 @@ class CogVideoXAdapter:
                 f"Expected a prompt of at most {self.max_text_tokens} tokens, got {count}: "
                 f"{prompt[:60]!r}...",
                 "Shorten the prompt.",
+            )
+
+    def check_image(self, image: Any) -> None:
+        """Refuse a missing picture, or one that nothing would look at.
+
+        Raises:
+            UsageError: says which.
+        """
+        if self.image_to_video and image is None:
+            raise UsageError(
+                "Expected an image for an image-to-video backbone, got none.",
+                "Use --image: the first frame of the video.",
+            )
+        if image is not None and not self.image_to_video:
+            raise UsageError(
+                "Expected no image for a text-to-video backbone, got one.",
+                "Leave --image out, or use cogvideox-5b-i2v or cogvideox1.5-5b-i2v.",
             )
 
     @torch.no_grad()
@@ -246,6 +285,27 @@ class CogVideoXAdapter:
         return z
 
     @torch.no_grad()
+    def encode_image(self, frames: NDArray[np.uint8]) -> torch.Tensor | None:
+        """Conditioning latents `(1, F', C, h, w)` of a clip's own first frame; None for
+        text-to-video.
+
+        Scaled as the image-to-video pipeline does, of the posterior's mode, zero after the first
+        latent frame.
+        """
+        if not self.image_to_video:
+            return None
+        count, height, width = frames.shape[:3]
+        vae = self.pipe.vae
+        x = torch.from_numpy(np.ascontiguousarray(frames[:1])).to(self.device, vae.dtype)
+        x = (x / 127.5 - 1).permute(3, 0, 1, 2)[None]  # (1, 3, 1, H, W)
+        z = vae.encode(x).latent_dist.mode().permute(0, 2, 1, 3, 4).to(self.dtype)
+        scale = self.pipe.vae_scaling_factor_image
+        z = z / scale if vae.config.invert_scale_latents else z * scale
+        whole: torch.Tensor = z.new_zeros(1, *self.latent_shape(count, width, height))
+        whole[:, :1] = z
+        return whole
+
+    @torch.no_grad()
     def decode(self, latents: torch.Tensor, frames: int) -> NDArray[np.uint8]:
         """Latents `(1, F', C, h, w)` -> uint8 RGB `(F, H, W, 3)`, padding frames dropped."""
         pad = latents.shape[1] - ((frames - 1) // self.pipe.vae_scale_factor_temporal + 1)
@@ -254,7 +314,6 @@ class CogVideoXAdapter:
         return np.rint(array * 255).astype(np.uint8)  # type: ignore[no-any-return]
 
     # The tap --------------------------------------------------------------------------------------
-    # ----------
 
     def check_block(self, block: int) -> None:
         """Refuse a block the transformer does not have.
@@ -268,8 +327,49 @@ class CogVideoXAdapter:
                 f"Expected a block from 0 to {last}, got {block}.", "Leave --set block=... out."
             )
 
+    def forward(
+        self,
+        latents: torch.Tensor,
+        text: torch.Tensor,
+        timesteps: torch.Tensor,
+        rotary: Any,
+        image: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """One pass of the transformer, called exactly as the pipeline calls it.
+
+        Args:
+            latents: `(B, F', C, h, w)`.
+            text: `(B, tokens, text_dim)`.
+            timesteps: `(B,)`.
+            rotary: tables, a pair of tables, or None on absolute backbones.
+            image: `(1 or B, F', C, h, w)` conditioning latents of image-to-video backbones.
+
+        Returns:
+            The prediction `(B, F', C, h, w)`.
+        """
+        x, extra = latents, {}
+        if image is not None:
+            x = torch.cat([latents, image.to(latents).expand_as(latents)], dim=2)
+        if self.transformer.config.ofs_embed_dim is not None:
+            extra["ofs"] = latents.new_full((1,), _OFS)
+        out: tuple[torch.Tensor] = self.pipe.transformer(
+            hidden_states=x,
+            encoder_hidden_states=text,
+            timestep=timesteps,
+            image_rotary_emb=rotary,
+            return_dict=False,
+            **extra,
+        )
+        return out[0]
+
     def queries_and_keys(
-        self, latents: torch.Tensor, text: torch.Tensor, timestep: int, block: int, rotary: Any
+        self,
+        latents: torch.Tensor,
+        text: torch.Tensor,
+        timestep: int,
+        block: int,
+        rotary: Any,
+        image: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Q and K of the video tokens at `block`, each `(B, heads, S, head_dim)`; the forward stops
         there.
@@ -279,31 +379,32 @@ class CogVideoXAdapter:
         """
         t = torch.full((latents.shape[0],), timestep, device=latents.device)
         return hooks.queries_and_keys(
-            self.transformer,
-            block,
-            lambda: self.pipe.transformer(
-                hidden_states=latents,
-                encoder_hidden_states=text,
-                timestep=t,
-                image_rotary_emb=rotary,
-                return_dict=False,
-            ),
+            self.transformer, block, lambda: self.forward(latents, text, t, rotary, image)
         )
 
     @torch.no_grad()
     def reference_queries_and_keys(
-        self, latents: torch.Tensor, block: int, frames: int, width: int, height: int
+        self,
+        latents: torch.Tensor,
+        block: int,
+        frames: int,
+        width: int,
+        height: int,
+        image: torch.Tensor | None = None,
+        text: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Q and K of a clean reference: t = 0, empty prompt, no noise (the paper, section 4.1)."""
+        """Q and K of a clean reference: t = 0, empty prompt, no noise (the paper, section 4.1).
+
+        `text` is `encode_text([""])`, for whoever has it already.
+        """
         rotary = self.base_positions(frames, width, height) if self.positions == "rotary" else None
-        return self.queries_and_keys(latents, self.encode_text([""]), 0, block, rotary)
+        text = self.encode_text([""]) if text is None else text
+        return self.queries_and_keys(latents, text, 0, block, rotary, image)
 
     # Identity -------------------------------------------------------------------------------------
-    # ----------
 
     def fingerprint(self) -> str:
-        """`sha256:` over the architecture, equal for every checkpoint that a card of this one "
-        "fits."""
+        """`sha256:` over the architecture: equal wherever a card of this one fits."""
         config, vae = self.transformer.config, self.pipe.vae.config
         facts = {key: config.get(key) for key in _TRANSFORMER_KEYS}
         facts["vae"] = [

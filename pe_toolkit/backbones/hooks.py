@@ -1,8 +1,7 @@
-"""Where positions enter a CogVideoX transformer, and where queries and keys come out.
+"""Where positions enter a CogVideoX transformer, and where queries, keys and values come out.
 
 Everything here is undone exactly: torch hook handles and the original processor objects go back on
-    exit. Hooks
-are per module object, so two pipelines of one class never see each other.
+exit. Hooks are per module object, so two pipelines of one class never see each other.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pe_toolkit.backbones.processors import PositionedAttnProcessor
+from pe_toolkit.backbones.processors import Exchange, PositionedAttnProcessor
 from pe_toolkit.errors import UnsupportedError
 
 Select = Callable[[torch.Tensor], Any]
@@ -46,7 +45,7 @@ def check_unfused(transformer: nn.Module) -> None:
 def processors(
     transformer: nn.Module, replace: dict[int, PositionedAttnProcessor] | None = None
 ) -> Iterator[None]:
-    """Our attention processor on every block (`replace` names other instances by block), then the
+    """Our attention processor on every block (`replace`: other instances by block), then the
     originals.
     """
     check_unfused(transformer)
@@ -56,6 +55,8 @@ def processors(
     try:
         for index, attn in enumerate(modules):
             ours = (replace or {}).get(index, shared)
+            if exchange := getattr(before[index], "exchange", None):
+                ours = PositionedAttnProcessor(ours.tap, exchange)
             ours._attention_backend = getattr(before[index], "_attention_backend", None)
             attn.processor = ours
         yield
@@ -126,12 +127,108 @@ def positions(transformer: nn.Module, kind: str, select: Select) -> Iterator[Non
 
 
 @contextlib.contextmanager
+def keys_and_values(
+    transformer: Any, block: int, select: Callable[[int], tuple[torch.Tensor, torch.Tensor] | None]
+) -> Iterator[None]:
+    """Replace the video tokens' K and V at `block` by `select(timestep)` (None keeps the model's).
+
+    `select` gives K, after rotary embedding, and V, each `(1, heads, S, head_dim)`; every sample
+    of a batch and both halves of classifier-free guidance get the same. It is asked once per
+    forward pass, before the pass begins, and may run a pass of its own. Enter this context before
+    that of `positions`: such a pass would otherwise come between its hooks.
+    """
+    check_unfused(transformer)
+    current: list[tuple[torch.Tensor, torch.Tensor] | None] = [None]
+
+    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        timestep = kwargs["timestep"] if "timestep" in kwargs else args[2]
+        current[0] = select(int(timestep.flatten()[0]))
+
+    def exchange(key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if current[0] is None:
+            return key, value
+        k, v = current[0]
+        return k.to(key).expand_as(key), v.to(value).expand_as(value)
+
+    handle = transformer.register_forward_pre_hook(before, with_kwargs=True)
+    try:
+        with _processor(transformer, block, exchange=exchange):
+            yield
+    finally:
+        handle.remove()
+
+
+def record_keys_and_values(
+    transformer: Any, block: int, call: Callable[[], Any]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Run `call` (a forward pass) up to the attention of `block`; the video tokens' K and V there.
+
+    Each is `(B, heads, S, head_dim)`, K after QK-norm and rotary embedding.
+    """
+    caught: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def catch(key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        caught.append((key, value))
+        raise Stopped
+
+    with (
+        _processor(transformer, block, exchange=catch),
+        _stop_uncheckpointed(transformer, transformer.transformer_blocks[block]),
+        contextlib.suppress(Stopped),
+    ):
+        call()
+    return caught[0]
+
+
+@contextlib.contextmanager
+def _processor(
+    transformer: Any,
+    block: int,
+    tap: Callable[[torch.Tensor, torch.Tensor], None] | None = None,
+    exchange: Exchange | None = None,
+) -> Iterator[None]:
+    """Our processor on one block, then the one that was there."""
+    attn = transformer.transformer_blocks[block].attn1
+    before = attn.processor
+    # What an outer context exchanges stays exchanged while an inner one taps.
+    ours = PositionedAttnProcessor(tap, exchange or getattr(before, "exchange", None))
+    ours._attention_backend = getattr(before, "_attention_backend", None)
+    attn.processor = ours
+    try:
+        yield
+    finally:
+        attn.processor = before
+
+
+@contextlib.contextmanager
 def _stop_uncheckpointed(transformer: Any, block: Any) -> Iterator[None]:
-    """With gradient checkpointing on, run the tapped block outside of it: it does not return."""
+    """The tapped block does not return: run it outside of checkpointing and uncompiled."""
     inner = getattr(transformer, "_gradient_checkpointing_func", None)
-    if not getattr(transformer, "gradient_checkpointing", False) or inner is None:
+    with _uncompiled(block):
+        if not getattr(transformer, "gradient_checkpointing", False) or inner is None:
+            yield
+            return
+        with _direct(transformer, block, inner):
+            yield
+
+
+@contextlib.contextmanager
+def _uncompiled(block: Any) -> Iterator[None]:
+    """Without the compiled call of `nn.Module.compile`, if there is one."""
+    compiled = getattr(block, "_compiled_call_impl", None)
+    if compiled is None:
         yield
         return
+    block._compiled_call_impl = None
+    try:
+        yield
+    finally:
+        block._compiled_call_impl = compiled
+
+
+@contextlib.contextmanager
+def _direct(transformer: Any, block: Any, inner: Callable[..., Any]) -> Iterator[None]:
+    """Checkpoint every block but one."""
 
     def run(module: Any, *args: Any) -> Any:
         return module(*args) if module is block else inner(module, *args)
@@ -150,8 +247,7 @@ def queries_and_keys(
     and k.
 
     Each is `(B, heads, S, head_dim)`, video tokens only, after QK-norm and rotary embedding.
-    Nothing after them
-    is computed: not the attention of that block, not the later blocks.
+    Nothing after them is computed: not the attention of that block, not the later blocks.
     """
     caught: list[tuple[torch.Tensor, torch.Tensor]] = []
 
@@ -159,15 +255,10 @@ def queries_and_keys(
         caught.append((query, key))
         raise Stopped
 
-    attn = transformer.transformer_blocks[block].attn1
-    before = attn.processor
-    attn.processor = PositionedAttnProcessor(tap)
-    try:
-        with (
-            _stop_uncheckpointed(transformer, transformer.transformer_blocks[block]),
-            contextlib.suppress(Stopped),
-        ):
-            call()
-    finally:
-        attn.processor = before
+    with (
+        _processor(transformer, block, tap),
+        _stop_uncheckpointed(transformer, transformer.transformer_blocks[block]),
+        contextlib.suppress(Stopped),
+    ):
+        call()
     return caught[0]

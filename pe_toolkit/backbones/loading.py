@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
+from pe_toolkit.acceleration import quantize as weights
 from pe_toolkit.backbones import bundled
 from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
-from pe_toolkit.backbones.variants import VARIANTS, Variant, variant_for
+from pe_toolkit.backbones.variants import VARIANTS, Variant, auto, variant_for
 from pe_toolkit.errors import BackboneError, DeviceError, PeError, UsageError
 
 OFFLOADS = ("none", "model", "sequential", "group")
@@ -28,6 +29,8 @@ def load_backbone(
     device: str | None = None,
     dtype: str | None = None,
     offload: str = "none",
+    quantize: str = "none",
+    vae_tiling: bool | None = None,
     on_event: Say | None = None,
 ) -> CogVideoXAdapter:
     """Load a backbone the ordinary diffusers way and wrap it.
@@ -38,11 +41,15 @@ def load_backbone(
         device: `cpu`, `cuda`, `cuda:1`, `mps`; default: a GPU if there is one.
         dtype: one of `DTYPES`; default: see `default_dtype`.
         offload: `none`, `model`, `sequential` or `group`: keep parts off the GPU while unused.
+        quantize: one of `acceleration.QUANTIZATIONS`: weights of 8 bits.
+        vae_tiling: encode and decode in tiles; default: everywhere but with the bundled backbone on
+            a CPU.
         on_event: gets one sentence for whatever a person should know (choice of `auto`, download
             size).
 
     Raises:
-        UsageError: an unknown name, dtype or offload.
+        UsageError: an unknown name, dtype, offload or quantization.
+        DependencyError: a quantization whose package is missing.
         DeviceError: the device is missing or too small.
         BackboneError: the model cannot be found, downloaded or loaded.
     """
@@ -51,6 +58,7 @@ def load_backbone(
         raise UsageError(f"Expected --offload out of {', '.join(OFFLOADS)}, got {offload!r}.")
     if dtype is not None and dtype not in DTYPES:
         raise UsageError(f"Expected --dtype out of {', '.join(DTYPES)}, got {dtype!r}.")
+    weights.check(quantize)
     where = pick_device(device)
     if name == "auto":
         name = choose(where, say)
@@ -76,9 +84,12 @@ def load_backbone(
         assert model_id is not None
         revision = prepare_download(model_id, revision, say)
         pipe = _from_pretrained(model_id, wanted, revision)
+    weights.quantize(pipe.transformer, quantize)  # before it is moved: half as much to move
     _place(pipe, where, offload)
     pipe.set_progress_bar_config(disable=True)
-    if where.type != "cpu" or variant is None or not variant.bundled:
+    if vae_tiling is None:
+        vae_tiling = where.type != "cpu" or variant is None or not variant.bundled
+    if vae_tiling:
         pipe.vae.enable_tiling()
         pipe.vae.enable_slicing()
     return CogVideoXAdapter(
@@ -134,22 +145,13 @@ def default_dtype(variant: Variant | None, device: torch.device) -> str:
 
 
 def choose(device: torch.device, say: Say) -> str:
-    """What `auto` means here: 5b on a GPU that holds it, 2b on a smaller one, else the bundled
-    backbone.
-    """
+    """What `auto` means on a device (see `variants.auto`); says why."""
+    gigabytes = None
     if device.type == "cuda":
         gigabytes = torch.cuda.get_device_properties(device).total_memory / 1e9
-        for name in ("cogvideox-5b", "cogvideox-2b"):
-            if gigabytes >= VARIANTS[name].min_gpu_gb * 0.95:
-                say(f"auto: {name}, because the GPU has {gigabytes:.0f} GB.")
-                return name
-        say(f"auto: the bundled backbone, because the GPU has only {gigabytes:.0f} GB.")
-        return "bundled"
-    say(
-        "auto: no GPU here, so the small bundled backbone (shapes on backgrounds) instead of "
-        "CogVideoX."
-    )
-    return "bundled"
+    name, why = auto(gigabytes)
+    say(f"auto: {name}, because {why}.")
+    return name
 
 
 def _variant(name: str) -> Variant | None:

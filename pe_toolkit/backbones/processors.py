@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 from diffusers.models.attention_dispatch import dispatch_attention_fn
-from diffusers.models.embeddings import apply_rotary_emb
 
 Tables = tuple[torch.Tensor, torch.Tensor]
 Rotary = Tables | tuple[Tables, Tables] | None
+Exchange = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
 def split_rotary(rotary: Rotary) -> tuple[Tables | None, Tables | None]:
@@ -36,16 +36,22 @@ class PositionedAttnProcessor:
     Args:
         tap: called with (query, key) of the video tokens, each `(B, heads, S, head_dim)` after QK-
             norm and rotary embedding, before attention is computed; it may raise to stop the
-            forward pass
-            there.
+            forward pass there.
+        exchange: called before the tap with (key, value) of the video tokens, same shapes, after
+            QK-norm and rotary embedding; returns what takes their place. It may raise as well.
     """
 
     # Read by diffusers' `set_attention_backend`.
     _attention_backend = None
     _parallel_config = None
 
-    def __init__(self, tap: Callable[[torch.Tensor, torch.Tensor], None] | None = None) -> None:
+    def __init__(
+        self,
+        tap: Callable[[torch.Tensor, torch.Tensor], None] | None = None,
+        exchange: Exchange | None = None,
+    ) -> None:
         self.tap = tap
+        self.exchange = exchange
 
     def __call__(
         self,
@@ -76,6 +82,10 @@ class PositionedAttnProcessor:
             key = attn.norm_k(key)
         for_query, for_key = split_rotary(image_rotary_emb)
         query, key = rotate(query, for_query, text), rotate(key, for_key, text)
+        if self.exchange is not None:
+            video = self.exchange(key[:, :, text:], value[:, :, text:])
+            key = torch.cat([key[:, :, :text], video[0]], dim=2)
+            value = torch.cat([value[:, :, :text], video[1]], dim=2)
         if self.tap is not None:
             self.tap(query[:, :, text:], key[:, :, text:])
         out = dispatch_attention_fn(
@@ -90,8 +100,17 @@ class PositionedAttnProcessor:
 
 
 def rotate(x: torch.Tensor, tables: Tables | None, text: int) -> torch.Tensor:
-    """Rotate the video part of `(B, heads, text + S, head_dim)`; out of place."""
+    """Rotate the video part of `(B, heads, text + S, head_dim)`; out of place.
+
+    The same arithmetic as diffusers' `apply_rotary_emb`, bit for bit, except that float64 stays
+    float64 (there it is cut to float32, and no test could hold us to the equations).
+    """
     if tables is None:
         return x
-    turned: torch.Tensor = apply_rotary_emb(x[:, :, text:], tables)  # type: ignore[assignment, arg-type]
-    return torch.cat([x[:, :, :text], turned], dim=2)
+    cos, sin = (table.to(x.device) for table in tables)
+    video = x[:, :, text:]
+    real, imaginary = video.unflatten(-1, (-1, 2)).unbind(-1)
+    turned = torch.stack([-imaginary, real], dim=-1).flatten(3)
+    if x.dtype != torch.float64:
+        video, turned = video.float(), turned.float()
+    return torch.cat([x[:, :, :text], (video * cos + turned * sin).to(x.dtype)], dim=2)

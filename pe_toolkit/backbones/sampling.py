@@ -13,8 +13,11 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers.utils.torch_utils import randn_tensor
+from numpy.typing import NDArray
+from PIL import Image
 
 from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
 
@@ -41,6 +44,10 @@ class Sampler:
         prompts, seeds: N of each.
         steps, guidance_scale, dynamic_cfg, negative_prompt: as in the pipeline.
         frames, width, height: of the clip in pixels.
+        image: uint8 RGB `(H, W, 3)`, the first frame of every generation (image-to-video only).
+
+    Raises:
+        UsageError: an image without an image-to-video backbone, or the other way round.
     """
 
     def __init__(
@@ -56,7 +63,9 @@ class Sampler:
         width: int,
         height: int,
         negative_prompt: str = "",
+        image: NDArray[np.uint8] | None = None,
     ) -> None:
+        adapter.check_image(image)
         self.adapter = adapter
         self.guidance_scale, self.dynamic_cfg, self.steps = guidance_scale, dynamic_cfg, steps
         # A copy: the user's scheduler keeps its state.
@@ -64,20 +73,51 @@ class Sampler:
         self.scheduler.set_timesteps(steps, device=adapter.device)
         self.timesteps: torch.Tensor = self.scheduler.timesteps
         self.noise = noise_levels(self.scheduler, self.timesteps)
+        self.times = [int(t) for t in self.timesteps.tolist()]
+        """The timesteps as numbers: reading them off a GPU one by one would wait for it."""
         self.text = adapter.encode_text(prompts)
         self.negative = (
             adapter.encode_text([negative_prompt] * len(prompts)) if guidance_scale > 1 else None
         )
         self.generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         shape = (len(prompts), *adapter.latent_shape(frames, width, height))
-        latents = randn_tensor(
-            shape, generator=self.generators, device=adapter.device, dtype=self.text.dtype
-        )
-        self.latents: torch.Tensor = latents * self.scheduler.init_noise_sigma
+        self.image: torch.Tensor | None = None
+        """Conditioning latents `(N, F', C, h, w)` of image-to-video backbones."""
+        if image is None:
+            noise = randn_tensor(
+                shape, generator=self.generators, device=adapter.device, dtype=self.text.dtype
+            )
+            self.latents: torch.Tensor = noise * self.scheduler.init_noise_sigma
+        else:
+            self.latents, self.image = self._start_from(image, shape, width, height)
         self.rotary = (
             adapter.base_positions(frames, width, height) if adapter.positions == "rotary" else None
         )
         self.previous: torch.Tensor | None = None
+
+    @torch.no_grad()
+    def _start_from(
+        self, image: NDArray[np.uint8], shape: tuple[int, ...], width: int, height: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Noise and conditioning latents, drawn by the pipeline itself: it samples the image's
+        latents from the same generators, before the noise.
+        """
+        pipe, dtype, device = self.adapter.pipe, self.text.dtype, self.adapter.device
+        pixels = pipe.video_processor.preprocess(
+            Image.fromarray(image), height=height, width=width
+        ).to(device, dtype=dtype)
+        latents, conditions = pipe.prepare_latents(
+            pixels.expand(shape[0], -1, -1, -1),
+            shape[0],
+            shape[2],
+            (shape[1] - 1) * pipe.vae_scale_factor_temporal + 1,
+            height,
+            width,
+            dtype,
+            device,
+            self.generators,
+        )
+        return latents, conditions
 
     @torch.no_grad()
     def step(self, index: int) -> torch.Tensor:
@@ -89,17 +129,14 @@ class Sampler:
         x = torch.cat([self.latents] * 2) if guided else self.latents
         x = self.scheduler.scale_model_input(x, t)
         text = torch.cat([self.negative, self.text]) if self.negative is not None else self.text
+        image = self.image
+        if image is not None and guided:
+            image = torch.cat([image] * 2)
         with _cache_context(self.adapter.pipe.transformer):
-            out = self.adapter.pipe.transformer(
-                hidden_states=x,
-                encoder_hidden_states=text,
-                timestep=t.expand(x.shape[0]),
-                image_rotary_emb=self.rotary,
-                return_dict=False,
-            )[0].float()
+            out = self.adapter.forward(x, text, t.expand(x.shape[0]), self.rotary, image).float()
         scale = self.guidance_scale
         if self.dynamic_cfg:
-            scale = dynamic_guidance(self.guidance_scale, self.steps, float(t))
+            scale = dynamic_guidance(self.guidance_scale, self.steps, self.times[index])
         if guided:
             uncond, cond = out.chunk(2)
             out = uncond + scale * (cond - uncond)

@@ -5,7 +5,7 @@ Torch-free, so that commands can read defaults before a model is loaded.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -20,7 +20,8 @@ class Variant:
 
     guided_range is (low, high) in `noise = sqrt(1 - alphas_cumprod)`, [0, 1]: steps whose noise
     lies in it are guided. learning_rates go linearly from the first guided step to the last. block
-    is the transformer block whose queries and keys are compared. download_gb and min_gpu_gb are
+    is the transformer block whose queries and keys are compared, reference_block the one where the
+    reference's are read (None: the same). download_gb and min_gpu_gb are
     decimal
     gigabytes, 0 if
     none.
@@ -49,6 +50,8 @@ class Variant:
     start: str
     max_text_tokens: int
     dtype: str
+    negative_prompt: str = ""
+    reference_block: int | None = None
     download_gb: float = 0.0
     min_gpu_gb: float = 0.0
     sources: MappingProxyType[str, str] = field(default_factory=lambda: MappingProxyType({}))
@@ -73,12 +76,17 @@ _PAPER_SOURCES = MappingProxyType(
         "frames": _MODEL,
         "steps": _PAPER,
         "guidance_scale": _MODEL,
+        "scheduler": _MODEL,
+        "dynamic_cfg": _MODEL,
+        "negative_prompt": _MODEL + ": none",
+        "dtype": _MODEL,
     }
 )
 _BUNDLED_SOURCES = MappingProxyType(
     dict.fromkeys(
         (
             "block",
+            "reference_block",
             "guided_range",
             "tau",
             "mask",
@@ -90,10 +98,11 @@ _BUNDLED_SOURCES = MappingProxyType(
         _MEASURED,
     )
 )
-# The first 10 of 50 trailing steps of CogVideoX are t = 999 .. 819; noise at 819 is 0.98 (5b), 0.99
-# (2b).
-_FIRST_FIFTH_5B = (0.979, 1.0)
-_FIRST_FIFTH_2B = (0.993, 1.0)
+# The first 10 of 50 trailing steps of CogVideoX are t = 999 .. 819. Noise at t = 819 is 0.9932 on
+# 5b and 1.5 (SNR shift 1) and 0.9978 on 2b (shift 3), at the eleventh step 0.9910 and 0.9971; these
+# bounds give the first fifth of 25, 30 and 100 steps as well (tests/test_recipes.py).
+_FIRST_FIFTH_5B = (0.9915, 1.0)
+_FIRST_FIFTH_2B = (0.9973, 1.0)
 
 _BUNDLED = Variant(
     name="bundled",
@@ -107,13 +116,14 @@ _BUNDLED = Variant(
     guidance_scale=4.0,
     dynamic_cfg=False,
     scheduler="CogVideoXDDIMScheduler",
-    block=6,
+    block=4,
+    reference_block=6,
     guided_range=(0.95, 1.0),
     tau=2.0,
-    mask="forward-backward",
+    mask="tracked",
     inner_steps=3,
     learning_rates=(0.02, 0.01),
-    latent_learning_rates=(0.05, 0.03),
+    latent_learning_rates=(0.03, 0.03),
     samples=2,
     parametrisation="angle",
     start="flow",
@@ -122,7 +132,7 @@ _BUNDLED = Variant(
     sources=_BUNDLED_SOURCES,
 )
 
-_ROWS = (
+_TEXT_TO_VIDEO = (
     _BUNDLED,
     Variant(
         **{
@@ -217,6 +227,22 @@ _ROWS = (
         sources=_PAPER_SOURCES,
     ),
 )
+
+
+def _image_to_video(row: Variant, hub_id: str, more_gb: float) -> Variant:
+    """The image-to-video checkpoint of a model: as the text-to-video one, first frame given.
+
+    Only rotary positions are optimised: 5b has a learned table beside them, which fixes the size.
+    """
+    download = round(row.download_gb + more_gb, 1)
+    return replace(row, name=f"{row.name}-i2v", hub_id=hub_id, download_gb=download)
+
+
+_ROWS: tuple[Variant, ...] = (
+    *_TEXT_TO_VIDEO,
+    _image_to_video(_TEXT_TO_VIDEO[-2], "THUDM/CogVideoX-5b-I2V", 0.1),  # its learned table
+    _image_to_video(_TEXT_TO_VIDEO[-1], "THUDM/CogVideoX1.5-5B-I2V", 0.0),
+)
 VARIANTS: dict[str, Variant] = {row.name: row for row in _ROWS}
 
 
@@ -237,3 +263,17 @@ def variant_for(name: str) -> Variant:
         f"model, got {name!r}.",
         "See `pe doctor` for what this machine can run.",
     )
+
+
+def auto(gpu_gb: float | None) -> tuple[str, str]:
+    """The backbone that `auto` stands for on a GPU of that many decimal gigabytes (None: no CUDA
+    GPU), and why: 5b where it fits, 2b on a smaller one, else the bundled backbone.
+
+    A 24 GB card may show a little less than 24.
+    """
+    if gpu_gb is None:
+        return "bundled", "there is no CUDA GPU, and CogVideoX needs one"
+    for name in ("cogvideox-5b", "cogvideox-2b"):
+        if gpu_gb >= VARIANTS[name].min_gpu_gb * 0.95:
+            return name, f"the GPU has {gpu_gb:.0f} GB"
+    return "bundled", f"the GPU has only {gpu_gb:.0f} GB"

@@ -7,13 +7,21 @@ entries, without a mask.)
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
 from pe_toolkit.errors import MotionError, UsageError
 from pe_toolkit.grid import TokenGrid
-from pe_toolkit.motion.attention import check_queries_keys, check_tau, merged_queries_keys
+from pe_toolkit.motion.attention import (
+    check_queries_keys,
+    check_tau,
+    merged_queries_keys,
+    no_autocast,
+    row_logits,
+)
 from pe_toolkit.motion.displacement import (
     expected_positions,
     needs_checkpointing,
@@ -51,14 +59,16 @@ def amf_loss(soft: Tensor, target: Tensor, mask: Tensor) -> Tensor:
 class AmfObjective:
     """`amf_loss` straight from queries and keys, without ever holding the displacement.
 
-    Only source patches with something kept in the mask are computed: `chunk` frames' worth of
-    them at a time, the loss inside the checkpoint. The value is that of
-    `amf_loss(soft_displacement(q, k), ...)` up to the order of summation.
+    Only source patches with something kept in the mask are computed, `chunk` frames' worth of them
+    at a time. The value is that of `amf_loss(soft_displacement(q, k), ...)` up to the order of
+    summation.
 
     Args:
         target: the reference's motion.
         tau: temperature of the soft displacement, larger is sharper.
-        checkpointing: recompute the attention in the backward pass instead of keeping it.
+        checkpointing: keep no attention for the backward pass: each chunk's gradient is computed
+            with its loss, so that nothing is computed twice either (see `_Squares`). Without it
+            autograd keeps `S*S` numbers.
         chunk: attention rows computed at once, in frames.
 
     Raises:
@@ -89,6 +99,7 @@ class AmfObjective:
         self._rows = weight.any(1).nonzero().flatten()
         self._weight = weight[self._rows]
         self._position = (offset + source[:, None])[self._rows]
+        self._there: tuple[torch.device, torch.dtype, tuple[Tensor, Tensor, Tensor]] | None = None
 
     def loss(self, q: Tensor, k: Tensor) -> Tensor:
         """Distance of a generation's motion to the target's.
@@ -106,24 +117,88 @@ class AmfObjective:
         """
         check_queries_keys(q, k, self.grid)
         recompute = needs_checkpointing(self.checkpointing, q, k)
-        rows = self._rows.to(q.device)
+        wide = q.dtype if q.dtype == torch.float64 else torch.float32
+        rows, weight, position = self._target(q.device, wide)
         queries, keys = merged_queries_keys(q.index_select(2, rows), k, self.tau)
-        weights = torch.split(self._weight.to(q.device, queries.dtype), self._span)
-        positions = torch.split(self._position.to(q.device, queries.dtype), self._span)
-        total = queries.new_zeros(())
-        for parts in zip(torch.split(queries, self._span, dim=1), positions, weights, strict=True):
-            total = total + (
-                checkpoint(
-                    self._squares, keys, *parts, use_reentrant=False, preserve_rng_state=False
-                )
-                if recompute
-                else self._squares(keys, *parts)
+        if recompute:
+            total: Tensor = _Squares.apply(  # type: ignore[no-untyped-call]
+                queries, keys, position, weight, self.grid, self._span
             )
+        else:
+            total = queries.new_zeros(())
+            for part in _chunks(queries, self._span):
+                expected = expected_positions(queries[:, part], keys, self.grid)
+                total = total + _squares(expected - position[part], weight[part])
         return total / (q.shape[0] * self.kept * 2)
 
-    def _squares(self, keys: Tensor, rows: Tensor, position: Tensor, weight: Tensor) -> Tensor:
-        difference = expected_positions(rows, keys, self.grid) - position
-        return (difference.square().sum(-1) * weight).sum()
+    def _target(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows, weights and positions there; copied once, because a copy makes a GPU wait."""
+        if self._there is None or self._there[:2] != (device, dtype):
+            self._there = (
+                device,
+                dtype,
+                (
+                    self._rows.to(device),
+                    self._weight.to(device, dtype),
+                    self._position.to(device, dtype),
+                ),
+            )
+        return self._there[2]
+
+
+class _Squares(torch.autograd.Function):
+    """Sum of the weighted squares, with its gradient computed chunk by chunk in the forward pass.
+
+    With attention `A = softmax(Z)` over the patches p of one frame, expected position `e = A p` and
+    weighted squares `L = w |e - x|^2`, the gradient of a row is
+
+        dL/dZ_p = A_p * (g . p - g . e)      with g = 2 w (e - x)
+
+    so `A` is needed once, where it is. Checkpointing would compute it twice.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        queries: Tensor,
+        keys: Tensor,
+        position: Tensor,
+        weight: Tensor,
+        grid: TokenGrid,
+        span: int,
+    ) -> Tensor:
+        places = grid.coordinates(device=queries.device, dtype=queries.dtype)  # (HW, 2)
+        total = queries.new_zeros(())
+        to_queries, to_keys = torch.empty_like(queries), torch.zeros_like(keys)
+        with no_autocast(queries.device.type):
+            for part in _chunks(queries, span):
+                rows = queries[:, part]
+                attention = row_logits(rows, keys, grid).softmax(-1)  # (B, n, F, HW)
+                expected = attention @ places
+                difference = expected - position[part]
+                total = total + _squares(difference, weight[part])
+                slope = 2 * difference * weight[part][..., None]  # (B, n, F, 2)
+                level = (slope * expected).sum(-1, keepdim=True)
+                attention.mul_((slope @ places.T).sub_(level))
+                flat = attention.flatten(2)  # (B, n, S)
+                to_queries[:, part] = flat @ keys
+                to_keys.baddbmm_(flat.transpose(1, 2), rows)
+        ctx.save_for_backward(to_queries, to_keys)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        to_queries, to_keys = ctx.saved_tensors
+        return to_queries * gradient, to_keys * gradient, None, None, None, None
+
+
+def _chunks(queries: Tensor, span: int) -> list[slice]:
+    return [slice(first, first + span) for first in range(0, queries.shape[1], span)]
+
+
+def _squares(difference: Tensor, weight: Tensor) -> Tensor:
+    return (difference.square().sum(-1) * weight).sum()
 
 
 def _check_mask(mask: Tensor) -> None:

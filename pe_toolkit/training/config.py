@@ -10,13 +10,23 @@ from typing import Any, Literal
 from pe_toolkit.backbones.variants import Variant
 from pe_toolkit.errors import UnsupportedError, UsageError
 
-MASKS = ("forward-backward", "nonzero", "consistent", "none")
-# The official configuration (references.md 1.1): what `--recipe paper` changes whatever the
-# backbone.
+MASKS = ("forward-backward", "nonzero", "consistent", "none", "tracked")
+RECIPES = ("default", "paper", "fast")
+# The official configuration: what `--recipe paper` changes whatever the backbone.
 PAPER: dict[str, Any] = {
     "tau": 2.0, "mask": "nonzero", "inner_steps": 5, "learning_rates": (0.002, 0.001), "samples": 1,
     "start": "zero", "parametrisation": "table",
 }  # fmt: skip
+# The same, where it speaks about CogVideoX: guidance 7 (dynamic on 5b), 50 steps, and the negative
+# prompt that its command line uses unless told otherwise.
+PAPER_COGVIDEOX: dict[str, Any] = {
+    "steps": 50,
+    "guidance_scale": 7.0,
+    "negative_prompt": "bad quality, distortions, unrealistic, distorted image, watermark, "
+    "signature",
+}
+# The first 10 of 50 steps, by count: at another number of steps the same share.
+PAPER_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -28,7 +38,8 @@ class TrainConfig:
         samples: how many (prompt, seed) pairs are optimised together; seeds are `seed .. seed +
             samples - 1`.
         mode: `positions`, or `latents` (one prompt and one seed).
-        recipe: `default`, or `paper`: the published DiTFlow setting.
+        recipe: `default`; `paper`: the published DiTFlow setting; `fast`: one inner step at a
+            larger rate (see `fast`).
         parametrisation: `angle` or `table`.
         steps, guidance_scale: of the denoising schedule.
         block: transformer block whose queries and keys are compared.
@@ -38,12 +49,20 @@ class TrainConfig:
         learning_rates: Adam's, at the first and the last guided step; radians for `angle`.
         guided_range: (low, high) in noise, [0, 1].
         start: where positions begin: `zero`, or `flow`: moved along the reference's own flow.
+        reference_block: block that the reference's motion is read from; without noise another one
+            may see it best. Default: `block` if that is given, else the backbone's.
+        reuse: compute a gradient in every `reuse`-th inner step only, and take the last one again
+            in between; 1 computes all.
+        kv: inject keys and values of the reference into the first block in guided steps; applying
+            the card then needs the clip.
+        checkpointing: `auto` (when memory would not do), `on` or `off`. Changes no result.
+        compile: compile the blocks of the transformer: pays from some minutes of training on.
     """
 
     prompts: tuple[str, ...] = ()
     samples: int | None = None
     mode: Literal["positions", "latents"] = "positions"
-    recipe: Literal["default", "paper"] = "default"
+    recipe: Literal["default", "paper", "fast"] = "default"
     parametrisation: str | None = None
     steps: int | None = None
     guidance_scale: float | None = None
@@ -55,6 +74,11 @@ class TrainConfig:
     learning_rates: tuple[float, float] | None = None
     guided_range: tuple[float, float] | None = None
     start: str | None = None
+    reference_block: int | None = None
+    reuse: int = 1
+    kv: bool = False
+    checkpointing: Literal["auto", "on", "off"] = "auto"
+    compile: bool = False
     name: str = "untitled"
     author: str = ""
     license: str = ""
@@ -63,7 +87,7 @@ class TrainConfig:
 
     def with_overrides(self, pairs: Mapping[str, str]) -> TrainConfig:
         """Apply `--set KEY=VALUE` pairs: `block=3 tau=6 mask=nonzero K=5 lr=0.02,0.01 range=0.8,1
-        start=zero`.
+        start=zero reuse=2 reference_block=6`.
 
         Raises:
             UsageError: an unknown key (the message lists the known ones) or a value that does not
@@ -90,11 +114,14 @@ class TrainConfig:
             UsageError: a value out of range.
             UnsupportedError: a request that the mode or backbone cannot serve.
         """
-        paper = PAPER if self.recipe == "paper" else {}
+        if self.recipe not in RECIPES:
+            raise UsageError(f"Expected a recipe out of {', '.join(RECIPES)}, got {self.recipe!r}.")
+        paper = self.recipe == "paper"
+        changed = self._changes(variant)
 
         def pick(name: str) -> Any:
-            own = getattr(self, name)
-            return own if own is not None else paper.get(name, getattr(variant, name))
+            own = getattr(self, name, None)
+            return own if own is not None else changed.get(name, getattr(variant, name))
 
         samples = pick("samples")
         if self.mode == "latents":
@@ -108,6 +135,11 @@ class TrainConfig:
             samples = 1
         resolved = Resolved(
             samples=samples,
+            guided_first=paper and self.guided_range is None,
+            negative_prompt=pick("negative_prompt"),
+            reuse=self.reuse,
+            kv=self.kv,
+            reference_block=self._reference_block(variant),
             mode=self.mode,
             recipe=self.recipe,
             parametrisation=None if self.mode == "latents" else pick("parametrisation"),
@@ -126,12 +158,39 @@ class TrainConfig:
         resolved.check()
         return resolved
 
+    def _changes(self, variant: Variant) -> dict[str, Any]:
+        """What the recipe puts in place of the backbone's defaults."""
+        if self.recipe == "paper":
+            return PAPER if variant.bundled else PAPER | PAPER_COGVIDEOX
+        if self.recipe == "fast":
+            return fast(variant)
+        return {}
+
+    def _reference_block(self, variant: Variant) -> int:
+        if self.reference_block is not None:
+            return self.reference_block
+        if self.block is not None or variant.reference_block is None or self.recipe == "paper":
+            return self.block if self.block is not None else variant.block
+        return variant.reference_block
+
     def _rates(self, variant: Variant) -> tuple[float, float]:
         if self.learning_rates is not None:
             return self.learning_rates
-        if self.recipe == "paper":
-            return PAPER["learning_rates"]  # type: ignore[no-any-return]
+        changed: tuple[float, float] | None = self._changes(variant).get("learning_rates")
+        if changed is not None and (self.mode == "positions" or self.recipe == "paper"):
+            return changed
         return variant.latent_learning_rates if self.mode == "latents" else variant.learning_rates
+
+
+def fast(variant: Variant) -> dict[str, Any]:
+    """`--recipe fast`: one inner step instead of K, K times as long.
+
+    Adam's first steps are about as long as the learning rate whatever the gradient, so one of K
+    times the length goes as far as K. Taking one gradient K times (`reuse`) does the same for the
+    same number of passes: compared by `benchmarks/fast.py`, numbers in docs/experiments.md.
+    """
+    first, last = (rate * variant.inner_steps for rate in variant.learning_rates)
+    return {"inner_steps": 1, "learning_rates": (first, last)}
 
 
 @dataclass(frozen=True)
@@ -139,6 +198,13 @@ class Resolved:
     """Every number of a run, none missing."""
 
     samples: int
+    guided_first: bool
+    """Guide the first fifth of the steps, whatever their noise levels."""
+    negative_prompt: str
+    reuse: int
+    kv: bool
+    reference_block: int
+    """`block`, unless another one reads the reference better."""
     mode: str
     recipe: str
     parametrisation: str | None
@@ -176,6 +242,8 @@ class Resolved:
             (0 <= low <= high <= 1, "a guided range LOW,HIGH within 0 to 1", self.guided_range),
             (self.start in ("zero", "flow"), "a start out of zero, flow", self.start),
             (self.block >= 0, "a block from 0", self.block),
+            (self.reference_block >= 0, "a reference block from 0", self.reference_block),
+            (1 <= self.reuse <= 1000, "a reuse from 1 to 1000", self.reuse),
             (0 <= self.seed < 2**63, "a seed from 0", self.seed),
         )
         for holds, expected, value in rules:
@@ -196,4 +264,6 @@ _OVERRIDES: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "lr": ("learning_rates", _pair, "0.02,0.01"),
     "range": ("guided_range", _pair, "0.8,1.0"),
     "start": ("start", str, "flow"),
+    "reuse": ("reuse", int, "2"),
+    "reference_block": ("reference_block", int, "6"),
 }

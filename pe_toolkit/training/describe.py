@@ -83,7 +83,7 @@ def build_card(
             steps=settings.steps,
             guidance_scale=settings.guidance_scale,
             dynamic_cfg=settings.dynamic_cfg,
-            timesteps=tuple(int(sampler.timesteps[i]) for i in guided),
+            timesteps=tuple(sampler.times[i] for i in guided),
             noise=tuple(sampler.noise[i] for i in guided),
         ),
         recipe=RecipeSpec(
@@ -99,7 +99,10 @@ def build_card(
             guided_range=settings.guided_range,
             start=settings.start,
             seed=settings.seed,
-            kv="none",
+            kv="required" if settings.kv else "none",
+            reference_block=settings.reference_block
+            if settings.reference_block != settings.block
+            else None,
         ),
         samples=tuple(SampleSpec(prompt=prompt, seed=seed) for prompt, seed in samples),
         reference=ReferenceSpec(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import torch
@@ -34,23 +35,28 @@ class Problem:
     """The loss of all samples at one step of the trajectory, as a function of what is optimised."""
 
     def __init__(
-        self, adapter: CogVideoXAdapter, sampler: Sampler, objective: AmfObjective, block: int
+        self,
+        adapter: CogVideoXAdapter,
+        sampler: Sampler,
+        objective: AmfObjective,
+        block: int,
+        reuse: int = 1,
     ) -> None:
         self.adapter, self.sampler, self.objective, self.block = adapter, sampler, objective, block
+        self.reuse = reuse
         # A GPU takes the samples one by one (memory), a CPU all at once (speed).
         self.together = len(sampler.text) if adapter.device.type == "cpu" else 1
 
-    def backward(self, index: int, latents: torch.Tensor, embed: Any = None) -> float:
-        """Accumulate gradients of the mean loss over samples; returns that loss.
+    def backward(self, index: int, latents: torch.Tensor, embed: Any = None) -> torch.Tensor:
+        """Accumulate gradients of the mean loss over samples; returns that loss, still on the
+        device.
 
         `latents` is `(N, F', C, h, w)`; `embed` rebuilds the injected positions for every chunk,
         because each backward pass frees its graph. Only the conditional branch is used (the paper,
         section 4.2).
-
-        Raises:
-            TrainingError: if the loss is not finite.
         """
-        sampler, count, total = self.sampler, latents.shape[0], 0.0
+        sampler, count = self.sampler, latents.shape[0]
+        total = torch.zeros((), device=latents.device)
         for first in range(0, count, self.together):
             part = slice(first, first + self.together)
             if embed is not None:
@@ -58,17 +64,56 @@ class Problem:
             timestep = sampler.timesteps[index]
             x = sampler.scheduler.scale_model_input(latents[part].to(sampler.text.dtype), timestep)
             q, k = self.adapter.queries_and_keys(
-                x, sampler.text[part], int(timestep), self.block, sampler.rotary
+                x,
+                sampler.text[part],
+                sampler.times[index],
+                self.block,
+                sampler.rotary,
+                None if sampler.image is None else sampler.image[part],
             )
             loss = self.objective.loss(q, k) * (x.shape[0] / count)
-            if not torch.isfinite(loss):
-                raise TrainingError(
-                    f"Expected a finite loss, got {float(loss.detach())} at step {index}.",
-                    "Lower the learning rate (--set lr=...), or use --dtype float32 or bfloat16.",
-                )
             loss.backward()
-            total += float(loss.detach())
+            total = total + loss.detach()
         return total
+
+    def descend(
+        self,
+        parameter: torch.Tensor,
+        index: int,
+        rate: float,
+        inner_steps: int,
+        loss: Callable[[], torch.Tensor],
+    ) -> Iterator[float]:
+        """Adam's steps on `parameter` (default betas and epsilon, new state in every guided step).
+
+        `loss` leaves its gradient in `parameter.grad`. Yields the loss before each step. Its value
+        is read one step late: while the device computes, the next step is already asked for.
+
+        Raises:
+            TrainingError: if the loss is not finite.
+        """
+        adam = torch.optim.Adam([parameter], lr=rate)
+        waiting: torch.Tensor | None = None
+        for inner in range(inner_steps):
+            if inner % self.reuse == 0:
+                adam.zero_grad(set_to_none=True)
+                value = loss()
+            adam.step()
+            if waiting is not None:
+                yield self._finite(waiting, index)
+            waiting = value
+        if waiting is not None:
+            yield self._finite(waiting, index)
+
+    @staticmethod
+    def _finite(value: torch.Tensor, index: int) -> float:
+        loss = float(value)
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"Expected a finite loss, got {loss} at step {index}.",
+                "Lower the learning rate (--set lr=...), or use --dtype float32 or bfloat16.",
+            )
+        return loss
 
 
 class PositionMode:
@@ -83,17 +128,16 @@ class PositionMode:
         self.results: list[torch.Tensor] = []
 
     def optimise(self, index: int, rate: float, inner_steps: int) -> Iterator[float]:
+        problem = self.problem
         delta = self.carried.clone().requires_grad_()
-        adam = torch.optim.Adam([delta], lr=rate)
 
         def embed() -> None:
             self.current = self.form.embed(delta)
 
-        for _ in range(inner_steps):
-            adam.zero_grad(set_to_none=True)
-            loss = self.problem.backward(index, self.problem.sampler.latents, embed)
-            adam.step()
-            yield loss
+        def loss() -> torch.Tensor:
+            return problem.backward(index, problem.sampler.latents, embed)
+
+        yield from problem.descend(delta, index, rate, inner_steps, loss)
         # The card holds half precision: go on with exactly what applying it will use.
         self.carried = delta.detach().half().float()
         self.results.append(self.carried)
@@ -111,14 +155,11 @@ class LatentMode:
         self.results: list[torch.Tensor] = []
 
     def optimise(self, index: int, rate: float, inner_steps: int) -> Iterator[float]:
-        sampler = self.problem.sampler
+        problem, sampler = self.problem, self.problem.sampler
         latents = sampler.latents.detach().float().clone().requires_grad_()
-        adam = torch.optim.Adam([latents], lr=rate)
-        for _ in range(inner_steps):
-            adam.zero_grad(set_to_none=True)
-            loss = self.problem.backward(index, latents)
-            adam.step()
-            yield loss
+        yield from problem.descend(
+            latents, index, rate, inner_steps, lambda: problem.backward(index, latents)
+        )
         # Bit for bit the sampler's own at learning rate 0, half precision (as stored) otherwise.
         kept = (
             latents.detach().half().to(sampler.latents)

@@ -8,10 +8,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from pe_toolkit.acceleration.quantize import how_quantized
 from pe_toolkit.card.file import write_atomically
 from pe_toolkit.errors import ResumeError
 
@@ -35,6 +38,8 @@ class ResumeState:
         prompts: list[str],
         clip: Clip,
         adapter: CogVideoXAdapter,
+        image: NDArray[np.uint8] | None = None,
+        preview: bool = False,
     ) -> None:
         self.path = path
         facts = {
@@ -43,6 +48,9 @@ class ResumeState:
             "clip": hashlib.sha256(clip.frames.tobytes()).hexdigest(),
             "backbone": [adapter.fingerprint(), adapter.weights_digest, adapter.model_id],
             "dtype": str(adapter.dtype),
+            "quantize": how_quantized(adapter.transformer),
+            "preview": preview,  # without one the last step is not taken
+            "image": None if image is None else hashlib.sha256(image.tobytes()).hexdigest(),
         }
         self.identity = json.dumps(facts, sort_keys=True)
 
@@ -119,6 +127,10 @@ def _difference(theirs: str, ours: str) -> str:
     flat_a = {**a, **a.pop("settings", {})}
     flat_b = {**b, **b.pop("settings", {})}
     keys = [key for key in flat_b if key != "settings" and flat_a.get(key) != flat_b[key]]
-    names = {"clip": "another reference clip", "backbone": "another backbone"}
+    names = {
+        "clip": "another reference clip",
+        "backbone": "another backbone",
+        "image": "another image",
+    }
     parts = [names.get(key, f"{key} {flat_a.get(key)} (now {flat_b[key]})") for key in keys]
     return ", ".join(parts) or "other settings"

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pe_toolkit.backbones import hooks
 from pe_toolkit.backbones.bundled.vocabulary import TRAINING_PROMPTS
 from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
+from pe_toolkit.backbones.keyvalue import ReferenceKeysValues
 from pe_toolkit.backbones.sampling import Sampler
 from pe_toolkit.backbones.variants import VARIANTS, Variant
 from pe_toolkit.errors import MotionError, UsageError
 from pe_toolkit.motion.anchor import anchor_offsets
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.objectives.amf import AmfObjective
-from pe_toolkit.training import events
-from pe_toolkit.training.config import Resolved, TrainConfig
+from pe_toolkit.training import events, memory, quantized
+from pe_toolkit.training.config import PAPER_SHARE, Resolved, TrainConfig
 from pe_toolkit.training.describe import build_card
 from pe_toolkit.training.modes import LatentMode, Mode, PositionMode, Problem
 from pe_toolkit.training.resume import ResumeState
@@ -42,6 +46,7 @@ def train(
     *,
     state: Path | None = None,
     resume: bool = False,
+    image: NDArray[np.uint8] | None = None,
 ) -> Iterator[events.Event]:
     """Learn the motion of a clip.
 
@@ -51,6 +56,8 @@ def train(
         config: what to do; None fields take the backbone's defaults.
         state: where to keep the resumable state (written after every guided step), or None.
         resume: continue from `state`.
+        image: uint8 RGB `(H, W, 3)`, with image-to-video backbones only: what the training
+            samples begin with. Default: the reference's own first frame.
 
     Yields:
         Events; the last is `Finished` with the card. Nothing else is written.
@@ -65,15 +72,20 @@ def train(
     require_motion(clip)
     variant = adapter.variant or _nearest_variant(adapter)
     settings = config.resolve(variant)
+    quantized.check_trainable(adapter.transformer)
     frames, height, width = clip.frames.shape[:3]
     grid = adapter.grid_for(frames, width, height)
     adapter.check_block(settings.block)
+    adapter.check_block(settings.reference_block)
     prompts, seeds = _samples(adapter, config, settings)
+    if image is None and adapter.image_to_video:
+        image = clip.frames[0]
+    adapter.check_image(image)
     form = None
     if settings.parametrisation is not None:
         form = adapter.form(settings.parametrisation, frames, width, height)
 
-    with _frozen(adapter.transformer):
+    with _frozen(adapter.transformer), contextlib.ExitStack() as stack:
         sampler = Sampler(
             adapter,
             prompts,
@@ -81,10 +93,17 @@ def train(
             steps=settings.steps,
             guidance_scale=settings.guidance_scale,
             dynamic_cfg=settings.dynamic_cfg,
+            negative_prompt=settings.negative_prompt,
             frames=frames,
             width=width,
             height=height,
+            image=image,
         )
+        if settings.guided_first:
+            share = max(1, round(settings.steps * PAPER_SHARE))
+            settings = dataclasses.replace(
+                settings, guided_range=(sampler.noise[share - 1], sampler.noise[0])
+            )
         guided = guided_steps(sampler.noise, settings.guided_range)
         yield events.Started(
             settings.mode,
@@ -95,8 +114,14 @@ def train(
             f"{len(guided)} guided of {settings.steps} steps, K = {settings.inner_steps}, block "
             f"{settings.block}",
         )
+        silence = adapter.encode_text([""])
+        # From here on nothing is read any more: 9.5 GB of a CogVideoX in 16 bits.
+        stack.enter_context(memory.parked(adapter.pipe, ("text_encoder",)))
         latents = adapter.encode_clip(clip.frames)
-        q, k = adapter.reference_queries_and_keys(latents, settings.block, frames, width, height)
+        condition = adapter.encode_image(clip.frames)
+        q, k = adapter.reference_queries_and_keys(
+            latents, settings.reference_block, frames, width, height, condition, silence
+        )
         flow = AttentionMotionFlow.from_qk(q.float(), k.float(), grid, mask=settings.mask)
         yield events.ReferenceMatched(flow.matched, flow.moving)
         if not flow.mask.any():
@@ -106,8 +131,8 @@ def train(
                 f"({flow.matched:.0%} of the patches were matched, {flow.moving:.0%} also move).",
                 "Use a clip with clearer motion, a longer span, or --set mask=none.",
             )
-        objective = AmfObjective(flow, settings.tau, checkpointing=adapter.device.type != "cpu")
-        problem = Problem(adapter, sampler, objective, settings.block)
+        objective = AmfObjective(flow, settings.tau)
+        problem = Problem(adapter, sampler, objective, settings.block, settings.reuse)
         mode: Mode
         if form is not None:
             mode = PositionMode(problem, form, _start(form, flow, settings).to(adapter.device))
@@ -116,14 +141,41 @@ def train(
 
         losses: list[tuple[float, float]] = []
         first = 0
-        saved = ResumeState(state, settings, prompts, clip, adapter) if state is not None else None
+        saved = (
+            ResumeState(state, settings, prompts, clip, adapter, image, config.preview)
+            if state is not None
+            else None
+        )
         if saved is not None and resume:
             first = saved.load(sampler, mode, losses)
             yield events.Resumed(len(losses))
-        active: list[Any] = [None]
-        with hooks.positions(
-            adapter.transformer, adapter.positions, lambda _: active[0] and mode.current
-        ):
+        active = [False]
+        transformer = adapter.transformer
+        kv = None
+        if settings.kv:
+            kv = ReferenceKeysValues(
+                adapter, latents, settings.seed, frames, width, height, condition
+            )
+
+        def positions(timestep: Any) -> Any:
+            return mode.current if active[0] else None
+
+        checkpoint = memory.wants_checkpointing(
+            config.checkpointing,
+            adapter,
+            grid.tokens,
+            settings.block,
+            rotary=_rotary(adapter, form),
+        )
+        stack.enter_context(memory.checkpointed(transformer, checkpoint))
+        stack.enter_context(memory.compiled(transformer, config.compile))
+        with contextlib.ExitStack() as guiding:
+            guiding.enter_context(memory.parked(adapter.pipe, ("vae",)))
+            inject: Any = positions
+            if kv is not None:
+                guiding.enter_context(kv.injected(lambda _: active[0]))
+                inject = kv.unless_recording(positions)
+            guiding.enter_context(hooks.positions(transformer, adapter.positions, inject))
             for index in range(first, guided[-1] + 1):
                 active[0] = index in guided
                 if index in guided:
@@ -135,7 +187,9 @@ def train(
                         yield events.InnerStep(guided.index(index), len(trace) - 1, loss)
                     if trace:
                         losses.append((trace[0], trace[-1]))
-                sampler.step(index)
+                # Nothing looks at what the last guided step would give, except a preview.
+                if config.preview or index < guided[-1]:
+                    sampler.step(index)
                 if saved is not None:
                     saved.save(index + 1, sampler, mode, losses)
                     yield events.Saved(saved.path)
@@ -178,17 +232,16 @@ def guided_steps(noise: list[float], guided_range: tuple[float, ...]) -> list[in
 
 
 def _rate(rates: tuple[float, float], step: int, total: int) -> float:
-    """Linear from the first rate to the last (the paper; the official code stops one short of "
-    "it)."""
+    """Linear from the first rate to the last (the paper; the official code stops one short)."""
     return rates[0] + (rates[1] - rates[0]) * (step / max(1, total - 1))
 
 
 def _nearest_variant(adapter: CogVideoXAdapter) -> Variant:
     """Defaults for a model that no row names: those of the closest CogVideoX."""
-    config = adapter.transformer.config
-    if config.patch_size_t:
-        return VARIANTS["cogvideox1.5-5b"]
-    return VARIANTS["cogvideox-5b" if adapter.positions == "rotary" else "cogvideox-2b"]
+    kind = "-i2v" if adapter.image_to_video else ""
+    if adapter.transformer.config.patch_size_t:
+        return VARIANTS[f"cogvideox1.5-5b{kind}"]
+    return VARIANTS[f"cogvideox-5b{kind}" if adapter.positions == "rotary" else "cogvideox-2b"]
 
 
 def _samples(
@@ -213,11 +266,16 @@ def _start(form: Any, flow: AttentionMotionFlow, settings: Resolved) -> torch.Te
     if settings.start == "zero":
         return torch.zeros(form.shape)
     moved = anchor_offsets(
-        flow, flow.grid.frames // 2, fill="mean", matches="forward-backward"
+        flow, flow.grid.frames // 2, fill="mean", matches=settings.mask
     )  # (F, H, W, 2) as (dx, dy)
     dx, dy = moved.reshape(-1, 2).double().unbind(-1)
     offsets = torch.stack([torch.zeros_like(dx), -dy, -dx], dim=-1)  # (S, 3): dt, dy, dx
     return form.from_offsets(offsets.to(_device_of(form))).cpu()  # type: ignore[no-any-return]
+
+
+def _rotary(adapter: CogVideoXAdapter, form: Any) -> bool:
+    """Whether the gradient goes to rotary tables."""
+    return form is not None and adapter.positions == "rotary"
 
 
 def _device_of(form: Any) -> torch.device:

@@ -1,0 +1,256 @@
+"""The registry under load: mutated cards, a long list, kill -9, a crowd.
+
+python -m benchmarks.registry fuzz [--cards 100000] [--seed 0]
+python -m benchmarks.registry list [--cards 10000] [--runs 5]
+python -m benchmarks.registry kill [--times 200]
+python -m benchmarks.registry remote [--times 200]
+python -m benchmarks.registry crowd [--processes 8] [--seconds 60]
+
+Everything happens in a temporary folder. A violated promise is an error, not a number.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import tracemalloc
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+from pe_toolkit.card import verify_card
+from pe_toolkit.errors import CardError
+from pe_toolkit.registry.store import Store
+from tests.registry.cards import make_card
+from tests.registry.killing import Toll, kill
+from tests.registry.mutate import huge_headers, judge, mutants
+
+MOST_SECONDS = 1.0
+MEMORY_FACTOR, MEMORY_BYTES = 10, 16 << 20
+MEASURE_MEMORY_EVERY = 20  # tracing makes reading several times slower
+
+
+def fuzz(folder: Path, cards: int, seed: int) -> None:
+    """Mutated cards through the reader: each an error that says why, or sound; soon, and small."""
+    path = folder / "mutant.safetensors"
+    seconds, sizes, valid, worst, reasons = [], 0, 0, 0.0, Counter[str]()
+    for number, raw in enumerate(islice(mutants(seed), cards)):
+        path.write_bytes(raw)
+        try:
+            verdict = judge(path)
+        except Exception as error:
+            raise SystemExit(f"mutant {number} of seed {seed}: {error!r}") from error
+        seconds.append(verdict.seconds)
+        sizes += len(raw)
+        valid += verdict.valid
+        if not verdict.valid:
+            reasons[" ".join(verdict.message.split()[1:6])] += 1
+        if number % MEASURE_MEMORY_EVERY == 0:
+            worst = max(worst, _memory(path) / allowed(len(raw)))
+        if verdict.seconds > MOST_SECONDS:
+            raise SystemExit(f"mutant {number} of seed {seed} took {verdict.seconds:.2f} s")
+    print(f"{cards} mutated cards, seed {seed}, mean {sizes / cards:.0f} bytes")
+    print(f"  sound {valid}, refused {cards - valid}, anything else 0")
+    print(f"  seconds: median {statistics.median(seconds):.5f}, slowest {max(seconds):.4f}")
+    print(f"  memory: at most {worst:.2f} of the allowed 10 x file + 16 MB (every 20th card)")
+    print(f"  peak of the process {_peak_mb():.0f} MB; {len(reasons)} kinds of refusal")
+    for name, raw in huge_headers().items():
+        path.write_bytes(raw)
+        verdict = judge(path)
+        share = _memory(path) / allowed(len(raw))
+        flag = "" if verdict.seconds <= MOST_SECONDS and share <= 1 else "  <-- TOO MUCH"
+        print(
+            f"  header of {len(raw) / 1e6:.2f} MB, {name}: {verdict.seconds:.3f} s, "
+            f"{share:.2f} of the allowed memory{flag}"
+        )
+
+
+def allowed(size: int) -> int:
+    """Bytes of memory that reading a file may take."""
+    return MEMORY_FACTOR * size + MEMORY_BYTES
+
+
+def _memory(path: Path) -> int:
+    """Peak of what reading a file allocates, in bytes."""
+    tracemalloc.start()
+    try:
+        verify_card(path)
+    except CardError:
+        pass
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    return peak
+
+
+def _peak_mb() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+
+
+def long_list(folder: Path, cards: int, runs: int) -> None:
+    """`pe list` with many cards, process start included."""
+    store = Store(folder / "registry")
+    began = time.perf_counter()
+    added = [store.add(path) for path in sorted(_sources(folder, 20).iterdir())[:20]]
+    each = (time.perf_counter() - began) / len(added)
+    print(f"adding a card: {each * 1e3:.1f} ms")
+    with store.index.writing() as change:  # the other rows in one go: `pe list` reads rows only
+        for number in range(cards - len(added)):
+            entry = added[number % len(added)]
+            facts = {**entry.facts, "name": f"card {number}", "author": f"author {number % 97}"}
+            change.insert(replace(entry, name=f"card-{number}", facts=facts))
+    index = store.index.path.stat().st_size / 1e6
+    print(f"{len(store.entries())} cards, index {index:.1f} MB")
+    environment = {**os.environ, "PE_HOME": str(store.root)}
+    for words in (["list"], ["list", "--json"], ["list", "card-77"], ["--help"]):
+        seconds, spent = [], []
+        for _ in range(runs):
+            before, began = os.times(), time.perf_counter()
+            done = subprocess.run(
+                [sys.executable, "-m", "pe_toolkit", *words],
+                env=environment, capture_output=True, check=True,
+            )  # fmt: skip
+            seconds.append(time.perf_counter() - began)
+            after = os.times()
+            spent.append(
+                after.children_user
+                + after.children_system
+                - before.children_user
+                - before.children_system
+            )
+        lines = done.stdout.count(b"\n")
+        middle = statistics.median(seconds)
+        print(
+            f"  pe {' '.join(words):14} {lines:6d} lines: median {middle:.2f} s "
+            f"[{min(seconds):.2f}, {max(seconds):.2f}], processor {statistics.median(spent):.2f} s"
+        )
+
+
+def kills(folder: Path, times: int, seed: int) -> None:
+    """kill -9 at random points of add, replace, tag, rm, undo and gc."""
+    began = time.perf_counter()
+    toll: Toll = kill(folder / "registry", _sources(folder, 8), times, seed=seed, longest=0.12)
+    print(f"{times} kills in {time.perf_counter() - began:.0f} s, no card lost, none half there")
+    print(f"  killed in: {dict(toll.kills.most_common())}")
+    print(f"  finished before: {dict(toll.finished.most_common())}")
+    print(f"  slowest first command after a kill: {toll.slowest:.3f} s")
+
+
+def remote_kills(folder: Path, times: int, seed: int) -> None:
+    """kill -9 at random points of push to and pull from a shared folder."""
+    from pe_toolkit.registry.references import FolderReference
+    from pe_toolkit.registry.remotes import keep, open_remote
+    from pe_toolkit.registry.remotes.base import PushOptions
+
+    shared, sources = folder / "shared", sorted(_sources(folder, 8).iterdir())
+    shared.mkdir()
+    os.environ["PE_HOME"] = str(folder / "registry")
+    known = {f"sha256:{verify_card(path).sha256}" for path in sources}
+    url, rng, under_way = shared.as_uri(), random.Random(seed), Counter[str]()
+    open_remote(FolderReference(url)).push(sources[0], PushOptions())
+    keep(open_remote(FolderReference(f"{url}/wave-0")).pull())
+    began = time.perf_counter()
+    for number in range(times):
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            mine = random.Random(f"{seed}-{number}")
+            try:
+                while True:
+                    card, there = mine.choice(sources), mine.choice(list(shared.glob("wave-*")))
+                    os.write(writer, b"u")
+                    options = PushOptions(force=mine.random() < 0.5)
+                    open_remote(FolderReference(url)).push(card, options)
+                    os.write(writer, b"l")
+                    keep(open_remote(FolderReference(f"{url}/{there.name}")).pull(), force=True)
+            finally:
+                os._exit(3)
+        os.close(writer)
+        time.sleep(rng.uniform(0, 0.12))
+        os.kill(child, signal.SIGKILL)
+        if not os.WIFSIGNALED(os.waitpid(child, 0)[1]):
+            raise SystemExit("the child failed before it was killed")
+        with os.fdopen(reader) as pipe:
+            under_way[{"u": "push", "l": "pull", "": "start"}[pipe.read()[-1:]]] += 1
+        for path in shared.rglob("*.safetensors"):
+            if f"sha256:{verify_card(path).sha256}" not in known:
+                raise SystemExit(f"{path} is not a card that was pushed")
+        store = Store()
+        bad = [error for _, error in store.verify_all() if error is not None]
+        if bad or {entry.digest for entry in store.entries()} - known:
+            raise SystemExit(f"the registry is damaged: {bad}")
+        open_remote(FolderReference(url)).push(rng.choice(sources), PushOptions())
+        keep(open_remote(FolderReference(f"{url}/wave-0")).pull())
+    left = [path for path in shared.rglob("*") if path.name.startswith(".pe-") and path.suffix]
+    print(f"{times} kills in {time.perf_counter() - began:.0f} s: no card lost, none half there")
+    print(f"  killed in: {dict(under_way)}; temporary files left in the folder: {len(left)}")
+
+
+def crowd(folder: Path, processes: int, seconds: float) -> None:
+    """Many processes that add, list, tag, remove and collect in one registry."""
+    root = folder / "registry"
+    command = [sys.executable, "-m", "tests.registry.crowd", str(root), str(_sources(folder, 12))]
+    runs = [
+        subprocess.Popen([*command, str(i), str(seconds)], stdout=subprocess.PIPE, text=True)
+        for i in range(processes)
+    ]
+    results = [json.loads(run.communicate()[0]) for run in runs]
+    errors = [error for result in results for error in result["errors"]]
+    expected = {name: digest for result in results for name, digest in result["mine"].items()}
+    store = Store(root)
+    have = {entry.name: entry.digest for entry in store.entries()}
+    bad = [error for _, error in store.verify_all() if error is not None]
+    done: Counter[str] = sum((Counter(result["done"]) for result in results), Counter())
+    print(f"{processes} processes for {seconds:g} s: {sum(done.values())} operations {dict(done)}")
+    print(f"  errors {len(errors)}, lost or extra cards {len(set(have) ^ set(expected))}, "
+          f"damaged {len(bad)}, cards now {len(have)}")  # fmt: skip
+    if errors or bad or have != expected:
+        raise SystemExit("\n".join(errors) or "cards were lost")
+
+
+def _sources(folder: Path, count: int) -> Path:
+    made = folder / "cards"
+    made.mkdir()
+    for seed in range(count):
+        # Every fourth has a megabyte, so that kills hit copies too.
+        make_card(made, f"wave {seed}", seed=seed, width=0 if seed % 4 else 20_000)
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.registry", description=__doc__)
+    parser.add_argument("what", choices=["fuzz", "list", "kill", "remote", "crowd"])
+    parser.add_argument("--cards", type=int)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--times", type=int, default=200)
+    parser.add_argument("--processes", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=60)
+    a = parser.parse_args()
+    seed = random.randrange(10**6) if a.seed is None else a.seed
+    jobs: dict[str, Callable[[Path], None]] = {
+        "fuzz": lambda folder: fuzz(folder, a.cards or 100_000, seed),
+        "list": lambda folder: long_list(folder, a.cards or 10_000, a.runs),
+        "kill": lambda folder: kills(folder, a.times, seed),
+        "remote": lambda folder: remote_kills(folder, a.times, seed),
+        "crowd": lambda folder: crowd(folder, a.processes, a.seconds),
+    }
+    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    with tempfile.TemporaryDirectory() as scratch:
+        jobs[a.what](Path(scratch))
+
+
+if __name__ == "__main__":
+    main()

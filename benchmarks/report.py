@@ -1,0 +1,134 @@
+"""docs/performance.md from a record of `benchmarks.cuda`; what was not measured says so."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from pathlib import Path
+from typing import Any
+
+from pe_toolkit.backbones import memory
+from pe_toolkit.backbones.variants import VARIANTS
+
+PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
+SIZES = (
+    ("cogvideox-2b", 24),
+    ("cogvideox-2b", 49),
+    ("cogvideox-5b", 24),
+    ("cogvideox-5b", 49),
+    ("cogvideox1.5-5b", 81),
+)
+NOTHING = "not measured"
+NAMES = {
+    "2b-24": "2b, 24 frames",
+    "2b-49": "2b, 49 frames",
+    "5b-24": "5b, 24 frames",
+    "5b-49": "5b, 49 frames",
+    "1.5-81": "1.5-5b, 81 frames of 1360x768",
+}
+COLUMNS = (
+    "s per guided step, published way",
+    "ours",
+    "times faster",
+    "fast, times faster",
+    "s per card",
+    "peak GiB, published way",
+    "peak GiB, ours",
+    "estimated GiB",
+    "step / floor",
+    "applied / plain",
+    "applied, TaylorSeer, compiled / plain",
+)
+
+
+def table(record: dict[str, Any] | None) -> str:
+    """The table between the marks."""
+    rows = {row["row"]: row for row in record["rows"]} if record else {}
+    head = "No GPU has run it yet."
+    if record:
+        head = (
+            f"{record['gpu']}, {record['date']}, torch {record['torch']}, ours capped at "
+            f"{record['cap_gib']:.0f} GiB."
+        )
+    lines = [head, "", "| backbone | " + " | ".join(COLUMNS) + " |"]
+    lines.append("|---|" + "---|" * len(COLUMNS))
+    for key, name in NAMES.items():
+        cells = cells_of(rows[key]) if key in rows else [NOTHING] * len(COLUMNS)
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def cells_of(row: dict[str, Any]) -> list[str]:
+    """One row; a part that ran out of memory or did not run says so."""
+    theirs, ours, fast = (_median(row[k].get("steps")) for k in ("official", "paper", "fast"))
+    seconds = row.get("generation", {})
+    plain = _median(seconds.get("plain"))
+    logits = f"out of memory ({row['logits_bytes'] / 2**30:.0f} GiB of logits)"
+    return [
+        _number(theirs, logits),
+        _number(ours, "out of memory"),
+        _number(_over(theirs, ours)),
+        _number(_over(theirs, fast)),
+        _number(row["paper"].get("card_seconds")),
+        _number(row["official"].get("peak_gib"), logits),
+        _number(row["paper"].get("peak_gib"), "out of memory"),
+        _number(row.get("estimate_gib")),
+        _number(_over(ours, row.get("floor_seconds"))),
+        _number(_over(_median(seconds.get("applied")), plain)),
+        _number(_over(_median(seconds.get("applied, taylorseer, compiled")), plain)),
+    ]
+
+
+def estimates() -> str:
+    """What the memory model says of the published sizes, in decimal gigabytes."""
+    columns = (
+        "parameters",
+        "train, checkpointing",
+        "train, none",
+        "train, `--offload model`",
+        "apply",
+        "apply, `--offload model`",
+        "apply, `--offload group`",
+        "operations of a card",
+        "of a generation",
+    )
+    lines = ["| backbone | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
+    for name, frames in SIZES:
+        a = memory.ARCHITECTURES[name]
+        r = memory.Request.of(VARIANTS[name], guided=10, frames=frames, samples=1)
+        moved, grouped = (dataclasses.replace(r, offload=kind) for kind in ("model", "group"))
+        kept = memory.train_estimate(a, r, checkpointing=True)
+        peaks = (
+            kept,
+            memory.train_estimate(a, r, checkpointing=False),
+            memory.train_estimate(a, moved, checkpointing=True),
+            memory.apply_estimate(a, r),
+            memory.apply_estimate(a, moved),
+            memory.apply_estimate(a, grouped),
+        )
+        cells = [f"{a.parameters / 1e9:.2f} G", *(f"{e.gpu_bytes / 1e9:.1f}" for e in peaks)]
+        cells += [f"{e.flops / 1e15:.1f} PFLOP" for e in (kept, peaks[3])]
+        lines.append(f"| {name}, {frames} frames | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _median(values: list[float] | None) -> float | None:
+    return statistics.median(values) if values else None
+
+
+def _over(a: float | None, b: float | None) -> float | None:
+    return a / b if a and b else None
+
+
+def _number(value: float | None, instead: str = NOTHING) -> str:
+    return instead if value is None else f"{value:.3g}"
+
+
+def write(record: dict[str, Any] | None) -> None:
+    """Put the tables into the page."""
+    text = PAGE.read_text(encoding="utf-8")
+    for name, content in (("cuda", table(record)), ("estimates", estimates())):
+        begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n\n{content}\n\n{end}{rest.split(end)[1]}"
+    PAGE.write_text(text, encoding="utf-8", newline="\n")

@@ -1,0 +1,38 @@
+"""`pe gc`: delete for ever what was removed."""
+
+from __future__ import annotations
+
+import click
+
+from pe_toolkit.cli import options
+from pe_toolkit.cli.errors import Session
+from pe_toolkit.cli.output import size_text
+
+
+@click.command(
+    epilog="""\b
+Example:
+  pe gc --dry-run
+  pe gc"""
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
+@options.common
+@click.pass_obj
+def gc(session: Session, /, dry_run: bool) -> None:
+    """Delete what was removed from the local registry, for ever, and free its room.
+
+    Cards that are there, and cards that another process is adding, are never touched.
+    """
+    from pe_toolkit.registry.store import Store
+
+    done = Store().gc(dry_run=dry_run)
+    session.out.data(
+        f"{'Would delete' if dry_run else 'Deleted'} {done.cards} removed cards "
+        f"and {done.files} files, {size_text(done.bytes)}."
+    )
+    if done.kept:
+        session.out.warn(f"{done.kept} files are in use and stay until the next pe gc.")
+    session.out.event(
+        "summary", dry_run=dry_run, cards=done.cards, files=done.files, size_bytes=done.bytes,
+        kept=done.kept,
+    )  # fmt: skip

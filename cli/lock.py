@@ -1,0 +1,86 @@
+"""`pe lock`: pin the cards of a project by their digests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pe_toolkit.cli import options
+from pe_toolkit.cli.errors import Session
+from pe_toolkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from pe_toolkit.registry.lockfile import Pin
+
+
+@click.command(
+    epilog="""\b
+Example:
+  pe lock wave owner/orbit@v1.0.0
+  pe lock --check"""
+)
+@click.argument("cards", type=options.CARD_TEXT, nargs=-1, metavar="[CARD...]")
+@click.option("--check", is_flag=True, help="Change nothing; exit 1 if a card is not as pinned.")
+@click.option("--remove", is_flag=True, help="Take the CARDs out of the lock file.")
+@click.option(
+    "-f", "--file", "path", type=options.PATH, default=Path("pe.lock"), show_default=True,
+    metavar="FILE", help="The lock file.",
+)  # fmt: skip
+@options.common
+@click.pass_context
+def lock(ctx: click.Context, cards: tuple[str, ...], check: bool, remove: bool, path: Path) -> None:
+    """Pin the cards of a project by their digests, in pe.lock.
+
+    With CARDs: add them, or pin them again; other pins stay. Without: pin all of them again.
+    Commit the file; `pe lock --check` tells whether everybody has the same bytes.
+    """
+    from pe_toolkit.registry import lockfile
+
+    session: Session = ctx.obj
+    if check and (cards or remove):
+        raise UsageError("Expected --check alone: it checks every pin.", "pe lock --check")
+    if remove and not cards:
+        raise UsageError("Expected the cards to take out.", "pe lock --remove CARD...")
+    old = lockfile.read(path) if check or remove or not cards or path.exists() else []
+    if check:
+        _check(ctx, session, old, path)
+        return
+    pins = {pin.card: pin for pin in old}
+    if remove:
+        for text in cards:
+            if pins.pop(lockfile.pinned_name(text, path.parent), None) is None:
+                raise UsageError(
+                    f"Expected {text} in {path}, but it is not there.",
+                    f"It has: {', '.join(pins) or 'nothing'}",
+                )
+    else:
+        again = cards or [lockfile.as_written(pin, path.parent) for pin in old]
+        for made in [lockfile.pin(text, path.parent) for text in again]:
+            before = pins.get(made.card)
+            pins[made.card] = made
+            state = "new" if not before else "same" if before == made else "changed"
+            session.out.data(f"{made.card}  sha256:{made.sha256}  {state}")
+    lockfile.write(path, list(pins.values()))
+    session.out.talk(f"{len(pins)} cards pinned in {path}")
+    session.out.event("summary", path=path, pins=[vars(pin) for pin in pins.values()])
+
+
+def _check(ctx: click.Context, session: Session, pins: list[Pin], path: Path) -> None:
+    from pe_toolkit.card import printable
+    from pe_toolkit.registry import lockfile
+
+    bad = 0
+    for pin in pins:
+        problem = lockfile.check(pin, path.parent)
+        ok = problem is None
+        session.out.event("card", card=pin.card, ok=ok, message=problem and problem.message)
+        if problem is None:
+            session.out.data(f"{printable(pin.card)}: ok, sha256:{pin.sha256}")
+        else:
+            bad += 1
+            session.out.fail(problem.message, problem.hint)
+    session.out.event("summary", ok=not bad, cards=len(pins), bad=bad)
+    if bad:
+        ctx.exit(1)

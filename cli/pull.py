@@ -1,0 +1,72 @@
+"""`pe pull`: fetch a card from the Hugging Face Hub, or from a shared folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pe_toolkit.cli import options
+from pe_toolkit.cli.errors import Session
+from pe_toolkit.cli.output import size_text
+from pe_toolkit.errors import OutputExistsError, UsageError
+
+
+@click.command(
+    epilog="""\b
+Example:
+  pe pull owner/wave
+  pe pull owner/wave@v1.0.0 -o wave.safetensors
+  pe pull file:///shared/cards/wave"""
+)
+@click.argument("reference", metavar="OWNER/NAME[@REV]")
+@click.option(
+    "-o", "--out", type=options.PATH, metavar="FILE",
+    help="Write it to this file. Default: into the local registry.",
+)  # fmt: skip
+@click.option("--as", "name", metavar="NAME[@V]", help="Its name in the local registry.")
+@options.force_option
+@options.common
+@click.pass_obj
+def pull(
+    session: Session, /, reference: str, out: Path | None, name: str | None, force: bool
+) -> None:
+    """Fetch a card from the Hugging Face Hub.
+
+    It is checked completely before it is kept. Without a connection, the copy in the cache of the
+    last time is taken. A tag can be moved by its owner: `pe lock` pins what you have by its digest.
+    """
+    from pe_toolkit.cli.files import check_outputs, check_suffix
+    from pe_toolkit.cli.remote import prepare
+    from pe_toolkit.registry.references import local, parse
+    from pe_toolkit.registry.remotes import keep, open_remote, save
+
+    if out is not None:
+        if name is not None:
+            raise UsageError(
+                "Expected -o or --as, got both.", "A file has no name in the registry."
+            )
+        check_suffix(out, ".safetensors")
+        check_outputs([out], force=force)
+    wanted = local(name) if name else None
+    if wanted is not None and wanted.digest:
+        raise UsageError(f"Expected NAME or NAME@1.0.0, got {name}.", "A digest is not chosen.")
+    prepare(session)
+    pulled = open_remote(parse(reference), tell=session.out.talk).pull()
+    facts = {"origin": pulled.origin, "digest": pulled.digest, "size_bytes": pulled.size}
+    if out is not None:
+        save(pulled, out, force=force)
+        session.out.data(f"{out}  {size_text(pulled.size)}\n{pulled.origin}\n{pulled.digest}")
+        session.out.event("summary", path=out, offline=pulled.offline, **facts)
+        return
+    names = (wanted.name, wanted.version) if wanted else (None, None)
+    try:
+        entry = keep(pulled, *names, force=force)
+    except OutputExistsError as error:
+        hint = f"Give it another name: pe pull {reference} --as NAME, or use --force: "
+        undo = "`pe rm --undo` can then bring the other one back until `pe gc`."
+        raise OutputExistsError(error.message, hint + undo) from error
+    session.out.data(f"{entry.reference}  {size_text(pulled.size)}")
+    session.out.data(f"{pulled.origin}\n{pulled.digest}")
+    summary = {"path": entry.path, "offline": pulled.offline, **facts}
+    session.out.event("summary", reference=str(entry.reference), **summary)

@@ -1,0 +1,84 @@
+"""`pe push`: bring a card to the Hugging Face Hub, or into a shared folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pe_toolkit.cli import options
+from pe_toolkit.cli.errors import Session
+from pe_toolkit.cli.output import Output, size_text
+
+if TYPE_CHECKING:
+    from pe_toolkit.registry.remotes.base import Pushed
+
+
+@click.command(
+    epilog="""\b
+Example:
+  pe push wave.safetensors owner/wave --tag v1.0.0
+  pe push wave.safetensors owner/wave --dry-run
+  pe push wave.safetensors file:///shared/cards"""
+)
+@click.argument("card", type=options.CARD, metavar="CARD")
+@click.argument("target", metavar="OWNER/NAME")
+@click.option("--private", is_flag=True, help="A new repository is visible to its owner only.")
+@click.option("--tag", metavar="V", help="Mark this version, which must be the card's: v1.0.0.")
+@click.option("--message", metavar="TEXT", help="Message of the commit.")
+@click.option(
+    "--preview", type=options.PATH, metavar="FILE", help="Video or picture that its page shows."
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be pushed, and change nothing.")
+@click.option("--force", is_flag=True, help="Move the tag if it marks another card.")
+@options.common
+@click.pass_obj
+def push(
+    session: Session,
+    /,
+    card: Path,
+    target: str,
+    private: bool,
+    tag: str | None,
+    message: str | None,
+    preview: Path | None,
+    dry_run: bool,
+    force: bool,
+) -> None:
+    """Bring a card to the Hugging Face Hub, with a README made from it.
+
+    The repository is made if it is not there. The card's bytes are never changed, and pushing the
+    same card again changes nothing. What you write into the README yourself stays. Log in first:
+    hf auth login. OWNER/NAME may also be file:///folder, a folder that your team shares.
+    """
+    from pe_toolkit.cli.remote import prepare
+    from pe_toolkit.registry.references import parse
+    from pe_toolkit.registry.remotes import open_remote
+    from pe_toolkit.registry.remotes.base import PushOptions
+
+    prepare(session)
+    remote = open_remote(parse(target), tell=session.out.talk)
+    wishes = PushOptions(private, tag, message, preview, force, dry_run)
+    done = remote.push(card, wishes)
+    for warning in done.warnings:
+        session.out.warn(warning)
+    report(done, session.out)
+    session.out.event("summary", **done.to_dict())
+
+
+def report(done: Pushed, out: Output) -> None:
+    """What was done, for people."""
+    would = "would be " if done.dry_run else ""
+    if done.created:
+        out.data(f"repository  {would}made, {'private' if done.private else 'public'}: {done.url}")
+    for name, change in done.files.items():
+        size = f", {size_text(done.size)}" if name.endswith(".safetensors") else ""
+        out.data(f"{name}  {would if change != 'unchanged' else ''}{change}{size}")
+    if done.tag:
+        out.data(f"tag {done.tag}  {f'{would}set' if done.tagged else 'there already'}")
+    out.data(done.digest)
+    if not done.committed and not done.tagged:
+        out.data("Nothing to do: all of it is there already.")
+    elif not done.dry_run:
+        out.data(f"{done.url}\nGet it with: pe pull {done.reference}")

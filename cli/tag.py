@@ -1,0 +1,41 @@
+"""`pe tag`: another name for a card."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from pe_toolkit.cli import options
+from pe_toolkit.cli.errors import Session
+
+if TYPE_CHECKING:
+    from pe_toolkit.registry.references import LocalReference
+
+
+@click.command(
+    epilog="""\b
+Example:
+  pe tag wave wave@1.1.0
+  pe tag wave@1.0.0 my-favourite"""
+)
+@click.argument("card", type=options.LOCAL, metavar="CARD")
+@click.argument("new", type=options.LOCAL, metavar="NAME[@V]")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Take the name from another card; `pe rm --undo` brings that one back.",
+)
+@options.common
+@click.pass_obj
+def tag(session: Session, /, card: LocalReference, new: LocalReference, force: bool) -> None:
+    """Give a card in the local registry another name or version.
+
+    It keeps the names it has, and takes no more room: names point to one copy.
+    """
+    from pe_toolkit.registry.store import Store
+
+    entry = Store().tag(card, new, force=force)
+    session.out.talk(f"{entry.reference} is in the registry.")
+    session.out.data(f"{entry.reference}  {entry.digest}")
+    session.out.event("summary", entry=entry.to_dict())

@@ -1,0 +1,322 @@
+"""How much memory, disk and arithmetic a backbone needs, before anything of it is loaded.
+
+Arithmetic on the published configurations; imports no torch. Parameter counts are exact. What a
+pass keeps is given in *units*: one unit is one activation tensor of a sample,
+
+    unit = (S + text tokens) x channels x bytes of the dtype,
+
+S the video tokens. How many units a pass needs at its peak was counted with fake tensors of the
+real size on the real classes (tests/test_memory.py repeats the count). Not in it: the CUDA context,
+kernels' workspaces and fragmentation (`OVERHEAD`, an assumption until a GPU has been measured).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pe_toolkit.backbones.variants import Variant
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+HEAD = 64
+"""Channels per attention head of every CogVideoX."""
+TEXT_PARAMETERS = 4_762_310_656
+"""T5 v1.1 XXL encoder: `(vocabulary + layers x (4 inner + 3 x 10240)) x 4096 + norms`."""
+VAE_PARAMETERS = 215_583_907
+OVERHEAD = 1.0e9
+"""Bytes assumed for the CUDA context and the allocator's rounding."""
+
+# Units at the peak of a pass without gradients through our attention processor, per sample.
+PASS_UNITS = {"rotary": 16.0, "absolute": 12.0}
+# Units of an optimisation step tapped at block n: `n x each + rest`, backward included.
+STEP_UNITS = {
+    ("rotary", False): (20.0, 20.0),
+    ("rotary", True): (1.0, 30.3),
+    ("absolute", False): (12.1, 11.1),
+    ("absolute", True): (1.0, 22.2),
+}
+# Units alive when the forward pass of that step ends and the AMF begins.
+TAPPED_UNITS = {
+    ("rotary", False): (20.0, 10.0),
+    ("rotary", True): (1.0, 13.1),
+    ("absolute", False): (12.1, 5.1),
+    ("absolute", True): (1.0, 5.1),
+}
+# Bytes per pixel of the tile at the VAE's peak, from the second batch of frames on, 16-bit.
+DECODE_BYTES = 45_800
+ENCODE_BYTES = 19_100
+TILE = (360, 240)
+"""Width and height of a tile in pixels (half of 720x480, also for CogVideoX 1.5)."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The fields of a published transformer configuration that decide its size."""
+
+    layers: int
+    heads: int
+    positions: str
+    in_channels: int = 16
+    patch_size_t: int | None = None
+    ofs: bool = False
+    learned: tuple[int, int, int] | None = None
+    """Grid of a learned table of positions (5b image-to-video)."""
+    patch: int = 2
+    text_tokens: int = 226
+    text_channels: int = 4096
+    time_channels: int = 512
+
+    @property
+    def channels(self) -> int:
+        return self.heads * HEAD
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of the transformer; buffers are not counted."""
+        d, t = self.channels, self.time_channels
+        patch = self.patch**2 * (self.patch_size_t or 1)
+        embed = self.in_channels * patch * d + d + self.text_channels * d + d
+        time = d * t + t + t * t + t
+        ofs = 2 * (t * t + t) if self.ofs else 0
+        norms = 2 * (6 * d * t + 6 * d + 2 * d)
+        attention = 4 * (d * d + d) + 2 * (2 * HEAD)
+        feed_forward = 8 * d * d + 5 * d
+        last = 2 * d + (2 * d * t + 2 * d + 2 * d) + 16 * patch * d + 16 * patch
+        return embed + time + ofs + self.layers * (norms + attention + feed_forward) + last
+
+    def grid(self, frames: int, width: int, height: int) -> tuple[int, int, int]:
+        """Token grid of a clip of that size (see `CogVideoXAdapter.grid_for`)."""
+        latent = (frames - 1) // 4 + 1
+        step = self.patch_size_t or 1
+        return -(-latent // step), height // (8 * self.patch), width // (8 * self.patch)
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "cogvideox-2b": Architecture(30, 30, "absolute"),
+    "cogvideox-5b": Architecture(42, 48, "rotary"),
+    "cogvideox1.5-5b": Architecture(42, 48, "rotary", patch_size_t=2),
+    "cogvideox-5b-i2v": Architecture(42, 48, "rotary", in_channels=32, learned=(13, 30, 45)),
+    "cogvideox1.5-5b-i2v": Architecture(42, 48, "rotary", in_channels=32, patch_size_t=2, ofs=True),
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be trained or generated.
+
+    frames, width, height in pixels; samples are (prompt, seed) pairs; inner is K.
+    """
+
+    frames: int
+    width: int
+    height: int
+    steps: int
+    guided: int
+    inner: int
+    block: int
+    samples: int = 1
+    dtype: str = "bfloat16"
+    offload: str = "none"
+    quantize: str = "none"
+    tiling: bool = True
+
+    @classmethod
+    def of(cls, variant: Variant, guided: int, **changes: Any) -> Request:
+        """The backbone's defaults, with changes where they are not None."""
+        values: dict[str, Any] = {
+            "frames": variant.frames,
+            "width": variant.width,
+            "height": variant.height,
+            "steps": variant.steps,
+            "guided": guided,
+            "inner": variant.inner_steps,
+            "block": variant.block,
+            "samples": variant.samples,
+            "dtype": variant.dtype,
+        }
+        return cls(**values | {k: v for k, v in changes.items() if v is not None})
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes on the GPU at the peak, bytes in main memory, and floating-point operations.
+
+    stage is when the peak is reached; parts says what it consists of, in bytes, `OVERHEAD` apart.
+    """
+
+    gpu_bytes: float
+    main_bytes: float
+    flops: float
+    stage: str
+    parts: Mapping[str, float]
+
+
+def weight_bytes(a: Architecture, r: Request) -> dict[str, float]:
+    """Bytes of the weights of each component: parameters x bytes of the dtype.
+
+    8-bit formats touch the matrices of the blocks, which are all but a few percent.
+    """
+    size, d = BYTES[r.dtype], a.channels
+    matrices = a.layers * 12 * d * d
+    transformer = a.parameters * size
+    if r.quantize != "none":
+        # float8 leaves everything named "norm" alone; int8 too, and adds a scale per row.
+        transformer -= matrices * (size - 1)
+    learned = 0
+    if a.learned is not None:
+        f, h, w = a.learned
+        learned = (f * h * w + a.text_tokens) * d * size
+    return {
+        "transformer": float(transformer + learned),
+        "text encoder": float(TEXT_PARAMETERS * size),
+        "vae": float(VAE_PARAMETERS * size),
+    }
+
+
+def unit_bytes(a: Architecture, r: Request) -> float:
+    """One activation tensor of one sample: `(S + text) x channels x bytes`."""
+    f, h, w = a.grid(r.frames, r.width, r.height)
+    return float((f * h * w + a.text_tokens) * a.channels * BYTES[r.dtype])
+
+
+def amf_bytes(a: Architecture, r: Request) -> float:
+    """The AMF loss, one source frame at a time under checkpointing, float32:
+    `4 x HW x S x 4 + 2.6 x S x channels x 4` bytes (logits, probabilities and their gradients of
+    one frame; queries, keys and gradients of the keys).
+    """
+    f, h, w = a.grid(r.frames, r.width, r.height)
+    tokens = f * h * w
+    return 4.0 * h * w * tokens * 4 + 2.6 * tokens * a.channels * 4
+
+
+def vae_bytes(r: Request, *, decode: bool) -> float:
+    """The VAE's peak: bytes per pixel of a tile (or of the frame) and the clip itself in float32,
+    twice.
+    """
+    width, height = r.width, r.height
+    if r.tiling:
+        width, height = min(width, TILE[0]), min(height, TILE[1])
+    per_pixel = (DECODE_BYTES if decode else ENCODE_BYTES) * BYTES[r.dtype] / 2
+    return per_pixel * width * height + 2.0 * 3 * 4 * r.frames * r.width * r.height
+
+
+def pass_flops(a: Architecture, r: Request, layers: int) -> tuple[float, float]:
+    """(matrices, attention) of one forward pass of one sample through `layers` blocks:
+    `24 N d^2` and `4 N^2 d` each, N all tokens, d channels.
+    """
+    f, h, w = a.grid(r.frames, r.width, r.height)
+    n, d = f * h * w + a.text_tokens, a.channels
+    return layers * 24.0 * n * d * d, layers * 4.0 * n * n * d
+
+
+def apply_flops(a: Architecture, r: Request) -> float:
+    """A generation: every step twice (classifier-free guidance); VAE and text encoder left out."""
+    return 2 * r.steps * sum(pass_flops(a, r, a.layers))
+
+
+def train_flops(a: Architecture, r: Request, *, checkpointing: bool) -> float:
+    """A card: the guided steps' inner steps, then their denoising steps; nothing after them.
+
+    An inner step is a forward pass to block n and a backward pass to the positions: matrices once
+    (weights are frozen), attention 2.5 times; with checkpointing one more forward pass.
+    """
+    matrices, attention = pass_flops(a, r, r.block)
+    inner = 2 * matrices + 3.5 * attention
+    if checkpointing:
+        inner += matrices + attention
+    inner += 3 * 2 * 2.0 * amf_pairs(a, r) * a.channels
+    denoise = 2 * sum(pass_flops(a, r, a.layers))
+    return r.samples * r.guided * (r.inner * inner + denoise)
+
+
+def amf_pairs(a: Architecture, r: Request) -> float:
+    """Pairs of video tokens: S^2."""
+    f, h, w = a.grid(r.frames, r.width, r.height)
+    return float(f * h * w) ** 2
+
+
+def apply_estimate(a: Architecture, r: Request) -> Estimate:
+    """Peak of a generation: the largest of encoding the text, denoising (two samples: both halves
+    of guidance) and decoding, with the weights that the offload mode keeps on the GPU meanwhile.
+    """
+    weights, unit = weight_bytes(a, r), unit_bytes(a, r)
+    block = weights["transformer"] / a.layers
+    resident = {
+        "none": dict.fromkeys(weights, sum(weights.values())),
+        "model": weights,
+        # Two blocks: the one at work and the one that is being fetched.
+        "group": {"transformer": 2 * block, "text encoder": weights["text encoder"] / 12}
+        | {"vae": weights["vae"]},
+        "sequential": {"transformer": block, "text encoder": weights["text encoder"] / 24}
+        | {"vae": weights["vae"] / 10},
+    }[r.offload]
+    stages = {
+        "text": {"weights": resident["text encoder"]},
+        "denoising": {
+            "weights": resident["transformer"],
+            "activations": 2 * PASS_UNITS[a.positions] * unit,
+        },
+        "decoding": {"weights": resident["vae"], "VAE": vae_bytes(r, decode=True)},
+    }
+    return _peak(stages, weights, apply_flops(a, r))
+
+
+def train_estimate(a: Architecture, r: Request, *, checkpointing: bool) -> Estimate:
+    """Peak of a training, one sample at a time. Everything is on the GPU while the text is encoded
+    (unless offloaded); then the text encoder leaves it, and after the reference the VAE.
+
+    An optimisation step is either at its AMF (what the forward pass kept, and the AMF) or in its
+    backward pass; the denoising step needs two samples' passes without gradients.
+    """
+    weights, unit, key = weight_bytes(a, r), unit_bytes(a, r), (a.positions, checkpointing)
+    transformer = weights["transformer"]
+    each, rest = STEP_UNITS[key]
+    tapped_each, tapped_rest = TAPPED_UNITS[key]
+    everything = sum(weights.values())
+    stages = {
+        "text": {"weights": everything},
+        "encoding": {
+            "weights": transformer + weights["vae"],
+            "VAE": vae_bytes(r, decode=False),
+        },
+        "AMF": {
+            "weights": transformer,
+            "activations": (r.block * tapped_each + tapped_rest) * unit,
+            "AMF": amf_bytes(a, r),
+        },
+        "backward": {"weights": transformer, "activations": (r.block * each + rest) * unit},
+        "denoising": {
+            "weights": transformer,
+            "activations": 2 * PASS_UNITS[a.positions] * unit,
+        },
+    }
+    if r.offload != "none":
+        stages["text"]["weights"] = weights["text encoder"]
+        stages["encoding"]["weights"] = weights["vae"]
+    if r.offload in ("group", "sequential"):
+        for name in ("AMF", "backward", "denoising"):
+            stages[name]["weights"] = 2 * transformer / a.layers
+    return _peak(stages, weights, train_flops(a, r, checkpointing=checkpointing))
+
+
+def _peak(
+    stages: dict[str, dict[str, float]], weights: Mapping[str, float], flops: float
+) -> Estimate:
+    worst = max(stages, key=lambda name: sum(stages[name].values()))
+    total = sum(stages[worst].values()) + OVERHEAD
+    return Estimate(total, sum(weights.values()), flops, worst, stages[worst])
+
+
+def card_bytes(a: Architecture, r: Request) -> float:
+    """A positions card in half precision: per guided step and token two times 32 angles (rotary),
+    or one number per channel (absolute).
+    """
+    f, h, w = a.grid(r.frames, r.width, r.height)
+    per_token = HEAD if a.positions == "rotary" else a.channels
+    return 2.0 * r.guided * f * h * w * per_token
+
+
+def architecture_for(variant: Variant) -> Architecture | None:
+    """The published architecture of a row of the table; None for the bundled ones."""
+    return ARCHITECTURES.get(variant.name)

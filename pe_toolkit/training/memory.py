@@ -1,0 +1,159 @@
+"""What training keeps on the device, and what it lets go of.
+
+Nothing here changes a result: checkpointing recomputes what it does not keep, parked modules are
+not used meanwhile, compiled blocks compute the same (up to rounding).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from pe_toolkit.errors import UnsupportedError, UsageError
+
+if TYPE_CHECKING:
+    from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
+
+CHECKPOINTING = ("auto", "on", "off")
+# What one block keeps for its backward pass when its weights are frozen, in numbers of one
+# (text + video tokens) x channels tensor of the model's dtype. Counted with saved-tensor hooks
+# (tests/test_training_memory.py): inputs of four norms, q, k, v, the attention's output and the
+# hidden layer of the feed-forward (4); a gradient to rotary tables adds float32 copies of q and k.
+KEPT = {"other": 12.3, "rotary-2": 19.2, "rotary-4": 16.0, "checkpointed": 1.0}
+# Of the free memory: the rest is for one block's recomputation, the AMF and fragmentation.
+SHARE = 0.7
+
+
+def kept_bytes(
+    adapter: CogVideoXAdapter, tokens: int, block: int, *, rotary: bool, checkpointing: bool
+) -> int:
+    """Bytes kept for the backward pass of one sample through blocks 0 .. block - 1.
+
+    Args:
+        adapter: the backbone, for its width and dtype.
+        tokens: video tokens of the clip.
+        block: the tapped block.
+        rotary: whether the gradient goes to rotary tables (else to latents or an added table).
+        checkpointing: whether each block keeps its input only.
+    """
+    size = adapter.dtype.itemsize
+    config = adapter.transformer.config
+    kind = ("rotary-2" if size == 2 else "rotary-4") if rotary else "other"
+    width = config.num_attention_heads * config.attention_head_dim
+    unit = (tokens + adapter.max_text_tokens) * width * size
+    # One block more: the tapped one keeps its part up to Q and K.
+    return int(KEPT["checkpointed" if checkpointing else kind] * unit * (block + 1))
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Memory that this process can still get on a CUDA device; None for others."""
+    if device.type != "cuda":
+        return None
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def wants_checkpointing(
+    choice: str, adapter: CogVideoXAdapter, tokens: int, block: int, *, rotary: bool
+) -> bool:
+    """What `auto` means here: on if the activations of one sample would fill the free memory.
+
+    Also on wherever weights are moved away or cast after a layer's forward pass (group offloading,
+    fp8): autograd would keep a copy of every one of them, and of some only what was moved away. On
+    a CPU `auto` is off otherwise: main memory can be swapped, time cannot.
+
+    Raises:
+        UsageError: another choice than `CHECKPOINTING`.
+        UnsupportedError: `off` with such weights.
+    """
+    if choice not in CHECKPOINTING:
+        raise UsageError(
+            f"Expected checkpointing out of {', '.join(CHECKPOINTING)}, got {choice!r}."
+        )
+    if weights_leave(adapter.transformer):
+        if choice == "off":
+            raise UnsupportedError(
+                "Expected checkpointing with group offloading or fp8 weights, got `off`: the "
+                "backward pass needs weights that have left by then.",
+                "Use --checkpointing on, or plain weights without --offload group.",
+            )
+        return True
+    if choice != "auto":
+        return choice == "on"
+    free = free_bytes(adapter.device)
+    needed = kept_bytes(adapter, tokens, block, rotary=rotary, checkpointing=False)
+    return free is not None and needed > free * SHARE
+
+
+def weights_leave(transformer: Any) -> bool:
+    """Whether weights are only there, or only in full, during their layer's forward pass."""
+    registries = (getattr(m, "_diffusers_hook", None) for m in transformer.modules())
+    names = {name for registry in registries if registry for name in registry.hooks}
+    return bool(names & {"group_offloading", "layerwise_casting"})
+
+
+@contextlib.contextmanager
+def checkpointed(transformer: Any, on: bool) -> Iterator[None]:
+    """Gradient checkpointing as asked for, then as it was."""
+    before = transformer.gradient_checkpointing
+    if on == before:
+        yield
+        return
+    switch = (transformer.disable_gradient_checkpointing, transformer.enable_gradient_checkpointing)
+    switch[on]()
+    try:
+        yield
+    finally:
+        switch[before]()
+
+
+@contextlib.contextmanager
+def compiled(transformer: Any, on: bool) -> Iterator[None]:
+    """Compile the call of every block (one graph serves all of them), then leave them as they were.
+
+    The tapped block runs uncompiled: it is left in the middle.
+    """
+    blocks = list(transformer.transformer_blocks) if on else []
+    before = [block._compiled_call_impl for block in blocks]
+    try:
+        for block in blocks:
+            if block._compiled_call_impl is None:
+                block.compile()
+        yield
+    finally:
+        for block, call in zip(blocks, before, strict=True):
+            block._compiled_call_impl = call
+
+
+@contextlib.contextmanager
+def parked(pipe: Any, names: Sequence[str], away: str = "cpu") -> Iterator[None]:
+    """Move components that are not used meanwhile off the device, and back on exit.
+
+    Those under offload hooks are left alone: they are moved already.
+    """
+    homes: list[tuple[nn.Module, torch.device]] = []
+    module: Any
+    for name in names:
+        module = getattr(pipe, name, None)
+        parameter = next(module.parameters(), None) if module is not None else None
+        if parameter is None or parameter.device.type in (away, "meta") or _hooked(module):
+            continue
+        homes.append((module, parameter.device))
+    try:
+        for module, _ in homes:
+            module.to(away)
+        yield
+    finally:
+        for module, home in homes:
+            module.to(home)
+
+
+def _hooked(module: Any) -> bool:
+    """Whether accelerate or diffusers' group offloading moves this module."""
+    return any(hasattr(part, "_hf_hook") for part in module.modules()) or (
+        getattr(module, "_diffusers_hook", None) is not None
+    )

@@ -1,0 +1,154 @@
+"""The bytes of cards, each under its own SHA-256: `objects/sha256/ab/<64 hex>.safetensors`.
+
+A file appears there whole (written beside, synced, renamed) and never changes. Who may delete is
+decided by the index (`store.py`); this module only moves bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from pe_toolkit.card.text import printable
+from pe_toolkit.errors import CardError, OutputError
+from pe_toolkit.registry.entry import object_path
+
+ABANDONED_SECONDS = 3600
+"""A temporary file that nobody has written to for so long belongs to a process that died."""
+
+_CHUNK = 1 << 20
+_OBJECT = re.compile(r"[0-9a-f]{64}\.safetensors", re.ASCII)
+_TEMPORARY = re.compile(r"add-[0-9a-f]{16}\.tmp", re.ASCII)
+
+
+class Objects:
+    """The content-addressed files below `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self.folder = root / "objects" / "sha256"
+        self.temporary = root / "tmp"
+
+    def path(self, digest: str) -> Path:
+        """Where the card with this digest lies, whether it is there or not."""
+        return object_path(self.folder, digest)
+
+    def stage(self, source: Path, digest: str, size: int) -> Path:
+        """Copy `source` into a temporary file of the store, synced to the disk.
+
+        Raises:
+            CardError: if the bytes are not those of `digest`: the file changed meanwhile.
+            OSError: if they cannot be read or written.
+        """
+        import hashlib  # here, because `pe list` has to start fast
+        import secrets
+
+        self.temporary.mkdir(parents=True, exist_ok=True)
+        target = self.temporary / f"add-{secrets.token_hex(8)}.tmp"
+        state, left = hashlib.sha256(), size
+        with discarded_on_error(target), open(source, "rb") as read, open(target, "xb") as write:
+            while left and (chunk := read.read(min(_CHUNK, left))):
+                state.update(chunk)
+                write.write(chunk)
+                left -= len(chunk)
+            if read.read(1) or f"sha256:{state.hexdigest()}" != digest:
+                raise CardError(
+                    f"{printable(str(source))}: Expected the card that was checked a moment ago, "
+                    "but the file changed while it was copied.",
+                    "Run the command again when nothing writes to the file.",
+                )
+            write.flush()
+            os.fsync(write.fileno())
+        # Nobody edits a card in the store by mistake; the umask keeps its say over who may read.
+        os.chmod(target, target.stat().st_mode & 0o444)
+        return target
+
+    def publish(self, staged: Path, digest: str) -> None:
+        """Give a staged file its place; the index must be locked.
+
+        An object that is there already is replaced: the same bytes, or damaged ones.
+        """
+        target = self.path(digest)
+        new = not target.parent.is_dir()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.replace(staged, target)
+        except PermissionError:  # Windows, while somebody reads the object that is there
+            if not target.exists():
+                raise
+            delete(staged)
+        sync_folder(target.parent)
+        if new:
+            sync_folder(self.folder)
+
+    def all(self) -> Iterator[tuple[str, Path]]:
+        """Digest and path of every object. Files of other names are not ours."""
+        for folder in sorted(self.folder.glob("[0-9a-f][0-9a-f]")):
+            for path in sorted(folder.iterdir()):
+                if _OBJECT.fullmatch(path.name):
+                    yield f"sha256:{path.stem}", path
+
+    def any(self) -> bool:
+        """Whether there is one."""
+        return next(self.all(), None) is not None
+
+    def abandoned(self) -> Iterator[Path]:
+        """Temporary files of processes that died."""
+        if not self.temporary.is_dir():
+            return
+        before = time.time() - ABANDONED_SECONDS
+        for path in self.temporary.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                if _TEMPORARY.fullmatch(path.name) and path.stat().st_mtime < before:
+                    yield path
+
+
+def delete(path: Path) -> bool:
+    """Delete a file of the store; whether it is gone."""
+    try:
+        path.unlink(missing_ok=True)
+    except PermissionError:
+        try:  # Windows refuses to delete what is read only, and what is open
+            os.chmod(path, 0o600)
+            path.unlink(missing_ok=True)
+        except PermissionError:
+            return False
+    return True
+
+
+@contextlib.contextmanager
+def discarded_on_error(path: Path) -> Iterator[None]:
+    """Delete `path` if the block fails, or is interrupted."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            delete(path)
+        raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk, where the platform can."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def disk_errors(root: Path) -> Iterator[None]:
+    """`OSError` -> `OutputError` that names the registry."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"Expected to write into the registry {printable(str(root))}, "
+            f"but: {error.strerror or error}.",
+            "Check the folder, its permissions and the free space, or set PE_HOME to another one.",
+        ) from error

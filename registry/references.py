@@ -1,0 +1,185 @@
+"""How a card is named: a path, a name in the local registry, or a repository on the Hub.
+
+Decided by the form of the text alone, never by what exists, so that a command means the same
+today and tomorrow, here and on another machine:
+
+    wave.safetensors  ./wave  ../wave  /a/wave  ~/wave  C:\\wave     a path
+    wave  wave@1.2.0  wave@sha256:dff0292b                          the local registry
+    owner/wave  owner/wave@v1.2.0  hf://owner/wave@main             the Hugging Face Hub
+    file:///shared/cards/...                                        a shared folder
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+
+from pe_toolkit.card.text import shown
+from pe_toolkit.errors import UsageError
+from pe_toolkit.registry.semver import is_version
+
+MAX_NAME = 96
+MAX_REFERENCE = 4096
+SHORTEST_DIGEST = 8
+FORMS = (
+    "A card is a path (wave.safetensors, ./wave), a name in the local registry (wave, wave@1.2.0, "
+    "wave@sha256:dff0292b), or on the Hub (owner/wave, owner/wave@v1.2.0, hf://owner/wave)."
+)
+
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,94}[a-z0-9])?", re.ASCII)
+_HUB_PART = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?", re.ASCII)
+_REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+-]{0,254}", re.ASCII)
+_DIGEST = re.compile(r"sha256:[0-9a-f]{8,64}", re.ASCII | re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class PathReference:
+    """A file."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+@dataclass(frozen=True)
+class LocalReference:
+    """A card in the local registry; without version and digest, the highest release."""
+
+    name: str
+    version: str | None = None
+    digest: str | None = None
+    """`sha256:` and the first 8 to 64 hex digits of the file's SHA-256."""
+
+    def __str__(self) -> str:
+        suffix = self.version or self.digest
+        return f"{self.name}@{suffix}" if suffix else self.name
+
+
+@dataclass(frozen=True)
+class HubReference:
+    """A repository on the Hugging Face Hub; without revision, its default branch."""
+
+    owner: str
+    name: str
+    revision: str | None = None
+    """Tag, branch or commit."""
+
+    @property
+    def repo_id(self) -> str:
+        """`owner/name`."""
+        return f"{self.owner}/{self.name}"
+
+    def __str__(self) -> str:
+        return f"hf://{self.repo_id}" + (f"@{self.revision}" if self.revision else "")
+
+
+@dataclass(frozen=True)
+class FolderReference:
+    """A card in a shared folder, as the URL that the folder remote understands."""
+
+    url: str
+    """Begins with `file://`."""
+
+    def __str__(self) -> str:
+        return self.url
+
+
+RemoteReference = HubReference | FolderReference
+Reference = PathReference | LocalReference | RemoteReference
+
+
+def parse(text: str) -> Reference:
+    """What `text` names.
+
+    Raises:
+        UsageError: if it has none of the forms; the hint lists them.
+    """
+    if not text or len(text) > MAX_REFERENCE or "\0" in text:
+        raise _malformed(text, "a card")
+    scheme = text.partition("://")[0].lower() if "://" in text else ""
+    if scheme == "hf":
+        return _hub(text, text[len("hf://") :])
+    if scheme == "file":
+        return FolderReference(text)
+    if scheme:
+        raise _malformed(text, "hf:// or file://")
+    if _is_path(text):
+        return PathReference(_expanded(text))
+    return _hub(text, text) if "/" in text else local(text)
+
+
+def local(text: str) -> LocalReference:
+    """`name`, `name@1.2.0` or `name@sha256:...`. Case does not count in names.
+
+    Raises:
+        UsageError: for anything else.
+    """
+    name, at, rest = text.partition("@")
+    name = name.lower()
+    if _NAME.fullmatch(name) is None:
+        raise _malformed(text, f"a name of letters, digits, - and _ (up to {MAX_NAME} characters)")
+    if not at:
+        return LocalReference(name)
+    if _DIGEST.fullmatch(rest):
+        return LocalReference(name, digest=rest.lower())
+    version = rest[1:] if rest[:1] in ("v", "V") else rest
+    if not is_version(version):
+        raise _malformed(
+            text,
+            f"a version such as 1.2.0, or sha256: and at least {SHORTEST_DIGEST} hex digits, "
+            "after @",
+        )
+    return LocalReference(name, version)
+
+
+def slug(text: str) -> str:
+    """The name under which a card goes if nobody gives another: safe letters only.
+
+    `Zoë's Wave` -> `zoe-s-wave`. Never empty; `slug(slug(x)) == slug(x)`.
+    """
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode("ascii").lower()
+    plain = re.sub(r"[^a-z0-9_]+", "-", plain)[:MAX_NAME].strip("-_")
+    return plain or "card"
+
+
+def _is_path(text: str) -> bool:
+    """Whether the form is that of a path: a suffix, a place to start from, a separator."""
+    if text.lower().endswith(".safetensors") or "\\" in text or text[0] in "./~":
+        return True
+    if re.match(r"[A-Za-z]:", text, re.ASCII):
+        return True
+    head = text.partition("@")[0]
+    if "/" not in head:
+        return "." in head  # names in the local registry have no dots
+    return head.count("/") > 1 or head.endswith("/")
+
+
+def _expanded(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except (RuntimeError, UnicodeError):  # `~nobody/wave`: a path all the same, not to be found
+        return Path(text)
+
+
+def _hub(text: str, rest: str) -> HubReference:
+    repo, at, revision = rest.partition("@")
+    owner, slash, name = repo.partition("/")
+    # The rules of the Hub, so that a typo is found before anything is sent.
+    sound = slash and all(
+        _HUB_PART.fullmatch(part) and "--" not in part and ".." not in part
+        for part in (owner, name)
+    )
+    if not sound or len(repo) > MAX_NAME or name.endswith(".git"):
+        raise _malformed(text, "owner/name as the Hugging Face Hub allows it")
+    if not at:
+        return HubReference(owner, name)
+    if _REVISION.fullmatch(revision) is None or ".." in revision or "//" in revision:
+        raise _malformed(text, "a tag, branch or commit after @")
+    return HubReference(owner, name, revision)
+
+
+def _malformed(text: str, expected: str) -> UsageError:
+    return UsageError(f"Expected {expected}, got {shown(text)}.", FORMS)

@@ -1,0 +1,163 @@
+"""What a remote is: a place outside this machine's registry where cards are shared.
+
+A remote is one module with a class that has the three methods of `Remote`, and a function
+`connect(reference)` that makes one; the table in `pe_toolkit.registry.remotes` leads to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from pe_toolkit.card.text import shown
+from pe_toolkit.errors import UsageError
+
+CARD_FILE = "card.safetensors"
+"""The name of the card in its repository. Fixed: no name from outside ever becomes a path."""
+TAG = "motion-card"
+"""What marks a repository as one with a card."""
+
+Tell = Callable[[str], None]
+
+
+def silent(text: str) -> None:
+    """Tells nobody."""
+
+
+@dataclass(frozen=True)
+class PushOptions:
+    """What `push` may be told.
+
+    Args:
+        private: a new repository is visible to its owner only.
+        tag: mark this state as a version: the card's own, `1.0.0` or `v1.0.0`.
+        message: of the commit.
+        preview: a picture or video that shows what the card does.
+        force: move the tag, or replace a version, if other bytes have it.
+        dry_run: look, and change nothing.
+    """
+
+    private: bool = False
+    tag: str | None = None
+    message: str | None = None
+    preview: Path | None = None
+    force: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What `push` did, or would do in a dry run."""
+
+    reference: str
+    """How to name the card now: `owner/name`, or `owner/name@v1.0.0` if it was tagged."""
+    url: str
+    digest: str
+    """`sha256:` and 64 hex digits of the card's file."""
+    size: int
+    files: Mapping[str, str]
+    """Name of each file -> "new", "changed", "unchanged" or "deleted"."""
+    created: bool = False
+    """The repository was made."""
+    private: bool = False
+    commit: str | None = None
+    """The commit that holds the card; None in a dry run that would make one."""
+    committed: bool = False
+    """A commit was made: something had changed."""
+    tag: str | None = None
+    tagged: bool = False
+    """The tag was set or moved; False if it was there already."""
+    dry_run: bool = False
+    readme: str = ""
+    warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "reference": self.reference, "url": self.url, "digest": self.digest,
+            "size_bytes": self.size, "files": dict(self.files), "created": self.created,
+            "private": self.private, "commit": self.commit, "committed": self.committed,
+            "tag": self.tag, "tagged": self.tagged, "dry_run": self.dry_run,
+            "warnings": list(self.warnings),
+        } | ({"readme": self.readme} if self.dry_run else {})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """A file that came from a remote, byte for byte what the remote announced.
+
+    Whether it is a sound card is not known yet: `Store.add` and `verify_card` find out, and nothing
+    else may be done with it. Do not change the file: it belongs to a cache or a shared folder.
+    """
+
+    path: Path
+    digest: str
+    """`sha256:` and 64 hex digits of its bytes."""
+    size: int
+    name: str
+    """What it is called there; the default for its name in the local registry."""
+    origin: str
+    """Where it came from, exactly: `hf://owner/name@<commit>`."""
+    offline: bool = False
+    """It came from a cache, without asking the remote."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A card that `search` found. Every string is a stranger's: print only `printable`."""
+
+    reference: str
+    author: str = ""
+    version: str = ""
+    backbone: str = ""
+    license: str = ""
+    updated: str = ""
+    downloads: int | None = None
+    likes: int | None = None
+    private: bool = False
+    gated: bool = False
+    tags: Sequence[str] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**self.__dict__, "tags": list(self.tags)}
+
+
+class Remote(Protocol):
+    """A place for cards, bound to one reference. All methods may raise RemoteError and children."""
+
+    def push(self, card: Path, options: PushOptions) -> Pushed:
+        """Bring a card there; its bytes are never changed.
+
+        Raises:
+            CardError: if the card is not sound.
+            UsageError: if the tag is not the card's version, or an option makes no sense there.
+            ConflictError: if another card would be lost.
+        """
+
+    def pull(self) -> Pulled:
+        """Fetch the card."""
+
+    def search(
+        self, words: Sequence[str], *, backbone: str | None, author: str | None, limit: int
+    ) -> list[Found]:
+        """Up to `limit` cards that have all the words."""
+
+
+def check_tag(tag: str | None, version: str) -> str | None:
+    """The tag as it is written, `v1.0.0`; None for none.
+
+    Raises:
+        UsageError: if it is not the card's version.
+    """
+    if tag is None:
+        return None
+    if tag.removeprefix("v") != version:
+        raise UsageError(
+            f"Expected a tag that is the card's version, v{version}, got {shown(tag)}.",
+            f"Use --tag v{version}. Another version is another card: "
+            "pe train ... --card-version VERSION",
+        )
+    return f"v{version}"

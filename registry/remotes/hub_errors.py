@@ -1,0 +1,158 @@
+"""From what huggingface_hub raises to what the user reads: what was expected, what to do next."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from pe_toolkit.card.text import printable
+from pe_toolkit.errors import PeError
+from pe_toolkit.registry.remotes.base import CARD_FILE
+from pe_toolkit.registry.remotes.errors import (
+    AccessError,
+    ConflictError,
+    RemoteError,
+    RemoteMissingError,
+    UnreachableError,
+)
+from pe_toolkit.registry.remotes.retry import asked_wait, chain, passing, response_of, status_of
+
+LOG_IN = "Log in with `hf auth login`, or set HF_TOKEN."
+_MOST = 300
+
+
+@contextlib.contextmanager
+def explained(repo_id: str, endpoint: str, token: str | None, action: str) -> Iterator[None]:
+    """Turn what the client raises in the block into our errors.
+
+    Args:
+        action: what was being done, such as "push to".
+    """
+    try:
+        yield
+    except PeError:
+        raise
+    except Exception as error:
+        ours = explain(error, repo_id, endpoint, token, action)
+        if ours is None:
+            raise
+        raise ours from error
+
+
+def explain(
+    error: Exception, repo_id: str, endpoint: str, token: str | None, action: str
+) -> PeError | None:
+    """Our error for one of the client's, or None if it has nothing to do with the Hub."""
+    links = list(chain(error))
+    where = f"{endpoint}/{repo_id}".rstrip("/")
+    for link in links:
+        if isinstance(link, OfflineModeIsEnabled):
+            return UnreachableError(
+                f"Expected to {action} {where}, but offline mode is on.", "Unset HF_HUB_OFFLINE."
+            )
+        if isinstance(link, GatedRepoError):
+            return _gated(where, token)
+        if isinstance(link, RepositoryNotFoundError) and not refused(link, token):
+            return _missing(where, token)
+        if isinstance(link, RevisionNotFoundError):
+            return RemoteMissingError(
+                f"Expected that tag, branch or commit in {where}, but it is not there.",
+                f"See {where}/tree/main for what is there, or leave out the part after @.",
+            )
+        if isinstance(link, EntryNotFoundError) and status_of(link) is not None:
+            return RemoteMissingError(
+                f"Expected {CARD_FILE} in {where}, but there is no such file.",
+                "That repository does not hold a motion card as `pe push` writes it.",
+            )
+    reason = passing(error)
+    if reason is not None:
+        wait = asked_wait(error)
+        return UnreachableError(
+            f"Expected to {action} {where}, but {reason}, every time.",
+            f"It asks to wait {wait:.0f} seconds." if wait else "Try again later.",
+        )
+    response = response_of(error)
+    if response is not None:
+        return _by_status(int(response.status_code), error, where, endpoint, token, action)
+    if isinstance(error, HFValidationError):
+        return RemoteError(f"Expected a sound repository name, got {printable(repo_id)!r}.")
+    if isinstance(error, OSError) and error.errno is not None:
+        return None  # the disk, not the Hub
+    if isinstance(error, ValueError | KeyError | TypeError | RuntimeError | OSError) or any(
+        link.__class__.__module__.partition(".")[0] in ("huggingface_hub", "httpx", "httpx2")
+        for link in links
+    ):
+        said = ": ".join(str(link) or type(link).__name__ for link in links)
+        return RemoteError(
+            f"Expected to {action} {where}, but: {cleaned(said, token)}.",
+            "Is it a Hugging Face Hub? HF_ENDPOINT says which server is asked.",
+        )
+    return None
+
+
+def _by_status(
+    status: int, error: Exception, where: str, endpoint: str, token: str | None, action: str
+) -> PeError:
+    said = _said(error, token)
+    if status == 401:
+        what = "none was given" if token is None else "yours was refused: it is wrong or expired"
+        return AccessError(f"Expected a token to {action} {where}, but {what}.{said}", LOG_IN)
+    if status == 403:
+        return AccessError(
+            f"Expected the right to {action} {where}, but the server refuses it.{said}",
+            f"Use a token with write access to it: {endpoint}/settings/tokens",
+        )
+    if status in (409, 412):
+        return ConflictError(
+            f"Expected to {action} {where}, but somebody else changed it meanwhile.{said}",
+            "Run the command again.",
+        )
+    return RemoteError(f"Expected to {action} {where}, but the server answered {status}.{said}")
+
+
+def refused(error: HfHubHTTPError, token: str | None) -> bool:
+    """Whether the server refused our token itself. With a good one, what is hidden is a 404."""
+    return token is not None and error.response.status_code == 401
+
+
+def _gated(where: str, token: str | None) -> AccessError:
+    login = "" if token else f" {LOG_IN}"
+    return AccessError(
+        f"Expected access to {where}, but its owner wants its terms to be accepted first.",
+        f"Accept them at {where}, then run the command again.{login}",
+    )
+
+
+def _missing(where: str, token: str | None) -> RemoteMissingError:
+    return RemoteMissingError(
+        f"Expected the repository {where}, but it does not exist, or is private.",
+        f"Check the name. If it is private: {LOG_IN}"
+        if token is None
+        else "Check the name. If it is private, your token must have access to it.",
+    )
+
+
+def _said(error: Exception, token: str | None) -> str:
+    for link in chain(error):
+        message = isinstance(link, HfHubHTTPError) and link.server_message
+        if message:
+            return f" It says: {cleaned(message, token)}"
+    return ""
+
+
+def cleaned(text: str, token: str | None) -> str:
+    """Text from a server: one line, harmless to a terminal, bounded, without our token."""
+    if token:
+        text = text.replace(token, "***")
+    text = printable(" ".join(text[: 4 * _MOST].split()))
+    return (text if len(text) <= _MOST else text[: _MOST - 3] + "...").rstrip(".")

@@ -1,0 +1,160 @@
+"""Fetching a card from the Hub: into the client's cache, and compared with what was announced."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from huggingface_hub import (
+    constants,
+    get_hf_file_metadata,
+    hf_hub_download,
+    hf_hub_url,
+    try_to_load_from_cache,
+)
+from huggingface_hub.errors import RevisionNotFoundError
+
+from pe_toolkit.card.header import MAX_FILE_BYTES
+from pe_toolkit.registry import semver
+from pe_toolkit.registry.remotes.base import CARD_FILE, Pulled
+from pe_toolkit.registry.remotes.errors import RemoteError, UnreachableError
+from pe_toolkit.registry.remotes.hub_errors import explained
+
+if TYPE_CHECKING:
+    from pe_toolkit.registry.remotes.hub import HubRemote
+
+_SHA1, _SHA256 = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{64}")
+
+
+def pull(remote: HubRemote) -> Pulled:
+    """See `Remote.pull`. Without a connection, the copy in the cache."""
+    if constants.HF_HUB_OFFLINE:
+        found = cached(remote)
+        if found is None:
+            raise _nowhere(remote, "offline mode is on", "Unset HF_HUB_OFFLINE.")
+        remote.tell("Offline mode: this is the copy in the cache.")
+        return found
+    try:
+        with explained(remote.repo_id, remote.endpoint, remote.token, "pull from"):
+            return fetch(remote)
+    except UnreachableError as error:
+        found = cached(remote)
+        if found is None:
+            raise
+        remote.tell(f"{error.message} This is the copy in the cache, which may be older.")
+        return found
+
+
+def fetch(remote: HubRemote) -> Pulled:
+    """Download, or find unchanged in the cache."""
+    revision, announced = _announced(remote)
+    if announced.size is not None and announced.size > MAX_FILE_BYTES:
+        raise RemoteError(
+            f"Expected a card of at most {MAX_FILE_BYTES} bytes, got {announced.size}.",
+            "That is not a motion card.",
+        )
+    for force in (False, True):  # again from the server, if the copy in the cache is damaged
+        path = _download(remote, revision, force=force)
+        if path.parent.name != announced.commit_hash:
+            revision, announced = _announced(remote)  # it moved while we looked
+            path = _download(remote, revision, force=force)
+        sha256, sha1, size = _digests(path, git=bool(_SHA1.fullmatch(announced.etag or "")))
+        if _fits(announced.etag, sha256, sha1):
+            return _pulled(remote, path, sha256, size)
+        _discard(path)
+        remote.tell("The bytes that came are not those that the Hub announced.")
+    raise RemoteError(
+        f"Expected the bytes of {announced.etag} from {remote.url}, but twice others came: "
+        "they are damaged on the way, or on the server.",
+        "Nothing was kept. Try again, without a proxy or mirror between if there is one.",
+    )
+
+
+def cached(remote: HubRemote) -> Pulled | None:
+    """The copy in the client's cache, without any request; None if there is none."""
+    for revision in _spellings(remote):
+        path = try_to_load_from_cache(remote.repo_id, CARD_FILE, revision=revision)
+        if isinstance(path, str):
+            sha256, _, size = _digests(Path(path), git=False)
+            return _pulled(remote, Path(path), sha256, size, offline=True)
+    return None
+
+
+def _pulled(
+    remote: HubRemote, path: Path, sha256: str, size: int, *, offline: bool = False
+) -> Pulled:
+    assert remote.reference is not None
+    origin = f"hf://{remote.repo_id}@{path.parent.name}"
+    return Pulled(path, f"sha256:{sha256}", size, remote.reference.name, origin, offline)
+
+
+def _spellings(remote: HubRemote) -> list[str]:
+    """The revisions to try: a version is tagged `v1.0.0` by us, and may be written `1.0.0`."""
+    revision = remote.reference.revision if remote.reference else None
+    if revision is None:
+        return [constants.DEFAULT_REVISION]
+    return [revision, f"v{revision}"] if semver.is_version(revision) else [revision]
+
+
+def _announced(remote: HubRemote) -> tuple[str, Any]:
+    """The revision that exists, and what the Hub says about the card there."""
+    revisions = _spellings(remote)
+    for last, revision in enumerate(revisions, 1):
+        url = hf_hub_url(remote.repo_id, CARD_FILE, revision=revision, endpoint=remote.endpoint)
+
+        def look(url: str = url) -> Any:
+            return get_hf_file_metadata(
+                url, token=remote.token or False, timeout=remote.timeout, endpoint=remote.endpoint
+            )
+
+        try:
+            return revision, remote.again(look)
+        except RevisionNotFoundError:
+            if last == len(revisions):
+                raise
+    raise AssertionError
+
+
+def _download(remote: HubRemote, revision: str, *, force: bool) -> Path:
+    def download() -> Path:
+        return Path(
+            hf_hub_download(
+                remote.repo_id, CARD_FILE, revision=revision, endpoint=remote.endpoint,
+                token=remote.token or False, etag_timeout=remote.timeout, force_download=force,
+            )
+        )  # fmt: skip
+
+    return remote.again(download)
+
+
+def _digests(path: Path, *, git: bool) -> tuple[str, str, int]:
+    """SHA-256, git's SHA-1 (if asked for, else empty) and size of a file."""
+    size, sha256 = path.stat().st_size, hashlib.sha256()
+    sha1 = hashlib.sha1(b"blob %d\0" % size)
+    with open(path, "rb") as stream:
+        while chunk := stream.read(1 << 20):
+            sha256.update(chunk)
+            if git:
+                sha1.update(chunk)
+    return sha256.hexdigest(), sha1.hexdigest() if git else "", size
+
+
+def _fits(etag: str | None, sha256: str, sha1: str) -> bool:
+    if etag is None or not (_SHA256.fullmatch(etag) or _SHA1.fullmatch(etag)):
+        return True  # a server with names of its own; the card's digest is checked anyway
+    return etag in (sha256, sha1)
+
+
+def _discard(path: Path) -> None:
+    """Take damaged bytes out of the cache, where other programs would trust them."""
+    blob = path.resolve()
+    path.unlink(missing_ok=True)
+    blob.unlink(missing_ok=True)
+
+
+def _nowhere(remote: HubRemote, reason: str, hint: str) -> UnreachableError:
+    return UnreachableError(
+        f"Expected to pull from {remote.url}, but {reason}, and it is not in the cache.", hint
+    )

@@ -1,0 +1,254 @@
+"""Bringing a card to the Hub, in an order in which every failure leaves a sound repository.
+
+Everything that can be refused is refused before anything is sent. Then: the repository, the bytes,
+one commit with card and README, the tag. Whatever was interrupted, the same push again finishes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from huggingface_hub import (
+    CommitOperationAdd,
+    CommitOperationDelete,
+    constants,
+    get_session,
+    hf_hub_download,
+)
+from huggingface_hub.errors import HfHubHTTPError
+
+from pe_toolkit.card import CardInfo, verify_card
+from pe_toolkit.errors import CardError, UsageError
+from pe_toolkit.registry.remotes.base import CARD_FILE, Pushed, PushOptions, check_tag
+from pe_toolkit.registry.remotes.errors import AccessError, ConflictError
+from pe_toolkit.registry.remotes.hub_errors import LOG_IN, explained
+from pe_toolkit.registry.remotes.hub_state import RepoState, oids
+from pe_toolkit.registry.remotes.hub_tags import check_tag_there, set_tag
+from pe_toolkit.registry.remotes.markdown import plain
+from pe_toolkit.registry.remotes.previews import NAMES, read_preview
+from pe_toolkit.registry.remotes.readme import MAX_README, README, readme
+
+if TYPE_CHECKING:
+    from pe_toolkit.registry.remotes.hub import HubRemote
+
+Operation = CommitOperationAdd | CommitOperationDelete
+EMPTY = RepoState("", False, {})
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the repository is to hold, and what has to change for that."""
+
+    card: Path
+    info: CardInfo
+    texts: dict[str, bytes]
+    """README and preview, by name."""
+    files: dict[str, str]
+    """Name -> "new", "changed", "unchanged" or "deleted"."""
+    readme: str
+    warnings: tuple[str, ...]
+
+    @property
+    def changes(self) -> bool:
+        """Whether a commit is needed."""
+        return any(change != "unchanged" for change in self.files.values())
+
+    def done(self, state: RepoState) -> bool:
+        """Whether the repository is as it is to be."""
+        if not state.has(CARD_FILE, (self.info.sha256,)):
+            return False
+        if any(not state.has(name, oids(data)) for name, data in self.texts.items()):
+            return False
+        return not any(
+            name in state.files for name, change in self.files.items() if change == "deleted"
+        )
+
+
+def push(remote: HubRemote, card: Path, options: PushOptions) -> Pushed:
+    """See `Remote.push`."""
+    info = verify_card(card)
+    tag = check_tag(options.tag, info.spec.version)
+    preview = read_preview(options.preview) if options.preview else None
+    if remote.reference is not None and remote.reference.revision is not None:
+        raise UsageError(
+            f"Expected owner/name to push to, got {remote.reference}.",
+            f"Use --tag v{info.spec.version} to mark the version.",
+        )
+    if remote.token is None and not options.dry_run:
+        raise AccessError(f"Expected a token to push to {remote.url}, but there is none.", LOG_IN)
+    with explained(remote.repo_id, remote.endpoint, remote.token, "push to"):
+        state = remote.state()
+        if state is not None and options.private and not state.private:
+            raise UsageError(
+                f"Expected {remote.url} to be private, but it is there already, and public.",
+                f"Make it private in {remote.url}/settings, or push without --private.",
+            )
+        plan = _plan(remote, card, info, preview, state or EMPTY)
+        moving = check_tag_there(remote, tag, info, force=options.force) if state and tag else None
+        created, commit = state is None, state.head if state else None
+        if not options.dry_run:
+            if state is None:
+                state = _create(remote, private=options.private)
+                plan = _plan(remote, card, info, preview, state)
+            commit = _commit(remote, plan, state, options.message) if plan.changes else state.head
+            if tag and moving != "there":
+                set_tag(remote, tag, commit, info, move=moving == "elsewhere")
+    return Pushed(
+        reference=f"{remote.repo_id}@{tag}" if tag else remote.repo_id,
+        url=f"{remote.url}/tree/{tag}" if tag else remote.url,
+        digest=f"sha256:{info.sha256}", size=info.size_bytes, files=plan.files, created=created,
+        private=state.private if state else options.private,
+        commit=None if options.dry_run and plan.changes else commit,
+        committed=plan.changes, tag=tag, tagged=tag is not None and moving != "there",
+        dry_run=options.dry_run, readme=plan.readme, warnings=plan.warnings,
+    )  # fmt: skip
+
+
+def _plan(
+    remote: HubRemote,
+    card: Path,
+    info: CardInfo,
+    preview: tuple[str, bytes] | None,
+    state: RepoState,
+) -> Plan:
+    """What to change. A preview of the same card stays; one of another card would be a lie."""
+    same_card = state.has(CARD_FILE, (info.sha256,))
+    there = [name for name in NAMES if name in state.files]
+    shown = preview[0] if preview else there[0] if there and same_card else None
+    texts = {preview[0]: preview[1]} if preview else {}
+    files = {CARD_FILE: _change(state, CARD_FILE, same_card)}
+    previous, warning = _previous_readme(remote, state)
+    text = ""
+    if previous is not None:
+        text = readme(info, remote.repo_id, preview=shown, previous=previous)
+        texts[README] = text.encode("utf-8", "replace")
+    for name, data in texts.items():
+        files[name] = _change(state, name, state.has(name, oids(data)))
+    files |= {name: "deleted" for name in there if name != shown}
+    return Plan(card, info, texts, files, text, (warning,) if warning else ())
+
+
+def _change(state: RepoState, name: str, same: bool) -> str:
+    return "unchanged" if same else "changed" if name in state.files else "new"
+
+
+def _previous_readme(remote: HubRemote, state: RepoState) -> tuple[str | None, str]:
+    """The README that is there; None, and a warning, if we must leave it alone."""
+    file = state.files.get(README)
+    if file is None:
+        return "", ""
+    if file.size > MAX_README:
+        return None, (
+            f"{README} has {file.size} bytes: it was left as it is. Make it shorter than "
+            f"{MAX_README} bytes to have the part about the card written."
+        )
+
+    def download() -> Path:
+        return Path(
+            hf_hub_download(
+                remote.repo_id, README, revision=state.head, endpoint=remote.endpoint,
+                token=remote.token or False, etag_timeout=remote.timeout,
+            )
+        )  # fmt: skip
+
+    data = remote.again(download).read_bytes()
+    if file.oid not in oids(data):
+        # Damaged on the way: merging it would carry the damage into the repository.
+        raise ConflictError(f"Expected the {README} of {remote.url}, but other bytes came.")
+    try:
+        return data.decode("utf-8"), ""
+    except UnicodeDecodeError:
+        return None, f"{README} is not UTF-8: it was left as it is."
+
+
+def _create(remote: HubRemote, *, private: bool) -> RepoState:
+    remote.again(
+        lambda: remote.api.create_repo(remote.repo_id, private=private or None, exist_ok=True)
+    )
+    state = remote.state()
+    if state is None:
+        raise AccessError(
+            f"Expected to see the repository {remote.url} after making it, but it is hidden.",
+            "Your token can write there but not read: give it both rights.",
+        )
+    return state
+
+
+def _commit(remote: HubRemote, plan: Plan, state: RepoState, message: str | None) -> str:
+    """Make one commit with everything that changed; the commit that holds it.
+
+    Raises:
+        ConflictError: if somebody else committed meanwhile.
+    """
+
+    def settled() -> str | None:
+        now = remote.state() or EMPTY
+        if now.head == state.head:
+            return None
+        if plan.done(now):
+            return now.head
+        raise ConflictError(
+            f"Expected {remote.url} at {state.head[:12]}, but somebody else pushed meanwhile. "
+            "Nothing of theirs was overwritten.",
+            "Look at it, and run the command again if your card is to follow theirs.",
+        )
+
+    title = message or f"Push {plain(plan.info.spec.name, 80)} {plan.info.spec.version}"
+    with contextlib.ExitStack() as stack:
+        operations = _operations(remote, plan, stack)
+        additions = [op for op in operations if isinstance(op, CommitOperationAdd)]
+        # The client repeats these requests itself, and they change nothing that anybody sees.
+        remote.once(lambda: remote.api.preupload_lfs_files(
+            remote.repo_id, additions=additions, free_memory=False
+        ))  # fmt: skip
+        for op in additions:
+            if op.path_in_repo == CARD_FILE and op.upload_info.sha256.hex() != plan.info.sha256:
+                raise CardError("Expected the card that was checked, but it changed meanwhile.")
+
+        def send() -> str:
+            info = remote.api.create_commit(
+                remote.repo_id, operations=operations, commit_message=title,
+                parent_commit=state.head or None,
+            )  # fmt: skip
+            return str(info.oid)
+
+        try:
+            return remote.again(send, settled)
+        except HfHubHTTPError as error:
+            if error.response.status_code not in (409, 412):
+                raise
+            commit = settled()
+            if commit is None:
+                raise
+            return commit
+
+
+def _operations(remote: HubRemote, plan: Plan, stack: contextlib.ExitStack) -> list[Operation]:
+    operations: list[Operation] = []
+    for name, change in plan.files.items():
+        if change == "unchanged":
+            continue
+        if change == "deleted":
+            operations.append(CommitOperationDelete(name))
+        elif name != CARD_FILE:
+            operations.append(CommitOperationAdd(name, plan.texts[name]))
+        elif constants.HF_HUB_DISABLE_XET or _offers_xet(remote):
+            operations.append(CommitOperationAdd(name, str(plan.card)))
+        else:  # a client with xet uses it for paths whatever the server offers, but not for streams
+            stream = stack.enter_context(plan.card.open("rb"))
+            operations.append(CommitOperationAdd(name, stream))
+    return operations
+
+
+def _offers_xet(remote: HubRemote) -> bool:
+    """Whether the server takes uploads by xet."""
+    url = f"{remote.endpoint}/api/models/{remote.repo_id}/xet-write-token/main"
+    response = remote.again(
+        lambda: get_session().get(url, headers=remote.headers, timeout=remote.timeout)
+    )
+    return response.status_code == 200 and constants.HUGGINGFACE_HEADER_X_XET_ENDPOINT in (
+        response.headers
+    )

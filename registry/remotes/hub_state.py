@@ -1,0 +1,65 @@
+"""What is on the Hub right now: one look at a repository, and what it says about each file."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from huggingface_hub import get_session
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file in a repository: `oid` is SHA-256 for large files, else git's SHA-1 of the blob."""
+
+    size: int
+    oid: str
+
+
+@dataclass(frozen=True)
+class RepoState:
+    """A repository at one commit."""
+
+    head: str
+    private: bool
+    files: Mapping[str, RemoteFile]
+
+    def has(self, name: str, oids: tuple[str, ...]) -> bool:
+        """Whether the file is there with one of these digests."""
+        file = self.files.get(name)
+        return file is not None and file.oid in oids
+
+
+def state_of(info: Any) -> RepoState:
+    """From the client's `ModelInfo` (with `files_metadata`)."""
+    files = {}
+    for sibling in info.siblings or []:
+        large = sibling.lfs
+        oid = large.sha256 if large is not None else sibling.blob_id
+        files[sibling.rfilename] = RemoteFile(int(sibling.size or 0), str(oid or ""))
+    return RepoState(str(info.sha or ""), bool(info.private), files)
+
+
+def oids(data: bytes) -> tuple[str, str]:
+    """Both names that the Hub may give to `data`: SHA-256, and git's SHA-1."""
+    return hashlib.sha256(data).hexdigest(), git_oid(data)
+
+
+def git_oid(data: bytes) -> str:
+    """SHA-1 of a git blob with this content."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+@contextlib.contextmanager
+def patient(seconds: float) -> Iterator[None]:
+    """Give the client's requests a time-out while the block runs: by default they wait for ever."""
+    session = get_session()
+    before = session.timeout
+    session.timeout = seconds
+    try:
+        yield
+    finally:
+        session.timeout = before

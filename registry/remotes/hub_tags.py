@@ -1,0 +1,70 @@
+"""Tags of a repository: a version of a card, which means the same bytes for ever."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
+
+from pe_toolkit.card import CardInfo
+from pe_toolkit.registry.remotes.base import CARD_FILE
+from pe_toolkit.registry.remotes.errors import ConflictError
+from pe_toolkit.registry.remotes.markdown import plain
+
+if TYPE_CHECKING:
+    from pe_toolkit.registry.remotes.hub import HubRemote
+
+
+def check_tag_there(remote: HubRemote, tag: str, info: CardInfo, *, force: bool) -> str | None:
+    """None: the tag is free; "there": it marks these bytes; "elsewhere": others, and may move."""
+    tagged = remote.state(tag)
+    if tagged is None:
+        return None
+    if tagged.has(CARD_FILE, (info.sha256,)):
+        return "there"
+    if not force:
+        raise _taken(remote, tag)
+    return "elsewhere"
+
+
+def set_tag(remote: HubRemote, tag: str, commit: str, info: CardInfo, *, move: bool) -> None:
+    """Tag a commit.
+
+    Raises:
+        ConflictError: if somebody else gave the tag to other bytes meanwhile.
+    """
+
+    def settled() -> bool | None:
+        state = remote.state(tag)
+        if state is None:
+            return None
+        if state.has(CARD_FILE, (info.sha256,)):
+            return True
+        raise _taken(remote, tag)
+
+    def send() -> bool:
+        message = plain(f"{info.spec.name} {info.spec.version}", 80)
+        remote.api.create_tag(remote.repo_id, tag=tag, revision=commit, tag_message=message)
+        return True
+
+    if move:
+
+        def delete() -> bool:
+            with contextlib.suppress(RevisionNotFoundError):
+                remote.api.delete_tag(remote.repo_id, tag=tag)
+            return True
+
+        remote.again(delete)
+    try:
+        remote.again(send, settled)
+    except HfHubHTTPError as error:
+        if error.response.status_code != 409 or settled() is None:
+            raise
+
+
+def _taken(remote: HubRemote, tag: str) -> ConflictError:
+    return ConflictError(
+        f"Expected the tag {tag} of {remote.url} to be free, but it marks another card.",
+        "Versions do not move: train with a higher --card-version, or use --force to move the tag.",
+    )

@@ -1,0 +1,82 @@
+"""Sharing from Python: `pe_toolkit.load` and `pe_toolkit.push_to_hub`."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pe_toolkit.card import MotionCard
+from pe_toolkit.errors import UsageError
+from pe_toolkit.registry.references import HubReference, parse
+from pe_toolkit.registry.resolve import card_path
+
+if TYPE_CHECKING:
+    from pe_toolkit.registry.remotes.base import Pushed
+
+
+def load(card: str | Path) -> MotionCard:
+    """Read a card from wherever it is, and check it completely.
+
+    Args:
+        card: a path (`wave.safetensors`, `./wave`), a name in the local registry (`wave`,
+            `wave@1.2.0`), or a repository on the Hugging Face Hub (`owner/wave`,
+            `hf://owner/wave@v1.2.0`), which is fetched into the local registry first.
+
+    Raises:
+        UsageError: if it has none of these forms.
+        RegistryError: if it is not there, or cannot be fetched.
+        CardError: if it is not a sound card.
+    """
+    return MotionCard.load(card if isinstance(card, Path) else card_path(card))
+
+
+def push_to_hub(
+    card: MotionCard | str | Path,
+    repo: str,
+    *,
+    private: bool = False,
+    tag: str | None = None,
+    message: str | None = None,
+    preview: str | Path | None = None,
+    force: bool = False,
+    dry_run: bool = False,
+) -> Pushed:
+    """Bring a card to the Hugging Face Hub, with a README made from what it says.
+
+    Pushing the same card twice changes nothing. The token is that of `hf auth login` or HF_TOKEN.
+
+    Args:
+        card: a card, or where it is (as for `load`).
+        repo: `owner/name`; made if it is not there.
+        private: make it visible to its owner only.
+        tag: mark this as a version: the card's own, `v1.0.0`.
+        message: of the commit.
+        preview: a video or picture that the page shows.
+        force: move the tag if it marks another card.
+        dry_run: look, and change nothing.
+
+    Returns:
+        What was done, or would be.
+
+    Raises:
+        UsageError: if `repo` is no `owner/name`, or `tag` is not the card's version.
+        CardError: if the card is not sound.
+        RemoteError: if the Hub cannot be reached, refuses us, or somebody else pushed meanwhile.
+    """
+    from pe_toolkit.registry.remotes import open_remote
+    from pe_toolkit.registry.remotes.base import PushOptions
+
+    target = parse(repo)
+    if not isinstance(target, HubReference):
+        raise UsageError(f"Expected owner/name on the Hub, got {repo!r}.")
+    options = PushOptions(
+        private, tag, message, Path(preview) if preview is not None else None, force, dry_run
+    )
+    remote = open_remote(target)
+    if not isinstance(card, MotionCard):
+        return remote.push(card if isinstance(card, Path) else card_path(card), options)
+    with tempfile.TemporaryDirectory(prefix="pe-") as folder:
+        path = Path(folder) / "card.safetensors"
+        card.save(path)
+        return remote.push(path, options)

@@ -1,0 +1,492 @@
+"""The cells of docs/compatibility.md: what people do to their pipelines, with a card applied.
+
+Every cell works on a fresh tiny pipeline. It returns a few words on what was checked, or raises the
+error of pe-toolkit that refuses it. Run by tests/test_compatibility.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import cpu_offload
+from diffusers import (
+    CogVideoXImageToVideoPipeline,
+    FasterCacheConfig,
+    FirstBlockCacheConfig,
+    MagCacheConfig,
+    PyramidAttentionBroadcastConfig,
+    TaylorSeerCacheConfig,
+)
+
+from pe_toolkit.acceleration import caches
+from pe_toolkit.acceleration.quantize import quantize
+from pe_toolkit.apply import applied, generate
+from pe_toolkit.backbones import CogVideoXAdapter
+from pe_toolkit.cli import apply_steps
+from pe_toolkit.errors import PeError
+from pe_toolkit.training import TrainConfig, train
+from tests.tiny import FRAMES, SIDE, TOKENS, moving_square, tiny_adapter, tiny_pipe, tiny_variant
+
+STEPS = 4
+PROMPT = "a blue square"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row: what is done, the function that does it, and the optional package that it needs
+    (`!peft`: only without it).
+    """
+
+    name: str
+    run: Callable[[Bench], str]
+    refused: bool = False
+    needs: str | None = None
+    slow: bool = False
+
+
+class Bench:
+    """A fresh tiny pipeline, a card for it, and what both give when nothing else was done."""
+
+    def __init__(self, positions: str, card: Any, scratch: Path) -> None:
+        self.positions, self.card, self.scratch = positions, card, scratch
+        self.pipe = tiny_pipe(positions)
+
+    def generate(self, pipe: Any = None, seed: int = 5, **options: Any) -> torch.Tensor:
+        """Latents of one generation."""
+        options = {"prompt": PROMPT, "num_inference_steps": STEPS, "guidance_scale": 4.0} | options
+        if options.get("output_type") is None:
+            options["output_type"] = "latent"
+        return torch.as_tensor(
+            (pipe or self.pipe)(
+                num_frames=FRAMES,
+                width=SIDE,
+                height=SIDE,
+                max_sequence_length=TOKENS,
+                generator=torch.Generator("cpu").manual_seed(seed),
+                **options,
+            ).frames
+        )
+
+    def reference(self, **options: Any) -> torch.Tensor:
+        """What the card gives on an untouched pipeline."""
+        pipe = tiny_pipe(self.positions)
+        with applied(pipe, self.card):
+            return self.generate(pipe, **options)
+
+    def acts(self, pipe: Any = None, card: Any = None, **options: Any) -> torch.Tensor:
+        """The card changes the result in its guided steps and leaves no trace."""
+        pipe, card = pipe or self.pipe, card or self.card
+        plain = self.generate(pipe, **options)
+        with applied(pipe, card) as log:
+            guided = self.generate(pipe, **options)
+        assert log.guided_steps == card.spec.guided_steps > 0
+        assert not torch.equal(guided, plain)
+        assert torch.isfinite(guided).all()
+        assert torch.equal(self.generate(pipe, **options), plain)
+        return guided
+
+
+def near(a: torch.Tensor, b: torch.Tensor, relative: float = 1e-4) -> None:
+    """Equal up to rounding."""
+    error = float((a - b).norm() / b.norm())
+    assert error < relative, error
+
+
+def make_card(positions: str, **changes: Any) -> Any:
+    adapter = tiny_adapter(positions, steps=STEPS)
+    adapter = CogVideoXAdapter(
+        tiny_pipe(positions, **changes), tiny_variant(positions, steps=STEPS)
+    )
+    return card_of(adapter)
+
+
+def card_of(adapter: CogVideoXAdapter) -> Any:
+    config = TrainConfig(
+        prompts=("a red circle",), samples=1, learning_rates=(0.1, 0.1), guided_range=(0.9, 1.0)
+    )
+    return list(train(adapter, moving_square(), config))[-1].card
+
+
+# The cells --------------------------------------------------------------------------------------
+
+
+def untouched(b: Bench) -> str:
+    b.acts()
+    plain = b.generate()
+    with applied(b.pipe, b.card, strength=0.0):
+        assert torch.equal(b.generate(), plain)
+    return "bit for bit the plain result at strength 0 and afterwards"
+
+
+def several(b: Bench) -> str:
+    with applied(b.pipe, b.card):
+        assert torch.equal(b.generate(), b.generate())
+    return "the second generation equals the first"
+
+
+def callback(b: Bench) -> str:
+    seen = []
+
+    def on_end(pipe: Any, step: int, t: Any, values: dict[str, Any]) -> dict[str, Any]:
+        seen.append(step)
+        return values
+
+    guided = b.acts(callback_on_step_end=on_end)
+    assert seen == list(range(STEPS)) * 3
+    assert torch.equal(guided, b.reference())
+    return "same result"
+
+
+def guidance_one(b: Bench) -> str:
+    b.acts(guidance_scale=1.0)
+    return "one pass per step, guided"
+
+
+def embeddings(b: Bench) -> str:
+    with torch.no_grad():  # with gradients attention takes another path, and rounds otherwise
+        both = b.pipe.encode_prompt(PROMPT, "", max_sequence_length=TOKENS)
+    given = {"prompt": None, "prompt_embeds": both[0], "negative_prompt_embeds": both[1]}
+    assert torch.equal(b.acts(**given), b.reference())
+    b.pipe.text_encoder = None
+    b.acts(**given)
+    return "same result, also without a text encoder"
+
+
+def batch(b: Bench) -> str:
+    with applied(b.pipe, b.card):
+        two = b.generate(prompt=[PROMPT, "a red circle"])
+    assert two.shape[0] == 2
+    b.acts(prompt=[PROMPT, PROMPT])
+    return "the card acts on every prompt"
+
+
+def latents(b: Bench) -> str:
+    shape = b.generate().shape
+    b.acts(latents=torch.randn(shape, generator=torch.Generator().manual_seed(1)))
+    return "works"
+
+
+def dpm(b: Bench) -> str:
+    pipe = tiny_pipe(b.positions, "dpm")
+    b.acts(pipe, use_dynamic_cfg=True)
+    return "works"
+
+
+def half(b: Bench) -> str:
+    b.pipe.to(torch.bfloat16)
+    near(b.acts().float(), b.reference(), 0.1)
+    return "within bfloat16 rounding"
+
+
+def checkpointing(b: Bench) -> str:
+    b.pipe.transformer.enable_gradient_checkpointing()
+    assert torch.equal(b.acts(), b.reference())
+    return "same result"
+
+
+def backend(b: Bench) -> str:
+    b.pipe.transformer.set_attention_backend("native")
+    assert torch.equal(b.acts(), b.reference())
+    return "chosen backend also used by our processor"
+
+
+def reloaded(b: Bench) -> str:
+    b.pipe.save_pretrained(b.scratch / "pipe")
+    pipe = type(b.pipe).from_pretrained(b.scratch / "pipe")
+    pipe.set_progress_bar_config(disable=True)
+    assert torch.equal(b.acts(pipe), b.reference())
+    return "same result"
+
+
+def tiling(b: Bench) -> str:
+    b.pipe.vae.enable_tiling(tile_sample_min_height=SIDE // 2, tile_sample_min_width=SIDE // 2)
+    b.pipe.vae.enable_slicing()
+    b.acts(output_type="pt")
+    assert torch.equal(b.acts(), b.reference())
+    return "latents equal; tiles change pixels at their seams, with and without a card"
+
+
+def model_offload(b: Bench) -> str:
+    b.pipe.enable_model_cpu_offload(device="cpu")
+    assert torch.equal(b.acts(), b.reference())
+    with applied(b.pipe, b.card):  # the hooks are made anew after every generation
+        assert torch.equal(b.generate(), b.generate())
+    return "same result, twice in a row"
+
+
+def sequential_offload(b: Bench) -> str:
+    # What `enable_sequential_cpu_offload` does to each component; accelerate cannot do it to the
+    # text encoder where main memory is the device.
+    cpu_offload(b.pipe.transformer, torch.device("cpu"))
+    assert torch.equal(b.acts(), b.reference())
+    return "same result"
+
+
+def group_offload(kind: str) -> Callable[[Bench], str]:
+    def run(b: Bench) -> str:
+        per_group = {"num_blocks_per_group": 1} if kind == "block_level" else {}
+        b.pipe.transformer.enable_group_offload(
+            onload_device=torch.device("cpu"),
+            offload_device=torch.device("cpu"),
+            offload_type=kind,
+            **per_group,
+        )
+        assert torch.equal(b.acts(), b.reference())
+        return "same result"
+
+    return run
+
+
+def layerwise(b: Bench) -> str:
+    b.pipe.transformer.enable_layerwise_casting(
+        storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32
+    )
+    near(b.acts(), b.reference(), 0.2)
+    return "works"
+
+
+def quantized(name: str) -> Callable[[Bench], str]:
+    def run(b: Bench) -> str:
+        quantize(b.pipe.transformer, name)
+        near(b.acts(), b.reference(), 0.2)
+        return "within the rounding of the weights"
+
+    return run
+
+
+def compiled(b: Bench) -> str:
+    b.pipe.transformer = torch.compile(b.pipe.transformer, backend="aot_eager")
+    near(b.acts(), b.reference())
+    return "same result up to rounding (backend aot_eager)"
+
+
+def compiled_blocks(b: Bench) -> str:
+    for block in b.pipe.transformer.transformer_blocks:
+        block.compile(backend="aot_eager")
+    near(b.acts(), b.reference())
+    return "same result up to rounding (backend aot_eager)"
+
+
+def own_cache(config: Callable[[Any], Any]) -> Callable[[Bench], str]:
+    """A cache that the user switched on."""
+
+    def run(b: Bench) -> str:
+        b.pipe.transformer.enable_cache(config(b.pipe))
+        steps = {"num_inference_steps": 3 * STEPS}
+        plain = b.generate(**steps)
+        with applied(b.pipe, b.card) as log:
+            first, second = b.generate(**steps), b.generate(**steps)
+        assert log.guided_steps
+        assert torch.equal(first, second)
+        assert not torch.equal(first, plain)
+        assert torch.equal(b.generate(**steps), plain)
+        b.pipe.transformer.disable_cache()
+        assert torch.equal(b.acts(), b.reference())
+        return "off in guided steps; as it was afterwards"
+
+    return run
+
+
+def our_cache(name: str) -> Callable[[Bench], str]:
+    """The caches of `pe apply --cache`: hooked, off in guided steps, gone afterwards."""
+
+    def run(b: Bench) -> str:
+        steps = 3 * STEPS
+        transformer = b.pipe.transformer
+        plain = b.generate(num_inference_steps=steps)
+        b.pipe.scheduler.set_timesteps(steps)
+        times = tuple(int(t) for t in b.pipe.scheduler.timesteps)
+        with applied(b.pipe, b.card) as log:
+            exact = b.generate(num_inference_steps=steps)
+        schedule = caches.Schedule(times, log.guided_steps)
+        ones = [1.0] * steps if name == "mag" else None
+        passes = []
+        handle = transformer.transformer_blocks[1].attn1.to_q.register_forward_hook(
+            lambda *_: passes.append(int(b.pipe.current_timestep))
+        )
+        with (
+            caches.cached(transformer, name, schedule, ones) as hooks,
+            applied(b.pipe, b.card),
+        ):
+            near(b.generate(num_inference_steps=steps), exact, 0.2)
+        handle.remove()
+        assert set(times[: log.guided_steps]) <= set(passes)
+        if name == "first-block":  # a random network changes little or much: no step is promised
+            assert log.guided_steps <= len(passes) <= steps
+        else:
+            assert log.guided_steps < len(passes) < steps
+        assert torch.equal(b.generate(num_inference_steps=steps), plain)
+        return f"{hooks} hooks on 3 blocks; every guided step computed in full"
+
+    return run
+
+
+def faster_cache(b: Bench) -> str:
+    b.pipe.transformer.enable_cache(
+        FasterCacheConfig(
+            spatial_attention_block_skip_range=2,
+            current_timestep_callback=lambda: b.pipe.current_timestep,
+        )
+    )
+    with applied(b.pipe, b.card):
+        return "works"
+
+
+def fused(b: Bench) -> str:
+    b.pipe.fuse_qkv_projections()
+    with applied(b.pipe, b.card):
+        # Absolute positions enter before the blocks: no projection is touched.
+        b.generate()
+    return "works: absolute positions do not enter the attention"
+
+
+def image_to_video(b: Bench) -> str:
+    base = tiny_pipe(b.positions)
+    transformer = type(base.transformer).from_config(
+        dict(base.transformer.config) | {"in_channels": 8}
+    )
+    parts = dict(base.components) | {"transformer": transformer.eval()}
+    pipe = CogVideoXImageToVideoPipeline(**parts)
+    pipe.set_progress_bar_config(disable=True)
+    card = b.card
+    adapter = CogVideoXAdapter(pipe, tiny_variant(b.positions, steps=STEPS))
+    import dataclasses
+
+    from pe_toolkit.card import MotionCard
+
+    own = dataclasses.replace(card.spec.backbone, fingerprint=adapter.fingerprint())
+    card = MotionCard(dataclasses.replace(card.spec, backbone=own, digest=""), card.tensors)
+    image = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    b.acts(pipe, card, image=image)
+    return "works"
+
+
+def patched_in_time(b: Bench) -> str:
+    pipe = tiny_pipe(b.positions, patch_size_t=2)
+    card = card_of(CogVideoXAdapter(pipe, tiny_variant(b.positions, steps=STEPS)))
+    b.acts(pipe, card)
+    return "works"
+
+
+def lora(fuse: bool) -> Callable[[Bench], str]:
+    def run(b: Bench) -> str:
+        from safetensors.torch import save_file
+
+        generator = torch.Generator().manual_seed(2)
+        weights = {}
+        for block in range(3):
+            for layer in ("to_q", "to_k", "to_v"):
+                key = f"transformer.transformer_blocks.{block}.attn1.{layer}"
+                weights[f"{key}.lora_A.weight"] = torch.randn(2, 32, generator=generator) * 0.3
+                weights[f"{key}.lora_B.weight"] = torch.randn(32, 2, generator=generator) * 0.3
+        save_file(weights, b.scratch / "lora.safetensors")
+        before = b.generate()
+        apply_steps.load_loras(b.pipe, [str(b.scratch / "lora.safetensors")])
+        if fuse:
+            b.pipe.fuse_lora()
+        assert not torch.equal(b.generate(), before)
+        assert not torch.equal(b.acts(), b.reference())
+        return "card and LoRA both act"
+
+    return run
+
+
+def lora_without_peft(b: Bench) -> str:
+    options = {"seeds": [], "loras": ["style.safetensors"], "cache": "none", "quantize": "none"}
+    apply_steps.check_usage([PROMPT], options)
+    return "works"
+
+
+def mag_uncalibrated(b: Bench) -> str:
+    adapter = CogVideoXAdapter(b.pipe, tiny_variant(b.positions, steps=STEPS, name="cogvideox-5b"))
+    list(generate(adapter, [PROMPT], [1], cache="mag"))
+    return "works"
+
+
+def two_caches(b: Bench) -> str:
+    b.pipe.transformer.enable_cache(FirstBlockCacheConfig())
+    with caches.cached(b.pipe.transformer, "pab", caches.Schedule((999, 500, 100))):
+        return "works"
+
+
+CELLS = (
+    Cell("nothing else", untouched),
+    Cell("several generations in a row", several),
+    Cell("`callback_on_step_end`", callback),
+    Cell("guidance scale 1", guidance_one),
+    Cell("prompt embeddings passed directly", embeddings),
+    Cell("several prompts in one call", batch),
+    Cell("`latents=` passed directly", latents),
+    Cell("DPM scheduler with dynamic CFG", dpm),
+    Cell("bfloat16", half),
+    Cell("image-to-video pipeline", image_to_video),
+    Cell("`patch_size_t` (CogVideoX 1.5)", patched_in_time),
+    Cell("`save_pretrained`, `from_pretrained`", reloaded),
+    Cell("LoRA loaded", lora(fuse=False), needs="peft"),
+    Cell("LoRA fused", lora(fuse=True), needs="peft"),
+    Cell("`--lora` without peft", lora_without_peft, refused=True, needs="!peft"),
+    Cell("fused QKV projections", fused, refused=True),
+    Cell("model offload", model_offload),
+    Cell("sequential offload", sequential_offload),
+    Cell("group offload, block level", group_offload("block_level")),
+    Cell("group offload, leaf level", group_offload("leaf_level")),
+    Cell("gradient checkpointing left on", checkpointing),
+    Cell("`set_attention_backend`", backend),
+    Cell("layerwise casting (float8)", layerwise),
+    Cell("`--quantize fp8`", quantized("fp8")),
+    Cell("`--quantize int8`", quantized("int8"), needs="torchao"),
+    Cell("`torch.compile(pipe.transformer)`", compiled, slow=True),
+    Cell("`block.compile()` of every block", compiled_blocks, slow=True),
+    Cell("VAE tiling and slicing", tiling),
+    Cell("`--cache pab`", our_cache("pab")),
+    Cell("`--cache taylorseer`", our_cache("taylorseer")),
+    Cell("`--cache first-block`", our_cache("first-block")),
+    Cell("`--cache mag`, calibrated backbone", our_cache("mag")),
+    Cell("`--cache mag`, any other", mag_uncalibrated, refused=True),
+    Cell(
+        "own PyramidAttentionBroadcast cache",
+        own_cache(
+            lambda pipe: PyramidAttentionBroadcastConfig(
+                spatial_attention_block_skip_range=2,
+                current_timestep_callback=lambda: pipe.current_timestep,
+            )
+        ),
+    ),
+    Cell(
+        "own TaylorSeer cache",
+        own_cache(lambda pipe: TaylorSeerCacheConfig(cache_identifiers=[".*attn1"])),
+    ),
+    Cell("own first-block cache", own_cache(lambda pipe: FirstBlockCacheConfig(threshold=0.5))),
+    Cell(
+        "own MagCache",
+        own_cache(
+            lambda pipe: MagCacheConfig(num_inference_steps=3 * STEPS, mag_ratios=[1.0] * 3 * STEPS)
+        ),
+    ),
+    Cell("own FasterCache", faster_cache, refused=True),
+    Cell("`--cache` beside an own cache", two_caches, refused=True),
+)
+
+
+def available(cell: Cell) -> bool:
+    """Whether the optional package of a cell is here (or, with `!`, is not)."""
+    if cell.needs is None:
+        return True
+    missing = cell.needs.startswith("!")
+    return (find_spec(cell.needs.lstrip("!")) is None) == missing
+
+
+def outcome(cell: Cell, positions: str, card: Any, scratch: Path) -> tuple[str, str]:
+    """(`works` or `refused`, what was checked or the message)."""
+    with contextlib.suppress(FileExistsError):
+        scratch.mkdir(parents=True)
+    try:
+        return "works", cell.run(Bench(positions, card, scratch))
+    except PeError as error:
+        return "refused", f"{error.message} {error.hint or ''}".strip()

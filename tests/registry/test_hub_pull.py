@@ -1,0 +1,316 @@
+"""`pull` with the real client against a Hub on loopback: nothing unsound becomes visible."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+
+from pe_toolkit.card import verify_card
+from pe_toolkit.errors import CardError
+from pe_toolkit.registry.remotes import keep, save
+from pe_toolkit.registry.remotes.errors import (
+    AccessError,
+    RemoteError,
+    RemoteMissingError,
+    UnreachableError,
+)
+from pe_toolkit.registry.store import Store
+from tests.registry.cards import make_card
+from tests.registry.hub import QUIET, TOKEN, card, folder, hub, online, remote
+from tests.registry.hub_server import Fault, HubServer
+
+__all__ = ["card", "folder", "hub", "online"]
+pytestmark = QUIET
+DOWNLOAD, RESOLVE = "/download/", "/resolve/"
+
+
+@pytest.fixture
+def there(hub: HubServer, card: Path) -> str:
+    """zoe/wave is on the Hub, tagged v1.0.0; its commit."""
+    return hub.put("zoe/wave", {"card.safetensors": card.read_bytes()}, tag="v1.0.0")
+
+
+def nothing_kept() -> bool:
+    blobs = list(Path(constants.HF_HUB_CACHE).rglob("*"))
+    return not [path for path in blobs if path.is_file() and path.suffix in ("", ".safetensors")
+                and "blobs" in path.parts]  # fmt: skip
+
+
+@pytest.mark.parametrize("revision", ["", "@main", "@v1.0.0", "@1.0.0", "@COMMIT"])
+def test_pull_keeps_every_byte(hub: HubServer, card: Path, there: str, revision: str) -> None:
+    pulled = remote(hub, "zoe/wave" + revision.replace("COMMIT", there), token=None).pull()
+    assert pulled.path.read_bytes() == card.read_bytes()
+    assert pulled.digest == f"sha256:{verify_card(card).sha256}"
+    assert pulled.origin == f"hf://zoe/wave@{there}"
+    assert not pulled.offline
+    entry = keep(pulled)
+    assert (entry.name, entry.version, entry.origin) == ("wave", "1.0.0", pulled.origin)
+    assert entry.path.read_bytes() == card.read_bytes()
+
+
+def test_pulling_again_downloads_nothing(hub: HubServer, there: str) -> None:
+    remote(hub).pull()
+    hub.requests.clear()
+    remote(hub).pull()
+    assert {r.method for r in hub.requests} == {"HEAD"}
+
+
+def test_main_moves_and_is_followed(hub: HubServer, there: str, folder: Path) -> None:
+    remote(hub).pull()
+    newer = make_card(folder, version="1.1.0").read_bytes()
+    hub.put("zoe/wave", {"card.safetensors": newer})
+    assert remote(hub).pull().path.read_bytes() == newer
+
+
+def test_a_tag_that_was_moved_is_followed_and_is_another_card(
+    hub: HubServer, there: str, folder: Path
+) -> None:
+    """Who wants the same bytes for ever pins the digest: `pe lock`."""
+    before = keep(remote(hub, "zoe/wave@v1.0.0").pull())
+    other = make_card(folder, seed=1).read_bytes()
+    hub.put("zoe/wave", {"card.safetensors": other}, tag="v1.0.0")
+    pulled = remote(hub, "zoe/wave@v1.0.0").pull()
+    assert pulled.path.read_bytes() == other
+    with pytest.raises(Exception, match="another card"):
+        keep(pulled)  # the name wave@1.0.0 is taken by what was pulled before
+    assert Store().resolve(before.reference).digest == before.digest
+
+
+def test_it_moves_while_we_look(hub: HubServer, there: str, folder: Path) -> None:
+    newer = make_card(folder, version="1.1.0").read_bytes()
+    push = lambda: hub.put("zoe/wave", {"card.safetensors": newer})  # noqa: E731
+    hub.faults += [Fault("HEAD", RESOLVE, 1), Fault("HEAD", RESOLVE, 1, action=push)]
+    pulled = remote(hub).pull()
+    assert pulled.path.read_bytes() == newer
+    assert pulled.digest == f"sha256:{verify_card(pulled.path).sha256}"
+
+
+# Rights
+
+
+def test_private(hub: HubServer, there: str) -> None:
+    hub.repos["zoe/wave"].private = True
+    assert remote(hub).pull().origin == f"hf://zoe/wave@{there}"
+    with pytest.raises(RemoteMissingError, match="is private") as error:
+        remote(hub, token=None).pull()
+    assert "hf auth login" in str(error.value.hint)
+    hub.users["hf_other"] = "bob"
+    with pytest.raises(RemoteMissingError, match="is private") as error:
+        remote(hub, token="hf_other").pull()
+    assert "token must have access" in str(error.value.hint)
+
+
+@pytest.mark.parametrize("token", [None, "hf_other"])
+def test_gated(hub: HubServer, there: str, token: str | None) -> None:
+    hub.users["hf_other"] = "bob"
+    hub.repos["zoe/wave"].gated = True
+    with pytest.raises(AccessError, match="terms") as error:
+        remote(hub, token=token).pull()
+    assert f"{hub.url}/zoe/wave" in str(error.value.hint)
+    assert ("hf auth login" in str(error.value.hint)) == (token is None)
+    hub.repos["zoe/wave"].readers.add("bob")  # the terms were accepted
+    if token:
+        remote(hub, token=token).pull()
+
+
+def test_an_expired_token(hub: HubServer, there: str) -> None:
+    hub.expired.add(TOKEN)
+    with pytest.raises(AccessError, match="wrong or expired") as error:
+        remote(hub).pull()
+    assert TOKEN not in error.value.message + str(error.value.hint)
+    assert "hf auth login" in str(error.value.hint)
+
+
+def test_what_is_in_the_cache_is_not_shown_to_who_lost_access(hub: HubServer, there: str) -> None:
+    """The client would silently take the copy in the cache; the user must learn of the change."""
+    remote(hub).pull()
+    hub.repos["zoe/wave"].private = True
+    with pytest.raises(RemoteMissingError):
+        remote(hub, token=None).pull()
+
+
+def test_missing(hub: HubServer) -> None:
+    with pytest.raises(RemoteMissingError, match="does not exist"):
+        remote(hub, "zoe/nothing").pull()
+
+
+def test_missing_revision(hub: HubServer, there: str) -> None:
+    for revision in ("v9.9.9", "9.9.9", "0" * 40):
+        with pytest.raises(RemoteMissingError, match="tag, branch or commit"):
+            remote(hub, f"zoe/wave@{revision}").pull()
+
+
+def test_a_repository_without_a_card(hub: HubServer) -> None:
+    hub.put("zoe/model", {"model.safetensors": b"x"})
+    with pytest.raises(RemoteMissingError, match=r"card\.safetensors"):
+        remote(hub, "zoe/model").pull()
+
+
+# What passes
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+@pytest.mark.parametrize(("method", "path"), [("HEAD", RESOLVE), ("GET", DOWNLOAD)])
+def test_a_status_that_passes(
+    hub: HubServer, card: Path, there: str, method: str, path: str, status: int
+) -> None:
+    hub.faults.append(Fault(method, path, times=2, status=status))
+    assert remote(hub).pull().path.read_bytes() == card.read_bytes()
+    assert hub.faults[0].times == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "cut"),
+    [("HEAD", RESOLVE, "before"), ("HEAD", RESOLVE, "after"), ("GET", DOWNLOAD, "before"),
+     ("GET", DOWNLOAD, "after"), ("GET", DOWNLOAD, "middle")],
+)  # fmt: skip
+def test_a_cut_connection(
+    hub: HubServer, card: Path, there: str, method: str, path: str, cut: str
+) -> None:
+    hub.faults.append(Fault(method, path, cut=cut))
+    assert remote(hub).pull().path.read_bytes() == card.read_bytes()
+    assert hub.faults[0].times == 0
+
+
+def test_a_broken_transfer_is_resumed(
+    hub: HubServer, card: Path, there: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 100)  # else 10 MB
+    hub.faults.append(Fault("GET", DOWNLOAD, cut="middle"))
+    assert remote(hub).pull().path.read_bytes() == card.read_bytes()
+    first, second = hub.sent("GET", DOWNLOAD)
+    assert first.range is None
+    assert second.range == f"bytes={card.stat().st_size // 2 // 100 * 100}-"
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_what_does_not_pass(hub: HubServer, there: str, status: int) -> None:
+    hub.faults.append(Fault("HEAD", RESOLVE, times=1000, status=status))
+    with pytest.raises(UnreachableError, match=str(status)):
+        remote(hub).pull()
+    assert nothing_kept()
+
+
+def test_a_slow_server_is_given_up(
+    hub: HubServer, there: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.faults.append(Fault("HEAD", RESOLVE, times=100, delay=0.5))
+    with pytest.raises(UnreachableError, match="does not answer"):
+        remote(hub, timeout=0.1, tries=2).pull()
+
+
+def test_a_slow_download_is_waited_for(
+    hub: HubServer, card: Path, there: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.2)
+    hub.faults.append(Fault("GET", DOWNLOAD, delay=0.4))
+    assert remote(hub).pull().path.read_bytes() == card.read_bytes()
+
+
+# What is not what it should be
+
+
+def test_bytes_that_change_on_the_way_once(hub: HubServer, card: Path, there: str) -> None:
+    said: list[str] = []
+    hub.faults.append(Fault("GET", DOWNLOAD, corrupt=True))
+    pulled = remote(hub, said=said).pull()
+    assert pulled.path.read_bytes() == card.read_bytes()
+    assert "not those that the Hub announced" in said[0]
+
+
+def test_bytes_that_change_on_the_way_always(hub: HubServer, there: str) -> None:
+    hub.faults.append(Fault("GET", DOWNLOAD, times=100, corrupt=True))
+    with pytest.raises(RemoteError, match="twice others came"):
+        remote(hub).pull()
+    assert nothing_kept()
+    hub.faults.clear()
+    remote(hub).pull()
+
+
+def test_a_cache_that_was_damaged_is_mended(hub: HubServer, card: Path, there: str) -> None:
+    path = remote(hub).pull().path
+    path.resolve().write_bytes(b"damaged by hand")
+    assert remote(hub).pull().path.read_bytes() == card.read_bytes()
+
+
+@pytest.mark.parametrize("lfs", [True, False])
+def test_what_is_no_card_is_not_kept(hub: HubServer, card: Path, tmp_path: Path, lfs: bool) -> None:
+    """The bytes are those that the owner put there; but they are not sound."""
+    data = bytearray(card.read_bytes())
+    data[-3] ^= 1
+    hub.put("zoe/wave", {"card.safetensors": bytes(data)})
+    if not lfs:
+        file = hub.repos["zoe/wave"].files["card.safetensors"]
+        object.__setattr__(file, "lfs", False)
+    pulled = remote(hub).pull()
+    with pytest.raises(CardError):
+        keep(pulled)
+    with pytest.raises(CardError):
+        save(pulled, tmp_path / "out.safetensors")
+    assert Store().entries() == []
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_a_pickle_is_refused(hub: HubServer) -> None:
+    hub.put("zoe/wave", {"card.safetensors": b"\x80\x04cos\nsystem\n."})
+    with pytest.raises(CardError, match="pickle"):
+        keep(remote(hub).pull())
+
+
+def test_an_announced_size_beyond_all_bounds_downloads_nothing(hub: HubServer, there: str) -> None:
+    headers = {
+        "X-Repo-Commit": there, "X-Linked-ETag": '"' + "a" * 64 + '"',
+        "X-Linked-Size": str(1 << 45), "Location": f"{hub.cdn}/download/x",
+    }  # fmt: skip
+    hub.faults.append(Fault("HEAD", RESOLVE, status=302, headers=headers))
+    with pytest.raises(RemoteError, match="at most"):
+        remote(hub).pull()
+    assert not hub.sent("GET", DOWNLOAD)
+
+
+# Without a connection
+
+
+def test_offline_takes_the_cache(
+    hub: HubServer, card: Path, there: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote(hub).pull()
+    remote(hub, "zoe/wave@1.0.0").pull()
+    hub.requests.clear()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    for text in ("zoe/wave", "zoe/wave@1.0.0", "zoe/wave@v1.0.0", f"zoe/wave@{there}"):
+        said: list[str] = []
+        pulled = remote(hub, text, said=said).pull()
+        assert pulled.offline
+        assert pulled.path.read_bytes() == card.read_bytes()
+        assert pulled.digest == f"sha256:{verify_card(card).sha256}"
+        assert "cache" in said[0]
+    assert hub.requests == []
+
+
+def test_offline_with_an_empty_cache(
+    hub: HubServer, there: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(UnreachableError, match="not in the cache"):
+        remote(hub).pull()
+
+
+def test_a_server_that_is_gone_leaves_the_cache(hub: HubServer, card: Path, there: str) -> None:
+    remote(hub).pull()
+    hub.faults.append(Fault("HEAD", RESOLVE, times=100, cut="before"))
+    said: list[str] = []
+    pulled = remote(hub, said=said).pull()
+    assert pulled.offline
+    assert pulled.path.read_bytes() == card.read_bytes()
+    assert "may be older" in said[-1]
+
+
+def test_offline_push_says_so(hub: HubServer, card: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pe_toolkit.registry.remotes.base import PushOptions
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(UnreachableError, match="offline mode is on"):
+        remote(hub).push(card, PushOptions())

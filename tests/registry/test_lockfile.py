@@ -1,0 +1,146 @@
+"""`pe.lock`: the bytes that a project means, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pe_toolkit.cli.main import cli
+from pe_toolkit.errors import PeError
+from pe_toolkit.registry import lockfile
+from pe_toolkit.registry.errors import RegistryError
+from pe_toolkit.registry.lockfile import Pin
+from pe_toolkit.registry.references import local
+from pe_toolkit.registry.store import Store
+from tests.registry.cards import GOLDEN, make_card
+
+CARD = GOLDEN / "rotary-angle.safetensors"
+
+
+def pe(*words: object) -> Result:
+    return CliRunner().invoke(cli, [str(word) for word in words])
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "project"
+    (folder / "cards").mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    Store().add(CARD, "wave")
+    return folder
+
+
+def test_lock_and_check(project: Path) -> None:
+    path = make_card(project / "cards")
+    locked = pe("lock", "wave", f"cards/{path.name}")
+    assert locked.exit_code == 0, locked.stderr
+    assert locked.stdout.count("  new\n") == 2
+    assert [pin.card for pin in lockfile.read(Path("pe.lock"))] == [f"cards/{path.name}", "wave"]
+    before = Path("pe.lock").read_bytes()
+    assert pe("lock", "--check").stdout.count(": ok, sha256:") == 2
+    assert pe("lock").stdout.count("  same\n") == 2
+    assert Path("pe.lock").read_bytes() == before
+    assert str(project).encode() not in before
+
+
+def test_the_folder_from_which_does_not_matter(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_card(project / "cards")
+    monkeypatch.chdir(project / "cards")
+    assert pe("lock", path.name, "-f", "../pe.lock").exit_code == 0
+    assert pe("lock", "--check", "-f", "../pe.lock").exit_code == 0
+    assert pe("lock", "-f", "../pe.lock").stdout.count("  same\n") == 1
+    monkeypatch.chdir(project)
+    assert pe("lock", "--check").exit_code == 0
+
+
+def test_a_changed_file_and_a_moved_name_are_found(project: Path) -> None:
+    path = make_card(project / "cards", seed=1)
+    pe("lock", "wave", path)
+    path.write_bytes(make_card(project / "cards", seed=2).read_bytes())
+    Store().add(path, "wave", "2.0.0")
+    result = pe("lock", "--check", "--json")
+    assert result.exit_code == 1
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["ok"] for line in lines] == [False, False, False]
+    assert result.stderr.count("If the change is wanted: pe lock") == 2
+    assert pe("lock", "wave").stdout.endswith("  changed\n")
+    assert pe("lock", "--check").exit_code == 1
+    assert pe("lock", "--remove", path).exit_code == 0
+    assert pe("lock", "--check").exit_code == 0
+
+
+def test_missing_and_damaged_cards_are_found(project: Path) -> None:
+    pe("lock", "wave")
+    (entry,) = Store().entries()
+    os.chmod(entry.path, 0o600)
+    entry.path.write_bytes(b"x")
+    assert "its file has sha256:" in pe("lock", "--check").stderr
+    Store().remove(local("wave"))
+    result = pe("lock", "--check")
+    assert result.exit_code == 1
+    assert "wave: Expected the card wave" in result.stderr
+
+
+def test_a_hub_card_is_known_by_its_bytes_without_asking_the_hub(project: Path) -> None:
+    (entry,) = Store().entries()
+    sha256 = entry.digest.removeprefix("sha256:")
+    pin = Pin("hf://owner/wave@main", sha256, entry.size, "1.0.0", "hf://owner/wave@abc123")
+    assert lockfile.check(pin, project) is None
+    other = Pin(pin.card, "0" * 64, entry.size, "1.0.0", pin.origin)
+    problem = lockfile.check(other, project)
+    assert problem is not None
+    assert problem.hint == "Fetch it: pe pull hf://owner/wave@abc123"
+
+
+def test_remove_of_what_is_not_there(project: Path) -> None:
+    pe("lock", "wave")
+    result = pe("lock", "--remove", "orbit")
+    assert result.exit_code == 2
+    assert "It has: wave" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "version = 2\n", "version = 1\ncard = 3\n", "version = 1\n[[card]]\n", "\x00", "[",
+        'version = 1\n[[card]]\ncard = "x"\nsha256 = "12"\nsize = 1\nversion = "1"\n',
+        'version = 1\n[[card]]\ncard = "x"\nsha256 = 12\nsize = 1\nversion = "1"\n',
+        f'version = 1\n[[card]]\ncard = "x"\nsha256 = "{"0" * 64}"\nsize = "1"\nversion = "1"\n',
+        f'version = 1\n[[card]]\ncard = "x"\nsha256 = "{"0" * 64}"\nsize=1\nversion="1"\ny=1\n',
+        "x = " + "[" * 5000,
+        "# " + "x" * (5 << 20),
+    ],
+    ids=range(12),
+)  # fmt: skip
+def test_what_is_no_lock_file(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "pe.lock"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(RegistryError, match="to be a lock file"):
+        lockfile.read(path)
+    assert pe("lock", "--check", "-f", path).exit_code == 1
+
+
+def test_not_text(tmp_path: Path) -> None:
+    path = tmp_path / "pe.lock"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(RegistryError):
+        lockfile.read(path)
+    with pytest.raises(PeError):
+        lockfile.read(tmp_path)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.text(max_size=30), max_size=4, unique=True), st.text(max_size=20))
+def test_any_text_survives(tmp_path: Path, names: list[str], origin: str) -> None:
+    pins = [Pin(name, "a" * 64, 7, "1.0.0", origin) for name in sorted(names)]
+    path = tmp_path / "pe.lock"
+    lockfile.write(path, pins)
+    assert lockfile.read(path) == pins

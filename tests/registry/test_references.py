@@ -1,0 +1,163 @@
+"""References: decided by form alone, and never by what exists."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from pe_toolkit.errors import UsageError
+from pe_toolkit.registry import semver
+from pe_toolkit.registry.references import (
+    FolderReference,
+    HubReference,
+    LocalReference,
+    PathReference,
+    local,
+    parse,
+    slug,
+)
+
+HEX = "dff0292b20ca36c07a8ce39d7e9c6f3be9eb8fcb1f5a4bb9312c1abf779abcd9"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "wave.safetensors", "WAVE.SAFETENSORS", "./wave", "../wave", "/a/wave", ".", "..", "/",
+        "C:\\cards\\wave", "c:wave", "cards\\wave", "cards/wave.safetensors", "a/b/c", "cards/",
+        "wave.mp4", "wave.tar.gz", "./owner/name@v1", "with space.safetensors", "é/ü.safetensors",
+        "owner/name@v1.safetensors", "wave.v2@1.0.0",
+    ],
+)  # fmt: skip
+def test_paths(text: str) -> None:
+    assert parse(text) == PathReference(Path(text))
+
+
+def test_home_is_expanded() -> None:
+    assert parse("~/wave") == PathReference(Path.home() / "wave")
+    assert isinstance(parse("~nobody-of-this-name/wave"), PathReference)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("wave", LocalReference("wave")),
+        ("Wave", LocalReference("wave")),
+        ("w", LocalReference("w")),
+        ("wave_2-b", LocalReference("wave_2-b")),
+        ("wave@1.2.0", LocalReference("wave", "1.2.0")),
+        ("wave@v1.2.0", LocalReference("wave", "1.2.0")),
+        ("wave@2.0.0-rc.1+x", LocalReference("wave", "2.0.0-rc.1+x")),
+        ("wave@sha256:dff0292b", LocalReference("wave", None, "sha256:dff0292b")),
+        (f"wave@SHA256:{HEX.upper()}", LocalReference("wave", None, f"sha256:{HEX}")),
+    ],
+)
+def test_local(text: str, expected: LocalReference) -> None:
+    assert parse(text) == expected
+    assert parse(str(expected)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("owner/name", HubReference("owner", "name")),
+        ("Owner-1/na.me_2", HubReference("Owner-1", "na.me_2")),
+        ("owner/name@v1.0.0", HubReference("owner", "name", "v1.0.0")),
+        ("owner/name@refs/pr/1", HubReference("owner", "name", "refs/pr/1")),
+        ("hf://owner/name", HubReference("owner", "name")),
+        ("HF://owner/name@main", HubReference("owner", "name", "main")),
+        (f"hf://owner/name@{HEX[:40]}", HubReference("owner", "name", HEX[:40])),
+    ],
+)
+def test_hub(text: str, expected: HubReference) -> None:
+    assert parse(text) == expected
+    assert parse(str(expected)) == expected
+
+
+def test_folder() -> None:
+    assert parse("file:///shared/cards/wave") == FolderReference("file:///shared/cards/wave")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "\0", "a" * 5000, "@", "wave@", "wave@1", "wave@1.2", "wave@latest", "wave@01.2.3",
+        "wave@sha256:dff0292", "wave@sha256:xyzxyzxyz", "wave@md5:dff0292b", "-wave", "wave-", "_",
+        "wave wave", "wäve", "w" * 97, "wave@1.2.0@3", "hf://owner", "hf://owner/", "hf:///name",
+        "hf://a/b/c", "hf://", "owner/na--me", "-owner/name", "owner/name-", "owner/name.git",
+        "owner/name@", "owner/name@a b", "owner/name@..", "owner/name@a//b", "own er/name",
+        "https://huggingface.co/owner/name", "s3://a/b", "owner/" + "n" * 96, "owner/näme", "a:b",
+        "hf:owner/name", "wave\n", "owner/name\n", "wave@1.2.0\n",
+    ],
+)  # fmt: skip
+def test_malformed(text: str) -> None:
+    if text == "a:b":  # a drive letter
+        assert isinstance(parse(text), PathReference)
+        return
+    with pytest.raises(UsageError) as caught:
+        parse(text)
+    assert caught.value.exit_code == 2
+    assert "wave@1.2.0" in (caught.value.hint or "")
+    assert caught.value.message.isprintable()
+
+
+def test_what_exists_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = [parse(text) for text in ("wave", "owner/name", "wave.safetensors")]
+    (tmp_path / "wave").touch()
+    (tmp_path / "owner" / "name").mkdir(parents=True)
+    assert [parse(text) for text in ("wave", "owner/name", "wave.safetensors")] == before
+
+
+@given(
+    st.text(alphabet=st.characters(codec=None), max_size=60) | st.from_regex(r"[a-z@/.:~-]{0,20}")
+)
+@example("\ud800")
+@example("~\ud800/x")
+@example("a@v")
+def test_any_text_is_a_reference_or_a_usage_error(text: str) -> None:
+    try:
+        reference = parse(text)
+    except UsageError as caught:
+        refused: UsageError | None = caught
+    else:
+        refused = None
+        if isinstance(reference, LocalReference | HubReference):
+            assert parse(str(reference)) == reference
+    assert refused is None or refused.message.isprintable()
+
+
+@given(st.text(max_size=120))
+@example("")
+@example("../../etc/passwd")
+@example("\x1b]0;x\x07")
+@example("x" * 95 + "--y")
+def test_a_slug_is_a_name(text: str) -> None:
+    made = slug(text)
+    assert local(made) == LocalReference(made)
+    assert slug(made) == made
+
+
+def test_slugs_can_be_read() -> None:
+    assert slug("Zoë's Wave v1.5") == "zoe-s-wave-v1-5"
+    assert slug("波") == "card"
+
+
+def test_semver_order() -> None:
+    ordered = [
+        "0.0.1", "0.9.0", "0.10.0", "1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-alpha.beta",
+        "1.0.0-beta", "1.0.0-beta.2", "1.0.0-beta.11", "1.0.0-rc.1", "1.0.0", "1.0.0+b", "1.0.1",
+        "2.0.0-1", "2.0.0", "10.0.0",
+    ]  # fmt: skip
+    assert sorted(reversed(ordered), key=semver.order) == ordered
+    assert [text for text in ordered if not semver.is_release(text)][:2] == ordered[3:5]
+
+
+def test_semver_refuses() -> None:
+    for text in ("1", "1.0", "01.0.0", "1.0.0-", "v1.0.0", "1.0.0 ", "1.0.0\n", "1." * 200):
+        assert not semver.is_version(text)
+    with pytest.raises(ValueError, match="expected a version"):
+        semver.order("one")

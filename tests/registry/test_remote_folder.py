@@ -1,0 +1,234 @@
+"""A shared folder as a remote."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from pe_toolkit.card import verify_card
+from pe_toolkit.errors import CardError, UsageError
+from pe_toolkit.registry.references import parse
+from pe_toolkit.registry.remotes import fetch, keep, open_remote, save
+from pe_toolkit.registry.remotes.base import PushOptions
+from pe_toolkit.registry.remotes.errors import ConflictError, RemoteMissingError
+from pe_toolkit.registry.remotes.folder import FolderRemote
+from pe_toolkit.registry.store import Store
+from tests.registry.cards import make_card
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "mine"
+    made.mkdir()
+    return made
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Path:
+    made = tmp_path / "shared cards"  # a space: it is %20 in the URL
+    made.mkdir()
+    return made
+
+
+def push(url: str, card: Path, **options: object) -> object:
+    return FolderRemote(url).push(card, PushOptions(**options))  # type: ignore[arg-type]
+
+
+def files(shared: Path) -> list[str]:
+    return sorted(str(p.relative_to(shared)) for p in shared.rglob("*.safetensors"))
+
+
+def test_push_and_pull_keep_every_byte(folder: Path, shared: Path) -> None:
+    card = make_card(folder)
+    done = push(shared.as_uri(), card)
+    assert done.committed
+    assert done.reference == f"{shared.as_uri()}/wave@1.0.0"
+    assert files(shared) == ["wave/1.0.0.safetensors"]
+    for text in (
+        f"{shared.as_uri()}/wave",
+        done.reference,
+        f"{shared.as_uri()}/wave@{done.digest}",
+    ):
+        pulled = FolderRemote(text).pull()
+        assert pulled.path.read_bytes() == card.read_bytes()
+        assert pulled.digest == done.digest
+        assert pulled.origin == done.reference
+        assert pulled.name == "wave"
+    assert parse(done.reference) == parse(pulled.origin)
+
+
+def test_pushing_again_changes_nothing(folder: Path, shared: Path) -> None:
+    card = make_card(folder)
+    push(shared.as_uri(), card)
+    before = (shared / "wave" / "1.0.0.safetensors").stat()
+    done = push(f"{shared.as_uri()}/wave", card)
+    assert not done.committed
+    assert (shared / "wave" / "1.0.0.safetensors").stat().st_ino == before.st_ino
+
+
+def test_a_name_may_be_given_once_it_is_a_folder_of_cards(folder: Path, shared: Path) -> None:
+    push(shared.as_uri(), make_card(folder))
+    push(f"{shared.as_uri()}/tide", make_card(folder, seed=1))
+    assert files(shared) == ["tide/1.0.0.safetensors", "wave/1.0.0.safetensors"]
+
+
+def test_a_version_is_never_replaced(folder: Path, shared: Path) -> None:
+    card, other = make_card(folder), make_card(folder, seed=1)
+    push(shared.as_uri(), card)
+    with pytest.raises(ConflictError, match="another card"):
+        push(shared.as_uri(), other)
+    assert (shared / "wave" / "1.0.0.safetensors").read_bytes() == card.read_bytes()
+    done = push(shared.as_uri(), other, force=True)
+    assert done.files == {"wave/1.0.0.safetensors": "changed"}
+    assert (shared / "wave" / "1.0.0.safetensors").read_bytes() == other.read_bytes()
+
+
+def test_without_a_version_the_highest_release(folder: Path, shared: Path) -> None:
+    for version in ("1.9.0", "1.10.0", "2.0.0-rc.1"):
+        push(shared.as_uri(), make_card(folder, version=version))
+    url = f"{shared.as_uri()}/wave"
+    assert FolderRemote(url).pull().origin == f"{url}@1.10.0"
+    assert FolderRemote(f"{url}@2.0.0-rc.1").pull().origin == f"{url}@2.0.0-rc.1"
+    with pytest.raises(RemoteMissingError) as error:
+        FolderRemote(f"{url}@3.0.0").pull()
+    assert error.value.hint is not None
+    assert "1.10.0" in error.value.hint
+
+
+@pytest.mark.parametrize("tag", ["1.0.0", "v1.0.0"])
+def test_a_tag_must_be_the_version(folder: Path, shared: Path, tag: str) -> None:
+    push(shared.as_uri(), make_card(folder), tag=tag)
+    with pytest.raises(UsageError, match=r"v2\.0\.0"):
+        push(shared.as_uri(), make_card(folder, version="2.0.0"), tag=tag)
+
+
+def test_dry_run_writes_nothing(folder: Path, shared: Path) -> None:
+    done = push(shared.as_uri(), make_card(folder), dry_run=True)
+    assert done.committed
+    assert list(shared.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", [{"private": True}, {"message": "x"}, {"preview": Path("x")}])
+def test_what_a_folder_cannot_do_is_refused(
+    folder: Path, shared: Path, option: dict[str, object]
+) -> None:
+    with pytest.raises(UsageError, match="with a folder"):
+        push(shared.as_uri(), make_card(folder), **option)
+
+
+def test_a_folder_that_is_not_there_is_not_made(folder: Path, shared: Path) -> None:
+    with pytest.raises(RemoteMissingError, match="there is none"):
+        push(f"{shared.as_uri()}/a/b", make_card(folder))
+    assert list(shared.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["file://host/share", "file:relative", "file:///a/../b/wave", "file:///a?x", "file:///a%00"],
+)
+def test_strange_urls_are_refused(url: str) -> None:
+    with pytest.raises(UsageError):
+        FolderRemote(url)
+
+
+def test_the_folder_itself_is_no_card(folder: Path, shared: Path) -> None:
+    push(shared.as_uri(), make_card(folder))
+    with pytest.raises(UsageError) as error:
+        FolderRemote(shared.as_uri()).pull()
+    assert error.value.hint is not None
+    assert "wave" in error.value.hint
+
+
+def test_a_damaged_card_never_becomes_visible(folder: Path, shared: Path, tmp_path: Path) -> None:
+    push(shared.as_uri(), make_card(folder))
+    path = shared / "wave" / "1.0.0.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+    pulled = FolderRemote(f"{shared.as_uri()}/wave").pull()
+    with pytest.raises(CardError):
+        keep(pulled)
+    with pytest.raises(CardError):
+        save(pulled, tmp_path / "out.safetensors")
+    assert not (tmp_path / "out.safetensors").exists()
+    assert Store().entries() == []
+
+
+def test_a_named_pipe_or_link_does_no_harm(folder: Path, shared: Path) -> None:
+    push(shared.as_uri(), make_card(folder))
+    (shared / "trap").mkdir()
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(shared / "trap" / "1.0.0.safetensors")
+        with pytest.raises(Exception, match="Expected a file"):
+            FolderRemote(f"{shared.as_uri()}/trap").pull()
+    found = FolderRemote(shared.as_uri()).search([], backbone=None, author=None, limit=10)
+    assert [card.reference for card in found] == [f"{shared.as_uri()}/wave@1.0.0"]
+
+
+def test_parallel_pushers_of_one_version_one_wins(folder: Path, shared: Path) -> None:
+    cards = [make_card(folder, seed=n) for n in range(6)]
+    outcomes: list[str] = []
+
+    def work(card: Path) -> None:
+        try:
+            push(shared.as_uri(), card)
+            outcomes.append("won")
+        except ConflictError:
+            outcomes.append("lost")
+
+    threads = [threading.Thread(target=work, args=(card,)) for card in cards]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["lost"] * 5 + ["won"]
+    verify_card(shared / "wave" / "1.0.0.safetensors")
+    assert [p.name for p in (shared / "wave").iterdir()] == ["1.0.0.safetensors"]
+
+
+def test_search_looks_at_words_backbone_and_author(folder: Path, shared: Path) -> None:
+    push(shared.as_uri(), make_card(folder, author="Zoë"))
+    push(shared.as_uri(), make_card(folder, name="tide", author="Bob"))
+    remote = FolderRemote(shared.as_uri())
+
+    def names(*words: str, **wishes: str | None) -> list[str]:
+        options = {"backbone": None, "author": None} | wishes
+        found = remote.search(words, limit=10, **options)  # type: ignore[arg-type]
+        return [card.reference.rpartition("/")[2] for card in found]
+
+    assert names() == ["tide@1.0.0", "wave@1.0.0"]
+    assert names("TIDE") == ["tide@1.0.0"]
+    assert names("red", "circle") == ["tide@1.0.0", "wave@1.0.0"]
+    assert names("nothing-of-the-kind") == []
+    assert names(author="zoë") == ["wave@1.0.0"]
+    assert names(backbone="bundled") == ["tide@1.0.0", "wave@1.0.0"]
+    assert names(backbone="cogvideox-5b") == []
+    assert len(remote.search([], backbone=None, author=None, limit=1)) == 1
+
+
+def test_fetch_keeps_it_in_the_local_registry(folder: Path, shared: Path) -> None:
+    card = make_card(folder)
+    push(shared.as_uri(), card)
+    reference = parse(f"{shared.as_uri()}/wave")
+    entry = fetch(reference)  # type: ignore[arg-type]
+    assert (entry.name, entry.version) == ("wave", "1.0.0")
+    assert entry.path.read_bytes() == card.read_bytes()
+    assert entry.origin == f"{shared.as_uri()}/wave@1.0.0"
+    assert fetch(reference) == entry  # type: ignore[arg-type]
+
+
+def test_fetch_never_fails_for_a_name(folder: Path, shared: Path) -> None:
+    push(shared.as_uri(), make_card(folder))
+    mine = Store().add(make_card(folder, seed=5))
+    entry = fetch(parse(f"{shared.as_uri()}/wave"))  # type: ignore[arg-type]
+    assert entry.name == f"wave-{entry.digest[7:19]}"
+    assert Store().resolve(mine.reference).digest == mine.digest
+
+
+def test_only_references_to_a_remote_open_one() -> None:
+    for text in ("wave", "./wave.safetensors"):
+        with pytest.raises(UsageError, match="on a remote"):
+            open_remote(parse(text))

@@ -1,0 +1,136 @@
+"""`--kv-from`, `--image`, `--quantize` and memory switches on the command line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from pe_toolkit.card import MotionCard
+from pe_toolkit.cli.errors import Session, describe
+from pe_toolkit.cli.main import cli
+from tests.clips import moving_square, write_clip
+
+ROOT = Path(__file__).parents[1]
+GOLDEN = ROOT / "tests" / "golden"
+PROMPT = "a yellow cross on a brown background"
+SMALL = ("--size", "96x96", "--steps", "5", "--set", "K=1", "--backbone", "bundled")
+
+
+def pe(*words: object) -> Result:
+    result = CliRunner().invoke(cli, [str(word) for word in words])
+    assert "Traceback" not in result.stderr
+    return result
+
+
+@pytest.fixture
+def reference(tmp_path: Path) -> Path:
+    path = tmp_path / "ref.mp4"
+    write_clip(path, moving_square(40))
+    return path
+
+
+@pytest.fixture
+def requiring(tmp_path: Path) -> Path:
+    """A golden card that says it was trained with keys and values."""
+    card = MotionCard.load(GOLDEN / "rotary-angle.safetensors")
+    recipe = replace(card.spec.recipe, kv="required")
+    path = tmp_path / "kv.safetensors"
+    MotionCard(replace(card.spec, recipe=recipe, digest=""), card.tensors).save(path)
+    return path
+
+
+def test_a_card_that_requires_a_clip_names_its_hash(requiring: Path, tmp_path: Path) -> None:
+    result = pe("apply", requiring, "--prompt", PROMPT, "-o", tmp_path / "o.mp4")
+    assert result.exit_code == 2
+    assert MotionCard.load(requiring).spec.reference.sha256 in result.stderr.replace("\n", "")
+    assert "--no-kv" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("--kv-from", "other.mp4"), "the reference itself"),
+        (("--kv-from", "ref.mp4", "--fps", "8"), "no --fps"),
+        (("--kv-from", "ref.mp4", "--fit", "pad"), "no --fit"),
+    ],
+)
+def test_requests_that_make_no_sense_are_found_early(
+    reference: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    text: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_clip(tmp_path / "other.mp4", moving_square(30))
+    result = pe("train", reference.name, "-o", "c.safetensors", *SMALL, *words)
+    assert result.exit_code == 2
+    assert text in " ".join(result.stderr.split())
+    assert not (tmp_path / "c.safetensors").exists()
+
+
+def test_a_bad_picture_is_refused_and_a_good_one_where_nothing_looks(
+    requiring: Path, reference: Path, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"not a picture")
+    words = ("apply", requiring, "--no-kv", "--prompt", PROMPT, "-o", tmp_path / "o.mp4")
+    result = pe(*words, "--image", bad)
+    assert result.exit_code == 1
+    assert "Expected a picture" in result.stderr
+    good = tmp_path / "good.png"
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(good)
+    result = pe("train", reference, "-o", tmp_path / "c.safetensors", *SMALL, "--image", good)
+    assert result.exit_code == 2
+    assert "Expected no image" in result.stderr
+
+
+def test_the_papers_recipe_with_keys_and_values_from_end_to_end(
+    reference: Path, tmp_path: Path
+) -> None:
+    card, out = tmp_path / "c.safetensors", tmp_path / "o.mp4"
+    result = pe(
+        "train", reference, "-o", card, *SMALL, "--recipe", "paper", "--kv-from", reference,
+        "--prompt", PROMPT, "--checkpointing", "on",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    assert "the first frames at the clip's own rate" in result.stderr
+    spec = MotionCard.load(card).spec
+    assert (spec.recipe.kv, spec.recipe.name, spec.clip.frames) == ("required", "paper", 24)
+    assert (spec.recipe.parametrisation, spec.recipe.mask, spec.guided_steps) == (
+        "table", "nonzero", 1,
+    )  # fmt: skip
+    result = pe("apply", card, "--prompt", PROMPT, "-o", out, "--kv-from", reference)
+    assert result.exit_code == 0, result.stderr
+    assert "Warning" not in result.stderr
+    assert json.loads(out.with_suffix(".json").read_text("utf-8"))["kv"] is True
+
+
+class OutOfMemoryError(RuntimeError):
+    """Bears the name of torch's, by which the table knows it without importing torch."""
+
+
+def test_out_of_memory_names_the_next_switch_and_keeps_the_work(tmp_path: Path) -> None:
+    state = tmp_path / "c.safetensors.resume"
+
+    def hint(**facts: object) -> str:
+        session = Session(smaller="--samples 1.", **facts)  # type: ignore[arg-type]
+        message, text, code = describe(OutOfMemoryError("CUDA"), session)
+        assert (message, code) == ("Out of memory.", 1)
+        assert text is not None
+        return text
+
+    assert hint().startswith("Try --offload model")
+    assert hint(checkpointing="auto").startswith("Try --checkpointing on")
+    assert hint(checkpointing="on").startswith("Try --offload model")
+    assert hint(checkpointing="on", offload="model").startswith("Try --offload group")
+    assert "--quantize fp8" in hint(checkpointing="on", offload="model")
+    assert "saved" not in hint(checkpointing="on", resume=state)
+    state.write_bytes(b"")
+    assert "--resume continues them" in hint(checkpointing="on", resume=state)

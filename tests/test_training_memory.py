@@ -1,0 +1,225 @@
+"""What training keeps in memory, and the switches that make it keep less without changing a bit."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from pe_toolkit.acceleration.quantize import quantize
+from pe_toolkit.backbones import hooks
+from pe_toolkit.errors import TrainingError, UnsupportedError
+from pe_toolkit.training import TrainConfig, memory, train
+from pe_toolkit.training.events import Finished, InnerStep
+from tests.tiny import FRAMES, SIDE, moving_square, tiny_adapter
+
+CONFIG = TrainConfig(prompts=("a red circle", "a blue square"), seed=3)
+
+
+def finished(adapter, **changes):
+    events = list(train(adapter, moving_square(), dataclasses.replace(CONFIG, **changes)))
+    assert isinstance(events[-1], Finished)
+    return events[-1].card
+
+
+def kept(adapter, blocks, dtype, *, rotary):
+    """Bytes that autograd keeps for the first `blocks` blocks and the tap, weights left out."""
+    transformer = adapter.transformer.to(dtype).requires_grad_(False)
+    weights = {p.untyped_storage().data_ptr() for p in transformer.parameters()}
+    seen: dict[int, int] = {}
+    alive = []  # or a freed storage could come back under the same address
+
+    def pack(tensor):
+        alive.append(tensor)
+        storage = tensor.untyped_storage()
+        seen[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    latents = torch.randn(1, *adapter.latent_shape(FRAMES, SIDE, SIDE), dtype=dtype)
+    text = torch.randn(1, 8, 16, dtype=dtype)
+    form = adapter.form("angle" if rotary else "table", FRAMES, SIDE, SIDE)
+    delta = torch.zeros(form.shape, requires_grad=True)
+    value = form.embed(delta)
+    with (
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t),
+        hooks.positions(transformer, adapter.positions, lambda _: value),
+    ):
+        adapter.queries_and_keys(latents, text, 500, blocks, None)
+    return sum(size for place, size in seen.items() if place not in weights)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("positions", ["rotary", "absolute"])
+def test_the_estimate_counts_what_autograd_keeps(positions, dtype):
+    adapter = tiny_adapter(positions)
+    rotary = positions == "rotary"
+    adapter.transformer.to(dtype)
+    # The difference of two depths: one block, without embeddings and the tap.
+    one = kept(adapter, 2, dtype, rotary=rotary) - kept(adapter, 1, dtype, rotary=rotary)
+    options = {"rotary": rotary, "checkpointing": False}
+    tokens = adapter.grid.tokens
+    estimate = memory.kept_bytes(adapter, tokens, 2, **options) - memory.kept_bytes(
+        adapter, tokens, 1, **options
+    )
+    assert estimate == pytest.approx(one, rel=0.15)
+    less = memory.kept_bytes(adapter, tokens, 2, rotary=rotary, checkpointing=True)
+    assert less < memory.kept_bytes(adapter, tokens, 2, **options) / 10
+
+
+def test_auto_asks_the_free_memory():
+    adapter = tiny_adapter()
+    asked = (adapter, adapter.grid.tokens, 1)
+    assert memory.wants_checkpointing("on", *asked, rotary=True)
+    assert not memory.wants_checkpointing("off", *asked, rotary=True)
+    assert not memory.wants_checkpointing("auto", *asked, rotary=True)  # a CPU
+    assert memory.free_bytes(torch.device("cpu")) is None
+
+
+@pytest.mark.parametrize("positions", ["rotary", "absolute"])
+def test_checkpointing_changes_no_bit_and_is_put_back(positions):
+    cards = []
+    for choice in ("off", "on"):
+        adapter = tiny_adapter(positions)
+        cards.append(finished(adapter, checkpointing=choice).tensors["positions"])
+        assert not adapter.transformer.gradient_checkpointing
+    assert np.array_equal(*cards)
+    adapter.transformer.enable_gradient_checkpointing()
+    with memory.checkpointed(adapter.transformer, False):
+        assert not adapter.transformer.gradient_checkpointing
+    assert adapter.transformer.gradient_checkpointing
+
+
+@pytest.mark.slow  # dynamo traces for half a minute
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # asked for by dynamo itself
+def test_compiled_blocks_learn_the_same_and_are_put_back(monkeypatch):
+    # The graphs without code generation: a C++ compiler is not needed for this question.
+    compile_ = torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda *a, **k: compile_(*a, **{**k, "backend": "aot_eager"})
+    )
+    plain = finished(tiny_adapter())
+    adapter = tiny_adapter()
+    card = finished(adapter, compile=True, checkpointing="on")
+    assert all(b._compiled_call_impl is None for b in adapter.transformer.transformer_blocks)
+    want, got = plain.spec.training.loss, card.spec.training.loss
+    assert np.asarray(got) == pytest.approx(np.asarray(want), rel=1e-3)
+
+
+def test_parked_leaves_alone_what_is_there_or_hooked():
+    pipe = tiny_adapter().pipe
+    with memory.parked(pipe, ("text_encoder", "vae", "nothing")):
+        assert next(pipe.vae.parameters()).device.type == "cpu"
+    pipe.vae._hf_hook = object()
+    assert memory._hooked(pipe.vae)
+    assert not memory._hooked(pipe.text_encoder)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_parked_moves_away_and_back():
+    pipe = tiny_adapter().pipe.to("cuda")
+    with memory.parked(pipe, ("text_encoder", "vae")):
+        assert next(pipe.vae.parameters()).device.type == "cpu"
+        assert next(pipe.transformer.parameters()).device.type == "cuda"
+    assert next(pipe.vae.parameters()).device.type == "cuda"
+
+
+def gradient(adapter):
+    """Of an arbitrary loss at block 2, to the positions."""
+    transformer = adapter.transformer.requires_grad_(False)
+    generator = torch.Generator().manual_seed(1)
+    shape = adapter.latent_shape(FRAMES, SIDE, SIDE)
+    latents = torch.randn(1, *shape, generator=generator)
+    text = torch.randn(1, 8, 16, generator=generator)
+    form = adapter.form("angle", FRAMES, SIDE, SIDE)
+    delta = torch.zeros(form.shape, requires_grad=True)
+    with hooks.positions(transformer, "rotary", lambda _: form.embed(delta)):
+        q, k = adapter.queries_and_keys(latents, text, 500, 2, None)
+        (q * k.roll(1, 2)).sum().backward()
+    return delta.grad
+
+
+def test_float8_weights_have_the_gradients_of_the_rounded_weights():
+    rounded, small = tiny_adapter(), tiny_adapter()
+    quantize(small.transformer, "fp8")
+    names = dict(small.transformer.named_parameters())
+    for name, weight in rounded.transformer.named_parameters():
+        weight.data = names[name].data.to(weight.dtype)
+    small.transformer.enable_gradient_checkpointing()
+    assert names["transformer_blocks.0.ff.net.2.weight"].dtype == torch.float8_e4m3fn
+    assert torch.equal(gradient(small), gradient(rounded))
+
+
+def test_weights_that_leave_after_the_forward_pass_are_checkpointed():
+    """As group offloading does on a GPU: between two uses of a block its weights are elsewhere."""
+    want = gradient(tiny_adapter())
+    adapter = tiny_adapter()
+    adapter.transformer.enable_gradient_checkpointing()
+    for block in adapter.transformer.transformer_blocks:
+        home = {name: p.data.clone() for name, p in block.named_parameters()}
+
+        def bring(module, args, home=home):
+            for name, p in module.named_parameters():
+                p.data = home[name].clone()
+
+        def take(module, args, output):
+            for p in module.parameters():
+                p.data = torch.full_like(p.data, float("nan"))
+
+        block.register_forward_pre_hook(bring)
+        block.register_forward_hook(take)
+    assert torch.equal(gradient(adapter), want)
+
+    adapter = tiny_adapter()
+    assert not memory.weights_leave(adapter.transformer)
+    quantize(adapter.transformer, "fp8")
+    assert memory.weights_leave(adapter.transformer)
+    finished(adapter)
+    with pytest.raises(UnsupportedError, match="checkpointing"):
+        finished(adapter, checkpointing="off")
+    adapter = tiny_adapter()
+    adapter.transformer.enable_group_offload(
+        onload_device=torch.device("cpu"), offload_type="block_level", num_blocks_per_group=1
+    )
+    assert memory.weights_leave(adapter.transformer)
+
+
+def test_backends_that_cannot_train_are_refused_by_name():
+    class Backend:  # what diffusers leaves on a model that was loaded quantized
+        is_trainable = False
+
+        class quantization_config:  # noqa: N801
+            quant_method = "gguf"
+
+    adapter = tiny_adapter()
+    adapter.transformer.hf_quantizer = Backend()
+    with pytest.raises(UnsupportedError, match="gguf"):
+        finished(adapter)
+    Backend.is_trainable = True
+    finished(adapter)
+
+
+def test_a_reused_gradient_is_a_second_step_of_the_same_kind():
+    """With reuse 2, K = 4 makes two backward passes; the loss of the first serves two steps."""
+    adapter = tiny_adapter()
+    config = dataclasses.replace(CONFIG, inner_steps=4, reuse=2)
+    losses = [e.loss for e in train(adapter, moving_square(), config) if isinstance(e, InnerStep)]
+    assert losses[0] == losses[1] != losses[2] == losses[3]
+
+
+def test_a_loss_that_is_not_finite_stops_the_training():
+    adapter = tiny_adapter()
+    config = dataclasses.replace(CONFIG, parametrisation="table", learning_rates=(9.0, 9.0))
+    block = adapter.transformer.transformer_blocks[0]
+    calls = []
+
+    def poison(module, args, output):
+        calls.append(1)
+        return tuple(x * float("nan") for x in output) if len(calls) > 2 else output
+
+    handle = block.register_forward_hook(poison)
+    with pytest.raises(TrainingError, match="finite loss, got nan at step 0"):
+        list(train(adapter, moving_square(), config))
+    handle.remove()
+    assert all(p.requires_grad for p in adapter.transformer.parameters())
