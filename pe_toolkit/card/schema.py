@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self
 
-from pe_toolkit.card.text import shown
+from pe_toolkit.card.text import printable, shown
 from pe_toolkit.errors import CardError
 
 
@@ -152,7 +152,7 @@ class MapOf:
             )
         name = Text()
         return {
-            name.check(key, f"{path} (a key)"): self.rule.check(item, f"{path}.{key}")
+            name.check(key, f"{path} (a key)"): self.rule.check(item, f"{path}.{printable(key)}")
             for key, item in value.items()
         }
 

@@ -7,9 +7,14 @@ changing it changes every digest.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any, NoReturn
 
 from pe_toolkit.errors import CardError
+
+MAX_VALUES = 20_000
+"""Values in one JSON text. The longest description has some 8,000; a list of a million empty lists
+in a header of a megabyte would need a second and thirty times its size to read."""
 
 _SHOWN = 80
 """How many characters of a wrong value an error message repeats."""
@@ -30,7 +35,7 @@ def canonical_json(value: object) -> bytes:
 
 
 def strict_json(data: bytes, what: str) -> Any:
-    """Parse UTF-8 JSON; refuse duplicate keys, NaN and infinity, and absurd nesting.
+    """Parse UTF-8 JSON; refuse duplicate keys, NaN, infinity, absurd nesting, too many values.
 
     Args:
         data: the bytes, whose size the caller has bounded.
@@ -43,8 +48,8 @@ def strict_json(data: bytes, what: str) -> Any:
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(items)
         if len(result) != len(items):
-            keys = [key for key, _ in items]
-            twice = next(key for key in keys if keys.count(key) > 1)
+            # Once through: `keys.count` for each key takes minutes for a header full of them.
+            twice, _ = Counter(key for key, _ in items).most_common(1)[0]
             raise CardError(
                 f"Expected every key of {what} once, got {shown(twice)} more than once."
             )
@@ -53,6 +58,11 @@ def strict_json(data: bytes, what: str) -> Any:
     def constant(name: str) -> NoReturn:
         raise CardError(f"Expected finite numbers in {what}, got {name}.")
 
+    if _count_values(data) > MAX_VALUES:
+        raise CardError(
+            f"Expected {what} to have at most {MAX_VALUES} values, got more.",
+            "The file was made by hand. Fetch it again.",
+        )
     try:
         return json.loads(data.decode("utf-8"), object_pairs_hook=pairs, parse_constant=constant)
     except (ValueError, RecursionError) as error:  # also UnicodeDecodeError, JSONDecodeError
@@ -63,6 +73,18 @@ def strict_json(data: bytes, what: str) -> Any:
         ) from error
 
 
+def _count_values(data: bytes) -> int:
+    """How many values JSON text has at most, without parsing it: what ends or separates them."""
+    plain = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+    count, inside = 1, False
+    for start in range(0, len(plain), 1 << 16):  # in pieces, or the list would outgrow the data
+        pieces = plain[start : start + (1 << 16)].split(b'"')  # alternately in and out of strings
+        outside = b"".join(pieces[inside::2])
+        count += sum(outside.count(mark) for mark in (b",", b"]", b"}"))
+        inside ^= len(pieces) % 2 == 0
+    return count
+
+
 def printable(text: str) -> str:
     """`text` with everything that could steer a terminal written out as an escape.
 
@@ -70,6 +92,8 @@ def printable(text: str) -> str:
     characters come out as `\\x1b`, `\\n`, `\\u202e` and so on. Cards come from strangers: show no
     string of a card without this.
     """
+    if text.isprintable():  # almost always
+        return text
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
         for char in text

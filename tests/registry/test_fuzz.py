@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import tracemalloc
 from itertools import islice
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from pe_toolkit.card import read_info
 from pe_toolkit.errors import CardError
-from tests.registry.mutate import CARDS, judge, mutant, mutants
+from tests.registry.mutate import CARDS, huge_headers, judge, mutant, mutants
 
 COUNT = int(os.environ.get("PE_FUZZ_CARDS", "400"))
 SEED = int(os.environ.get("PE_FUZZ_SEED", "0"))
@@ -73,3 +74,19 @@ def test_show_reads_no_more_than_it_checks(tmp_path: Path) -> None:
             assert info.size_bytes == path.stat().st_size
     assert read
     assert refused
+
+
+@pytest.mark.parametrize("name", huge_headers())
+def test_a_header_made_to_be_slow(name: str, tmp_path: Path) -> None:
+    """At most a second, and 10 times the file plus 16 MB; also for the largest header."""
+    path = tmp_path / "huge.safetensors"
+    path.write_bytes(huge_headers()[name])
+    verdict = judge(path)
+    assert not verdict.valid
+    assert verdict.seconds < SECONDS
+    tracemalloc.start()
+    try:
+        judge(path)
+        assert tracemalloc.get_traced_memory()[1] < 10 * path.stat().st_size + (16 << 20)
+    finally:
+        tracemalloc.stop()
