@@ -111,8 +111,13 @@ class Card(Kind):
     ) -> Path | str:
         if isinstance(value, Path) or not self.resolve or (ctx and ctx.resilient_parsing):
             return value  # type: ignore[no-any-return]
+        from pe_toolkit.registry.references import LocalReference, PathReference, parse
         from pe_toolkit.registry.resolve import card_path
 
+        if ctx and ctx.obj and not isinstance(parse(value), LocalReference | PathReference):
+            from pe_toolkit.cli.remote import prepare
+
+            prepare(ctx.obj)
         return card_path(value)
 
     def shell_complete(

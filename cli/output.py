@@ -66,7 +66,7 @@ class Output:
         if not self.json:
             click.echo(safe(text))
 
-    def event(self, name: str, **fields: Any) -> None:
+    def event(self, name: str, /, **fields: Any) -> None:
         """One JSON object on one line of stdout, under `--json` only."""
         if self.json:
             # ASCII only: no character of a card can act on a terminal, and any locale can print it.

@@ -1,5 +1,5 @@
-"""Train the bundled backbone from nothing: VAE, decoder, latents, rotary transformer, absolute
-transformer, export.
+"""Train the bundled backbone from nothing: VAE, decoder, latents, rotary transformer (coarse,
+then detail), absolute transformer, export.
 
 Every stage keeps checkpoints in --folder and resumes there. On a CUDA GPU the same script takes
 larger batches.
@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.backbone import export, latents, transformer, vae
 
-STAGES = ("vae", "decoder", "latents", "rotary", "absolute", "export")
+STAGES = ("vae", "decoder", "latents", "rotary", "detail", "absolute", "export")
 
 
 def main() -> None:
@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--decoder-steps", type=int, default=400)
     parser.add_argument("--shards", type=int, default=14, help="200 clips each")
     parser.add_argument("--steps", type=int, default=3200)
+    parser.add_argument("--detail-steps", type=int, default=2000)
     parser.add_argument("--absolute-steps", type=int, default=500)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--peak", type=float, default=1e-3, help="peak learning rate")
@@ -49,15 +50,16 @@ def main() -> None:
         vae.polish(args.folder, device, args.decoder_steps)
     if "latents" in stages:
         latents.make(args.folder, device, args.shards)
-    for positions, steps, peak in (
+    for stage, steps, peak in (
         ("rotary", args.steps, args.peak),
+        ("detail", args.detail_steps, args.peak / 2),
         ("absolute", args.absolute_steps, args.peak / 2),
     ):
-        if positions in stages:
+        if stage in stages:
             transformer.train(
                 args.folder,
                 device,
-                positions,
+                stage,
                 steps,
                 batch=args.batch,
                 peak=peak,

@@ -1,4 +1,4 @@
-"""Stage 5: averaged weights as a diffusers pipeline folder in half precision."""
+"""Stage 6: averaged weights as a diffusers pipeline folder in half precision."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from benchmarks.backbone.common import Run
 PARTS = ("vae", "text_encoder", "tokenizer", "transformer", "scheduler")
 
 
-def averaged(folder: Path, positions: str) -> transformer.Pair:
+def averaged(folder: Path, stage: str) -> transformer.Pair:
     """The pair of a finished (or running) stage with averaged weights."""
-    pair = transformer.build(positions)
-    if positions == "absolute":
+    pair = transformer.build(stage)
+    if stage == "absolute":
         pair.encoder.requires_grad_(False)
-    Run(positions, folder, pair, steps=0, peak=1.0, decay=0.0).use_average()
+    Run(stage, folder, pair, steps=0, peak=1.0, decay=0.0).use_average()
     return pair
 
 
@@ -29,7 +29,7 @@ def write(folder: Path, into: Path) -> None:
     """Export what is trained: the pipeline folder `into`, and `transformer_absolute/` beside its
     parts.
     """
-    pair = averaged(folder, "rotary")
+    pair = averaged(folder, "detail")
     pipe = CogVideoXPipeline(
         tokenizer=text.tokenizer(),
         text_encoder=pair.encoder,
