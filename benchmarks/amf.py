@@ -48,14 +48,14 @@ def official_loss(q: Tensor, k: Tensor, flow: AttentionMotionFlow) -> Tensor:
     for i in range(grid.frames):
         for j in range(grid.frames):
             pair = logits[i * n : (i + 1) * n, j * n : (j + 1) * n].softmax(-1)
-            places = grid.coordinates(dtype=torch.int64)
+            places = grid.coordinates(device=q.device, dtype=torch.int64)
             rel_x = places[None, :, 0] - places[:, None, 0]
             rel_y = places[None, :, 1] - places[:, None, 1]
             displacement.append(
                 torch.stack([(pair * rel_x).sum(-1), (pair * rel_y).sum(-1)], dim=-1)
             )
-    kept = flow.mask.reshape(-1, n)
-    target = flow.displacement.reshape(-1, n, 2)[kept].float()
+    kept = flow.mask.reshape(-1, n).to(q.device)
+    target = flow.displacement.reshape(-1, n, 2).to(q.device)[kept].float()
     return torch.nn.functional.mse_loss(torch.stack(displacement)[kept], target)
 
 

@@ -6,20 +6,26 @@
 
 Both algorithms run in one process on one GPU, random weights, the published configurations. Ours
 runs under a cap of 22 GiB (`set_per_process_memory_fraction`), which proves that it fits a 24 GB
-card. Where the published way does not fit the GPU, the bytes of its logits stand instead. Times are
-medians, with [least, most]. A row that was not measured says so.
+card; what does not is measured without the cap, and says so. Where the published way does not fit
+the GPU, the bytes of its logits stand instead. Times are medians, with [least, most]. A row that
+was not measured says so. The record is written after every part, so nothing measured is lost, and
+rows that it holds already (same day, GPU and torch) stay: sizes can be run one by one.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 import datetime
+import gc
 import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+import traceback
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +36,13 @@ from benchmarks.official import Official, logits_bytes
 from pe_toolkit.acceleration import caches
 from pe_toolkit.apply import applied
 from pe_toolkit.backbones import CogVideoXAdapter, memory
-from pe_toolkit.backbones.sampling import Sampler
 from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.training.events import Finished, GuidedStep
+from pe_toolkit.training.memory import parked
 
 GIB = 2**30
+GUIDED, STEPS = 10, 50
+"""Of the published run."""
 ROWS = {
     "2b-24": ("cogvideox-2b", 24),
     "2b-49": ("cogvideox-2b", 49),
@@ -85,9 +93,17 @@ class Gpu:
         return 10 * 2 * n**3 / self.stop(began)["seconds"]
 
 
-def ours(adapter: CogVideoXAdapter, frames: int, recipe: str, gpu: Gpu) -> dict[str, Any]:
+def ours(
+    adapter: CogVideoXAdapter, frames: int, recipe: str, gpu: Gpu, checkpointing: str
+) -> dict[str, Any]:
     """A whole card by the trainer; seconds of every guided step, and the peak of all of it."""
-    config = TrainConfig(samples=1, recipe=recipe, prompts=(models.PROMPT,))  # type: ignore[arg-type]
+    config = TrainConfig(
+        samples=1,
+        recipe=recipe,  # type: ignore[arg-type]
+        prompts=(models.PROMPT,),
+        kv=recipe == "paper",  # as the published run
+        checkpointing=checkpointing,  # type: ignore[arg-type]
+    )
     began = gpu.start()
     steps, card = [], None
     for event in train(adapter, models.moving_square(adapter, frames), config):
@@ -96,11 +112,14 @@ def ours(adapter: CogVideoXAdapter, frames: int, recipe: str, gpu: Gpu) -> dict[
         elif isinstance(event, Finished):
             card = event.card
     facts = gpu.stop(began)
-    return {"steps": steps, "card_seconds": facts.pop("seconds"), "card": card} | facts
+    # The last guided step is not followed by a denoising step: nothing would look at it.
+    return {"steps": steps[:-1], "card_seconds": facts.pop("seconds"), "card": card} | facts
 
 
 def official(adapter: CogVideoXAdapter, frames: int, gpu: Gpu, repeats: int) -> dict[str, Any]:
-    """A few guided steps of the transcription, and one plain step, for the whole run's time."""
+    """A few guided steps of the transcription and a few plain ones, for the whole run's time: its
+    guided steps, then the rest of the generation (VAE and text encoder left out).
+    """
     variant = adapter.variant
     assert variant is not None
     clip = models.moving_square(adapter, frames)
@@ -108,33 +127,49 @@ def official(adapter: CogVideoXAdapter, frames: int, gpu: Gpu, repeats: int) -> 
     with torch.no_grad():
         reference = adapter.encode_clip(clip.frames)
         text, negative = (adapter.encode_text([p]) for p in (models.PROMPT, ""))
-    began = gpu.start()
-    run = Official(
-        adapter, reference, text, negative, block=variant.block, size=(frames, width, height)
-    )
-    latents = torch.randn_like(reference)
-    seconds = []
-    for index in range(repeats + 1):  # the first warms up
-        start = time.perf_counter()
-        run.guided_step(latents, 999 - 20 * index, 0.002, 7.0)
-        if gpu.cuda:
-            torch.cuda.synchronize(gpu.device)
-        seconds.append(time.perf_counter() - start)
-    return {"steps": seconds[1:]} | gpu.stop(began)
+    with parked(adapter.pipe, ("text_encoder",)):
+        began = gpu.start()
+        run = Official(
+            adapter, reference, text, negative, block=variant.block, size=(frames, width, height)
+        )
+        latents = torch.randn_like(reference)
+
+        def timed(call: Callable[[int], Any]) -> list[float]:
+            seconds = []
+            for index in range(repeats + 1):  # the first warms up
+                start = time.perf_counter()
+                call(999 - 20 * index)
+                if gpu.cuda:
+                    torch.cuda.synchronize(gpu.device)
+                seconds.append(time.perf_counter() - start)
+            return seconds[1:]
+
+        steps = timed(lambda t: run.guided_step(latents, t, 0.002, 7.0))
+        facts = gpu.stop(began)
+        plain = timed(lambda t: run.plain_step(latents, t, 7.0))
+    del facts["seconds"]
+    guided, rest = statistics.median(steps), statistics.median(plain)
+    whole = GUIDED * guided + (STEPS - GUIDED) * rest
+    return {"steps": steps, "plain_steps": plain, "card_seconds": whole} | facts
 
 
 def generations(
-    adapter: CogVideoXAdapter, card: Any, gpu: Gpu, steps: int, repeats: int
-) -> dict[str, list[float]]:
-    """Seconds of denoising: plain, applied, and applied with fixed-schedule caches and compiled
-    blocks; interleaved, without the VAE.
+    adapter: CogVideoXAdapter,
+    card: Any,
+    gpu: Gpu,
+    options: argparse.Namespace,
+    seconds: dict[str, Any],
+) -> None:
+    """Seconds of denoising, into `seconds` as they come: plain, applied, and applied with
+    fixed-schedule caches and compiled blocks; interleaved, without VAE and text encoder.
     """
-    frames, (width, height) = card.spec.clip.frames, adapter.size
-    sampler = models.sampler(adapter, frames, steps)
-    times = tuple(int(t) for t in sampler.timesteps)
+    steps, frames = options.steps, card.spec.clip.frames
+    begin = models.sampler(adapter, frames, steps)
+    times = tuple(int(t) for t in begin.timesteps)
+    guided = sum(card.spec.schedule.noise[-1] - 1e-6 <= n for n in begin.noise)
 
     def denoise() -> float:
-        run: Sampler = models.sampler(adapter, frames, steps)
+        run = copy.copy(begin)  # a step puts new latents in place of the old ones
         began = gpu.start()
         for index in range(steps):
             run.step(index)
@@ -142,100 +177,160 @@ def generations(
 
     def with_card(cache: str) -> Callable[[], float]:
         def run() -> float:
-            guided = sum(card.spec.schedule.noise[-1] - 1e-6 <= n for n in sampler.noise)
             schedule = caches.Schedule(times, guided)
-            with caches.cached(adapter.transformer, cache, schedule), applied(adapter.pipe, card):
+            with (
+                caches.cached(adapter.transformer, cache, schedule),
+                applied(adapter.pipe, card, no_kv=True),
+            ):
                 return denoise()
 
         return run
 
-    kinds: dict[str, Callable[[], float]] = {"plain": denoise}
-    kinds |= {"applied": with_card("none")} | {
-        f"applied, {name}": with_card(name) for name in ("pab", "taylorseer")
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in kinds}
-    for index in range(repeats + 1):
-        for name, run in kinds.items():
-            took = run()
-            if index:
-                seconds[name].append(took)
-    if gpu.cuda:
-        models.compile_blocks(adapter)
-        for name in ("plain", "applied, taylorseer"):
-            kinds[name]()  # compiles
-            seconds[f"{name}, compiled"] = [kinds[name]() for _ in range(repeats)]
-    del width, height
-    return seconds
+    kinds: dict[str, Callable[[], float]] = {"plain": denoise, "applied": with_card("none")}
+    kinds |= {f"applied, {name}": with_card(name) for name in ("pab", "taylorseer")}
+    with parked(adapter.pipe, ("text_encoder", "vae")):
+        for index in range(options.repeats + 1):
+            for name, run in kinds.items():
+                took = run()
+                if index:  # the first warms up
+                    seconds.setdefault(name, []).append(took)
+        if gpu.cuda:
+            models.compile_blocks(adapter)
+            for name in ("plain", "applied", "applied, taylorseer"):
+                kinds[name]()  # compiles
+                seconds[f"{name}, compiled"] = [kinds[name]() for _ in range(options.repeats)]
 
 
-def measure(row: str, options: argparse.Namespace, gpu: Gpu, rate: float) -> dict[str, Any]:
-    """Everything about one size."""
+def measure(
+    row: str, options: argparse.Namespace, gpu: Gpu, rate: float, keep: Callable[[Any], None]
+) -> dict[str, Any]:
+    """Everything about one size; `keep` gets what there is after every part."""
     name, frames = ROWS[row]
     out: dict[str, Any] = {"row": row, "backbone": name, "frames": frames, "rate": rate}
-    frames = models.TINY_FRAMES if options.tiny else frames
-    architecture = memory.ARCHITECTURES[name]
-    gpu.cap(options.cap)
-    for recipe in ("paper", "fast"):
-        out[recipe] = attempt(
-            lambda recipe=recipe: ours(fresh(name, options, gpu), frames, recipe, gpu)
-        )
-    card = out["paper"].pop("card", None)
-    out["fast"].pop("card", None)
-    if card is not None:
-        out["generation"] = attempt(
-            lambda: generations(
-                fresh(name, options, gpu), card, gpu, options.steps, options.repeats
-            )
-        )
-    gpu.cap(None)
+    checkpointing = "auto"
+    if options.tiny:
+        frames = models.TINY_FRAMES
+    else:
+        out |= computed(name, frames, options.cap, rate)
+        checkpointing = out["checkpointing"]
+
+    def card_by(recipe: str) -> Any:
+        gpu.cap(options.cap)
+        facts = attempt(lambda: ours(fresh(name, options, gpu), frames, recipe, gpu, checkpointing))
+        gpu.cap(None)
+        if "out_of_memory" in facts:
+            missed = facts["out_of_memory"]
+            facts = attempt(lambda: ours(fresh(name, options, gpu), frames, recipe, gpu, "on"))
+            facts["without_cap"] = missed
+        card = facts.pop("card", None)
+        out[recipe] = facts
+        keep(out)
+        return card
+
+    card = card_by("paper")
     out["official"] = attempt(
         lambda: official(fresh(name, options, gpu), frames, gpu, options.repeats)
     )
-    if not options.tiny:
-        variant = models.variant(name)
-        request = memory.Request.of(variant, guided=10, frames=frames, samples=1)
-        f, h, w = architecture.grid(frames, request.width, request.height)
-        out["logits_bytes"] = logits_bytes(architecture.heads, f * h * w)
-        one = dataclasses.replace(request, guided=1)
-        flops = memory.train_flops(architecture, one, checkpointing=False)
-        out["flops_per_step"], out["floor_seconds"] = flops, flops / rate
-        out["estimate_gib"] = (
-            memory.train_estimate(architecture, request, checkpointing=True).gpu_bytes / GIB
-        )
+    keep(out)
+    card_by("fast")
+    if card is not None:
+        gpu.cap(options.cap)
+        seconds: dict[str, Any] = {}
+
+        def run() -> dict[str, Any]:
+            generations(fresh(name, options, gpu), card, gpu, options, seconds)
+            return {}
+
+        failed = attempt(run)
+        out["generation"] = seconds | failed
+        gpu.cap(None)
+        keep(out)
     return out
 
 
+def computed(name: str, frames: int, cap: float, rate: float) -> dict[str, Any]:
+    """What the formulas say of one size."""
+    architecture, variant = memory.ARCHITECTURES[name], models.variant(name)
+    request = memory.Request.of(variant, guided=GUIDED, frames=frames, samples=1)
+    f, h, w = architecture.grid(frames, request.width, request.height)
+    estimate = memory.train_estimate(architecture, request, checkpointing=False)
+    checkpointing = estimate.gpu_bytes > cap * GIB
+    if checkpointing:
+        estimate = memory.train_estimate(architecture, request, checkpointing=True)
+    one = dataclasses.replace(request, guided=1)
+    flops = memory.train_flops(architecture, one, checkpointing=False)
+    return {
+        "logits_bytes": logits_bytes(architecture.heads, f * h * w),
+        "checkpointing": "on" if checkpointing else "off",
+        "estimate_gib": estimate.gpu_bytes / GIB,
+        "flops_per_step": flops,
+        "floor_seconds": flops / rate,
+    }
+
+
 def fresh(name: str, options: argparse.Namespace, gpu: Gpu) -> CogVideoXAdapter:
-    """Random weights anew: nothing that the other algorithm changed is left."""
+    """Random weights anew: nothing that the other algorithm changed or kept is left."""
+    if gpu.cuda:
+        torch._dynamo.reset()  # compiled blocks of another size would make the next ones dynamic
+    gc.collect()  # compiled blocks and hooks refer to themselves
     if gpu.cuda:
         torch.cuda.empty_cache()
     return models.build(name, gpu.device, tiny=options.tiny)
 
 
 def attempt(call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What it measured, or that memory did not do."""
+    """What it measured, or what stood in the way; the other parts go on."""
     try:
         return call()
     except torch.OutOfMemoryError as error:
         return {"out_of_memory": str(error).splitlines()[0]}
+    except Exception as error:
+        traceback.print_exc()
+        return {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
 
 
-def say(row: dict[str, Any]) -> None:
+def say(row: Mapping[str, Any]) -> None:
     """One size, for people."""
     print(f"\n{row['backbone']}, {row['frames']} frames")
     for name in ("paper", "fast", "official"):
         facts = row[name]
-        if "out_of_memory" in facts:
-            print(f"  {name:10} out of memory: {facts['out_of_memory']}")
+        if failed := facts.get("out_of_memory") or facts.get("error"):
+            print(f"  {name:10} failed: {failed}")
             continue
         steps = facts["steps"]
         print(
             f"  {name:10} {statistics.median(steps):9.3f} s per guided step "
-            f"[{min(steps):.3f}, {max(steps):.3f}], peak {facts.get('peak_gib', 0):.1f} GiB"
+            f"[{min(steps):.3f}, {max(steps):.3f}], {facts['card_seconds']:.1f} s per card, "
+            f"peak {facts.get('peak_gib', 0):.1f} GiB"
+            + (" without the cap" if "without_cap" in facts else "")
         )
     for name, seconds in row.get("generation", {}).items():
-        if name != "out_of_memory":
+        if isinstance(seconds, str):
+            print(f"  {name}: {seconds}")
+        else:
             print(f"  {name:30} {statistics.median(seconds):9.3f} s")
+    sys.stdout.flush()
+
+
+class Record:
+    """The file of a day: rows of this GPU and torch, replaced one by one."""
+
+    def __init__(self, path: Path, about: dict[str, Any]) -> None:
+        self.path, self.about = path, about
+        self.rows: dict[str, Any] = {}
+        if path.exists():
+            there = json.loads(path.read_text(encoding="utf-8"))
+            if all(there.get(key) == value for key, value in about.items()):
+                self.rows = {row["row"]: row for row in there["rows"]}
+
+    def put(self, row: dict[str, Any]) -> None:
+        """Keep a row, whole or begun."""
+        self.rows[row["row"]] = row
+        rows = [self.rows[key] for key in ROWS if key in self.rows]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        part = self.path.with_suffix(".part")
+        part.write_text(json.dumps(self.about | {"rows": rows}, indent=1) + "\n", encoding="utf-8")
+        part.replace(self.path)
 
 
 def main() -> int:
@@ -245,29 +340,38 @@ def main() -> int:
     parser.add_argument("--cap", type=float, default=22.0, help="GiB that ours may reserve")
     parser.add_argument("--steps", type=int, default=10, help="denoising steps of a generation")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--record", type=Path, help="default: docs/records/cuda-DATE.json")
+    parser.add_argument("--page", action="store_true", help="only write the page from the record")
     options = parser.parse_args()
+    today = datetime.date.today().isoformat()
+    path = options.record or report.PAGE.parent / "records" / f"cuda-{today}.json"
+    if options.page:
+        report.write(json.loads(path.read_text(encoding="utf-8")))
+        return 0
     if not options.tiny and not torch.cuda.is_available():
         print("no CUDA GPU here: nothing was measured (--tiny tries the code on a CPU)")
         return 1
-    gpu = Gpu(torch.device("cpu" if options.tiny else "cuda"))
+    warnings.filterwarnings("ignore", message="The card was trained with keys and values")
+    # With an index: `set_per_process_memory_fraction` takes no device without one.
+    gpu = Gpu(torch.device("cpu") if options.tiny else torch.device("cuda", 0))
     rate = gpu.rate()
-    print(f"bf16 matrix product: {rate / 1e12:.1f} TFLOP/s; torch {torch.__version__}")
-    rows = []
-    for row in options.rows[:1] if options.tiny else options.rows:
-        rows.append(measure(row, options, gpu, rate))
-        say(rows[-1])
+    print(f"bf16 matrix product: {rate / 1e12:.1f} TFLOP/s; torch {torch.__version__}", flush=True)
     if options.tiny:
+        say(measure(options.rows[0], options, gpu, rate, lambda _: None))
         return 0
-    record = {
-        "date": datetime.date.today().isoformat(),
-        "gpu": torch.cuda.get_device_name(gpu.device),
-        "torch": torch.__version__,
-        "cap_gib": options.cap,
-        "rows": rows,
-    }
-    path = Path("docs/records") / f"cuda-{record['date']}.json"
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    report.write(record)
+    record = Record(
+        path,
+        {
+            "date": today,
+            "gpu": torch.cuda.get_device_name(gpu.device),
+            "torch": torch.__version__,
+            "cap_gib": options.cap,
+            "generation_steps": options.steps,
+        },
+    )
+    for row in options.rows:
+        say(measure(row, options, gpu, rate, record.put))
+    report.write(json.loads(path.read_text(encoding="utf-8")))
     print(f"\nwritten: {path}, {report.PAGE}")
     return 0
 

@@ -200,11 +200,15 @@ class Official:
                 gc.collect()
                 if latents.is_cuda:
                     torch.cuda.empty_cache()
-        with torch.no_grad():
-            both = torch.cat([self.negative, self.text])
-            out = self._forward(torch.cat([latents] * 2), both, t).float()
+        out = self.plain_step(latents, t, scale)
         self.shared.inject = None
-        uncond, cond = out.chunk(2)
+        return out
+
+    @torch.no_grad()
+    def plain_step(self, latents: Tensor, t: int, scale: float) -> Tensor:
+        """One step of classifier-free guidance: the prediction."""
+        both = torch.cat([self.negative, self.text])
+        uncond, cond = self._forward(torch.cat([latents] * 2), both, t).float().chunk(2)
         return uncond + scale * (cond - uncond)
 
 

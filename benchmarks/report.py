@@ -31,7 +31,9 @@ COLUMNS = (
     "ours",
     "times faster",
     "fast, times faster",
-    "s per card",
+    "s per card, published way",
+    "ours",
+    "times faster",
     "peak GiB, published way",
     "peak GiB, ours",
     "estimated GiB",
@@ -48,7 +50,8 @@ def table(record: dict[str, Any] | None) -> str:
     if record:
         head = (
             f"{record['gpu']}, {record['date']}, torch {record['torch']}, ours capped at "
-            f"{record['cap_gib']:.0f} GiB."
+            f"{record['cap_gib']:.0f} GiB (* where that was not enough: without the cap). "
+            f"Generations of {record['generation_steps']} steps."
         )
     lines = [head, "", "| backbone | " + " | ".join(COLUMNS) + " |"]
     lines.append("|---|" + "---|" * len(COLUMNS))
@@ -59,24 +62,37 @@ def table(record: dict[str, Any] | None) -> str:
 
 
 def cells_of(row: dict[str, Any]) -> list[str]:
-    """One row; a part that ran out of memory or did not run says so."""
-    theirs, ours, fast = (_median(row[k].get("steps")) for k in ("official", "paper", "fast"))
+    """One row; a part that ran out of memory, failed or did not run says so."""
+    parts = [row.get(name, {}) for name in ("official", "paper", "fast")]
+    theirs, ours, fast = (_median(part.get("steps")) for part in parts)
+    cards = [part.get("card_seconds") for part in parts]
     seconds = row.get("generation", {})
     plain = _median(seconds.get("plain"))
-    logits = f"out of memory ({row['logits_bytes'] / 2**30:.0f} GiB of logits)"
+    missing = [_missing(part) for part in parts]
+    if "out_of_memory" in parts[0] and "logits_bytes" in row:
+        missing[0] += f" ({row['logits_bytes'] / 2**30:.0f} GiB of logits)"
+    star = "*" if "without_cap" in parts[1] else ""
     return [
-        _number(theirs, logits),
-        _number(ours, "out of memory"),
+        _number(theirs, missing[0]),
+        _number(ours, missing[1]) + star,
         _number(_over(theirs, ours)),
         _number(_over(theirs, fast)),
-        _number(row["paper"].get("card_seconds")),
-        _number(row["official"].get("peak_gib"), logits),
-        _number(row["paper"].get("peak_gib"), "out of memory"),
+        _number(cards[0], missing[0]),
+        _number(cards[1], missing[1]) + star,
+        _number(_over(cards[0], cards[1])),
+        _number(parts[0].get("peak_gib"), missing[0]),
+        _number(parts[1].get("peak_gib"), missing[1]) + star,
         _number(row.get("estimate_gib")),
         _number(_over(ours, row.get("floor_seconds"))),
         _number(_over(_median(seconds.get("applied")), plain)),
         _number(_over(_median(seconds.get("applied, taylorseer, compiled")), plain)),
     ]
+
+
+def _missing(part: dict[str, Any]) -> str:
+    if "out_of_memory" in part:
+        return "out of memory"
+    return "failed" if "error" in part else NOTHING
 
 
 def estimates() -> str:

@@ -75,7 +75,7 @@ def list(
 
 def _line(entry: Entry) -> str:
     """One card for other programs: the first four columns have no spaces."""
-    from pe_toolkit.card import printable  # a line break in a name must not make a line
+    from pe_toolkit.card.text import printable  # a line break in a name must not make a line
 
     facts = entry.facts
     line = "  ".join(

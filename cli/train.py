@@ -109,7 +109,6 @@ def train(session: Session, /, reference: Path, output: Path, **o: Any) -> None:
 
     image = conditions.read_image(o["image"])
     adapter = loading.load(backbone, o["revision"], o, out)
-    train_steps.quantize(adapter, o["quantize"])
     if shape is None:  # a folder or Hub id shows what it is only when it is loaded
         shape = train_steps.Shape.of_adapter(adapter)
         train_steps.check_usage(o, shape)

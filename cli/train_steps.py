@@ -204,15 +204,6 @@ def build_config(o: Mapping[str, Any], name: str, variant: Variant | None) -> Tr
     return config
 
 
-def quantize(adapter: Any, name: str) -> None:
-    """Smaller frozen weights, if asked for (checked before the model was loaded)."""
-    if name == "none":
-        return
-    from pe_toolkit.acceleration.quantize import quantize as convert
-
-    convert(adapter.transformer, name)
-
-
 def draw(events: Iterator[Any], session: Session) -> Result:
     """Run a training by drawing its events; the result of the last one."""
     from pe_toolkit.training import events as kinds

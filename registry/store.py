@@ -16,7 +16,7 @@ import json
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pe_toolkit.errors import OutputExistsError, PeError, UsageError
 from pe_toolkit.registry import naming, objects, semver, upkeep
@@ -26,6 +26,9 @@ from pe_toolkit.registry.home import home
 from pe_toolkit.registry.index import Index, Transaction
 from pe_toolkit.registry.references import LocalReference, slug
 from pe_toolkit.registry.upkeep import Collected
+
+if TYPE_CHECKING:
+    from pe_toolkit.card import CardInfo
 
 TIMEOUT = 30.0
 """Seconds to wait for another process."""
@@ -55,6 +58,7 @@ class Store:
         *,
         origin: str | None = None,
         force: bool = False,
+        info: CardInfo | None = None,
     ) -> Entry:
         """Check a card completely, and keep a copy of it.
 
@@ -64,6 +68,8 @@ class Store:
             version: default: the version in the card.
             origin: where it came from, if not from a file.
             force: take name and version from another card, which can be brought back until `gc`.
+            info: what `verify_card` found in this file a moment ago, to check it only once; the
+                copy is compared with its digest all the same.
 
         Returns:
             The card in the registry; the one that was there if name, version and bytes are equal.
@@ -75,7 +81,7 @@ class Store:
         """
         from pe_toolkit.card import verify_card
 
-        info = verify_card(source)
+        info = info or verify_card(source)
         digest = f"sha256:{info.sha256}"
         target = naming.target(name or slug(info.spec.name), version or info.spec.version)
         entry = Entry(
@@ -225,8 +231,10 @@ class Store:
                     if change.rows(query, (name, version)):
                         raise OutputExistsError(
                             f"Expected {name}@{version} to be free, but another card has it.",
+                            # By its digest: what was removed last is then the other one.
                             f"Give that one another name first: pe tag {name}@{version} NEW, "
-                            f"then pe rm {name}@{version}",
+                            f"then pe rm {name}@{version}, "
+                            f"then pe rm --undo {name}@{row[3][:19]}",
                         )
                 change.mark([row[0] for row in rows], None)
         return [self._entry(row[1:]) for row in rows]

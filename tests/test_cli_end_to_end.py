@@ -153,6 +153,12 @@ def test_faster_and_smaller(card: Path, tmp_path: Path) -> None:
     assert facts["guided_steps"]
 
 
+def test_training_with_smaller_weights(reference: Path, tmp_path: Path) -> None:
+    words = ("--steps", 4, "--samples", 1, "--set", "K=1", "--quantize", "fp8")
+    result = pe("train", reference, "-o", tmp_path / "small.safetensors", *words)
+    assert result.exit_code == 0, result.stderr
+
+
 def test_side_by_side(card: Path, reference: Path, tmp_path: Path) -> None:
     from pe_toolkit.video import read_clip
 

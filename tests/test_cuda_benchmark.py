@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
+import json
+
+import pytest
 import torch
 
-from benchmarks import models, report
+from benchmarks import cuda, models, report
 from benchmarks.official import Official
 
 
@@ -55,10 +59,60 @@ def test_the_page_says_what_was_not_measured():
     cells = report.cells_of(row)
     assert cells[0] == "out of memory (28 GiB of logits)"
     assert cells[1] == "2"
-    assert cells[2] == cells[9] == report.NOTHING
-    assert cells[8] == "2"
+    assert cells[2] == cells[6] == cells[11] == report.NOTHING
+    assert cells[10] == "2"
+    begun = report.cells_of({"row": "5b-49", "paper": {"error": "x", "without_cap": "y"}})
+    assert begun[0] == report.NOTHING
+    assert begun[1] == "failed*"
     page = report.PAGE.read_text(encoding="utf-8")
     assert all(f"| {name} |" in page for name in report.NAMES.values())
     assert report.estimates() in page, (
         "python -c 'from benchmarks import report; report.write(None)'"
     )
+
+
+def test_a_failure_is_recorded_and_the_other_parts_go_on():
+    def fails():
+        raise RuntimeError("no such kernel\nsecond line")
+
+    def out_of_memory():
+        raise torch.OutOfMemoryError("tried to allocate 30 GiB\nand more")
+
+    assert cuda.attempt(fails) == {"error": "RuntimeError: no such kernel"}
+    assert cuda.attempt(out_of_memory) == {"out_of_memory": "tried to allocate 30 GiB"}
+
+
+def test_rows_that_were_measured_stay_in_the_record(tmp_path):
+    about = {"date": "2026-01-01", "gpu": "a", "torch": "2"}
+    path = tmp_path / "records" / "cuda.json"
+    cuda.Record(path, about).put({"row": "5b-24", "frames": 24})
+    cuda.Record(path, about).put({"row": "2b-24", "frames": 24})
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    assert [row["row"] for row in rows] == ["2b-24", "5b-24"]  # in the order of the page
+    cuda.Record(path, about | {"gpu": "b"}).put({"row": "2b-24"})
+    assert len(json.loads(path.read_text(encoding="utf-8"))["rows"]) == 1
+
+
+@pytest.mark.parametrize("row", ["5b-24", "2b-24"])
+@pytest.mark.filterwarnings("ignore:The card was trained with keys and values")
+def test_every_part_is_measured_and_kept(row):
+    """On a GPU where there is one: devices must match there."""
+    place = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    options = argparse.Namespace(tiny=True, cap=22.0, steps=4, repeats=1)
+    kept = []
+    out = cuda.measure(
+        row, options, cuda.Gpu(place), 1e12, lambda now: kept.append(sorted(now.keys()))
+    )
+    assert [len(keys) for keys in kept] == [5, 6, 7, 8]
+    for part in ("paper", "fast", "official"):
+        assert "error" not in out[part]
+        assert min(out[part]["steps"]) > 0
+    assert {"plain", "applied", "applied, pab", "applied, taylorseer"} <= set(out["generation"])
+    assert "error" not in out["generation"]
+
+
+def test_the_formulas_say_what_the_cap_needs():
+    small = cuda.computed("cogvideox-5b", 49, 22.0, 5e14)
+    assert small["checkpointing"] == "on"
+    assert cuda.computed("cogvideox-2b", 24, 22.0, 5e14)["checkpointing"] == "off"
+    assert small["estimate_gib"] < 22.0

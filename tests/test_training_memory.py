@@ -7,9 +7,11 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from accelerate import cpu_offload
 
 from pe_toolkit.acceleration.quantize import quantize
 from pe_toolkit.backbones import hooks
+from pe_toolkit.backbones.loading import group_offload
 from pe_toolkit.errors import TrainingError, UnsupportedError
 from pe_toolkit.training import TrainConfig, memory, train
 from pe_toolkit.training.events import Finished, InnerStep
@@ -77,6 +79,20 @@ def test_auto_asks_the_free_memory():
     assert memory.free_bytes(torch.device("cpu")) is None
 
 
+def test_a_cap_on_the_process_counts_as_full(monkeypatch):
+    gib = 2**30
+    for name, value in {
+        "mem_get_info": (130 * gib, 140 * gib),
+        "memory_allocated": 8 * gib,
+        "memory_reserved": 9 * gib,
+        "get_per_process_memory_fraction": 0.125,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, lambda _, value=value: value)
+    assert memory.free_bytes(torch.device("cuda", 0)) == int(9.5 * gib)
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda _: 1.0)
+    assert memory.free_bytes(torch.device("cuda", 0)) == 131 * gib
+
+
 @pytest.mark.parametrize("positions", ["rotary", "absolute"])
 def test_checkpointing_changes_no_bit_and_is_put_back(positions):
     cards = []
@@ -114,6 +130,23 @@ def test_parked_leaves_alone_what_is_there_or_hooked():
     pipe.vae._hf_hook = object()
     assert memory._hooked(pipe.vae)
     assert not memory._hooked(pipe.text_encoder)
+
+
+def test_group_offload_brings_what_is_called():
+    """Weights come with a module's `forward`; a VAE is called by `encode` and `decode`."""
+    plain, adapter = tiny_adapter(), tiny_adapter()
+    group_offload(adapter.pipe, torch.device("cpu"))
+
+    def hooked(module):
+        return [m for m in module.modules() if getattr(m, "_diffusers_hook", None) is not None]
+
+    assert not hooked(adapter.pipe.vae)
+    blocks = adapter.transformer.transformer_blocks
+    assert set(blocks) <= set(hooked(adapter.transformer))
+    layers = [m for m in adapter.pipe.text_encoder.modules() if isinstance(m, torch.nn.Linear)]
+    assert set(layers) <= set(hooked(adapter.pipe.text_encoder))
+    cards = [finished(a).tensors["positions"] for a in (plain, adapter)]
+    assert np.allclose(*cards, atol=1e-3)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -178,6 +211,12 @@ def test_weights_that_leave_after_the_forward_pass_are_checkpointed():
     finished(adapter)
     with pytest.raises(UnsupportedError, match="checkpointing"):
         finished(adapter, checkpointing="off")
+    adapter = tiny_adapter()
+    cpu_offload(adapter.transformer, torch.device("cpu"))  # as sequential offloading does
+    assert memory.weights_leave(adapter.transformer)
+    adapter = tiny_adapter()
+    adapter.pipe.enable_model_cpu_offload(device="cpu")
+    assert not memory.weights_leave(adapter.transformer)
     adapter = tiny_adapter()
     adapter.transformer.enable_group_offload(
         onload_device=torch.device("cpu"), offload_type="block_level", num_blocks_per_group=1

@@ -245,9 +245,12 @@ def apply_estimate(a: Architecture, r: Request) -> Estimate:
     resident = {
         "none": dict.fromkeys(weights, sum(weights.values())),
         "model": weights,
-        # Two blocks: the one at work and the one that is being fetched.
-        "group": {"transformer": 2 * block, "text encoder": weights["text encoder"] / 12}
-        | {"vae": weights["vae"]},
+        # Two blocks: the one at work and the one that is being fetched; the VAE stays.
+        "group": {
+            "transformer": 2 * block + weights["vae"],
+            "text encoder": weights["text encoder"] / 12 + weights["vae"],
+            "vae": weights["vae"],
+        },
         "sequential": {"transformer": block, "text encoder": weights["text encoder"] / 24}
         | {"vae": weights["vae"] / 10},
     }[r.offload]

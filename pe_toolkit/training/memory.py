@@ -53,8 +53,13 @@ def free_bytes(device: torch.device) -> int | None:
     """Memory that this process can still get on a CUDA device; None for others."""
     if device.type != "cuda":
         return None
-    free, _ = torch.cuda.mem_get_info(device)
-    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    free, total = torch.cuda.mem_get_info(device)
+    allocated = torch.cuda.memory_allocated(device)
+    # The user's cap (`set_per_process_memory_fraction`): the device knows nothing of it. Asked for
+    # by index, because without one it is refused; older versions of torch do not tell.
+    fraction = getattr(torch.cuda, "get_per_process_memory_fraction", lambda _: 1.0)(device.index)
+    capped = int(total * fraction) - allocated
+    return min(free + torch.cuda.memory_reserved(device) - allocated, capped)
 
 
 def wants_checkpointing(
@@ -62,8 +67,9 @@ def wants_checkpointing(
 ) -> bool:
     """What `auto` means here: on if the activations of one sample would fill the free memory.
 
-    Also on wherever weights are moved away or cast after a layer's forward pass (group offloading,
-    fp8): autograd would keep a copy of every one of them, and of some only what was moved away. On
+    Also on wherever weights are moved away or cast after a layer's forward pass (group and
+    sequential offloading, fp8): autograd would keep a copy of every one of them, and of some only
+    what was moved away. On
     a CPU `auto` is off otherwise: main memory can be swapped, time cannot.
 
     Raises:
@@ -77,9 +83,9 @@ def wants_checkpointing(
     if weights_leave(adapter.transformer):
         if choice == "off":
             raise UnsupportedError(
-                "Expected checkpointing with group offloading or fp8 weights, got `off`: the "
-                "backward pass needs weights that have left by then.",
-                "Use --checkpointing on, or plain weights without --offload group.",
+                "Expected checkpointing with group or sequential offloading or fp8 weights, got "
+                "`off`: the backward pass needs weights that have left by then.",
+                "Use --checkpointing on, or plain weights with --offload none or model.",
             )
         return True
     if choice != "auto":
@@ -91,6 +97,9 @@ def wants_checkpointing(
 
 def weights_leave(transformer: Any) -> bool:
     """Whether weights are only there, or only in full, during their layer's forward pass."""
+    parts = list(transformer.modules())[1:]  # a hook on the whole (model offload) takes all at once
+    if any(getattr(getattr(m, "_hf_hook", None), "offload", False) for m in parts):
+        return True
     registries = (getattr(m, "_diffusers_hook", None) for m in transformer.modules())
     names = {name for registry in registries if registry for name in registry.hooks}
     return bool(names & {"group_offloading", "layerwise_casting"})

@@ -123,6 +123,7 @@ def train(
             latents, settings.reference_block, frames, width, height, condition, silence
         )
         flow = AttentionMotionFlow.from_qk(q.float(), k.float(), grid, mask=settings.mask)
+        del q, k  # 0.2 to 0.5 GB that nothing looks at any more
         yield events.ReferenceMatched(flow.matched, flow.moving)
         if not flow.mask.any():
             raise MotionError(

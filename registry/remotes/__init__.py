@@ -112,7 +112,9 @@ def keep(
     from pe_toolkit.registry.store import Store
 
     name = name or slug(pulled.name)
-    return Store().add(pulled.path, name, version, origin=pulled.origin, force=force)
+    return Store().add(
+        pulled.path, name, version, origin=pulled.origin, force=force, info=pulled.info
+    )
 
 
 def save(pulled: Pulled, path: Path, *, force: bool = False) -> CardInfo:
@@ -126,7 +128,7 @@ def save(pulled: Pulled, path: Path, *, force: bool = False) -> CardInfo:
     from pe_toolkit.card import verify_card
     from pe_toolkit.card.file import write_atomically
 
-    info = verify_card(pulled.path)
+    info = pulled.info or verify_card(pulled.path)
     write_atomically(path, _same_bytes(pulled.path, info.sha256), force=force)
     return info
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pe_toolkit.card.text import shown
 from pe_toolkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from pe_toolkit.card import CardInfo
 
 CARD_FILE = "card.safetensors"
 """The name of the card in its repository. Fixed: no name from outside ever becomes a path."""
@@ -88,8 +91,9 @@ class Pushed:
 class Pulled:
     """A file that came from a remote, byte for byte what the remote announced.
 
-    Whether it is a sound card is not known yet: `Store.add` and `verify_card` find out, and nothing
-    else may be done with it. Do not change the file: it belongs to a cache or a shared folder.
+    Without `info` it is not known whether it is a sound card: `Store.add` and `verify_card` find
+    out, and nothing else may be done with it. Do not change the file: it belongs to a cache or a
+    shared folder.
     """
 
     path: Path
@@ -102,6 +106,8 @@ class Pulled:
     """Where it came from, exactly: `hf://owner/name@<commit>`."""
     offline: bool = False
     """It came from a cache, without asking the remote."""
+    info: CardInfo | None = None
+    """What `verify_card` found in these bytes, if the remote had it read them."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from pathlib import Path
@@ -16,7 +17,9 @@ from huggingface_hub import (
 )
 from huggingface_hub.errors import RevisionNotFoundError
 
+from pe_toolkit.card import CardInfo, verify_card
 from pe_toolkit.card.header import MAX_FILE_BYTES
+from pe_toolkit.errors import CardError
 from pe_toolkit.registry import semver
 from pe_toolkit.registry.remotes.base import CARD_FILE, Pulled
 from pe_toolkit.registry.remotes.errors import RemoteError, UnreachableError
@@ -60,6 +63,12 @@ def fetch(remote: HubRemote) -> Pulled:
         if path.parent.name != announced.commit_hash:
             revision, announced = _announced(remote)  # it moved while we looked
             path = _download(remote, revision, force=force)
+        info = None
+        if _SHA256.fullmatch(announced.etag or ""):  # read once, for the digest and the checks
+            with contextlib.suppress(CardError):  # whoever keeps it says what is wrong
+                info = verify_card(path)
+        if info is not None and info.sha256 == announced.etag:
+            return _pulled(remote, path, info.sha256, info.size_bytes, info=info)
         sha256, sha1, size = _digests(path, git=bool(_SHA1.fullmatch(announced.etag or "")))
         if _fits(announced.etag, sha256, sha1):
             return _pulled(remote, path, sha256, size)
@@ -83,11 +92,17 @@ def cached(remote: HubRemote) -> Pulled | None:
 
 
 def _pulled(
-    remote: HubRemote, path: Path, sha256: str, size: int, *, offline: bool = False
+    remote: HubRemote,
+    path: Path,
+    sha256: str,
+    size: int,
+    *,
+    offline: bool = False,
+    info: CardInfo | None = None,
 ) -> Pulled:
     assert remote.reference is not None
     origin = f"hf://{remote.repo_id}@{path.parent.name}"
-    return Pulled(path, f"sha256:{sha256}", size, remote.reference.name, origin, offline)
+    return Pulled(path, f"sha256:{sha256}", size, remote.reference.name, origin, offline, info)
 
 
 def _spellings(remote: HubRemote) -> list[str]:

@@ -81,17 +81,14 @@ def push(remote: HubRemote, card: Path, options: PushOptions) -> Pushed:
         raise AccessError(f"Expected a token to push to {remote.url}, but there is none.", LOG_IN)
     with explained(remote.repo_id, remote.endpoint, remote.token, "push to"):
         state = remote.state()
-        if state is not None and options.private and not state.private:
-            raise UsageError(
-                f"Expected {remote.url} to be private, but it is there already, and public.",
-                f"Make it private in {remote.url}/settings, or push without --private.",
-            )
+        _check_private(remote, state, options)
         plan = _plan(remote, card, info, preview, state or EMPTY)
         moving = check_tag_there(remote, tag, info, force=options.force) if state and tag else None
         created, commit = state is None, state.head if state else None
         if not options.dry_run:
             if state is None:
                 state = _create(remote, private=options.private)
+                _check_private(remote, state, options)  # somebody may have made it meanwhile
                 plan = _plan(remote, card, info, preview, state)
             commit = _commit(remote, plan, state, options.message) if plan.changes else state.head
             if tag and moving != "there":
@@ -105,6 +102,14 @@ def push(remote: HubRemote, card: Path, options: PushOptions) -> Pushed:
         committed=plan.changes, tag=tag, tagged=tag is not None and moving != "there",
         dry_run=options.dry_run, readme=plan.readme, warnings=plan.warnings,
     )  # fmt: skip
+
+
+def _check_private(remote: HubRemote, state: RepoState | None, options: PushOptions) -> None:
+    if state is not None and options.private and not state.private:
+        raise UsageError(
+            f"Expected {remote.url} to be private, but it is there already, and public.",
+            f"Make it private in {remote.url}/settings, or push without --private.",
+        )
 
 
 def _plan(

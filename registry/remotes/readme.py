@@ -38,9 +38,10 @@ def readme(info: CardInfo, repo_id: str, *, preview: str | None = None, previous
         preview: name of a picture or video beside the README, or None.
         previous: the README that is there, of which everything that is not ours stays.
     """
-    front, body = split(previous.replace("\r\n", "\n").replace("\r", "\n"))
+    previous = previous.replace("\r\n", "\n").replace("\r", "\n")
+    front, body = split(previous)
     above, below = around(body)
-    parts = ["---", *metadata(info, front, preview), "---"]
+    parts = ["---", *metadata(info, front, preview), *_theirs(previous, front), "---"]
     text = "\n".join(parts) + "\n\n"
     if above:
         text += above + "\n\n"
@@ -85,7 +86,7 @@ def _first(lines: list[str], start: str, after: int) -> int | None:
 
 
 def metadata(info: CardInfo, front: Mapping[str, Any], preview: str | None) -> list[str]:
-    """The lines between the dashes: ours first, then those of somebody else."""
+    """Our lines between the dashes."""
     spec = info.spec
     lines = ["library_name: pe-toolkit", "pipeline_tag: text-to-video"]
     lines += license_lines(spec.license)
@@ -114,11 +115,24 @@ def metadata(info: CardInfo, front: Mapping[str, Any], preview: str | None) -> l
         f"  author: {quoted(spec.author)}",
         f"  sha256: {quoted(info.sha256)}",
     ]
-    return lines + _dumped({key: value for key, value in front.items() if key not in OURS})
+    return lines
+
+
+def _theirs(previous: str, front: Mapping[str, Any]) -> list[str]:
+    """Somebody else's metadata, every value spelled as it was: `no` is Norwegian, 1.10 not 1.1."""
+    if not set(front) - set(OURS):
+        return []
+    lines = previous.split("\n")[1:]
+    end = next(n for n, line in enumerate(lines) if line.rstrip() == "---")  # as `split` found it
+    node = yaml.compose("\n".join(lines[:end]), yaml.SafeLoader)
+    node.value = [(key, value) for key, value in node.value if key.value not in OURS]
+    node.flow_style = False
+    text = yaml.serialize(node, Dumper=yaml.SafeDumper, allow_unicode=True, width=1000)
+    return str(text).rstrip("\n").split("\n")
 
 
 def _dumped(values: Mapping[str, Any]) -> list[str]:
-    """Somebody else's metadata as YAML."""
+    """Some of somebody else's metadata as YAML."""
     if not values:
         return []
     text = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, width=1000)

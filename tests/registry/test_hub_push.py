@@ -17,6 +17,7 @@ from pe_toolkit.registry.remotes.errors import (
     RemoteError,
     UnreachableError,
 )
+from pe_toolkit.registry.remotes.hub_state import RepoState
 from pe_toolkit.registry.remotes.readme import END, MAX_README
 from tests.registry.cards import make_card
 from tests.registry.hub import QUIET, TOKEN, card, folder, hub, online, remote
@@ -119,6 +120,24 @@ def test_private(hub: HubServer, card: Path) -> None:
     assert done.private
     assert hub.repos["zoe/wave"].private
     remote(hub).push(card, PLAIN)  # it stays private
+
+
+def test_private_is_refused_for_what_became_public_meanwhile(
+    hub: HubServer, card: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = remote(hub)
+    look = ours.state
+
+    def state(revision: str | None = None) -> RepoState | None:
+        found = look(revision)
+        if found is None and "zoe/wave" not in hub.repos:
+            hub.create("zoe/wave")
+        return found
+
+    monkeypatch.setattr(ours, "state", state)
+    with pytest.raises(UsageError, match="private"):
+        ours.push(card, PushOptions(private=True))
+    assert "card.safetensors" not in hub.repos["zoe/wave"].files
 
 
 def test_private_is_refused_for_what_is_public(hub: HubServer, card: Path) -> None:

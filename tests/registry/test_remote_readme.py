@@ -159,6 +159,14 @@ def test_a_readme_of_another_hand_stays_below(previous: str) -> None:
     assert readme(info(), "zoe/wave", previous=made) == made
 
 
+def test_metadata_of_another_hand_is_spelled_as_it_was() -> None:
+    mine = "language: no\nmodel_version: 1.10\nnumber: 0o17\nmine: {a: [yes, 2026-01-02], b: '1'}"
+    made = readme(info(), "zoe/wave", previous=f"---\n{mine}\nwidget: old\n---\nBy hand.\n")
+    assert mine in made
+    assert "widget" not in made
+    assert readme(info(), "zoe/wave", previous=made) == made
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.text(max_size=400))
 def test_any_previous_text_is_kept_and_stable(text: str) -> None:

@@ -89,6 +89,19 @@ def test_a_taken_name_is_refused_and_force_can_be_undone(store: Store, folder: P
     assert store.resolve(local("wave")).digest == first.digest
 
 
+def test_following_the_hints_brings_a_displaced_card_back(store: Store, folder: Path) -> None:
+    first = store.add(make_card(folder, seed=1))
+    second = store.add(make_card(folder, seed=2), force=True)
+    with pytest.raises(OutputExistsError) as caught:
+        store.restore()
+    store.tag(local("wave"), local("new"))
+    store.remove(local("wave@1.0.0"))
+    reference = caught.value.hint.rpartition("pe rm --undo ")[2]
+    assert [entry.digest for entry in store.restore(local(reference))] == [first.digest]
+    assert store.resolve(local("wave")).digest == first.digest
+    assert store.resolve(local("new")).digest == second.digest
+
+
 def test_one_object_for_many_names(store: Store, folder: Path) -> None:
     path = make_card(folder)
     store.add(path)

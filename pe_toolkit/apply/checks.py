@@ -1,0 +1,131 @@
+"""Whether a card fits a pipeline, and the clip that goes with it."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
+from pe_toolkit.backbones.keyvalue import ReferenceKeysValues
+from pe_toolkit.card import MotionCard
+from pe_toolkit.card.compat import check_fits
+from pe_toolkit.errors import MismatchError, UsageError
+from pe_toolkit.grid import TokenGrid
+from pe_toolkit.video import Clip
+
+
+class CardWarning(UserWarning):
+    """A card is used in another way than it was made for; it may still work."""
+
+
+def adapter_of(pipe: Any) -> CogVideoXAdapter:
+    return pipe if isinstance(pipe, CogVideoXAdapter) else CogVideoXAdapter(pipe)
+
+
+def check_card(adapter: CogVideoXAdapter, card: MotionCard) -> None:
+    """Refuse a card that does not fit; warn where it might.
+
+    Raises:
+        MismatchError: wrong backbone, grid or frame count; says what would fit.
+    """
+    spec = card.spec
+    grid = adapter.grid_for(spec.clip.frames, spec.clip.width, spec.clip.height)
+    for text in check_fits(
+        spec,
+        family=adapter.family,
+        fingerprint=adapter.fingerprint(),
+        positions=adapter.positions,
+        grid=grid,
+        frames=spec.clip.frames,
+        width=spec.clip.width,
+        height=spec.clip.height,
+        # A plain pipeline does not say what it is called; its architecture was compared above.
+        variant=adapter.variant.name if adapter.variant else spec.backbone.variant,
+        model_id=adapter.model_id,
+        revision=adapter.revision,
+        weights_digest=adapter.weights_digest,
+    ):
+        warnings.warn(text, CardWarning, stacklevel=4)
+
+
+def keys_values(
+    adapter: CogVideoXAdapter, card: MotionCard, clip: Clip | None, waived: bool
+) -> ReferenceKeysValues | None:
+    """Keys and values of the reference, if they are given, or a refusal if they must be.
+
+    Raises:
+        UsageError: the card requires them and there is no clip.
+        MismatchError: a clip of another size than the card's.
+    """
+    spec, own = card.spec, card.spec.reference.sha256
+    required = spec.recipe.kv == "required"
+    if clip is None:
+        if required and not waived:
+            raise UsageError(
+                "Expected the reference clip for this card: it was trained with the clip's keys "
+                f"and values (sha256 {own}).",
+                "Use --kv-from REF (kv_from=), or --no-kv (no_kv=True) to do without.",
+            )
+        if required:
+            warnings.warn(
+                "The card was trained with keys and values of its reference, and is applied "
+                "without them: the motion may be weaker.",
+                CardWarning,
+                stacklevel=4,
+            )
+        return None
+    frames, height, width = clip.frames.shape[:3]
+    if (frames, width, height) != (spec.clip.frames, spec.clip.width, spec.clip.height):
+        raise MismatchError(
+            f"Expected a reference clip of {spec.clip.frames} frames at {spec.clip.width}x"
+            f"{spec.clip.height} for this card's keys and values, got {frames} at {width}x{height}."
+        )
+    if clip.sha256 != own:
+        warnings.warn(
+            f"The card was made from the clip with sha256 {own}; keys and values come from "
+            f"another one ({clip.sha256}).",
+            CardWarning,
+            stacklevel=4,
+        )
+    return ReferenceKeysValues(
+        adapter,
+        adapter.encode_clip(clip.frames),
+        spec.recipe.seed,
+        frames,
+        width,
+        height,
+        adapter.encode_image(clip.frames),
+    )
+
+
+@contextlib.contextmanager
+def size_check(adapter: CogVideoXAdapter, expected: TokenGrid, card: MotionCard) -> Iterator[None]:
+    """Refuse, at the first forward pass, latents of another size than the card's."""
+    config = adapter.transformer.config
+    clip = card.spec.clip
+
+    def before(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        x = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
+        got = TokenGrid(
+            x.shape[1] // (config.patch_size_t or 1),
+            x.shape[3] // config.patch_size,
+            x.shape[4] // config.patch_size,
+        )
+        if got != expected:
+            raise MismatchError(
+                f"Expected a generation of {clip.frames} frames at {clip.width}x{clip.height} "
+                "(token grid "
+                f"{expected}), which this card was trained for, got the grid {got}.",
+                f"Call pipe(..., num_frames={clip.frames}, width={clip.width}, "
+                f"height={clip.height}).",
+            )
+
+    handle = adapter.transformer.register_forward_pre_hook(before, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,152 @@
+"""`generate`: videos from prompts and seeds with the stock pipeline."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from pe_toolkit.apply.contexts import applied
+from pe_toolkit.apply.latents import replay
+from pe_toolkit.apply.positions import Application
+from pe_toolkit.apply.switches import step_cache, swapped_scheduler
+from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
+from pe_toolkit.card import MotionCard
+from pe_toolkit.errors import UsageError
+from pe_toolkit.video import Clip
+
+
+@dataclass(frozen=True)
+class Generated:
+    """One video: uint8 RGB frames `(F, H, W, 3)`, and how it came about."""
+
+    prompt: str
+    seed: int
+    frames: NDArray[np.uint8]
+    fps: float
+    guided_steps: int
+    seconds: float
+
+
+def generate(
+    adapter: CogVideoXAdapter,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    card: MotionCard | None = None,
+    strength: float = 1.0,
+    steps: int | None = None,
+    guidance_scale: float | None = None,
+    negative_prompt: str = "",
+    scheduler: str | None = None,
+    cache: str = "none",
+    on_step: Callable[[int, int], None] | None = None,
+    kv_from: Clip | None = None,
+    no_kv: bool = False,
+    image: NDArray[np.uint8] | None = None,
+) -> Iterator[Generated]:
+    """Generate prompts x seeds with the stock pipeline, one video at a time (same bytes in and out
+    of a batch).
+
+    Steps, guidance scale, frames and size come from the card, else from the backbone.
+
+    Args:
+        scheduler: `ddim` or `dpm`, or None to keep the pipeline's.
+        cache: one of `acceleration.CACHES`; off during the guided steps.
+        on_step: called after every denoising step with how many are done, and of how many.
+        kv_from, no_kv: as in `applied`.
+        image: uint8 RGB `(H, W, 3)`: the first frame, for image-to-video backbones.
+
+    Raises:
+        UsageError: empty or too long prompts, an unknown scheduler or cache, or a card that guides
+            no step.
+        UnsupportedError: `cache="mag"` on a backbone that is not calibrated.
+        MismatchError: a card that does not fit.
+    """
+    variant, spec = adapter.variant, card.spec if card is not None else None
+    adapter.check_image(image)
+    for prompt in prompts:
+        adapter.check_prompt(prompt)
+    if spec is not None:
+        frames, width, height, fps = (
+            spec.clip.frames,
+            spec.clip.width,
+            spec.clip.height,
+            spec.clip.fps,
+        )
+        steps = steps or spec.schedule.steps
+        guidance_scale = spec.schedule.guidance_scale if guidance_scale is None else guidance_scale
+        dynamic = spec.schedule.dynamic_cfg
+    else:
+        frames, (width, height) = adapter.frames, adapter.size
+        fps, dynamic = (variant.fps, variant.dynamic_cfg) if variant else (8.0, False)
+        steps = steps or (variant.steps if variant else 50)
+        guidance_scale = (
+            guidance_scale
+            if guidance_scale is not None
+            else (variant.guidance_scale if variant else 6.0)
+        )
+    with swapped_scheduler(adapter, scheduler), contextlib.ExitStack() as stack:
+        log: Application | None = None
+        extra: dict[str, Any] = {}
+        stack.enter_context(step_cache(adapter, card, strength, steps, cache))
+        if card is not None and card.spec.kind == "latents":
+            replaying = replay(adapter, card, kv_from=kv_from, no_kv=no_kv)
+            extra = stack.enter_context(replaying).arguments()
+        elif card is not None:
+            log = stack.enter_context(
+                applied(adapter, card, strength, kv_from=kv_from, no_kv=no_kv)
+            )
+        if image is not None:
+            extra["image"] = Image.fromarray(image)
+        if on_step is not None:
+            extra["callback_on_step_end"] = _reporting(on_step, extra.get("callback_on_step_end"))
+        for prompt in prompts:
+            for seed in seeds:
+                began = time.monotonic()
+                if log is not None:
+                    log.timesteps.clear()
+                video = adapter.pipe(
+                    prompt=prompt,
+                    negative_prompt=negative_prompt or None,
+                    num_frames=frames,
+                    width=width,
+                    height=height,
+                    num_inference_steps=steps,
+                    guidance_scale=guidance_scale,
+                    use_dynamic_cfg=dynamic,
+                    generator=torch.Generator("cpu").manual_seed(seed),
+                    max_sequence_length=adapter.max_text_tokens,
+                    output_type="np",
+                    **extra,
+                ).frames[0]
+                if log is not None and strength and not log.guided_steps:
+                    assert spec is not None
+                    raise UsageError(
+                        f"Expected {steps} steps to visit the noise levels "
+                        f"{spec.schedule.noise[-1]:.3f} .. "
+                        f"{spec.schedule.noise[0]:.3f} that the card guides, but none did.",
+                        f"Use --steps {spec.schedule.steps}, as the card was trained with.",
+                    )
+                guided = log.guided_steps if log else (spec.guided_steps if spec else 0)
+                pixels = np.rint(np.asarray(video) * 255).astype(np.uint8)
+                yield Generated(prompt, seed, pixels, fps, guided, time.monotonic() - began)
+
+
+def _reporting(on_step: Callable[[int, int], None], inner: Any) -> Any:
+    """A `callback_on_step_end` that counts, around the one of a latents card if there is one."""
+
+    def callback(pipe: Any, step: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
+        if inner is not None:
+            values = inner(pipe, step, timestep, values)
+        on_step(step + 1, int(pipe.num_timesteps))
+        return values
+
+    return callback

@@ -1,0 +1,91 @@
+"""`replay`: the stored latents of a latents card."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from pe_toolkit.acceleration import caches
+from pe_toolkit.apply.checks import adapter_of, check_card, keys_values
+from pe_toolkit.apply.contexts import compiled_by_blocks
+from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
+from pe_toolkit.card import MotionCard
+from pe_toolkit.errors import UnsupportedError
+from pe_toolkit.video import Clip
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Pass `latents` and `callback_on_step_end` to the pipeline, together with the card's steps and
+    guidance.
+    """
+
+    latents: torch.Tensor | None
+    callback_on_step_end: Any
+
+    def arguments(self) -> dict[str, Any]:
+        """The keyword arguments to add to a `pipe(...)` call."""
+        out: dict[str, Any] = {"callback_on_step_end": self.callback_on_step_end}
+        if self.latents is not None:
+            out["latents"] = self.latents
+        return out
+
+
+@contextlib.contextmanager
+def replay(
+    pipe: Any, card: MotionCard, *, kv_from: Clip | None = None, no_kv: bool = False
+) -> Iterator[Replay]:
+    """Replay a latents card: `with replay(pipe, card) as r: pipe(prompt=..., **r.arguments())`.
+
+    The stored z_t take the place of the pipeline's own at each guided step. `kv_from` and `no_kv`
+    as in `applied`.
+
+    Raises:
+        UnsupportedError: a positions card (use `applied`).
+        MismatchError: another backbone or size.
+    """
+    if card.spec.kind != "latents":
+        raise UnsupportedError(
+            "Expected a latents card, got a positions card.", "Use applied(pipe, card)."
+        )
+    adapter = adapter_of(pipe)
+    check_card(adapter, card)
+    stored = {
+        t: torch.from_numpy(z)[None]
+        for t, z in zip(
+            card.spec.schedule.timesteps, np.ascontiguousarray(card.tensors["latents"]), strict=True
+        )
+    }
+    first = max(stored)
+
+    def callback(pipe: Any, step: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
+        steps = pipe.scheduler.timesteps
+        if step + 1 < len(steps):
+            kept = stored.get(int(steps[step + 1]))
+            if kept is not None:
+                latents = values["latents"]
+                values["latents"] = kept.to(latents).expand_as(latents).clone()
+        return values
+
+    whole = first == max(int(t) for t in timesteps_of(adapter, card.spec.schedule.steps))
+    start = stored[first].to(adapter.device, adapter.dtype) if whole else None
+    kv = keys_values(adapter, card, kv_from, no_kv)
+    with contextlib.ExitStack() as stack:
+        if kv is not None:
+            stack.enter_context(compiled_by_blocks(adapter))
+            stack.enter_context(kv.injected(lambda t: t in stored))
+        stack.enter_context(caches.held_off(adapter.transformer, lambda t: t in stored))
+        yield Replay(start, callback)
+
+
+def timesteps_of(adapter: CogVideoXAdapter, steps: int) -> torch.Tensor:
+    """The timesteps of a schedule of that many steps; the pipeline's own stays."""
+    scheduler = copy.deepcopy(adapter.pipe.scheduler)
+    scheduler.set_timesteps(steps)
+    return scheduler.timesteps  # type: ignore[no-any-return]

@@ -1,0 +1,108 @@
+"""What a positions card injects at each timestep."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
+from pe_toolkit.backbones.sampling import noise_levels
+from pe_toolkit.card import MotionCard
+from pe_toolkit.errors import MismatchError
+
+
+@dataclass
+class Application:
+    """What an applied card did: the timesteps that were guided since the context was entered."""
+
+    strength: float
+    timesteps: set[int] = field(default_factory=set)
+
+    @property
+    def guided_steps(self) -> int:
+        """How many denoising steps the card guided; 0 before a generation, and at strength 0."""
+        return len(self.timesteps)
+
+
+def weights_at(levels: Sequence[float], noise: float) -> list[tuple[int, float]]:
+    """How stored noise levels mix at one noise level: `[(index, weight), ...]`, weights adding up
+    to 1.
+
+    Levels descend. At a stored level exactly that one; between two, linear in noise; beyond the
+    range the last one is held for half a step, after that nothing (an empty list).
+    """
+    if not levels:
+        return []
+    ascending = list(reversed(levels))
+    last = len(levels) - 1
+    if noise >= ascending[-1] or noise <= ascending[0]:
+        edge, neighbour = (0, 1) if noise >= levels[0] else (last, last - 1)
+        # The noise levels of one step of a single stored level are unknown: hold it for half a
+        # percent.
+        reach = abs(levels[edge] - levels[neighbour]) / 2 if last else 0.005
+        return [(edge, 1.0)] if abs(noise - levels[edge]) <= reach + 1e-9 else []
+    above = bisect.bisect_left(ascending, noise)
+    if ascending[above] == noise:
+        return [(last - above, 1.0)]
+    low, high = ascending[above - 1], ascending[above]
+    share = (noise - low) / (high - low)
+    return [(last - above, share), (last - above + 1, 1 - share)]
+
+
+class CardPositions:
+    """Looks up and mixes what a positions card injects at each timestep."""
+
+    def __init__(
+        self, adapter: CogVideoXAdapter, card: MotionCard, strength: float, log: Application
+    ) -> None:
+        spec = card.spec
+        self.adapter, self.log, self.strength = adapter, log, strength
+        form = spec.recipe.parametrisation
+        assert form is not None  # a positions card always has one (checked by the card layer)
+        self.form = adapter.form(form, spec.clip.frames, spec.clip.width, spec.clip.height)
+        self.levels = list(spec.schedule.noise)
+        self.deltas = torch.from_numpy(np.ascontiguousarray(card.tensors["positions"]))
+        if tuple(self.deltas.shape[1:]) != tuple(self.form.shape):
+            raise MismatchError(
+                f"Expected positions of shape {tuple(self.form.shape)} per step, got "
+                f"{tuple(self.deltas.shape[1:])}.",
+                "This card was made for another model; `pe show` says which.",
+            )
+        # The last one only: absolute tables of a CogVideoX-2b card would be 1.3 GB together.
+        self.last: tuple[int, Any] | None = None
+
+    def __call__(self, timestep: torch.Tensor) -> Any:
+        """The injected positions at a timestep, or None to leave the model's own."""
+        t = int(timestep.flatten()[0])
+        if self.last is None or self.last[0] != t:
+            self.last = None  # before the next one is made: two need twice the memory
+            self.last = (t, self._at(t))
+        if self.last[1] is not None:
+            self.log.timesteps.add(t)
+        return self.last[1]
+
+    def guides(self, t: int) -> bool:
+        """Whether the card says anything at a timestep."""
+        return bool(self._mix(t))
+
+    def _mix(self, t: int) -> list[tuple[int, float]]:
+        noise = noise_levels(self.adapter.pipe.scheduler, torch.tensor([t]))[0]
+        # Levels stored by one library version may differ from another's in the last digits.
+        noise = next((level for level in self.levels if abs(level - noise) < 1e-7), noise)
+        return weights_at(self.levels, noise)
+
+    def _at(self, t: int) -> Any:
+        mix = self._mix(t)
+        if not mix:
+            return None
+        delta = (
+            self.deltas[mix[0][0]].float()
+            if len(mix) == 1
+            else sum(self.deltas[i].float() * w for i, w in mix)
+        )
+        return self.form.embed((delta * self.strength).to(self.adapter.device))  # type: ignore[union-attr]
