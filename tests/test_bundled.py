@@ -115,4 +115,4 @@ def test_auto_says_what_it_took():
     adapter = load_backbone("auto", device="cpu", on_event=said.append)
     assert adapter.variant is not None
     assert adapter.variant.name == "bundled"
-    assert "no GPU" in said[0]
+    assert "no CUDA GPU" in said[0]
