@@ -287,3 +287,12 @@ def test_an_unwritable_folder_is_an_output_error() -> None:
         assert "Permission denied" in done.stdout
         assert leftovers(folder) == []
         folder.chmod(0o755)
+
+
+def test_a_card_prints_as_one_short_line() -> None:
+    text = repr(MAKE["build"]("latents"))
+    assert text.startswith(
+        "<MotionCard 'golden-latents' 1.0.0: latents, 2 guided steps, bundled, sha"
+    )
+    assert len(text) < 200
+    assert "\n" not in text

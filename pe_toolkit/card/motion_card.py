@@ -11,13 +11,14 @@ from pe_toolkit.card.file import card_chunks, write_atomically
 from pe_toolkit.card.header import encode_header
 from pe_toolkit.card.spec import CardSpec
 from pe_toolkit.card.tensors import Array, check_layout, check_values, content_digest, layout_of
+from pe_toolkit.card.text import printable
 from pe_toolkit.errors import CardError
 
 if TYPE_CHECKING:
     from pe_toolkit.card.reader import CardInfo
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MotionCard:
     """One motion for one backbone family.
 
@@ -52,6 +53,14 @@ class MotionCard:
                 "the content is not what was written.",
                 "The card is damaged or was changed. Fetch it again.",
             )
+
+    def __repr__(self) -> str:
+        """One line: tensors of a million numbers help nobody."""
+        spec = self.spec
+        return (
+            f"<MotionCard {printable(spec.name)!r} {spec.version}: {spec.kind}, "
+            f"{self.guided_steps} guided steps, {spec.backbone.variant}, {self.digest[:19]}>"
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> MotionCard:
