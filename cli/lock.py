@@ -63,7 +63,7 @@ def lock(ctx: click.Context, cards: tuple[str, ...], check: bool, remove: bool, 
             state = "new" if not before else "same" if before == made else "changed"
             session.out.data(f"{made.card}  sha256:{made.sha256}  {state}")
     lockfile.write(path, list(pins.values()))
-    session.out.talk(f"{len(pins)} cards pinned in {path}")
+    session.out.talk(f"{len(pins)} card{'' if len(pins) == 1 else 's'} pinned in {path}")
     session.out.event("summary", path=path, pins=[vars(pin) for pin in pins.values()])
 
 
