@@ -18,6 +18,7 @@ import argparse
 import copy
 import dataclasses
 import datetime
+import functools
 import gc
 import json
 import statistics
@@ -31,11 +32,12 @@ from typing import Any
 
 import torch
 
-from benchmarks import models, report
+from benchmarks import cuda_memory, models, report
 from benchmarks.official import Official, logits_bytes
 from pe_toolkit.acceleration import caches
 from pe_toolkit.apply import applied
 from pe_toolkit.backbones import CogVideoXAdapter, memory
+from pe_toolkit.backbones.sampling import Sampler
 from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.training.events import Finished, GuidedStep
 from pe_toolkit.training.memory import parked
@@ -43,6 +45,8 @@ from pe_toolkit.training.memory import parked
 GIB = 2**30
 GUIDED, STEPS = 10, 50
 """Of the published run."""
+EFFICIENCY = 0.4
+"""Share of the measured rate that the transformer is expected to reach, for the time to wait."""
 ROWS = {
     "2b-24": ("cogvideox-2b", 24),
     "2b-49": ("cogvideox-2b", 49),
@@ -160,45 +164,48 @@ def generations(
     options: argparse.Namespace,
     seconds: dict[str, Any],
 ) -> None:
-    """Seconds of denoising, into `seconds` as they come: plain, applied, and applied with
-    fixed-schedule caches and compiled blocks; interleaved, without VAE and text encoder.
-    """
-    steps, frames = options.steps, card.spec.clip.frames
-    begin = models.sampler(adapter, frames, steps)
-    times = tuple(int(t) for t in begin.timesteps)
-    guided = sum(card.spec.schedule.noise[-1] - 1e-6 <= n for n in begin.noise)
+    """Seconds of denoising, into `seconds` as they come, without VAE and text encoder.
 
-    def denoise() -> float:
+    Plain and applied are interleaved, in short generations: every step costs the same. A cache
+    skips more of a long generation, so those are run at full length, once, and with them a plain
+    one. Then the same with compiled blocks.
+    """
+    frames = card.spec.clip.frames
+    short, long = (
+        models.sampler(adapter, frames, steps) for steps in (options.steps, options.cache_steps)
+    )
+
+    def denoise(begin: Sampler) -> float:
         run = copy.copy(begin)  # a step puts new latents in place of the old ones
         began = gpu.start()
-        for index in range(steps):
+        for index in range(len(begin.times)):
             run.step(index)
         return gpu.stop(began)["seconds"]
 
-    def with_card(cache: str) -> Callable[[], float]:
-        def run() -> float:
-            schedule = caches.Schedule(times, guided)
-            with (
-                caches.cached(adapter.transformer, cache, schedule),
-                applied(adapter.pipe, card, no_kv=True),
-            ):
-                return denoise()
+    def with_card(begin: Sampler, cache: str) -> float:
+        guided = sum(card.spec.schedule.noise[-1] - 1e-6 <= n for n in begin.noise)
+        schedule = caches.Schedule(tuple(begin.times), guided)
+        with (
+            caches.cached(adapter.transformer, cache, schedule),
+            applied(adapter.pipe, card, no_kv=True),
+        ):
+            return denoise(begin)
 
-        return run
-
-    kinds: dict[str, Callable[[], float]] = {"plain": denoise, "applied": with_card("none")}
-    kinds |= {f"applied, {name}": with_card(name) for name in ("pab", "taylorseer")}
     with parked(adapter.pipe, ("text_encoder", "vae")):
         for index in range(options.repeats + 1):
-            for name, run in kinds.items():
-                took = run()
-                if index:  # the first warms up
-                    seconds.setdefault(name, []).append(took)
+            took = {"plain": denoise(short), "applied": with_card(short, "none")}
+            if index:  # the first warms up
+                for name, value in took.items():
+                    seconds.setdefault(name, []).append(value)
+        seconds["plain, long"] = [denoise(long)]
+        for cache in ("pab", "taylorseer"):
+            seconds[f"applied, {cache}, long"] = [with_card(long, cache)]
         if gpu.cuda:
             models.compile_blocks(adapter)
-            for name in ("plain", "applied", "applied, taylorseer"):
-                kinds[name]()  # compiles
-                seconds[f"{name}, compiled"] = [kinds[name]() for _ in range(options.repeats)]
+            for run in (lambda: denoise(short), lambda: with_card(short, "taylorseer")):
+                run()  # compiles
+            seconds["plain, compiled"] = [denoise(short) for _ in range(options.repeats)]
+            seconds["applied, taylorseer, compiled, long"] = [with_card(long, "taylorseer")]
 
 
 def measure(
@@ -245,6 +252,14 @@ def measure(
         out["generation"] = seconds | failed
         gpu.cap(None)
         keep(out)
+    if card is not None and gpu.cuda:
+        out["memory"] = {}
+        for case in cuda_memory.cases(name, frames):
+            adapter = fresh(name, options, gpu)
+            found = attempt(functools.partial(cuda_memory.peak, adapter, card, case, gpu))
+            del adapter
+            out["memory"][case.name] = {"estimate_gib": case.estimate_gib} | found
+            keep(out)
     return out
 
 
@@ -266,6 +281,21 @@ def computed(name: str, frames: int, cap: float, rate: float) -> dict[str, Any]:
         "flops_per_step": flops,
         "floor_seconds": flops / rate,
     }
+
+
+def work(row: str, options: argparse.Namespace) -> float:
+    """Operations that a row comes to: two cards of ours, steps of the published way, generations.
+
+    The published way's gradients of weights and its checkpointing double its inner steps.
+    """
+    name, frames = ROWS[row]
+    architecture = memory.ARCHITECTURES[name]
+    request = memory.Request.of(models.variant(name), guided=GUIDED, frames=frames, samples=1)
+    card = memory.train_flops(architecture, request, checkpointing=True)
+    generation = memory.apply_flops(architecture, request)
+    published = (options.repeats + 1) * (2 * card / GUIDED + generation / STEPS)
+    short = (3 * options.repeats + 4) * options.steps / STEPS
+    return 2 * card + published + (short + 3 * options.cache_steps / STEPS) * generation
 
 
 def fresh(name: str, options: argparse.Namespace, gpu: Gpu) -> CogVideoXAdapter:
@@ -308,7 +338,9 @@ def say(row: Mapping[str, Any]) -> None:
         if isinstance(seconds, str):
             print(f"  {name}: {seconds}")
         else:
-            print(f"  {name:30} {statistics.median(seconds):9.3f} s")
+            print(f"  {name:36} {statistics.median(seconds):9.3f} s")
+    for name, facts in row.get("memory", {}).items():
+        print(f"  {name:26} {cuda_memory.sentence(facts)}")
     sys.stdout.flush()
 
 
@@ -338,7 +370,8 @@ def main() -> int:
     parser.add_argument("--tiny", action="store_true", help="tiny, on the CPU: tries the code")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--cap", type=float, default=22.0, help="GiB that ours may reserve")
-    parser.add_argument("--steps", type=int, default=10, help="denoising steps of a generation")
+    parser.add_argument("--steps", type=int, default=10, help="of the generations compared")
+    parser.add_argument("--cache-steps", type=int, default=STEPS, help="of those with a cache")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--record", type=Path, help="default: docs/records/cuda-DATE.json")
     parser.add_argument("--page", action="store_true", help="only write the page from the record")
@@ -367,8 +400,11 @@ def main() -> int:
             "torch": torch.__version__,
             "cap_gib": options.cap,
             "generation_steps": options.steps,
+            "cache_steps": options.cache_steps,
         },
     )
+    minutes = sum(work(row, options) for row in options.rows) / (rate * EFFICIENCY) / 60
+    print(f"about {minutes:.0f} minutes at {EFFICIENCY:.0%} of that rate", flush=True)
     for row in options.rows:
         say(measure(row, options, gpu, rate, record.put))
     report.write(json.loads(path.read_text(encoding="utf-8")))

@@ -4,13 +4,15 @@
     python -m benchmarks.pull --processes      # whole processes too: `pe pull`, imports included
 
 From the root of the repository. The server is that of the tests, in a process of its own. Every
-round takes an empty cache, and does both in turn; the registry is there, without the card:
+round takes an empty cache, and does both, in turns first; the registry is there, without the card:
 
     plain     hf_hub_download: the file lies in the client's cache, nothing is checked but its size
     pe pull   the same download, its digest compared with the announced one, the card checked
               completely (shapes, every number, digest), copied into the registry and synced
 
-Prints the median of each and the ratio of the medians. Exits with 1 if a pulled card differs.
+Both processes find their modules compiled, as pip leaves them. Prints the median of each with
+lowest and highest, wall and processor time (which other work on the machine hardly changes), and
+the ratio: the median of the rounds' own ratios. Exits with 1 if a pulled card differs.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -69,24 +72,28 @@ def make_card(path: Path, megabytes: float) -> None:
     MotionCard(spec, {**small.tensors, "positions": noise}).save(path)
 
 
-def timed(action: Callable[[], object]) -> float:
-    start = time.perf_counter()
+Times = dict[str, list[tuple[float, float]]]
+"""What -> (wall, processor) seconds of each round."""
+
+
+def timed(action: Callable[[], object], who: int) -> tuple[float, float]:
+    """Wall and processor seconds of this process or its children."""
+    used, start = resource.getrusage(who), time.perf_counter()
     action()
-    return time.perf_counter() - start
+    wall, now = time.perf_counter() - start, resource.getrusage(who)
+    return wall, now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
 
 
-def in_process(
-    url: str, card: Path, rounds: int, stack: contextlib.ExitStack
-) -> dict[str, list[float]]:
-    """Seconds of each round, in this process, after everything was imported and used once."""
+def in_process(url: str, card: Path, rounds: int, stack: contextlib.ExitStack) -> Times:
+    """Times of each round, in this process, after everything was imported and used once."""
     from huggingface_hub import constants, hf_hub_download
 
     from pe_toolkit.registry.references import HubReference, LocalReference
-    from pe_toolkit.registry.remotes import keep
+    from pe_toolkit.registry.remotes import receive
     from pe_toolkit.registry.remotes.hub import HubRemote
     from pe_toolkit.registry.store import Store
 
-    times: dict[str, list[float]] = {"plain": [], "pe pull": []}
+    times: Times = {"plain": [], "pe pull": []}
     home = stack.enter_context(tempfile.TemporaryDirectory())
     os.environ["PE_HOME"] = home
     for number in range(rounds + 1):
@@ -99,12 +106,12 @@ def in_process(
 
             def ours(folder: str = second, kept: list[Path] = kept) -> None:
                 constants.HF_HUB_CACHE = f"{folder}/hub"
-                entry = keep(HubRemote(HubReference("zoe", "wave"), endpoint=url).pull())
+                _, entry = receive(HubRemote(HubReference("zoe", "wave"), endpoint=url))
                 kept.append(entry.path)
 
             order = [("plain", plain), ("pe pull", ours)]
             for name, action in order if number % 2 else reversed(order):
-                seconds = timed(action)
+                seconds = timed(action, resource.RUSAGE_SELF)
                 if number:  # the first round is for warming up
                     times[name].append(seconds)
             if kept[0].read_bytes() != card.read_bytes():
@@ -114,30 +121,43 @@ def in_process(
     return times
 
 
-def in_processes(url: str, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each round, a new process each, with its imports."""
-    times: dict[str, list[float]] = {"plain": [], "pe pull": []}
+def in_processes(url: str, rounds: int, compiled: Path) -> Times:
+    """Times of each round, a new process each, with its imports."""
+    times: Times = {"plain": [], "pe pull": []}
     for number in range(rounds + 1):
-        for name, code in (("plain", PLAIN), ("pe pull", PE)):
+        order = [("plain", PLAIN), ("pe pull", PE)]
+        for name, code in order if number % 2 else reversed(order):
             with tempfile.TemporaryDirectory() as folder:
                 environment = {
                     **os.environ, "HF_ENDPOINT": url, "HF_HOME": f"{folder}/hf",
                     "PE_HOME": f"{folder}/pe", "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+                    "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(compiled),
                 }  # fmt: skip
                 command = [sys.executable, "-c", code]
                 seconds = timed(
                     lambda c=command, e=environment: subprocess.run(  # type: ignore[misc]
                         c, env=e, check=True, stdout=subprocess.DEVNULL
-                    )
+                    ),
+                    resource.RUSAGE_CHILDREN,
                 )
-                if number:
+                if number:  # the first round compiles
                     times[name].append(seconds)
     return times
 
 
-def show(title: str, times: dict[str, list[float]]) -> None:
-    plain, ours = (statistics.median(times[name]) for name in ("plain", "pe pull"))
-    print(f"{title:12}{plain * 1e3:10.1f}{ours * 1e3:10.1f}{ours / plain:9.2f}x")
+def show(title: str, times: Times) -> None:
+    """One line each for wall and processor time."""
+    for kind, label in enumerate(("wall", "processor")):
+        plain, ours = ([both[kind] for both in times[name]] for name in ("plain", "pe pull"))
+        ratios = [b / a for a, b in zip(plain, ours, strict=True)]
+        columns = [spread([s * 1e3 for s in plain], 0), spread([s * 1e3 for s in ours], 0)]
+        print(f"{title:12}{label:10}{columns[0]:>24}{columns[1]:>24}{spread(ratios, 2):>24}")
+
+
+def spread(values: list[float], digits: int) -> str:
+    """Median, lowest and highest."""
+    low, middle, high = min(values), statistics.median(values), max(values)
+    return f"{middle:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def main() -> int:
@@ -156,12 +176,14 @@ def main() -> int:
             assert server.stdin is not None
             assert server.stdout is not None
             url = server.stdout.readline().strip()
-            print(f"a card of {card.stat().st_size / 1e6:.1f} MB, medians of {options.rounds}, ms")
-            print(f"{'':12}{'plain':>10}{'pe pull':>10}{'ratio':>10}")
+            size = card.stat().st_size / 1e6
+            print(f"a card of {size:.1f} MB, {options.rounds} rounds, median [lowest, highest] ms")
+            print(f"{'':22}{'plain':>24}{'pe pull':>24}{'ratio':>24}")
             with contextlib.ExitStack() as stack:
                 show("in process", in_process(url, card, options.rounds, stack))
             if options.processes:
-                show("processes", in_processes(url, min(options.rounds, 7)))
+                compiled = Path(folder) / "compiled"
+                show("processes", in_processes(url, options.rounds, compiled))
             server.stdin.close()
     return 0
 

@@ -4,6 +4,7 @@ python -m benchmarks.registry fuzz [--cards 100000] [--seed 0]
 python -m benchmarks.registry list [--cards 10000] [--runs 5]
 python -m benchmarks.registry kill [--times 200]
 python -m benchmarks.registry remote [--times 200]
+python -m benchmarks.registry hub [--times 200]
 python -m benchmarks.registry crowd [--processes 8] [--seconds 60]
 
 Everything happens in a temporary folder. A violated promise is an error, not a number.
@@ -16,7 +17,6 @@ import json
 import os
 import random
 import resource
-import signal
 import statistics
 import subprocess
 import sys
@@ -29,10 +29,10 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+from benchmarks.registry_remotes import folder_kills, hub_kills, sources
 from pe_toolkit.card import verify_card
 from pe_toolkit.errors import CardError
 from pe_toolkit.registry.store import Store
-from tests.registry.cards import make_card
 from tests.registry.killing import Toll, kill
 from tests.registry.mutate import huge_headers, judge, mutants
 
@@ -103,7 +103,7 @@ def long_list(folder: Path, cards: int, runs: int) -> None:
     """`pe list` with many cards, process start included."""
     store = Store(folder / "registry")
     began = time.perf_counter()
-    added = [store.add(path) for path in sorted(_sources(folder, 20).iterdir())[:20]]
+    added = [store.add(path) for path in sorted(sources(folder, 20).iterdir())[:20]]
     each = (time.perf_counter() - began) / len(added)
     print(f"adding a card: {each * 1e3:.1f} ms")
     with store.index.writing() as change:  # the other rows in one go: `pe list` reads rows only
@@ -141,67 +141,17 @@ def long_list(folder: Path, cards: int, runs: int) -> None:
 def kills(folder: Path, times: int, seed: int) -> None:
     """kill -9 at random points of add, replace, tag, rm, undo and gc."""
     began = time.perf_counter()
-    toll: Toll = kill(folder / "registry", _sources(folder, 8), times, seed=seed, longest=0.12)
+    toll: Toll = kill(folder / "registry", sources(folder, 8), times, seed=seed, longest=0.12)
     print(f"{times} kills in {time.perf_counter() - began:.0f} s, no card lost, none half there")
     print(f"  killed in: {dict(toll.kills.most_common())}")
     print(f"  finished before: {dict(toll.finished.most_common())}")
     print(f"  slowest first command after a kill: {toll.slowest:.3f} s")
 
 
-def remote_kills(folder: Path, times: int, seed: int) -> None:
-    """kill -9 at random points of push to and pull from a shared folder."""
-    from pe_toolkit.registry.references import FolderReference
-    from pe_toolkit.registry.remotes import keep, open_remote
-    from pe_toolkit.registry.remotes.base import PushOptions
-
-    shared, sources = folder / "shared", sorted(_sources(folder, 8).iterdir())
-    shared.mkdir()
-    os.environ["PE_HOME"] = str(folder / "registry")
-    known = {f"sha256:{verify_card(path).sha256}" for path in sources}
-    url, rng, under_way = shared.as_uri(), random.Random(seed), Counter[str]()
-    open_remote(FolderReference(url)).push(sources[0], PushOptions())
-    keep(open_remote(FolderReference(f"{url}/wave-0")).pull())
-    began = time.perf_counter()
-    for number in range(times):
-        reader, writer = os.pipe()
-        child = os.fork()
-        if child == 0:
-            mine = random.Random(f"{seed}-{number}")
-            try:
-                while True:
-                    card, there = mine.choice(sources), mine.choice(list(shared.glob("wave-*")))
-                    os.write(writer, b"u")
-                    options = PushOptions(force=mine.random() < 0.5)
-                    open_remote(FolderReference(url)).push(card, options)
-                    os.write(writer, b"l")
-                    keep(open_remote(FolderReference(f"{url}/{there.name}")).pull(), force=True)
-            finally:
-                os._exit(3)
-        os.close(writer)
-        time.sleep(rng.uniform(0, 0.12))
-        os.kill(child, signal.SIGKILL)
-        if not os.WIFSIGNALED(os.waitpid(child, 0)[1]):
-            raise SystemExit("the child failed before it was killed")
-        with os.fdopen(reader) as pipe:
-            under_way[{"u": "push", "l": "pull", "": "start"}[pipe.read()[-1:]]] += 1
-        for path in shared.rglob("*.safetensors"):
-            if f"sha256:{verify_card(path).sha256}" not in known:
-                raise SystemExit(f"{path} is not a card that was pushed")
-        store = Store()
-        bad = [error for _, error in store.verify_all() if error is not None]
-        if bad or {entry.digest for entry in store.entries()} - known:
-            raise SystemExit(f"the registry is damaged: {bad}")
-        open_remote(FolderReference(url)).push(rng.choice(sources), PushOptions())
-        keep(open_remote(FolderReference(f"{url}/wave-0")).pull())
-    left = [path for path in shared.rglob("*") if path.name.startswith(".pe-") and path.suffix]
-    print(f"{times} kills in {time.perf_counter() - began:.0f} s: no card lost, none half there")
-    print(f"  killed in: {dict(under_way)}; temporary files left in the folder: {len(left)}")
-
-
 def crowd(folder: Path, processes: int, seconds: float) -> None:
     """Many processes that add, list, tag, remove and collect in one registry."""
     root = folder / "registry"
-    command = [sys.executable, "-m", "tests.registry.crowd", str(root), str(_sources(folder, 12))]
+    command = [sys.executable, "-m", "tests.registry.crowd", str(root), str(sources(folder, 12))]
     runs = [
         subprocess.Popen([*command, str(i), str(seconds)], stdout=subprocess.PIPE, text=True)
         for i in range(processes)
@@ -220,18 +170,9 @@ def crowd(folder: Path, processes: int, seconds: float) -> None:
         raise SystemExit("\n".join(errors) or "cards were lost")
 
 
-def _sources(folder: Path, count: int) -> Path:
-    made = folder / "cards"
-    made.mkdir()
-    for seed in range(count):
-        # Every fourth has a megabyte, so that kills hit copies too.
-        make_card(made, f"wave {seed}", seed=seed, width=0 if seed % 4 else 20_000)
-    return made
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.registry", description=__doc__)
-    parser.add_argument("what", choices=["fuzz", "list", "kill", "remote", "crowd"])
+    parser.add_argument("what", choices=["fuzz", "list", "kill", "remote", "hub", "crowd"])
     parser.add_argument("--cards", type=int)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--runs", type=int, default=5)
@@ -244,7 +185,8 @@ def main() -> None:
         "fuzz": lambda folder: fuzz(folder, a.cards or 100_000, seed),
         "list": lambda folder: long_list(folder, a.cards or 10_000, a.runs),
         "kill": lambda folder: kills(folder, a.times, seed),
-        "remote": lambda folder: remote_kills(folder, a.times, seed),
+        "remote": lambda folder: folder_kills(folder, a.times, seed),
+        "hub": lambda folder: hub_kills(folder, a.times, seed),
         "crowd": lambda folder: crowd(folder, a.processes, a.seconds),
     }
     print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")

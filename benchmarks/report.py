@@ -7,6 +7,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from benchmarks import cuda_memory
 from pe_toolkit.backbones import memory
 from pe_toolkit.backbones.variants import VARIANTS
 
@@ -40,6 +41,31 @@ COLUMNS = (
     "step / floor",
     "applied / plain",
     "applied, TaylorSeer, compiled / plain",
+    "memory model off by, at worst",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Goal:
+    """One line of what must be measured: which cell of `cells_of` of which row, and how good."""
+
+    what: str
+    row: str
+    column: int
+    least: float
+    aim: float
+    upwards: bool = True
+
+
+GOALS = (
+    Goal("5b training, 24 frames, peak GiB", "5b-24", 8, 22, 16, upwards=False),
+    Goal("5b training, 49 frames, peak GiB", "5b-49", 8, 22, 20, upwards=False),
+    Goal("seconds per guided step, published way / ours", "5b-24", 2, 1.5, 1.8),
+    Goal("the same with `--recipe fast`", "5b-24", 3, 2.5, 3.5),
+    Goal("seconds per card, published way / ours", "5b-24", 6, 2.3, 4),
+    Goal("applied / plain generation, no cache", "5b-24", 11, 1.03, 1.01, upwards=False),
+    Goal("applied with cache and compile / plain", "5b-24", 12, 0.6, 0.4, upwards=False),
+    Goal("guided step / its compute floor", "5b-24", 10, 2, 1.4, upwards=False),
 )
 
 
@@ -51,14 +77,37 @@ def table(record: dict[str, Any] | None) -> str:
         head = (
             f"{record['gpu']}, {record['date']}, torch {record['torch']}, ours capped at "
             f"{record['cap_gib']:.0f} GiB (* where that was not enough: without the cap). "
-            f"Generations of {record['generation_steps']} steps."
+            f"Generations of {record['generation_steps']} steps, with a cache of "
+            f"{record['cache_steps']}."
         )
     lines = [head, "", "| backbone | " + " | ".join(COLUMNS) + " |"]
     lines.append("|---|" + "---|" * len(COLUMNS))
     for key, name in NAMES.items():
         cells = cells_of(rows[key]) if key in rows else [NOTHING] * len(COLUMNS)
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *goals(rows)])
+
+
+def goals(rows: dict[str, Any]) -> list[str]:
+    """The table of what must be measured, 5b at the published size unless it says otherwise."""
+    lines = ["| goal | at least | aim | measured | |", "|---|---|---|---|---|"]
+    for goal in GOALS:
+        cell = cells_of(rows.get(goal.row, {}))[goal.column]
+        verdict = ""
+        if cell.endswith("*"):
+            verdict = "missed: not under the cap"
+        elif cell[0].isdigit():
+            value = float(cell) if goal.upwards else -float(cell)
+            sign = 1 if goal.upwards else -1
+            reached = value >= sign * goal.aim, value >= sign * goal.least
+            verdict = "aim reached" if reached[0] else "reached" if reached[1] else "missed"
+        lines.append(f"| {goal.what} | {goal.least:g} | {goal.aim:g} | {cell} | {verdict} |")
+    off = [cuda_memory.worst(row) for row in rows.values()]
+    worst = max((value for value in off if value is not None), key=abs, default=None)
+    verdict = "" if worst is None else "reached" if abs(worst) <= cuda_memory.WITHIN else "missed"
+    cell = NOTHING if worst is None else f"{worst:+.0%}"
+    lines.append(f"| memory model, all rows and offload modes | ±15 % | - | {cell} | {verdict} |")
+    return lines
 
 
 def cells_of(row: dict[str, Any]) -> list[str]:
@@ -69,6 +118,7 @@ def cells_of(row: dict[str, Any]) -> list[str]:
     seconds = row.get("generation", {})
     plain = _median(seconds.get("plain"))
     missing = [_missing(part) for part in parts]
+    off = cuda_memory.worst(row)
     if "out_of_memory" in parts[0] and "logits_bytes" in row:
         missing[0] += f" ({row['logits_bytes'] / 2**30:.0f} GiB of logits)"
     star = "*" if "without_cap" in parts[1] else ""
@@ -85,7 +135,13 @@ def cells_of(row: dict[str, Any]) -> list[str]:
         _number(row.get("estimate_gib")),
         _number(_over(ours, row.get("floor_seconds"))),
         _number(_over(_median(seconds.get("applied")), plain)),
-        _number(_over(_median(seconds.get("applied, taylorseer, compiled")), plain)),
+        _number(
+            _over(
+                _median(seconds.get("applied, taylorseer, compiled, long")),
+                _median(seconds.get("plain, long")),
+            )
+        ),
+        NOTHING if off is None else f"{off:+.0%}",
     ]
 
 
@@ -102,6 +158,7 @@ def estimates() -> str:
         "train, checkpointing",
         "train, none",
         "train, `--offload model`",
+        "train, `--offload group`",
         "apply",
         "apply, `--offload model`",
         "apply, `--offload group`",
@@ -118,12 +175,13 @@ def estimates() -> str:
             kept,
             memory.train_estimate(a, r, checkpointing=False),
             memory.train_estimate(a, moved, checkpointing=True),
+            memory.train_estimate(a, grouped, checkpointing=True),
             memory.apply_estimate(a, r),
             memory.apply_estimate(a, moved),
             memory.apply_estimate(a, grouped),
         )
         cells = [f"{a.parameters / 1e9:.2f} G", *(f"{e.gpu_bytes / 1e9:.1f}" for e in peaks)]
-        cells += [f"{e.flops / 1e15:.1f} PFLOP" for e in (kept, peaks[3])]
+        cells += [f"{e.flops / 1e15:.1f} PFLOP" for e in (kept, peaks[-1])]
         lines.append(f"| {name}, {frames} frames | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

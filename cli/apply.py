@@ -7,7 +7,16 @@ from typing import Any
 
 import click
 
-from pe_toolkit.cli import apply_steps, conditions, files, loading, options, prompts, speed
+from pe_toolkit.cli import (
+    apply_output,
+    apply_steps,
+    conditions,
+    files,
+    loading,
+    options,
+    prompts,
+    speed,
+)
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.progress import Progress
 
@@ -52,6 +61,14 @@ Example:
     metavar="REF",
     help="Also write OUT-side-by-side.mp4: reference | result.",
 )
+@click.option(
+    "--sheet", type=options.PATH, metavar="SHEET.png", help="Also one picture of all videos."
+)
+@click.option(
+    "--score/--no-score",
+    default=None,
+    help="How well the motion follows the reference. Default: on for the bundled backbone.",
+)
 @conditions.kv_from_option
 @conditions.no_kv_option
 @conditions.image_option
@@ -80,29 +97,37 @@ def apply(session: Session, /, card_path: Path, output: Path, **o: Any) -> None:
     seeds = apply_steps.choose_seeds(card.spec, o, out)
     beside = o["side_by_side"]
     targets = files.plan(output, texts, seeds, side_by_side=beside is not None)
-    files.check_outputs([path for target in targets for path in target.files], force=o["force"])
+    paths = [path for target in targets for path in target.files]
+    if o["sheet"] is not None:
+        files.check_suffix(o["sheet"], ".png", "--sheet")
+        paths.append(o["sheet"])
+    files.check_outputs(paths, force=o["force"])
     apply_steps.check_prompts(card.spec, texts, o, out)
-    reference = apply_steps.read_reference(beside, card.spec) if beside is not None else None
-
+    reference = conditions.read_as_trained(beside, card.spec)
     conditional = conditions.for_generation(card.spec, o)
 
     name, revision = apply_steps.choose_backbone(card.spec, o["backbone"])
-    adapter = loading.load(name, revision, o, out)
+    adapter = loading.load(name, revision, o, out, card.spec.clip)
     prompts.warn_unknown(out, texts, adapter.variant.name if adapter.variant else "")
     apply_steps.load_loras(adapter.pipe, o["loras"])
+    for text in texts:  # before the first is generated
+        adapter.check_prompt(text)
 
     from pe_toolkit.apply import generate
 
-    waiting = {(target.prompt, target.seed): target for target in reversed(targets)}
-    summaries = []
+    results = apply_output.Results(
+        card, o, out, None if reference is None else reference.frames,
+        apply_steps.motion(adapter, card, o["score"]),
+    )  # fmt: skip
     with Progress(out, "video", len(targets)) as bar:
         asked = apply_steps.arguments(card, o) | conditional
-        for made in generate(
-            adapter, list(texts), seeds, on_step=apply_steps.reporter(bar), **asked
-        ):
-            target = waiting.pop((made.prompt, made.seed))
-            apply_steps.write(target, made, reference, card, o)
-            summaries.append(apply_steps.announce(target, made, card, o, bar, out))
-    for summary in summaries:
-        out.data(str(summary["video"]))
-    out.event("summary", videos=summaries, count=len(summaries))
+        for target in targets:  # one by one: a score runs the transformer without the card
+            (made,) = generate(
+                adapter,
+                [target.prompt],
+                [target.seed],
+                on_step=apply_steps.reporter(bar),
+                **asked,
+            )
+            results.take(target, made, bar)
+    results.finish()

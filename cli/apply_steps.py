@@ -1,21 +1,21 @@
-"""The parts of `pe apply` around the library: checks before any work, and what is written."""
+"""The parts of `pe apply` before and around the library: checks, choices, progress."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pe_toolkit.cli import files
+from pe_toolkit.cli import speed
 from pe_toolkit.cli.output import Output
 from pe_toolkit.cli.progress import Progress
-from pe_toolkit.cli.versions import software
 from pe_toolkit.errors import DependencyError, UsageError
 
 if TYPE_CHECKING:
+    from pe_toolkit.backbones import CogVideoXAdapter
     from pe_toolkit.card import CardSpec, MotionCard
+    from pe_toolkit.evaluation.following import ReferenceMotion
 
 DEFAULT_SEED = 42
 """Not 0, where training begins to count: a new seed shows what the card does."""
@@ -40,11 +40,7 @@ def check_usage(prompts: Sequence[str], o: Mapping[str, Any]) -> None:
         raise DependencyError(
             "Expected the package peft for --lora, but it is not installed.", "pip install peft"
         )
-    if o["quantize"] == "int8" and find_spec("torchao") is None:
-        raise DependencyError(
-            "Expected the package torchao for --quantize int8, but it is not installed.",
-            "pip install torchao, or use --quantize fp8, which needs nothing.",
-        )
+    speed.check_quantize(o)
 
 
 def choose_seeds(spec: CardSpec, o: Mapping[str, Any], out: Output) -> list[int]:
@@ -101,15 +97,6 @@ def choose_backbone(spec: CardSpec, wanted: str | None) -> tuple[str, str | None
     )
 
 
-def read_reference(path: Path, spec: CardSpec) -> Any:
-    """The clip to show beside the result, at the result's frames and size: uint8 `(F, H, W, 3)`."""
-    from pe_toolkit.video import read_clip
-
-    size = (spec.clip.width, spec.clip.height)
-    clip = read_clip(path, start=spec.reference.start, frames=spec.clip.frames, size=size)
-    return clip.frames
-
-
 def load_loras(pipe: Any, loras: Sequence[str]) -> None:
     """Load LoRA weights under the names lora1, lora2, ... and switch all of them on.
 
@@ -148,6 +135,21 @@ def arguments(card: MotionCard, o: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
+def motion(
+    adapter: CogVideoXAdapter, card: MotionCard, wanted: bool | None
+) -> ReferenceMotion | None:
+    """What the results are scored against; None without `--score`.
+
+    On its own only where it costs next to nothing and was validated: on the bundled backbone.
+    """
+    bundled = adapter.variant is not None and adapter.variant.bundled
+    if not (bundled if wanted is None else wanted):
+        return None
+    from pe_toolkit.evaluation.following import ReferenceMotion
+
+    return ReferenceMotion.of_card(adapter, card)
+
+
 def reporter(bar: Progress) -> Callable[[int, int], None]:
     """Shows each denoising step with what remains of its video; seen on a terminal only."""
     began = [time.monotonic(), 0.0]
@@ -162,77 +164,3 @@ def reporter(bar: Progress) -> Callable[[int, int], None]:
         bar.part(done / (steps + 1), f"step {done}/{steps}{left}" if done < steps else "decoding")
 
     return report
-
-
-def write(
-    target: files.Target, made: Any, reference: Any, card: MotionCard, o: Mapping[str, Any]
-) -> None:
-    """Write the video, the comparison if asked for, and the small JSON beside it."""
-    from pe_toolkit.video import write_video
-
-    force = o["force"]
-    write_video(target.video, made.frames, made.fps, force=force)
-    if target.side_by_side is not None:
-        from pe_toolkit.visual import side_by_side
-
-        beside = side_by_side([("reference", reference), ("result", made.frames)])
-        write_video(target.side_by_side, beside, made.fps, force=force)
-    files.write_json(target.sidecar, record(target, made, card, o), force=force)
-
-
-def record(
-    target: files.Target, made: Any, card: MotionCard, o: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What a video was made from. No times and no paths: equal requests give equal records."""
-    spec, used = card.spec, arguments(card, o)
-    applied = not o["no_card"]
-    return {
-        "video": target.video.name,
-        "prompt": made.prompt,
-        "negative_prompt": o["negative_prompt"],
-        "seed": made.seed,
-        "card": {"name": spec.name, "version": spec.version, "digest": spec.digest}
-        if applied
-        else None,
-        "strength": o["strength"] if applied else 0.0,
-        "guided_steps": made.guided_steps if applied else 0,
-        "steps": used["steps"],
-        "guidance_scale": used["guidance_scale"],
-        "scheduler": o["scheduler"] or spec.schedule.scheduler,
-        "backbone": spec.backbone.model_id or spec.backbone.variant,
-        "cache": o["cache"],
-        "quantize": o["quantize"],
-        "loras": [Path(lora).name for lora in o["loras"]],
-        "kv": applied and o.get("kv_from") is not None,
-        "frames": len(made.frames),
-        "fps": made.fps,
-        "software": software(),
-    }
-
-
-def announce(
-    target: files.Target,
-    made: Any,
-    card: MotionCard,
-    o: Mapping[str, Any],
-    bar: Progress,
-    out: Output,
-) -> dict[str, Any]:
-    """Count one video as done; what the summary says of it."""
-    facts = record(target, made, card, o)
-    guided, steps = facts["guided_steps"], facts["steps"]
-    done = {
-        "video": target.video,
-        "sidecar": target.sidecar,
-        "side_by_side": target.side_by_side,
-        "prompt": made.prompt,
-        "seed": made.seed,
-        "guided_steps": guided,
-        "steps": steps,
-        "seconds": made.seconds,
-    }
-    out.event("generated", **done)
-    bar.step(f"{target.video.name}, {guided} of {steps} steps guided, {made.seconds:.1f} s")
-    if not guided and facts["strength"] > 0:
-        out.warn(f"no step of {target.video.name} was guided: the card had no effect on it.")
-    return done

@@ -68,8 +68,9 @@ def paper_fit(recipe: str) -> str:
     return "stretch" if recipe == "paper" else "crop"
 
 
-def read_kv(path: Path | None, spec: CardSpec) -> Clip | None:
-    """The clip for `--kv-from`, sampled as the training of the card sampled it.
+def read_as_trained(path: Path | None, spec: CardSpec) -> Clip | None:
+    """The clip for `--kv-from` or `--side-by-side`, sampled as in the training of the card (but for
+    `--fps`, which a card does not remember).
 
     Raises:
         ClipError: it cannot be read.
@@ -85,7 +86,7 @@ def read_kv(path: Path | None, spec: CardSpec) -> Clip | None:
         frames=spec.clip.frames,
         fps="native" if recipe == "paper" else None,
         size=(spec.clip.width, spec.clip.height),
-        fit=paper_fit(recipe),  # type: ignore[arg-type]
+        fit=spec.reference.fit or paper_fit(recipe),  # type: ignore[arg-type]
     )
 
 
@@ -126,7 +127,7 @@ def for_generation(spec: CardSpec, o: Mapping[str, Any]) -> dict[str, Any]:
             "Name that clip, or use --no-kv to do without.",
         )
     return {
-        "kv_from": read_kv(o["kv_from"], spec),
+        "kv_from": read_as_trained(o["kv_from"], spec),
         "no_kv": o["no_kv"],
         "image": read_image(o["image"]),
     }

@@ -162,7 +162,10 @@ def tell(out: Output, places: Places, rows: Sequence[Row], trained: float, secon
         )
     out.data(
         f"\nMean cosine {mean(rows, True):.2f} with the card, {mean(rows, False):.2f} without "
-        "(1: moves as the reference, 0: unrelated)."
+        "(1: moves as the reference, 0: unrelated).\n"
+        "Error: how far the two paths lie apart, in picture widths."
     )
     out.data(f"Card after {trained:.0f} s, everything after {seconds:.0f} s.")
     out.data(f"Look at {places.sheet} and {places.together}; all files are in {places.folder}.")
+    if not out.json:
+        out.talk("Next, with a clip of your own: pe train YOUR.mp4 -o card.safetensors")

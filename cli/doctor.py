@@ -14,7 +14,7 @@ from pe_toolkit.cli.errors import Session
     epilog="""\b
 Example:
   pe doctor --backbone cogvideox-5b
-  pe doctor --backbone cogvideox-5b --frames 49 --samples 1 --offload model"""
+  pe doctor --backbone cogvideox-5b --frames 49 --samples 1"""
 )
 @options.backbone_option(None, "Also say what this backbone needs; exit code 1 if it does not fit.")
 @click.option("--frames", type=click.IntRange(2, 10_000), metavar="N", help="Of the clip.")

@@ -54,7 +54,7 @@ def check_usage(backbone: str | None, o: Mapping[str, Any]) -> None:
         UsageError: names the option.
     """
     given = [name for name in ("frames", "size", "samples", "steps") if o[name] is not None]
-    given += [name for name in ("offload", "quantize") if o[name] != "none"]
+    given += [name for name in ("offload", "quantize") if o[name] not in ("auto", "none")]
     if backbone is None and given:
         raise UsageError(
             f"Expected --backbone with --{given[0]}: the estimate is for one.",
@@ -76,41 +76,27 @@ def needs(name: str, facts: dict[str, Any], o: Mapping[str, Any]) -> dict[str, A
         verdict = "fits: runs on any CPU" if there else "missing: reinstall, or make train-bundled"
         return {"name": chosen, "fits": there, "verdict": verdict, "needs": {"download": "none"}}
     cached = machine.cached(variant.hub_id)
-    free, have = facts["cache"]["free_gb"], max((g["total_gb"] for g in facts["gpus"]), default=0.0)
-    lacking = []
-    expected = estimate.estimate(variant, o, have, machine.measured_rate() if have else None)
-    wanted, remedy = variant.min_gpu_gb, ""
-    if expected is not None:
-        wanted = max(expected["train"]["gpu_gb"], expected["apply"]["gpu_gb"])
-        remedy = _remedy(expected, o["offload"], wanted, have)
-    if have < wanted * machine.ENOUGH and not (have and remedy):
-        here = f"the largest here has {have:.0f} GB" if have else "there is none"
-        lacking.append(f"a CUDA GPU with {wanted:.0f} GB{remedy} ({here})")
-    if cached != "yes" and free < variant.download_gb:
-        lacking.append(f"{variant.download_gb:.1f} GB of disk ({free:.1f} GB are free)")
-    instead = f"; use --backbone {facts['auto']['backbone']}" if lacking else ""
+    disk = facts["cache"]["free_gb"]
+    # The one that loading takes; what another holds is no help.
+    gpu = facts["gpus"][0]["free_gb"] if facts["gpus"] else None
+    expected = estimate.estimate(variant, o, gpu, machine.measured_rate() if gpu else None)
+    assert expected is not None, "every backbone on the Hub has a published configuration"
+    fits, verdict = estimate.verdict(expected, gpu)
+    lacking = [] if fits else [verdict]
+    if cached != "yes" and disk < variant.download_gb:
+        lacking.append(f"{variant.download_gb:.1f} GB of disk ({disk:.1f} GB are free)")
+    if lacking:
+        other = facts["auto"]["backbone"]
+        instead = f"; use --backbone {other}" if other != chosen else ""
+        verdict = f"does not fit: it needs {' and '.join(lacking)}{instead}"
     return {
         "name": chosen,
         "fits": not lacking,
-        "verdict": f"does not fit: it needs {' and '.join(lacking)}{instead}"
-        if lacking
-        else f"fits{remedy if have < wanted * machine.ENOUGH else ''}",
+        "verdict": verdict,
         "needs": {
             "download": f"{variant.download_gb:.1f} GB (cached: {cached})",
             "makes": f"{variant.frames} frames of {variant.width}x{variant.height}",
         }
-        | (estimate.rows(expected) if expected is not None else {}),
+        | estimate.rows(expected),
         "estimate": expected,
     }
-
-
-def _remedy(expected: Mapping[str, Any], offload: str, wanted: float, have: float) -> str:
-    """The first offload mode that would do (without a GPU: that would need less), or nothing."""
-    modes = list(expected["by_offload"].items())
-    if offload != "none":
-        return ""
-    for name, sizes in modes[1:]:
-        peak = max(sizes["train_gb"], sizes["apply_gb"])
-        if peak <= have / machine.ENOUGH or (not have and peak < wanted):
-            return f", {peak:.0f} GB with --offload {name}"
-    return ""

@@ -27,12 +27,8 @@ from pe_toolkit.cli.output import Output
 from pe_toolkit.errors import PeError
 
 INTERRUPTED = 130
-NEXT_SWITCH = {
-    "none": "Try --offload model (on a GPU), or",
-    "model": "Try --offload group, or",
-    "group": "Try --offload sequential, or",
-    "sequential": "Try",
-}
+LESS = {"none": "model", "model": "group", "group": "sequential"}
+"""The offload mode that needs less of the GPU than another."""
 DISK = {
     errno.ENOSPC: ("the disk is full", "Free some space, or choose another place."),
     errno.EDQUOT: ("the disk quota is used up", "Free some space, or choose another place."),
@@ -49,13 +45,18 @@ class Session:
     out: Output = field(default_factory=Output)
     debug: bool = False
     argv: tuple[str, ...] = ()
-    offload: str = "none"
+    offload: str = "auto"
+    """The mode that is used; `auto` until something is placed: main memory is short then."""
+    gpu: bool | None = None
+    """Whether there is a GPU to move parts off; None before anybody has looked."""
+    quantize: str | None = None
+    """`none` or the format of the weights; None where a command has no such switch."""
     smaller: str = "a smaller --backbone."
     """Switches of this command that save memory."""
     resume: Path | None = None
     """The state that an interrupted training leaves behind."""
     checkpointing: str | None = None
-    """`auto`, `on` or `off` in a training; None elsewhere."""
+    """In a training `on` or `off`, or `auto` until it has chosen; None elsewhere."""
 
 
 def report(exc: BaseException, session: Session) -> int:
@@ -100,13 +101,19 @@ def out_of_memory(exc: BaseException) -> bool:
 
 
 def _less_memory(session: Session) -> str:
-    """Which switch to use next. What a training has finished is kept."""
-    switch = NEXT_SWITCH.get(session.offload, "Try")
-    if session.checkpointing in ("auto", "off"):
-        switch = "Try --checkpointing on,"
-    elif session.checkpointing == "on" and session.offload != "none":
-        switch = f"{switch} --quantize fp8,"
-    hint = f"{switch} {session.smaller}"
+    """Which switches are left, the one that costs least first. What a training has finished is
+    kept.
+    """
+    left = []
+    if session.checkpointing == "off":
+        left.append("--checkpointing on")
+    elif session.gpu is not False and session.offload in LESS:
+        unsure = " (on a GPU)" if session.gpu is None else ""
+        left.append(f"--offload {LESS[session.offload]}{unsure}")
+    if session.quantize == "none" and (not left or session.offload != "none"):
+        left.append("--quantize fp8")
+    last = session.smaller if not left or ", or " in session.smaller else f"or {session.smaller}"
+    hint = f"Try {', '.join([*left, last])}"
     if session.resume is not None and session.resume.exists():
         hint += (
             " Finished steps are saved: with another --checkpointing or --offload, --resume "

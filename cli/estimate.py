@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pe_toolkit.cli.machine import GB
 from pe_toolkit.errors import UsageError
 
 if TYPE_CHECKING:
+    from pe_toolkit.backbones.placement import Plan
     from pe_toolkit.backbones.variants import Variant
 
 PUBLISHED_RATE = 50e12
@@ -18,19 +18,22 @@ GUIDED_SHARE = 0.2
 """The published range: the first 10 of 50 steps."""
 
 
-def estimate(variant: Variant, o: Mapping[str, Any], gpu_gb: float, rate: float | None) -> Any:
+def estimate(
+    variant: Variant, o: Mapping[str, Any], free_gb: float | None, rate: float | None
+) -> Any:
     """Plain values: sizes in decimal gigabytes, seconds; None for a backbone without published
     configuration.
 
     Args:
         o: frames, size, samples, steps, offload and quantize; None for the backbone's own.
-        gpu_gb: memory of the GPU, 0 without one: decides whether training checkpoints.
+        free_gb: what the GPU can still give, None without one: decides offloading and
+            checkpointing, as the loading of the backbone would.
         rate: measured operations per second, or None.
 
     Raises:
         UsageError: a size or frame count that the backbone cannot make.
     """
-    from pe_toolkit.backbones import memory
+    from pe_toolkit.backbones import memory, placement
 
     architecture = memory.architecture_for(variant)
     if architecture is None:
@@ -47,23 +50,13 @@ def estimate(variant: Variant, o: Mapping[str, Any], gpu_gb: float, rate: float 
         height=height,
         steps=steps,
         samples=o["samples"],
-        offload=o["offload"],
         quantize=o["quantize"],
     )
-    kept = memory.train_estimate(architecture, request, checkpointing=False)
-    checkpointing = kept.gpu_bytes > (gpu_gb or variant.min_gpu_gb) * GB
-    train = (
-        memory.train_estimate(architecture, request, checkpointing=True) if checkpointing else kept
-    )
-    apply = memory.apply_estimate(architecture, request)
-    other = {}
-    for offload in ("none", "model", "group"):
-        moved = replace(request, offload=offload)
-        peak = memory.train_estimate(architecture, moved, checkpointing=checkpointing)
-        other[offload] = {
-            "train_gb": peak.gpu_bytes / GB,
-            "apply_gb": memory.apply_estimate(architecture, moved).gpu_bytes / GB,
-        }
+    free = None if free_gb is None else free_gb * GB
+    plans = {
+        "train": placement.plan(architecture, request, "train", free),
+        "apply": placement.plan(architecture, request, "apply", free),
+    }
     speed = rate or PUBLISHED_RATE
     return {
         "frames": frames,
@@ -71,13 +64,14 @@ def estimate(variant: Variant, o: Mapping[str, Any], gpu_gb: float, rate: float 
         "samples": request.samples,
         "steps": steps,
         "parameters": architecture.parameters,
-        "checkpointing": checkpointing,
         "rate": speed,
         "rate_measured": rate is not None,
-        "train": _facts(train, speed),
-        "apply": _facts(apply, speed),
-        "by_offload": other,
-        "main_memory_gb": apply.main_bytes / GB,
+        **{task: _task(plan, o["offload"], speed) for task, plan in plans.items()},
+        "by_offload": {
+            mode: {f"{task}_gb": plan.peak(mode) / GB for task, plan in plans.items()}
+            for mode in placement.CHOICES
+        },
+        "main_memory_gb": plans["apply"].estimates["none"].main_bytes / GB,
         "download_gb": variant.download_gb,
         "card_gb": memory.card_bytes(architecture, request) / GB,
     }
@@ -85,22 +79,57 @@ def estimate(variant: Variant, o: Mapping[str, Any], gpu_gb: float, rate: float 
 
 def rows(e: Mapping[str, Any]) -> dict[str, str]:
     """The same for people."""
-    how = "checkpointing on" if e["checkpointing"] else "checkpointing off"
     rate = f"{e['rate'] / 1e12:.0f} TFLOP/s"
     basis = f"{rate} measured here" if e["rate_measured"] else f"at {rate}, as published on an A40"
     return {
         "estimate for": f"{e['frames']} frames of {e['size']}, {e['steps']} steps, "
         f"{e['samples']} sample{'s' if e['samples'] != 1 else ''}",
-        "train": f"{_line(e['train'])}, {how}",
+        "train": _line(e["train"]),
         "apply": _line(e["apply"]),
         "by --offload": "; ".join(
             f"{name}: train {x['train_gb']:.1f}, apply {x['apply_gb']:.1f} GB"
             for name, x in e["by_offload"].items()
         ),
         "time basis": basis + "; formulas, not a measurement",
-        "main memory": f"{e['main_memory_gb']:.0f} GB of weights while loading",
+        "main memory": f"{e['main_memory_gb']:.1f} GB of weights while loading",
         "disk": f"{e['download_gb']:.1f} GB once, and at most {_size(e['card_gb'])} a card",
     }
+
+
+def verdict(e: Mapping[str, Any], free_gb: float | None) -> tuple[bool, str]:
+    """Whether both tasks fit, and a sentence with the figures of the table below it."""
+    tasks = {"train": e["train"], "apply": e["apply"]}
+    if free_gb is None:
+        parts = [
+            f"{least[f'{task}_gb']:.1f} GB to {task} with --offload {mode} "
+            f"({e['by_offload']['none'][f'{task}_gb']:.1f} GB without)"
+            for task in tasks
+            for mode, least in [min(e["by_offload"].items(), key=_peak_of(task))]
+        ]
+        return False, f"a CUDA GPU, of which there is none: at least {' and '.join(parts)}"
+    lacking = [
+        f"{facts['gpu_gb']:.1f} GB of GPU memory to {task} with --offload {facts['offload']}"
+        for task, facts in tasks.items()
+        if not facts["fits"]
+    ]
+    if lacking:
+        return False, f"{' and '.join(lacking)} ({free_gb:.1f} GB are free)"
+    modes = [f"{task} with --offload {facts['offload']}" for task, facts in tasks.items()]
+    return True, f"fits {free_gb:.1f} GB of free GPU memory: {', '.join(modes)}"
+
+
+def _peak_of(task: str) -> Callable[[tuple[str, Mapping[str, float]]], float]:
+    return lambda item: item[1][f"{task}_gb"]
+
+
+def _task(plan: Plan, wanted: str, rate: float) -> dict[str, Any]:
+    mode = plan.chosen if wanted == "auto" else wanted
+    estimate = plan.estimates[mode]
+    return {
+        "offload": mode,
+        "fits": plan.fits(mode),
+        "checkpointing": plan.checkpointing.get(mode),
+    } | _facts(estimate, rate)
 
 
 def _facts(estimate: Any, rate: float) -> dict[str, Any]:
@@ -116,8 +145,10 @@ def _facts(estimate: Any, rate: float) -> dict[str, Any]:
 def _line(facts: Mapping[str, Any]) -> str:
     parts = " + ".join(f"{name} {size:.1f}" for name, size in facts["parts_gb"].items())
     minutes = facts["seconds"] / 60
+    how = f", checkpointing {'on' if facts['checkpointing'] else 'off'}"
     return (
         f"{facts['gpu_gb']:.1f} GB of GPU memory at {facts['peak_at']} ({parts} + 1.0 assumed), "
+        f"--offload {facts['offload']}{how if facts['checkpointing'] is not None else ''}, "
         f"about {minutes:.0f} min ({facts['pflop']:.1f} PFLOP)"
     )
 

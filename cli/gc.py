@@ -27,8 +27,9 @@ def gc(session: Session, /, dry_run: bool) -> None:
 
     done = Store().gc(dry_run=dry_run)
     session.out.data(
-        f"{'Would delete' if dry_run else 'Deleted'} {done.cards} removed cards "
-        f"and {done.files} files, {size_text(done.bytes)}."
+        f"{'Would delete' if dry_run else 'Deleted'} {done.cards} removed "
+        f"card{'s' * (done.cards != 1)} and {done.files} file{'s' * (done.files != 1)}, "
+        f"{size_text(done.bytes)}."
     )
     if done.kept:
         session.out.warn(f"{done.kept} files are in use and stay until the next pe gc.")

@@ -6,21 +6,42 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import click
+
+from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.output import Output
 
 if TYPE_CHECKING:
     from pe_toolkit.backbones import CogVideoXAdapter
+    from pe_toolkit.backbones.placement import Purpose
+    from pe_toolkit.card.spec import ClipSpec
 
 
-def load(name: str, revision: str | None, o: Mapping[str, Any], out: Output) -> CogVideoXAdapter:
+def load(
+    name: str,
+    revision: str | None,
+    o: Mapping[str, Any],
+    out: Output,
+    clip: ClipSpec | None = None,
+) -> CogVideoXAdapter:
     """The backbone, placed as `--device`, `--dtype` and `--offload` say.
+
+    What is placed how is kept in the command's session: when memory runs out, the hint names what
+    is left to try.
+
+    Args:
+        clip: what a card makes, in a command that applies one.
 
     Raises:
         BackboneError, DeviceError, UsageError: as `pe_toolkit.backbones.load_backbone`.
     """
     from pe_toolkit.backbones import load_backbone
+    from pe_toolkit.backbones.loading import pick_device
 
     _quiet(out)
+    session = _session()
+    session.gpu = pick_device(o["device"]).type != "cpu"
+    session.quantize = o.get("quantize")
     adapter = load_backbone(
         name,
         revision=revision,
@@ -29,10 +50,33 @@ def load(name: str, revision: str | None, o: Mapping[str, Any], out: Output) -> 
         offload=o["offload"],
         quantize=o.get("quantize", "none"),
         vae_tiling=o.get("vae_tiling"),
+        purpose=_purpose(o, clip),
         on_event=out.talk,
+        on_offload=lambda mode: setattr(session, "offload", mode),
     )
     adapter.pipe.set_progress_bar_config(disable=True)  # ours counts what the user asked for
     return adapter
+
+
+def _session() -> Session:
+    """That of the command that runs."""
+    context = click.get_current_context(silent=True)
+    found = context.find_object(Session) if context is not None else None
+    return found if found is not None else Session()
+
+
+def _purpose(o: Mapping[str, Any], clip: ClipSpec | None) -> Purpose:
+    """What `--offload auto` has to have room for: a training, an application, or both."""
+    from pe_toolkit.backbones.placement import Purpose
+
+    if clip is not None:
+        return Purpose(("apply",), clip.frames, (clip.width, clip.height))
+    if "checkpointing" not in o:
+        return Purpose()
+    from pe_toolkit.cli.train_steps import PAPER_FRAMES
+
+    frames = PAPER_FRAMES if o["recipe"] == "paper" else None
+    return Purpose(("train",), o["frames"] or frames, o["size"], o["checkpointing"])
 
 
 def _quiet(out: Output) -> None:

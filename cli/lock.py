@@ -47,22 +47,28 @@ def lock(ctx: click.Context, cards: tuple[str, ...], check: bool, remove: bool, 
     if check:
         _check(ctx, session, old, path)
         return
-    pins = {pin.card: pin for pin in old}
-    if remove:
-        for text in cards:
-            if pins.pop(lockfile.pinned_name(text, path.parent), None) is None:
+    made: list[Pin] = []
+    if not remove:  # before the file is locked, because this may take long
+        texts = cards or [lockfile.as_written(pin, path.parent) for pin in old]
+        made = [lockfile.pin(text, path.parent) for text in texts]
+    names = [lockfile.pinned_name(text, path.parent) for text in cards] if remove else []
+    lines = []
+    with lockfile.changing(path) as pins:
+        for name in names:
+            if pins.pop(name, None) is None:
                 raise UsageError(
-                    f"Expected {text} in {path}, but it is not there.",
+                    f"Expected {name} in {path}, but it is not there.",
                     f"It has: {', '.join(pins) or 'nothing'}",
                 )
-    else:
-        again = cards or [lockfile.as_written(pin, path.parent) for pin in old]
-        for made in [lockfile.pin(text, path.parent) for text in again]:
-            before = pins.get(made.card)
-            pins[made.card] = made
-            state = "new" if not before else "same" if before == made else "changed"
-            session.out.data(f"{made.card}  sha256:{made.sha256}  {state}")
-    lockfile.write(path, list(pins.values()))
+        for pin in made:
+            before = pins.get(pin.card)
+            if before is None and not cards:
+                continue  # somebody took it out while we looked at it
+            pins[pin.card] = pin
+            state = "new" if not before else "same" if before == pin else "changed"
+            lines.append(f"{pin.card}  sha256:{pin.sha256}  {state}")
+    for line in lines:
+        session.out.data(line)
     session.out.talk(f"{len(pins)} card{'' if len(pins) == 1 else 's'} pinned in {path}")
     session.out.event("summary", path=path, pins=[vars(pin) for pin in pins.values()])
 

@@ -228,11 +228,12 @@ def backbone_option(default: str | None, help_text: str) -> Callable[[F], F]:
 
 offload_option = click.option(
     "--offload",
-    type=click.Choice(["none", "model", "sequential", "group"]),
-    default="none",
+    type=click.Choice(["auto", "none", "model", "group", "sequential"]),
+    default="auto",
     show_default=True,
     callback=_set_offload,
-    help="Keep parts of the model in main memory: slower, needs less of the GPU's.",
+    help="Keep parts of the model in main memory: slower, needs less of the GPU's. auto: as little "
+    "as fits.",
 )
 machine_options = combine(
     click.option("--device", type=Device(), metavar="D", help="cpu, cuda, cuda:N, xpu or mps."),

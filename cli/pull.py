@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,6 +11,9 @@ from pe_toolkit.cli import options
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.output import size_text
 from pe_toolkit.errors import OutputExistsError, UsageError
+
+if TYPE_CHECKING:
+    from pe_toolkit.registry.remotes.base import Pulled
 
 
 @click.command(
@@ -39,7 +43,7 @@ def pull(
     from pe_toolkit.cli.files import check_outputs, check_suffix
     from pe_toolkit.cli.remote import prepare
     from pe_toolkit.registry.references import local, parse
-    from pe_toolkit.registry.remotes import keep, open_remote, save
+    from pe_toolkit.registry.remotes import open_remote, receive, save
 
     if out is not None:
         if name is not None:
@@ -52,21 +56,27 @@ def pull(
     if wanted is not None and wanted.digest:
         raise UsageError(f"Expected NAME or NAME@1.0.0, got {name}.", "A digest is not chosen.")
     prepare(session)
-    pulled = open_remote(parse(reference), tell=session.out.talk).pull()
-    facts = {"origin": pulled.origin, "digest": pulled.digest, "size_bytes": pulled.size}
+    remote = open_remote(parse(reference), tell=session.out.talk)
     if out is not None:
+        pulled = remote.pull()
         save(pulled, out, force=force)
         session.out.data(f"{out}  {size_text(pulled.size)}\n{pulled.origin}\n{pulled.digest}")
-        session.out.event("summary", path=out, offline=pulled.offline, **facts)
+        session.out.event("summary", path=out, **_facts(pulled))
         return
     names = (wanted.name, wanted.version) if wanted else (None, None)
     try:
-        entry = keep(pulled, *names, force=force)
+        pulled, entry = receive(remote, *names, force=force)
     except OutputExistsError as error:
         hint = f"Give it another name: pe pull {reference} --as NAME, or use --force: "
         undo = "`pe rm --undo` can then bring the other one back until `pe gc`."
         raise OutputExistsError(error.message, hint + undo) from error
     session.out.data(f"{entry.reference}  {size_text(pulled.size)}")
     session.out.data(f"{pulled.origin}\n{pulled.digest}")
-    summary = {"path": entry.path, "offline": pulled.offline, **facts}
-    session.out.event("summary", reference=str(entry.reference), **summary)
+    session.out.event("summary", reference=str(entry.reference), path=entry.path, **_facts(pulled))
+
+
+def _facts(pulled: Pulled) -> dict[str, Any]:
+    return {
+        "offline": pulled.offline, "origin": pulled.origin, "digest": pulled.digest,
+        "size_bytes": pulled.size,
+    }  # fmt: skip

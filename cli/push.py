@@ -22,7 +22,7 @@ Example:
   pe push wave.safetensors owner/wave --dry-run
   pe push wave.safetensors file:///shared/cards"""
 )
-@click.argument("card", type=options.CARD, metavar="CARD")
+@click.argument("card", type=options.CARD_TEXT, metavar="CARD")
 @click.argument("target", metavar="OWNER/NAME")
 @click.option("--private", is_flag=True, help="A new repository is visible to its owner only.")
 @click.option("--tag", metavar="V", help="Mark this version, which must be the card's: v1.0.0.")
@@ -31,13 +31,17 @@ Example:
     "--preview", type=options.PATH, metavar="FILE", help="Video or picture that its page shows."
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be pushed, and change nothing.")
-@click.option("--force", is_flag=True, help="Move the tag if it marks another card.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Move the tag, or replace the version in a folder, if another has it.",
+)
 @options.common
 @click.pass_obj
 def push(
     session: Session,
     /,
-    card: Path,
+    card: str,
     target: str,
     private: bool,
     tag: str | None,
@@ -56,11 +60,16 @@ def push(
     from pe_toolkit.registry.references import parse
     from pe_toolkit.registry.remotes import open_remote
     from pe_toolkit.registry.remotes.base import PushOptions
+    from pe_toolkit.registry.resolve import find
 
     prepare(session)
     remote = open_remote(parse(target), tell=session.out.talk)
-    wishes = PushOptions(private, tag, message, preview, force, dry_run)
-    done = remote.push(card, wishes)
+    found = find(card)
+    # Whoever calls a card `wave` here finds it as `wave` there; a file goes by the name in it.
+    name = getattr(found.reference, "name", None)
+    done = remote.push(
+        found.path, PushOptions(private, tag, message, preview, force, dry_run, name)
+    )
     for warning in done.warnings:
         session.out.warn(warning)
     report(done, session.out)
@@ -70,8 +79,9 @@ def push(
 def report(done: Pushed, out: Output) -> None:
     """What was done, for people."""
     would = "would be " if done.dry_run else ""
-    if done.created:
-        out.data(f"repository  {would}made, {'private' if done.private else 'public'}: {done.url}")
+    if done.created and done.private is not None:  # a folder says so by its first file
+        url = done.url.partition("/tree/")[0]  # without the tag
+        out.data(f"repository  {would}made, {'private' if done.private else 'public'}: {url}")
     for name, change in done.files.items():
         size = f", {size_text(done.size)}" if name.endswith(".safetensors") else ""
         out.data(f"{name}  {would if change != 'unchanged' else ''}{change}{size}")

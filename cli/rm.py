@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     epilog="""\b
 Example:
   pe rm wave@1.0.0
-  pe rm --undo"""
+  pe rm --undo
+  pe rm --undo wave orbit@1.2.0"""
 )
 @click.argument("cards", type=options.LOCAL, nargs=-1, metavar="CARD...")
 @click.option("--all", "every", is_flag=True, help="Every version of the names.")
@@ -39,13 +40,8 @@ def rm(session: Session, /, cards: tuple[LocalReference, ...], every: bool, undo
     if every and undo:
         raise UsageError("Expected --all or --undo, not both.", "pe rm --undo NAME")
     store = Store()
-    done: list[Entry] = []
-    if undo:
-        for card in cards or (None,):
-            done += store.restore(card)
-    else:
-        # In one step: a typo in the last name must not leave the first ones removed.
-        done = store.remove(*cards, every=every)
+    # In one step: a typo in the last name must not leave the first ones removed, or brought back.
+    done = store.restore(*cards) if undo else store.remove(*cards, every=every)
     for entry in done:
         session.out.data(f"{entry.reference}  {entry.digest}")
     if undo:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pe_toolkit.cli import options
+from pe_toolkit.cli import options, train_sampling
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.output import size_text
 
 if TYPE_CHECKING:
-    from pe_toolkit.card import CardInfo
+    from pe_toolkit.card import CardInfo, CardSpec
 
 MOST_SAMPLES = 8
 
@@ -78,12 +78,14 @@ def describe(info: CardInfo) -> dict[str, str]:
         + (", dynamic" if plan.dynamic_cfg else "")
         + f", guided at noise {plan.noise[0]:.3f} to {plan.noise[-1]:.3f}",
         "recipe": f"{recipe.name}: {recipe.objective}, block {recipe.block}{read}, "
-        f"tau {recipe.tau:g}, mask {recipe.mask}, {recipe.inner_steps} inner steps, "
+        f"tau {recipe.tau:g}, mask {recipe.mask}, {recipe.inner_steps} inner "
+        f"step{'' if recipe.inner_steps == 1 else 's'}, "
         f"learning rate {first:g} to {last:g}, guided range {low:g} to {high:g}, "
         f"start {recipe.start}, {recipe.dtype}",
         "samples": "",
         "reference": f"{ref.duration:.2f} s, {ref.frames} frames of {ref.width}x{ref.height} at "
-        f"{ref.fps:g} fps" + (f", from {ref.start:g} s" if ref.start else ""),
+        f"{ref.fps:.4g} fps",
+        "used": _used(spec),
         "matched": f"{ref.matched:.0%} of the reference could be matched" + _opinion(ref.matched),
         "loss": f"{losses[0][0]:.4g} -> {losses[-1][1]:.4g}" if losses else "not optimised",
         "scores": ", ".join(f"{k} {v:.3g}" for k, v in spec.scores.items()) or "-",
@@ -95,6 +97,19 @@ def describe(info: CardInfo) -> dict[str, str]:
     rows = {name: printable(text) for name, text in rows.items()}
     rows["samples"] = "\n".join(printable(sample) for sample in samples)
     return rows
+
+
+def _used(spec: CardSpec) -> str:
+    """What of the reference became the frames of the generations; cards know it since 1.2."""
+    ref, clip, parts = spec.reference, spec.clip, []
+    if ref.used is not None:
+        parts.append(train_sampling.pace(ref.used, clip.frames, clip.fps)[0])
+    if ref.start:
+        parts.append(f"from {ref.start:g} s")
+    if ref.fit is not None:
+        size = (clip.width, clip.height)
+        parts.append(train_sampling.framing((ref.width, ref.height), size, ref.fit))
+    return ", ".join(parts) or "-"
 
 
 def _opinion(matched: float) -> str:

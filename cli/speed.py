@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
 from pe_toolkit.acceleration import CACHES, QUANTIZATIONS
@@ -19,7 +22,7 @@ quantize_option = click.option(
     type=click.Choice(QUANTIZATIONS),
     default="none",
     show_default=True,
-    help="Weights of 8 bits: half the memory, not the same video. int8 needs torchao.",
+    help="Weights of 8 bits: half the memory, not the same result. int8 needs torchao.",
 )
 vae_tiling_option = click.option(
     "--vae-tiling/--no-vae-tiling",
@@ -27,3 +30,15 @@ vae_tiling_option = click.option(
     help="Decode in tiles: less memory. Default: on for CogVideoX.",
 )
 speed_options = options.combine(cache_option, quantize_option, vae_tiling_option)
+
+
+def check_quantize(o: Mapping[str, Any]) -> None:
+    """`--quantize` without its package is found before anything is read; torch only if asked for.
+
+    Raises:
+        DependencyError: `int8` without torchao.
+    """
+    if o.get("quantize", "none") != "none":
+        from pe_toolkit.acceleration.quantize import check
+
+        check(o["quantize"])

@@ -7,7 +7,16 @@ from typing import Any
 
 import click
 
-from pe_toolkit.cli import conditions, files, loading, machine, options, prompts, train_steps
+from pe_toolkit.cli import (
+    conditions,
+    files,
+    loading,
+    machine,
+    options,
+    prompts,
+    speed,
+    train_steps,
+)
 from pe_toolkit.cli.errors import Session
 
 
@@ -56,15 +65,9 @@ Example:
     type=click.Choice(["auto", "on", "off"]),
     default="auto",
     show_default=True,
-    help="Recompute activations instead of keeping them: less memory, more time.",
+    help="Recompute activations instead of keeping them: less memory, more time; --quantize does.",
 )
-@click.option(
-    "--quantize",
-    type=click.Choice(["none", "fp8", "int8"]),
-    default="none",
-    show_default=True,
-    help="Keep the frozen weights in fewer bits; implies checkpointing.",
-)
+@speed.quantize_option
 @click.option("--compile", "compile_", is_flag=True, help="Compile the model: pays on long runs.")
 @options.card_text_options
 @click.option("--preview", type=options.PATH, metavar="OUT.mp4", help="Also finish a video.")

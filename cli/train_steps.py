@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pe_toolkit.cli import speed, train_sampling
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.output import Output, size_text
 from pe_toolkit.cli.progress import Progress
@@ -33,17 +34,20 @@ class Shape:
     frames: int
     width: int
     height: int
+    fps: float
 
     @classmethod
     def of_variant(cls, v: Variant) -> Shape:
         """Known from the table before a model is loaded."""
-        return cls(v.name, v.positions, v.frames, v.width, v.height)
+        return cls(v.name, v.positions, v.frames, v.width, v.height, v.fps)
 
     @classmethod
     def of_adapter(cls, adapter: Any) -> Shape:
         """What a loaded model says of itself; a folder or a Hub id may have no row in the table."""
-        name = adapter.variant.name if adapter.variant else "this backbone"
-        return cls(name, adapter.positions, adapter.frames, *adapter.size)
+        row = adapter.variant
+        name, fps = (row.name, row.fps) if row else ("this backbone", 8.0)
+        width, height = adapter.size
+        return cls(name, adapter.positions, adapter.frames, width, height, fps)
 
 
 @dataclass
@@ -84,10 +88,7 @@ def check_usage(o: Mapping[str, Any], shape: Shape | None) -> None:
             "(added, not rotated), so there is no angle to learn.",
             "Use --param table, or a backbone with rotary positions.",
         )
-    if o.get("quantize", "none") != "none":
-        from pe_toolkit.acceleration.quantize import check
-
-        check(o["quantize"])
+    speed.check_quantize(o)
     keys = [key for key, _ in o["overrides"]]
     if twice := next((key for key in keys if keys.count(key) > 1), None):
         raise UsageError(f"Expected each --set key once, got {twice!r} more than once.")
@@ -163,10 +164,10 @@ def read_reference(path: Path, o: Mapping[str, Any], shape: Shape | None, out: O
         fit=o["fit"],
         min_frames=latent_frames(frames),
     )
-    out.talk(
-        f"Reference: {path.name}, {clip.duration:.2f} s, {clip.total_frames} frames -> "
-        f"{len(clip.frames)} frames of {size[0]}x{size[1]} ({how})"
-    )
+    train_sampling.tell(clip, how, shape.fps, out)
+    # A published recipe is followed to the letter, and who names a rate wants that rate.
+    if not paper and o["fps"] is None:
+        train_sampling.suggest(clip, shape.fps, out)
     require_motion(clip)
     return clip
 
@@ -223,6 +224,8 @@ def draw(events: Iterator[Any], session: Session) -> Result:
                     bar.skip(event.step)
                 case kinds.ReferenceMatched() if not out.json:
                     out.talk(f"Reference: {event.fraction:.0%} of it could be matched")
+                case kinds.Optimising():
+                    session.checkpointing = "on" if event.checkpointing else "off"
                 case kinds.InnerStep():
                     bar.part((event.inner + 1) / inner, f"loss {event.loss:.4g}")
                 case kinds.GuidedStep():
@@ -232,7 +235,24 @@ def draw(events: Iterator[Any], session: Session) -> Result:
                     result.preview, result.preview_fps = event.frames, event.fps
                 case kinds.Finished():
                     result.card, result.seconds = event.card, event.seconds
+    if result.card is not None:
+        warn_unfollowed(result.card, out)
     return result
+
+
+def warn_unfollowed(card: MotionCard, out: Output) -> None:
+    """Warn where patches were matched, but nothing that moves was followed through the clip, as in
+    footage that the bundled backbone has never seen. What that means elsewhere was not measured.
+    """
+    if not card.spec.backbone.variant.startswith("bundled"):
+        return
+    import torch
+
+    from pe_toolkit.evaluation.following import mean_displacements, nothing_moves
+
+    why = nothing_moves(mean_displacements(torch.tensor(card.tensors["flow"])))
+    if why:
+        out.warn(f"in the reference, {why}: little of its motion will transfer.")
 
 
 def summarise(

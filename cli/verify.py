@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 
@@ -39,8 +40,12 @@ def verify(ctx: click.Context, cards: tuple[str, ...], every: bool, rebuild: boo
         raise UsageError("Expected --all beside --rebuild.", "pe verify --all --rebuild")
     session: Session = ctx.obj
     out, count, bad = session.out, 0, 0
-    if rebuild:
-        _rebuild(session)
+    for path in _rebuild(session) if rebuild else ():
+        count, bad = count + 1, bad + 1
+        message = f"{path}: Expected a sound card, but the file is damaged: it has no name now."
+        hint = "Take what you want of it before the next pe gc deletes it, and add the card again."
+        out.fail(message, hint)
+        out.event("card", path=path, ok=False, message=message, hint=hint)
     for name, sha256, digest, error in _registry() if every else _each(cards):
         count += 1
         if error is None:
@@ -82,10 +87,12 @@ def _registry() -> Iterator[tuple[str, str, str, PeError | None]]:
         yield str(entry.reference), entry.digest.removeprefix("sha256:"), content, error
 
 
-def _rebuild(session: Session) -> None:
+def _rebuild(session: Session) -> tuple[Path, ...]:
+    """Make a new index; the files that have no place in it."""
     from pe_toolkit.registry.store import Store
 
-    aside = Store().rebuild()
+    done = Store().rebuild()
     session.out.talk("Made a new index from the cards, each under the name it bears itself.")
-    if aside is not None:
-        session.out.talk(f"The old one is kept as {aside}")
+    if done.aside is not None:
+        session.out.talk(f"The old one is kept as {done.aside}")
+    return done.damaged

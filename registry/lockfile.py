@@ -7,18 +7,21 @@ new version, nor a forged card passes for it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import sys
+import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
 from pe_toolkit.card.text import printable, shown
-from pe_toolkit.errors import PeError, UsageError
-from pe_toolkit.registry.errors import RegistryError
+from pe_toolkit.errors import OutputError, PeError, UsageError
+from pe_toolkit.registry.errors import RegistryBusyError, RegistryError
 from pe_toolkit.registry.references import (
     FolderReference,
     HubReference,
@@ -27,11 +30,12 @@ from pe_toolkit.registry.references import (
     parse,
 )
 from pe_toolkit.registry.resolve import find
-from pe_toolkit.registry.store import Store
+from pe_toolkit.registry.store import TIMEOUT, Store
 
 FILE = Path("pe.lock")
 FORMAT = 1
 MAX_BYTES = 4 << 20
+_WAIT = 0.02
 _HEAD = "# Written by `pe lock`. Commit it; `pe lock --check` compares.\n"
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
@@ -84,8 +88,64 @@ def read(path: Path) -> list[Pin]:
         ) from error
 
 
+@contextlib.contextmanager
+def changing(path: Path, *, timeout: float = TIMEOUT) -> Iterator[dict[str, Pin]]:
+    """The pins by name, to be changed in the block: written when it ends well, all or nothing.
+
+    Nobody else changes the file meanwhile, so that two `pe lock` at once lose no pin. Fetch cards
+    before: others wait. On Windows, where a folder cannot be locked, the file is read anew and
+    replaced in one go, without a lock.
+
+    Raises:
+        RegistryBusyError: if another process keeps it for longer than `timeout` seconds.
+        RegistryError: if there is a file, but no lock file that we understand.
+        OutputError: if it cannot be written.
+    """
+    with _alone(path, timeout):
+        pins = {pin.card: pin for pin in (read(path) if path.exists() else [])}
+        yield pins
+        write(path, list(pins.values()))
+
+
+@contextlib.contextmanager
+def _alone(path: Path, timeout: float) -> Iterator[None]:
+    """Lock the folder of a file: a lock that leaves nothing behind, and ends with the process."""
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    try:
+        handle = os.open(path.parent, os.O_RDONLY)
+    except OSError as error:
+        raise OutputError(
+            f"Expected to write {printable(str(path))}, but: {error.strerror or error}.",
+            "Check the folder and its permissions.",
+        ) from error
+    try:
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                if time.monotonic() >= deadline:
+                    raise RegistryBusyError(
+                        f"Expected {printable(str(path))} to be free within {timeout:g} s, "
+                        "but another `pe lock` is changing it.",
+                        "Try again when it is done. A process that was killed keeps no lock.",
+                    ) from error
+                time.sleep(_WAIT)
+            except OSError:  # a file system without locks
+                break
+            else:
+                break
+        yield
+    finally:
+        os.close(handle)
+
+
 def write(path: Path, pins: Sequence[Pin]) -> None:
-    """Write a lock file, all of it or nothing.
+    """Write a lock file, all of it or nothing; `changing` is the one for what others may change.
 
     Raises:
         OutputError: if it cannot be written.

@@ -52,6 +52,25 @@ def versions(have: Iterable[str]) -> str:
     return ", ".join(found[:8]) + more
 
 
+def last_removed(
+    reference: LocalReference | None, removed: Sequence[Sequence[Any]]
+) -> list[Sequence[Any]]:
+    """Of the removed rows, id in front, those that fit and were removed last, in one step.
+
+    Raises:
+        RegistryError: if none fits.
+    """
+    rows = [
+        row
+        for row in removed
+        if reference is None or (row[1] == reference.name and fits(reference, row[1:]))
+    ]
+    if not rows:
+        raise nothing_to_restore(reference)
+    last = max(row[7] for row in rows)
+    return [row for row in rows if row[7] == last]
+
+
 def nothing_to_restore(reference: LocalReference | None) -> RegistryError:
     """The error for `pe rm --undo` when there is nothing that was removed."""
     what = f"the card {reference}" if reference else "a card"

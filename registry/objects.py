@@ -12,15 +12,18 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pe_toolkit.card.text import printable
-from pe_toolkit.errors import CardError, OutputError
+from pe_toolkit.errors import OutputError
 from pe_toolkit.registry.entry import object_path
+
+if TYPE_CHECKING:
+    from pe_toolkit.card import CardInfo
 
 ABANDONED_SECONDS = 3600
 """A temporary file that nobody has written to for so long belongs to a process that died."""
 
-_CHUNK = 1 << 20
 _OBJECT = re.compile(r"[0-9a-f]{64}\.safetensors", re.ASCII)
 _TEMPORARY = re.compile(r"add-[0-9a-f]{16}\.tmp", re.ASCII)
 
@@ -36,35 +39,33 @@ class Objects:
         """Where the card with this digest lies, whether it is there or not."""
         return object_path(self.folder, digest)
 
-    def stage(self, source: Path, digest: str, size: int) -> Path:
-        """Copy `source` into a temporary file of the store, synced to the disk.
+    def stage(self, source: Path) -> tuple[Path, CardInfo]:
+        """Check `source` completely while it is copied into a temporary file of the store.
+
+        Returns:
+            The copy, synced to the disk, and what it says.
 
         Raises:
-            CardError: if the bytes are not those of `digest`: the file changed meanwhile.
-            OSError: if they cannot be read or written.
+            CardError: if it is not a sound card.
+            OSError: if the copy cannot be written.
         """
-        import hashlib  # here, because `pe list` has to start fast
-        import secrets
+        import secrets  # here, because `pe list` has to start fast
 
+        from pe_toolkit.card.reader import CheckedBytes
+
+        card = CheckedBytes(source)
+        pieces = iter(card)
+        front = next(pieces)  # what is no card at all leaves no folder behind
         self.temporary.mkdir(parents=True, exist_ok=True)
         target = self.temporary / f"add-{secrets.token_hex(8)}.tmp"
-        state, left = hashlib.sha256(), size
-        with discarded_on_error(target), open(source, "rb") as read, open(target, "xb") as write:
-            while left and (chunk := read.read(min(_CHUNK, left))):
-                state.update(chunk)
-                write.write(chunk)
-                left -= len(chunk)
-            if read.read(1) or f"sha256:{state.hexdigest()}" != digest:
-                raise CardError(
-                    f"{printable(str(source))}: Expected the card that was checked a moment ago, "
-                    "but the file changed while it was copied.",
-                    "Run the command again when nothing writes to the file.",
-                )
+        with discarded_on_error(target), open(target, "xb") as write:
+            write.write(front)
+            write.writelines(pieces)
             write.flush()
             os.fsync(write.fileno())
         # Nobody edits a card in the store by mistake; the umask keeps its say over who may read.
         os.chmod(target, target.stat().st_mode & 0o444)
-        return target
+        return target, card.info
 
     def publish(self, staged: Path, digest: str) -> None:
         """Give a staged file its place; the index must be locked.
@@ -125,9 +126,14 @@ def discarded_on_error(path: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        with contextlib.suppress(OSError):
-            delete(path)
+        discard(path)
         raise
+
+
+def discard(path: Path) -> None:
+    """Delete `path` if that is possible."""
+    with contextlib.suppress(OSError):
+        delete(path)
 
 
 def sync_folder(folder: Path) -> None:

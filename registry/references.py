@@ -176,6 +176,12 @@ def _hub(text: str, rest: str) -> HubReference:
         raise _malformed(text, "owner/name as the Hugging Face Hub allows it")
     if not at:
         return HubReference(owner, name)
+    if _DIGEST.fullmatch(revision):
+        raise UsageError(
+            f"Expected a tag, branch or commit after @, got {shown(revision)}.",
+            "The Hub does not find cards by their digest. If the card is in the local registry: "
+            f"NAME@{revision[:15].lower()}. `pe lock` pins a card of the Hub by its digest.",
+        )
     if _REVISION.fullmatch(revision) is None or ".." in revision or "//" in revision:
         raise _malformed(text, "a tag, branch or commit after @")
     return HubReference(owner, name, revision)

@@ -4,31 +4,28 @@
     root/objects/sha256/ab/<64 hex>.safetensors the cards
     root/tmp/                                   cards on their way in
 
-Order is what makes it safe. A card is checked, copied and synced before the index is locked; its
-file gets its place and its name under the lock; `gc` deletes files under the same lock, and only
-those that no row names. So a row never names a missing file, whichever process dies when, and a
-file without a row is at worst garbage.
+Order is what makes it safe. A card is checked, copied and synced (`intake.py`) before the index is
+locked; its file gets its place and its name under the lock; `gc` deletes files under the same lock,
+and only those that no row names. So a row never names a missing file, whichever process dies when,
+and a file without a row is at worst garbage.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pe_toolkit.errors import OutputExistsError, PeError, UsageError
 from pe_toolkit.registry import naming, objects, semver, upkeep
-from pe_toolkit.registry.entry import Entry, facts
+from pe_toolkit.registry.entry import Entry
 from pe_toolkit.registry.errors import RegistryError
 from pe_toolkit.registry.home import home
 from pe_toolkit.registry.index import Index, Transaction
-from pe_toolkit.registry.references import LocalReference, slug
-from pe_toolkit.registry.upkeep import Collected
-
-if TYPE_CHECKING:
-    from pe_toolkit.card import CardInfo
+from pe_toolkit.registry.intake import Intake, utc_now
+from pe_toolkit.registry.references import LocalReference
+from pe_toolkit.registry.upkeep import Collected, Rebuilt
 
 TIMEOUT = 30.0
 """Seconds to wait for another process."""
@@ -58,7 +55,6 @@ class Store:
         *,
         origin: str | None = None,
         force: bool = False,
-        info: CardInfo | None = None,
     ) -> Entry:
         """Check a card completely, and keep a copy of it.
 
@@ -68,8 +64,6 @@ class Store:
             version: default: the version in the card.
             origin: where it came from, if not from a file.
             force: take name and version from another card, which can be brought back until `gc`.
-            info: what `verify_card` found in this file a moment ago, to check it only once; the
-                copy is compared with its digest all the same.
 
         Returns:
             The card in the registry; the one that was there if name, version and bytes are equal.
@@ -79,24 +73,9 @@ class Store:
             UsageError: if `name` or `version` is malformed.
             OutputExistsError: if name and version belong to other bytes, without `force`.
         """
-        from pe_toolkit.card import verify_card
-
-        info = info or verify_card(source)
-        digest = f"sha256:{info.sha256}"
-        target = naming.target(name or slug(info.spec.name), version or info.spec.version)
-        entry = Entry(
-            target.name, target.version or "", digest, self.objects.folder,
-            info.size_bytes, origin, _now(), None, facts(info.spec),
-        )  # fmt: skip
-        with objects.disk_errors(self.root):
-            self.root.mkdir(parents=True, exist_ok=True)
-            staged = self.objects.stage(Path(source), digest, info.size_bytes)
-            with objects.discarded_on_error(staged), self.index.writing() as change:
-                there = self._claim(change, entry, force=force)
-                self.objects.publish(staged, digest)  # also mends a damaged object
-                if there is None:
-                    change.insert(entry)
-        return there or entry
+        with Intake(self) as intake:
+            intake.check(Path(source))
+            return intake.keep(name, version, origin=origin, force=force)
 
     def tag(self, reference: LocalReference, new: LocalReference, *, force: bool = False) -> Entry:
         """Give a card another name, version, or both; it keeps the ones it has.
@@ -112,12 +91,12 @@ class Store:
         target = naming.target(new.name, new.version or old.version)
         entry = Entry(
             target.name, target.version or "", old.digest, old.folder, old.size,
-            old.origin, _now(), None, old.facts,
+            old.origin, utc_now(), None, old.facts,
         )  # fmt: skip
         with objects.disk_errors(self.root), self.index.writing() as change:
             if old.digest not in change.digests():  # removed and collected since
                 raise naming.missing(self.index, reference)
-            there = self._claim(change, entry, force=force)
+            there = self.claim(change, entry, force=force)
             if there is None:
                 change.insert(entry)
         return there or entry
@@ -181,7 +160,7 @@ class Store:
                 chosen: dict[int, Sequence[Any]] = {}
                 for reference in references:
                     chosen |= self._chosen(change, reference, every=every)
-                change.mark(list(chosen), _now())
+                change.mark(list(chosen), utc_now())
         return [self._entry(row) for row in chosen.values()]
 
     def _chosen(
@@ -204,31 +183,34 @@ class Store:
             )
         return rows
 
-    def restore(self, reference: LocalReference | None = None) -> list[Entry]:
-        """Bring back what was removed last: of a name, of a version, or at all.
+    def restore(self, *references: LocalReference) -> list[Entry]:
+        """Bring back what was removed last, all or nothing: of each name or version, or at all.
 
         Raises:
-            RegistryError: if there is nothing to bring back.
+            RegistryError: if there is nothing to bring back for one of them.
             OutputExistsError: if name and version belong to another card by now.
+            UsageError: if two of them would get the same name and version.
         """
+        wanted = references or (None,)
         with objects.disk_errors(self.root):
             if not self.index.path.exists():
-                raise naming.nothing_to_restore(reference)
+                raise naming.nothing_to_restore(wanted[0])
             with self.index.writing() as change:
-                rows = [
-                    row
-                    for row in change.rows("removed IS NOT NULL")
-                    if reference is None
-                    or (row[1] == reference.name and naming.fits(reference, row[1:]))
-                ]
-                if not rows:
-                    raise naming.nothing_to_restore(reference)
-                last = max(row[7] for row in rows)
-                rows = [row for row in rows if row[7] == last]
-                for row in rows:
+                removed = change.rows("removed IS NOT NULL")
+                chosen = {
+                    row[0]: row for one in wanted for row in naming.last_removed(one, removed)
+                }
+                taken: set[tuple[str, str]] = set()
+                for row in chosen.values():
                     name, version = row[1], row[2]
                     query = "name = ? AND version = ? AND removed IS NULL"
-                    if change.rows(query, (name, version)):
+                    if there := change.rows(query, (name, version)):
+                        if there[0][3] == row[3]:
+                            raise OutputExistsError(
+                                f"Expected {name}@{version} to be gone, but the same card is there "
+                                "again already.",
+                                "Leave it out: nothing of it has to be brought back.",
+                            )
                         raise OutputExistsError(
                             f"Expected {name}@{version} to be free, but another card has it.",
                             # By its digest: what was removed last is then the other one.
@@ -236,8 +218,14 @@ class Store:
                             f"then pe rm {name}@{version}, "
                             f"then pe rm --undo {name}@{row[3][:19]}",
                         )
-                change.mark([row[0] for row in rows], None)
-        return [self._entry(row[1:]) for row in rows]
+                    if (name, version) in taken:
+                        raise UsageError(
+                            f"Expected one card to bring back as {name}@{version}, got two.",
+                            "Bring back one, give it another name with pe tag, then the other.",
+                        )
+                    taken.add((name, version))
+                change.mark(list(chosen), None)
+        return [self._entry(row[1:]) for row in chosen.values()]
 
     def gc(self, *, dry_run: bool = False) -> Collected:
         """Delete what was removed, for ever, and the files that no card needs.
@@ -254,14 +242,11 @@ class Store:
                 known[entry.digest] = upkeep.fault(entry)
             yield entry, known[entry.digest]
 
-    def rebuild(self) -> Path | None:
+    def rebuild(self) -> Rebuilt:
         """Make a new index from the cards themselves, each under its own name and version.
 
         For a damaged or lost index, while no other process uses the registry. Names that were
         given by hand are lost; cards are not, and the old index is kept beside the new one.
-
-        Returns:
-            Where the old index lies, if there was one.
 
         Raises:
             UsageError: if the index is sound.
@@ -271,9 +256,8 @@ class Store:
                 "Expected a damaged index, but this one is sound.", "There is nothing to rebuild."
             )
         with objects.disk_errors(self.root):
-            aside = self.index.start_again(_now().replace(":", ""))
-        upkeep.readd(self, self.objects)
-        return aside
+            aside = self.index.start_again(utc_now().replace(":", ""))
+        return Rebuilt(aside, upkeep.readd(self, self.objects))
 
     def check(self, entry: Entry) -> Entry:
         """`entry`, if the bytes on the disk are still those of its digest.
@@ -284,8 +268,12 @@ class Store:
         upkeep.check_bytes(entry)
         return entry
 
-    def _claim(self, change: Transaction, entry: Entry, *, force: bool) -> Entry | None:
-        """Make sure that name and version are free; the entry that is there if it is the same."""
+    def claim(self, change: Transaction, entry: Entry, *, force: bool) -> Entry | None:
+        """Inside a change: make sure that name and version are free.
+
+        Returns:
+            The entry that is there, if it has the same bytes.
+        """
         query = "name = ? AND version = ? AND removed IS NULL"
         for row in change.rows(query, (entry.name, entry.version)):
             if row[3] == entry.digest:
@@ -297,7 +285,7 @@ class Store:
                     "Give this one another name or version (NAME@1.2.0), or use --force; "
                     "the other can then be brought back by `pe rm --undo` until `pe gc`.",
                 )
-            change.mark([row[0]], _now())
+            change.mark([row[0]], utc_now())
         return None
 
     def _named(self, reference: LocalReference) -> list[Entry]:
@@ -319,7 +307,3 @@ class Store:
             name, version, digest, self.objects.folder, size, origin, added, removed,
             json.loads(text),
         )  # fmt: skip
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

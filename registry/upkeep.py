@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pe_toolkit.errors import CardError, OutputExistsError, PeError
+from pe_toolkit.errors import CardError, CardVersionError, OutputExistsError, PeError
 from pe_toolkit.registry import objects
 from pe_toolkit.registry.entry import Entry
 from pe_toolkit.registry.errors import RegistryError
@@ -70,10 +71,12 @@ def fault(entry: Entry) -> PeError | None:
 
     try:
         info = verify_card(entry.path)
-        if f"sha256:{info.sha256}" != entry.digest:
-            raise _unsound(entry, f"its file has sha256:{info.sha256}")
-    except PeError as error:
-        return error
+    except CardVersionError as error:
+        return error  # sound, but of a newer pe-toolkit
+    except CardError as error:
+        return _unsound(entry, error.message.rstrip("."))
+    if f"sha256:{info.sha256}" != entry.digest:
+        return _unsound(entry, f"its file has sha256:{info.sha256}")
     return None
 
 
@@ -94,17 +97,29 @@ def check_bytes(entry: Entry) -> None:
         raise _unsound(entry, f"its file has {found}")
 
 
-def readd(store: Store, files: Objects) -> None:
-    """Add every sound object to an empty index, under the name in the card."""
+@dataclass(frozen=True)
+class Rebuilt:
+    """What `Store.rebuild` did."""
+
+    aside: Path | None
+    """Where the old index lies, if there was one."""
+    damaged: tuple[Path, ...]
+    """Files that hold no sound card: they have no name now, and the next `gc` deletes them."""
+
+
+def readd(store: Store, files: Objects) -> tuple[Path, ...]:
+    """Add every sound object to an empty index, under the name in the card; the damaged ones."""
     from pe_toolkit.card import read_info
 
+    damaged = []
     for _, path in list(files.all()):
         try:
             store.add(path)
         except OutputExistsError:  # two cards of one name: tell them apart by their bytes
             store.add(path, f"{slug(read_info(path).spec.name)[:80]}-{path.stem[:12]}")
         except CardError:
-            continue  # damaged; it stays where it is until `gc`
+            damaged.append(path)
+    return tuple(damaged)
 
 
 def _unsound(entry: Entry, what: str) -> RegistryError:

@@ -243,6 +243,29 @@ def group_offload(kind: str) -> Callable[[Bench], str]:
     return run
 
 
+def pipeline_group_offload(kind: str, *excluded: str, disk: bool = False) -> Callable[[Bench], str]:
+    """`pipe.enable_group_offload`: text encoder, transformer and VAE."""
+
+    def run(b: Bench) -> str:
+        per_group = {"num_blocks_per_group": 1} if kind == "block_level" else {}
+        # On disk, nothing of a weight is left in memory while it is away.
+        away = {"offload_to_disk_path": str(b.scratch)} if disk else {}
+        b.pipe.enable_group_offload(
+            onload_device=torch.device("cpu"),
+            offload_device=torch.device("cpu"),
+            offload_type=kind,
+            exclude_modules=list(excluded),
+            **per_group,
+            **away,
+        )
+        assert torch.equal(b.acts(), b.reference())
+        with applied(b.pipe, b.card):
+            assert torch.equal(b.generate(output_type="pt"), b.reference(output_type="pt"))
+        return "same result" + (", with the weights on disk meanwhile" if disk else "")
+
+    return run
+
+
 def layerwise(b: Bench) -> str:
     b.pipe.transformer.enable_layerwise_casting(
         storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32
@@ -436,6 +459,16 @@ CELLS = (
     Cell("sequential offload", sequential_offload),
     Cell("group offload, block level", group_offload("block_level")),
     Cell("group offload, leaf level", group_offload("leaf_level")),
+    Cell("`pipe.enable_group_offload`, leaf level", pipeline_group_offload("leaf_level")),
+    Cell(
+        '`pipe.enable_group_offload`, block level, `exclude_modules=["vae"]`',
+        pipeline_group_offload("block_level", "vae", disk=True),
+    ),
+    Cell(
+        "`pipe.enable_group_offload`, block level, with the VAE",
+        pipeline_group_offload("block_level"),
+        refused=True,
+    ),
     Cell("gradient checkpointing left on", checkpointing),
     Cell("`set_attention_backend`", backend),
     Cell("layerwise casting (float8)", layerwise),

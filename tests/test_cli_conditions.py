@@ -116,6 +116,28 @@ class OutOfMemoryError(RuntimeError):
     """Bears the name of torch's, by which the table knows it without importing torch."""
 
 
+@pytest.mark.parametrize(
+    ("choice", "first"), [("auto", "--checkpointing on"), ("on", "--quantize")]
+)
+def test_out_of_memory_in_a_training_knows_what_auto_chose(
+    reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, choice: str, first: str
+) -> None:
+    """On a CPU `auto` keeps everything, and there is nothing to move parts off."""
+
+    def fails(*_: object) -> None:
+        raise OutOfMemoryError("CUDA")
+
+    monkeypatch.setattr("pe_toolkit.backbones.sampling.Sampler.step", fails)
+    result = pe(
+        "train", reference, "-o", tmp_path / "c.safetensors", *SMALL, "--device", "cpu",
+        "--checkpointing", choice, "--preview", tmp_path / "p.mp4",
+    )  # fmt: skip
+    assert result.exit_code == 1
+    hint = " ".join(result.stderr.split("Hint: ")[1].split())
+    assert hint.startswith(f"Try {first}")
+    assert "--offload" not in hint.split("Finished steps")[0]
+
+
 def test_out_of_memory_names_the_next_switch_and_keeps_the_work(tmp_path: Path) -> None:
     state = tmp_path / "c.safetensors.resume"
 
@@ -126,11 +148,21 @@ def test_out_of_memory_names_the_next_switch_and_keeps_the_work(tmp_path: Path) 
         assert text is not None
         return text
 
-    assert hint().startswith("Try --offload model")
-    assert hint(checkpointing="auto").startswith("Try --checkpointing on")
-    assert hint(checkpointing="on").startswith("Try --offload model")
-    assert hint(checkpointing="on", offload="model").startswith("Try --offload group")
-    assert "--quantize fp8" in hint(checkpointing="on", offload="model")
+    assert hint() == "Try --samples 1."  # nothing is placed yet: there is nothing to move
+    assert hint(offload="none").startswith("Try --offload model (on a GPU)")
+    placed = {"gpu": True, "quantize": "none", "offload": "none"}
+    assert hint(**placed, checkpointing="off") == "Try --checkpointing on, or --samples 1."
+    # Before `auto` has chosen, it is the weights that do not fit.
+    assert hint(**placed, checkpointing="auto") == "Try --offload model, or --samples 1."
+    on = {"checkpointing": "on", "gpu": True, "quantize": "none"}
+    assert hint(**on, offload="none") == "Try --offload model, or --samples 1."
+    assert hint(**on, offload="model") == "Try --offload group, --quantize fp8, or --samples 1."
+    assert hint(**on, offload="group").startswith("Try --offload sequential, --quantize fp8")
+    assert hint(**on, offload="sequential") == "Try --quantize fp8, or --samples 1."
+    done = on | {"quantize": "fp8", "offload": "sequential"}
+    assert hint(**done) == "Try --samples 1."
+    # Nothing can be moved off a CPU.
+    assert hint(**on | {"gpu": False}, offload="none") == "Try --quantize fp8, or --samples 1."
     assert "saved" not in hint(checkpointing="on", resume=state)
     state.write_bytes(b"")
     assert "--resume continues them" in hint(checkpointing="on", resume=state)

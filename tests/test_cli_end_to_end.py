@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from pe_toolkit.card import MotionCard
 from pe_toolkit.cli.main import cli
@@ -106,10 +108,13 @@ def test_apply_one(card: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
     result = pe("apply", card, "--prompt", PROMPT, "-o", out)
     assert result.exit_code == 0, result.stderr
-    assert result.stdout.strip() == str(out)
+    (line,) = result.stdout.splitlines()
+    assert line.startswith(f'{out}  "{PROMPT}", seed 42')
     facts = json.loads(out.with_suffix(".json").read_text("utf-8"))
     assert facts["card"]["digest"] == MotionCard.load(card).digest
     assert (facts["prompt"], facts["seed"], facts["strength"]) == (PROMPT, 42, 1.0)
+    score = facts["motion_follows"]
+    assert ("no motion score" if score is None else f"reference: {score:.2f}") in result.output
     assert 0 < facts["guided_steps"] <= facts["steps"] == 4
     assert str(tmp_path) not in out.with_suffix(".json").read_text("utf-8")
 
@@ -118,9 +123,17 @@ def test_batch_has_the_same_bytes_and_an_own_name_for_each(card: Path, tmp_path:
     texts = tmp_path / "prompts.txt"
     texts.write_text(f"# two\n{PROMPT}\n{OTHER}\n", "utf-8")
     result = pe(
-        "apply", card, "--prompt-file", texts, "--seed", 1, "--seed", 42, "-o", tmp_path / "o.mp4"
-    )
+        "apply", card, "--prompt-file", texts, "--seed", 1, "--seed", 42, "-o", tmp_path / "o.mp4",
+        "--sheet", tmp_path / "sheet.png", "--no-score",
+    )  # fmt: skip
     assert result.exit_code == 0, result.stderr
+    assert f'o-p02-s1.mp4 "{OTHER}", seed 1\n' in re.sub(" +", " ", result.stdout)
+    assert result.stdout.splitlines()[-1].startswith(str(tmp_path / "sheet.png"))
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width > 9 * 96
+        assert sheet.height > 4 * 96
+    facts = json.loads((tmp_path / "o-p02-s1.json").read_text("utf-8"))
+    assert facts["motion_follows"] is None
     names = sorted(path.name for path in tmp_path.glob("*.mp4"))
     assert names == [f"o-p0{p}-s{s}.mp4" for p in (1, 2) for s in (1, 42)]
     assert pe("apply", card, "--prompt", PROMPT, "-o", tmp_path / "one.mp4").exit_code == 0
@@ -168,6 +181,9 @@ def test_side_by_side(card: Path, reference: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.stderr
     clip = read_clip(tmp_path / "out-side-by-side.mp4")
     assert clip.frames.shape[2] >= 2 * 96
+    assert [line.split("  ")[0] for line in result.stdout.splitlines()] == [
+        str(out), str(tmp_path / "out-side-by-side.mp4"),
+    ]  # fmt: skip
     assert pe(*words).exit_code == 2
     assert pe(*words, "--force").exit_code == 0
 

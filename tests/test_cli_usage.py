@@ -156,6 +156,7 @@ def test_a_state_is_not_thrown_away_by_accident(folder: Path) -> None:
         (["--prompt", PROMPT, "--strength", "2.5"], "from 0 up to 2, got '2.5'"),
         (["--prompt", PROMPT, "--strength", "nan"], "got 'nan'"),
         (["--prompt", PROMPT, "--scheduler", "euler"], "--scheduler"),
+        (["--prompt", PROMPT, "--sheet", "sheet.jpg"], "Expected --sheet to end in .png"),
         (["--prompt-file", "none.txt"], "Expected a readable --prompt-file"),
     ],
 )
@@ -184,6 +185,14 @@ def test_apply_finds_every_existing_output_before_any_work(name: str, folder: Pa
     assert result.exit_code == 2
     assert name in result.stderr
     assert "--force" in result.stderr
+
+
+def test_apply_finds_an_existing_sheet(folder: Path) -> None:
+    (folder / "s.png").touch()
+    words = ("--prompt", PROMPT, "-o", folder / "out.mp4", "--sheet", folder / "s.png")
+    result = pe("apply", CARD, *words)
+    assert result.exit_code == 2
+    assert "s.png" in result.stderr
 
 
 def test_apply_damaged_card(folder: Path) -> None:

@@ -23,6 +23,7 @@ BOTH = {
     "model offload",
     "sequential offload",
     "group offload, block level",
+    "pipe.enable_group_offload`, leaf level",
     "torch.compile(pipe.transformer)",
     "image-to-video pipeline",
 }

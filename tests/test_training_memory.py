@@ -11,7 +11,7 @@ from accelerate import cpu_offload
 
 from pe_toolkit.acceleration.quantize import quantize
 from pe_toolkit.backbones import hooks
-from pe_toolkit.backbones.loading import group_offload
+from pe_toolkit.backbones.offload import group_offload
 from pe_toolkit.errors import TrainingError, UnsupportedError
 from pe_toolkit.training import TrainConfig, memory, train
 from pe_toolkit.training.events import Finished, InnerStep

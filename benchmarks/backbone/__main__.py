@@ -1,5 +1,5 @@
-"""Train the bundled backbone from nothing: VAE, decoder, latents, rotary transformer (coarse,
-then detail), absolute transformer, export.
+"""Train the bundled backbone from nothing: VAE, decoder, whitened latents, rotary transformer
+(coarse, then detail), absolute transformer, export.
 
 Every stage keeps checkpoints in --folder and resumes there. On a CUDA GPU the same script takes
 larger batches.
@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.backbone import export, latents, transformer, vae
 
-STAGES = ("vae", "decoder", "latents", "rotary", "detail", "absolute", "export")
+STAGES = ("vae", "decoder", "whiten", "latents", "rotary", "detail", "absolute", "export")
 
 
 def main() -> None:
@@ -48,6 +48,8 @@ def main() -> None:
         vae.train(args.folder, device, args.vae_steps)
     if "decoder" in stages:
         vae.polish(args.folder, device, args.decoder_steps)
+    if "whiten" in stages:
+        vae.whiten(args.folder, device)
     if "latents" in stages:
         latents.make(args.folder, device, args.shards)
     for stage, steps, peak in (

@@ -31,7 +31,9 @@ def check_card(adapter: CogVideoXAdapter, card: MotionCard) -> None:
 
     Raises:
         MismatchError: wrong backbone, grid or frame count; says what would fit.
+        UnsupportedError: a VAE that cannot decode as it is offloaded.
     """
+    adapter.check_vae()
     spec = card.spec
     grid = adapter.grid_for(spec.clip.frames, spec.clip.width, spec.clip.height)
     for text in check_fits(

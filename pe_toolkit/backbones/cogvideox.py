@@ -255,6 +255,25 @@ class CogVideoXAdapter:
                 "Leave --image out, or use cogvideox-5b-i2v or cogvideox1.5-5b-i2v.",
             )
 
+    def check_vae(self) -> None:
+        """Refuse a VAE whose weights are elsewhere when it encodes and decodes.
+
+        Raises:
+            UnsupportedError: block-level group offloading of the whole pipeline. diffusers brings
+                what lies outside of lists of blocks, for a VAE everything, with `forward`, which
+                pipelines never call.
+        """
+        registry = getattr(self.pipe.vae, "_diffusers_hook", None)
+        hook = registry.get_hook("group_offloading") if registry is not None else None
+        group = getattr(hook, "group", None)
+        if group is not None and (group.modules or group.parameters):
+            raise UnsupportedError(
+                "Expected a VAE whose weights are there when it encodes and decodes, got one under "
+                "block-level group offloading, which brings them for `forward` only.",
+                'Use pipe.enable_group_offload(..., exclude_modules=["vae"]), or '
+                'offload_type="leaf_level".',
+            )
+
     @torch.no_grad()
     def encode_text(self, prompts: list[str]) -> torch.Tensor:
         """`(N, tokens, text_dim)` embeddings, exactly as the pipeline makes them."""
@@ -274,6 +293,7 @@ class CogVideoXAdapter:
         CogVideoX 1.5 wants an even number of latent frames; the first is repeated in front, where
         its pipeline discards it.
         """
+        self.check_vae()
         vae = self.pipe.vae
         x = torch.from_numpy(np.ascontiguousarray(frames)).to(self.device, vae.dtype)
         x = (x / 127.5 - 1).permute(3, 0, 1, 2)[None]  # (1, 3, F, H, W)

@@ -128,12 +128,15 @@ def positions(transformer: nn.Module, kind: str, select: Select) -> Iterator[Non
 
 @contextlib.contextmanager
 def keys_and_values(
-    transformer: Any, block: int, select: Callable[[int], tuple[torch.Tensor, torch.Tensor] | None]
+    transformer: Any,
+    block: int,
+    select: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor] | None],
 ) -> Iterator[None]:
     """Replace the video tokens' K and V at `block` by `select(timestep)` (None keeps the model's).
 
     `select` gives K, after rotary embedding, and V, each `(1, heads, S, head_dim)`; every sample
-    of a batch and both halves of classifier-free guidance get the same. It is asked once per
+    of a batch and both halves of classifier-free guidance get the same. It gets the `timestep`
+    argument as it is: whoever knows the step need not read it off a GPU. It is asked once per
     forward pass, before the pass begins, and may run a pass of its own. Enter this context before
     that of `positions`: such a pass would otherwise come between its hooks.
     """
@@ -141,8 +144,7 @@ def keys_and_values(
     current: list[tuple[torch.Tensor, torch.Tensor] | None] = [None]
 
     def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        timestep = kwargs["timestep"] if "timestep" in kwargs else args[2]
-        current[0] = select(int(timestep.flatten()[0]))
+        current[0] = select(kwargs["timestep"] if "timestep" in kwargs else args[2])
 
     def exchange(key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if current[0] is None:

@@ -80,7 +80,7 @@ class ReferenceKeysValues:
     def _record(self, timestep: int) -> tuple[torch.Tensor, torch.Tensor]:
         adapter = self.adapter
         scheduler = adapter.pipe.scheduler
-        t = torch.tensor([timestep], device=self.latents.device)
+        t = torch.full((1,), timestep, device=self.latents.device)
         noisy = scheduler.add_noise(self.latents, self.noise, t)
         noisy = scheduler.scale_model_input(noisy, t)
         self.recording = True
@@ -98,14 +98,21 @@ class ReferenceKeysValues:
         return lambda timestep: None if self.recording else select(timestep)
 
     @contextlib.contextmanager
-    def injected(self, guides: Callable[[int], bool]) -> Iterator[None]:
+    def injected(
+        self, guides: Callable[[int], bool], now: Callable[[], int] | None = None
+    ) -> Iterator[None]:
         """Inject at the timesteps for which `guides` says so, while the context is open.
 
         Enter it before `hooks.positions`, and let positions pass through `unless_recording`.
+        `now` tells the timestep of the pass that begins; without it, it is read off the tensor that
+        the pass is given, for which a GPU must finish all that it was asked before.
         """
 
-        def select(timestep: int) -> tuple[torch.Tensor, torch.Tensor] | None:
-            return None if self.recording or not guides(timestep) else self.at(timestep)
+        def select(timestep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+            if self.recording:
+                return None
+            t = int(timestep.flatten()[0]) if now is None else now()
+            return self.at(t) if guides(t) else None
 
         with hooks.keys_and_values(self.adapter.transformer, BLOCK, select):
             yield

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.hooks.group_offloading import apply_group_offloading
 
 from pe_toolkit.acceleration import quantize as weights
-from pe_toolkit.backbones import bundled
+from pe_toolkit.backbones import bundled, memory
 from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
+from pe_toolkit.backbones.offload import OFFLOADS, place, settle
+from pe_toolkit.backbones.placement import Purpose, architecture_of, request_of
 from pe_toolkit.backbones.variants import VARIANTS, Variant, auto, variant_for
 from pe_toolkit.errors import BackboneError, DeviceError, PeError, UsageError
 
-OFFLOADS = ("none", "model", "sequential", "group")
 DTYPES = ("float32", "bfloat16", "float16")
 Say = Callable[[str], None]
 
@@ -29,10 +29,12 @@ def load_backbone(
     revision: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
-    offload: str = "none",
+    offload: str = "auto",
     quantize: str = "none",
     vae_tiling: bool | None = None,
+    purpose: Purpose | None = None,
     on_event: Say | None = None,
+    on_offload: Say | None = None,
 ) -> CogVideoXAdapter:
     """Load a backbone the ordinary diffusers way and wrap it.
 
@@ -41,12 +43,17 @@ def load_backbone(
         revision: branch, tag or commit on the Hub.
         device: `cpu`, `cuda`, `cuda:1`, `mps`; default: a GPU if there is one.
         dtype: one of `DTYPES`; default: see `default_dtype`.
-        offload: `none`, `model`, `sequential` or `group`: keep parts off the GPU while unused.
+        offload: `none`, `model`, `group` or `sequential`: keep parts off the GPU while unused.
+            `auto` takes the first of none, model and group that the memory model expects to fit
+            into what is free; without a CUDA GPU it is `none`.
         quantize: one of `acceleration.QUANTIZATIONS`: weights of 8 bits.
         vae_tiling: encode and decode in tiles; default: everywhere but with the bundled backbone on
             a CPU.
+        purpose: what `auto` has to have room for; default: training and applying, at the
+            backbone's own frames and size.
         on_event: gets one sentence for whatever a person should know (choice of `auto`, download
             size).
+        on_offload: gets the offload mode before anything is placed.
 
     Raises:
         UsageError: an unknown name, dtype, offload or quantization.
@@ -67,14 +74,20 @@ def load_backbone(
     local = name not in VARIANTS and (folder.is_dir() or name.startswith((".", "/", "~")))
     variant = None if local else _variant(name)
     if variant is not None:
-        check_memory(variant, where, offload)
-    if offload != "none" and where.type == "cpu":
+        check_device(variant, where)
+    if offload not in ("auto", "none") and where.type == "cpu":
         raise UsageError(
             f"Expected a GPU for --offload {offload}, got the CPU: there is nothing to move parts "
             "off.",
             "Leave --offload out.",
         )
-    wanted = getattr(torch, dtype or default_dtype(variant, where))
+    dtype = dtype or default_dtype(variant, where)
+    wanted = getattr(torch, dtype)
+    purpose = purpose or Purpose()
+    architecture = memory.architecture_for(variant) if variant is not None else None
+    if variant is not None and architecture is not None:  # known before anything is downloaded
+        request = memory.Request.of(variant, guided=1, dtype=dtype, quantize=quantize)
+        offload = settle(offload, where, variant.name, architecture, request, purpose, say)
     digest = model_id = None
     if variant is not None and variant.bundled:
         pipe, digest = _load_bundled(variant, wanted)
@@ -85,8 +98,16 @@ def load_backbone(
         assert model_id is not None
         revision = prepare_download(model_id, revision, say)
         pipe = _from_pretrained(model_id, wanted, revision)
+    if offload == "auto":
+        offload = "none"  # what is bundled is a few megabytes: there is nothing to gain
+        if variant is None:
+            request = request_of(pipe.transformer.config, dtype=dtype, quantize=quantize)
+            architecture = architecture_of(pipe.transformer.config)
+            offload = settle("auto", where, name, architecture, request, purpose, say)
+    if on_offload is not None:
+        on_offload(offload)
     weights.quantize(pipe.transformer, quantize)  # before it is moved: half as much to move
-    _place(pipe, where, offload)
+    place(pipe, where, offload)
     pipe.set_progress_bar_config(disable=True)
     if vae_tiling is None:
         vae_tiling = where.type != "cpu" or variant is None or not variant.bundled
@@ -165,7 +186,7 @@ def _variant(name: str) -> Variant | None:
         raise
 
 
-def check_memory(variant: Variant, device: torch.device, offload: str) -> None:
+def check_device(variant: Variant, device: torch.device) -> None:
     """Refuse what cannot run here before anything is downloaded.
 
     Raises:
@@ -180,14 +201,6 @@ def check_memory(variant: Variant, device: torch.device, offload: str) -> None:
             "Use --backbone bundled here, or run on a machine with a GPU (`pe doctor` shows what "
             "fits).",
         )
-    if device.type == "cuda" and offload == "none":
-        gigabytes = torch.cuda.get_device_properties(device).total_memory / 1e9
-        if gigabytes < variant.min_gpu_gb * 0.9:
-            raise DeviceError(
-                f"Expected about {variant.min_gpu_gb:.0f} GB of GPU memory for {variant.name}, "
-                f"got {gigabytes:.0f} GB.",
-                "Add --offload model (or group), or use --backbone cogvideox-2b.",
-            )
 
 
 def _load_bundled(variant: Variant, dtype: torch.dtype) -> tuple[Any, str]:
@@ -217,38 +230,6 @@ def _from_pretrained(source: str, dtype: torch.dtype, revision: str | None) -> A
             f"{str(error).splitlines()[0]}",
             "Check the name and your network; `pe doctor` lists known backbones.",
         ) from error
-
-
-def _place(pipe: Any, device: torch.device, offload: str) -> None:
-    if offload == "model":
-        pipe.enable_model_cpu_offload(device=device)
-    elif offload == "sequential":
-        pipe.enable_sequential_cpu_offload(device=device)
-    elif offload == "group":
-        group_offload(pipe, device)
-    else:
-        pipe.to(device)
-
-
-def group_offload(pipe: Any, device: torch.device) -> None:
-    """The transformer block by block, the text encoder layer by layer; the VAE stays.
-
-    diffusers brings by blocks only what lies in lists directly below a module. T5's blocks lie one
-    level deeper: all 9.5 GB would come at once. And the VAE's weights would come with `forward`,
-    but pipelines call `encode` and `decode`.
-    """
-    ways: dict[str, dict[str, Any]] = {
-        "transformer": {"offload_type": "block_level", "num_blocks_per_group": 1},
-        "text_encoder": {"offload_type": "leaf_level"},
-    }
-    for name, way in ways.items():
-        apply_group_offloading(
-            getattr(pipe, name),
-            onload_device=device,
-            offload_device=torch.device("cpu"),
-            **way,
-        )
-    pipe.vae.to(device)
 
 
 def prepare_download(model_id: str, revision: str | None, say: Say) -> str | None:

@@ -241,19 +241,7 @@ def apply_estimate(a: Architecture, r: Request) -> Estimate:
     of guidance) and decoding, with the weights that the offload mode keeps on the GPU meanwhile.
     """
     weights, unit = weight_bytes(a, r), unit_bytes(a, r)
-    block = weights["transformer"] / a.layers
-    resident = {
-        "none": dict.fromkeys(weights, sum(weights.values())),
-        "model": weights,
-        # Two blocks: the one at work and the one that is being fetched; the VAE stays.
-        "group": {
-            "transformer": 2 * block + weights["vae"],
-            "text encoder": weights["text encoder"] / 12 + weights["vae"],
-            "vae": weights["vae"],
-        },
-        "sequential": {"transformer": block, "text encoder": weights["text encoder"] / 24}
-        | {"vae": weights["vae"] / 10},
-    }[r.offload]
+    resident = _resident(a, r, weights)
     stages = {
         "text": {"weights": resident["text encoder"]},
         "denoising": {
@@ -265,6 +253,24 @@ def apply_estimate(a: Architecture, r: Request) -> Estimate:
     return _peak(stages, weights, apply_flops(a, r))
 
 
+def _resident(a: Architecture, r: Request, weights: Mapping[str, float]) -> Mapping[str, float]:
+    """Bytes of weights on the GPU while each component is at work."""
+    block = weights["transformer"] / a.layers
+    ways: dict[str, Mapping[str, float]] = {
+        "none": dict.fromkeys(weights, sum(weights.values())),
+        "model": weights,
+        # Two blocks: the one at work and the one that is being fetched; the VAE stays.
+        "group": {
+            "transformer": 2 * block + weights["vae"],
+            "text encoder": weights["text encoder"] / 12 + weights["vae"],
+            "vae": weights["vae"],
+        },
+        "sequential": {"transformer": block, "text encoder": weights["text encoder"] / 24}
+        | {"vae": weights["vae"] / 10},
+    }
+    return ways[r.offload]
+
+
 def train_estimate(a: Architecture, r: Request, *, checkpointing: bool) -> Estimate:
     """Peak of a training, one sample at a time. Everything is on the GPU while the text is encoded
     (unless offloaded); then the text encoder leaves it, and after the reference the VAE.
@@ -273,14 +279,19 @@ def train_estimate(a: Architecture, r: Request, *, checkpointing: bool) -> Estim
     backward pass; the denoising step needs two samples' passes without gradients.
     """
     weights, unit, key = weight_bytes(a, r), unit_bytes(a, r), (a.positions, checkpointing)
-    transformer = weights["transformer"]
+    resident = _resident(a, r, weights)
+    if r.offload == "none":
+        transformer = weights["transformer"]
+        resident = {**resident, "vae": transformer + weights["vae"], "transformer": transformer}
+    elif r.offload == "group":  # the VAE leaves as it does without offloading
+        resident = {**resident, "transformer": resident["transformer"] - weights["vae"]}
+    transformer = resident["transformer"]
     each, rest = STEP_UNITS[key]
     tapped_each, tapped_rest = TAPPED_UNITS[key]
-    everything = sum(weights.values())
     stages = {
-        "text": {"weights": everything},
+        "text": {"weights": resident["text encoder"]},
         "encoding": {
-            "weights": transformer + weights["vae"],
+            "weights": resident["vae"],
             "VAE": vae_bytes(r, decode=False),
         },
         "AMF": {
@@ -294,12 +305,6 @@ def train_estimate(a: Architecture, r: Request, *, checkpointing: bool) -> Estim
             "activations": 2 * PASS_UNITS[a.positions] * unit,
         },
     }
-    if r.offload != "none":
-        stages["text"]["weights"] = weights["text encoder"]
-        stages["encoding"]["weights"] = weights["vae"]
-    if r.offload in ("group", "sequential"):
-        for name in ("AMF", "backward", "denoising"):
-            stages[name]["weights"] = 2 * transformer / a.layers
     return _peak(stages, weights, train_flops(a, r, checkpointing=checkpointing))
 
 

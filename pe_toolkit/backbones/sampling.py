@@ -70,11 +70,12 @@ class Sampler:
         self.guidance_scale, self.dynamic_cfg, self.steps = guidance_scale, dynamic_cfg, steps
         # A copy: the user's scheduler keeps its state.
         self.scheduler = copy.deepcopy(adapter.pipe.scheduler)
-        self.scheduler.set_timesteps(steps, device=adapter.device)
+        # On the CPU, as the scheduler's tables: it looks them up there by the values of these.
+        self.scheduler.set_timesteps(steps, device="cpu")
         self.timesteps: torch.Tensor = self.scheduler.timesteps
         self.noise = noise_levels(self.scheduler, self.timesteps)
         self.times = [int(t) for t in self.timesteps.tolist()]
-        """The timesteps as numbers: reading them off a GPU one by one would wait for it."""
+        """The timesteps as numbers."""
         self.text = adapter.encode_text(prompts)
         self.negative = (
             adapter.encode_text([negative_prompt] * len(prompts)) if guidance_scale > 1 else None
@@ -133,7 +134,8 @@ class Sampler:
         if image is not None and guided:
             image = torch.cat([image] * 2)
         with _cache_context(self.adapter.pipe.transformer):
-            out = self.adapter.forward(x, text, t.expand(x.shape[0]), self.rotary, image).float()
+            times = torch.full((x.shape[0],), self.times[index], device=x.device)
+            out = self.adapter.forward(x, text, times, self.rotary, image).float()
         scale = self.guidance_scale
         if self.dynamic_cfg:
             scale = dynamic_guidance(self.guidance_scale, self.steps, self.times[index])

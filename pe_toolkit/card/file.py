@@ -8,18 +8,23 @@ import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pe_toolkit.card.header import encode_header, file_order
 from pe_toolkit.card.spec import CardSpec
-from pe_toolkit.card.tensors import Array, layout_of, tensor_bytes
 from pe_toolkit.card.text import printable
 from pe_toolkit.errors import OutputError, OutputExistsError
+
+if TYPE_CHECKING:
+    from pe_toolkit.card.tensors import Array
 
 Buffer = bytes | memoryview
 
 
 def card_chunks(spec: CardSpec, tensors: Mapping[str, Array]) -> Iterator[Buffer]:
     """The bytes of a card file, piece by piece; the description and tensors were checked before."""
+    from pe_toolkit.card.tensors import layout_of, tensor_bytes  # numpy, for this function only
+
     layout = layout_of(tensors)
     yield encode_header(spec.canonical(), layout)
     for name in file_order(layout):

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from pe_toolkit.card.file import card_chunks, write_atomically
 from pe_toolkit.card.header import encode_header
+from pe_toolkit.card.layout import check_layout
 from pe_toolkit.card.spec import CardSpec
-from pe_toolkit.card.tensors import Array, check_layout, check_values, content_digest, layout_of
+from pe_toolkit.card.tensors import Array, check_values, content_digest, layout_of
 from pe_toolkit.card.text import printable
-from pe_toolkit.errors import CardError
+from pe_toolkit.card.values import check_digest
 
 if TYPE_CHECKING:
     from pe_toolkit.card.reader import CardInfo
@@ -47,12 +48,7 @@ class MotionCard:
         digest = content_digest(self.spec, self.tensors)
         if not self.spec.digest:
             object.__setattr__(self, "spec", replace(self.spec, digest=digest))
-        elif self.spec.digest != digest:
-            raise CardError(
-                f"Expected the digest {self.spec.digest}, got {digest}: "
-                "the content is not what was written.",
-                "The card is damaged or was changed. Fetch it again.",
-            )
+        check_digest(self.spec, digest)
 
     def __repr__(self) -> str:
         """One line: tensors of a million numbers help nobody."""

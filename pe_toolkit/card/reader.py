@@ -1,7 +1,7 @@
 """Reading a card: everything is checked before anything is handed out.
 
-Needs numpy only: no torch, no diffusers, and no library that parses the file for us. A file is
-read once, into memory that its own checked header has sized.
+Needs no torch, no diffusers, and no library that parses the file for us; numpy only for who wants
+the tensors. A file is read once.
 """
 
 from __future__ import annotations
@@ -10,21 +10,36 @@ import hashlib
 import math
 import os
 import stat
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import numpy as np
-
-from pe_toolkit.card.header import ITEM_BYTES, Header, encode_header, read_header
+from pe_toolkit.card.header import (
+    ITEM_BYTES,
+    Header,
+    TensorEntry,
+    encode_header,
+    read_header,
+)
+from pe_toolkit.card.layout import check_layout
 from pe_toolkit.card.migrations import UPGRADE
-from pe_toolkit.card.motion_card import MotionCard
 from pe_toolkit.card.spec import CardSpec
-from pe_toolkit.card.tensors import DTYPES, Array, check_layout, tensor_bytes
 from pe_toolkit.card.text import printable
+from pe_toolkit.card.values import (
+    ContentDigest,
+    check_digest,
+    check_flow,
+    check_mask,
+    check_numbers,
+)
 from pe_toolkit.errors import CardError, CardVersionError
+
+if TYPE_CHECKING:
+    from pe_toolkit.card.motion_card import MotionCard
+    from pe_toolkit.card.tensors import Array
 
 _CHUNK = 1 << 20
 _UNSOUND = "The card is damaged or was made by hand. Fetch it again, or train it again."
@@ -88,7 +103,21 @@ def read_card(path: str | Path) -> MotionCard:
         CardVersionError: for a card of a newer format.
         CardError: for anything that is not a sound card; says what it is and what to do.
     """
-    return _read(path)[0]
+    import numpy as np
+
+    from pe_toolkit.card.motion_card import MotionCard
+    from pe_toolkit.card.tensors import DTYPES, tensor_bytes
+
+    with _opened(path) as (stream, size):
+        header, spec = _read_front(stream, size)
+        tensors: dict[str, Array] = {}
+        for name, entry in header.tensors.items():
+            array = np.empty(entry.shape, DTYPES[entry.dtype])
+            buffer = tensor_bytes(array)
+            if stream.readinto(buffer) != len(buffer):  # type: ignore[attr-defined]
+                raise _cut_off()
+            tensors[name] = array
+        return MotionCard(spec, tensors)
 
 
 def verify_card(path: str | Path) -> CardInfo:
@@ -98,23 +127,86 @@ def verify_card(path: str | Path) -> CardInfo:
         CardVersionError: for a card of a newer format.
         CardError: for anything that is not a sound card; says what it is and what to do.
     """
-    return _read(path)[1]
+    card = CheckedBytes(path)
+    deque(card, maxlen=0)
+    return card.info
 
 
-def _read(path: str | Path) -> tuple[MotionCard, CardInfo]:
-    with _opened(path) as (stream, size):
-        header, spec = _read_front(stream, size)
-        state = hashlib.sha256(header.raw)
-        tensors: dict[str, Array] = {}
-        for name, entry in header.tensors.items():
-            array = np.empty(entry.shape, DTYPES[entry.dtype])
-            buffer = tensor_bytes(array)
-            if stream.readinto(buffer) != len(buffer):  # type: ignore[attr-defined]
-                raise CardError("Expected the whole file, but it was cut off while it was read.")
-            state.update(buffer)
-            tensors[name] = array
-        card = MotionCard(spec, tensors)
-    return card, CardInfo(spec, size, state.hexdigest(), _layout(header))
+class CheckedBytes:
+    """The bytes of a card's file, in order, checked as `read_card` checks them while they pass.
+
+    For a copy of which every byte was checked, whatever happens to the file meanwhile. Only the
+    end of the iteration says that the card is sound; what was copied before an error is worthless.
+    Takes memory for `flow`, `flow_mask` and a piece of the large tensor.
+
+    Iterating raises CardError and CardVersionError as `verify_card`.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = path
+        self._info: CardInfo | None = None
+
+    @property
+    def info(self) -> CardInfo:
+        """What the card says; there once every byte has passed."""
+        assert self._info is not None
+        return self._info
+
+    def __iter__(self) -> Iterator[bytes]:
+        with _opened(self._path) as (stream, size):
+            header, spec = _read_front(stream, size)
+            whole = hashlib.sha256(header.raw)
+            yield header.raw
+            # The digest covers the tensors by name, and the large one is the last of these. In the
+            # file it is the first: the small ones are read before it.
+            large, *small = header.tensors
+            content, front = ContentDigest(spec), len(header.raw)
+            rest = {name: _tensor(stream, front, header.tensors[name]) for name in small}
+            for name in sorted(rest):
+                content.begin(name, *_layout(header)[name])
+                content.update(rest[name])
+            content.begin(large, *_layout(header)[large])
+            for step, piece in _pieces(stream, front, header.tensors[large], spec.guided_steps):
+                check_numbers(large, piece, step)
+                content.update(piece)
+                whole.update(piece)
+                yield piece
+            check_flow(spec, rest["flow"])
+            check_mask(rest["flow_mask"])
+            check_digest(spec, content.text())
+            for data in rest.values():
+                whole.update(data)
+                yield data
+        self._info = CardInfo(spec, size, whole.hexdigest(), _layout(header))
+
+
+def _tensor(stream: BinaryIO, front: int, entry: TensorEntry) -> bytes:
+    stream.seek(front + entry.start)
+    return _exactly(stream, entry.stop - entry.start)
+
+
+def _pieces(
+    stream: BinaryIO, front: int, entry: TensorEntry, steps: int
+) -> Iterator[tuple[int, bytes]]:
+    """Guided step and bytes of the large tensor, in order; whole numbers of one step each."""
+    stream.seek(front + entry.start)
+    for step in range(steps):
+        left = (entry.stop - entry.start) // steps
+        while left:
+            piece = _exactly(stream, min(_CHUNK, left))
+            left -= len(piece)
+            yield step, piece
+
+
+def _exactly(stream: BinaryIO, count: int) -> bytes:
+    data = stream.read(count)
+    if len(data) != count:
+        raise _cut_off()
+    return data
+
+
+def _cut_off() -> CardError:
+    return CardError("Expected the whole file, but it was cut off while it was read.")
 
 
 def _read_front(stream: BinaryIO, size: int) -> tuple[Header, CardSpec]:

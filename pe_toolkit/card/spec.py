@@ -208,6 +208,11 @@ class ReferenceSpec(Section):
     """Where the used span begins, in seconds."""
     matched: float = ruled(_UNIT)
     """Share of the displacements that the mask kept."""
+    used: float | None = optional(_SECONDS)
+    """Seconds from the first used frame to the last (since 1.2)."""
+    fit: str | None = optional(Text(choices=("crop", "pad", "stretch")))
+    """How pictures of `width` x `height` were brought to the size of `clip` (since 1.2; without
+    it, those were the sizes after that)."""
 
 
 @dataclass(frozen=True)
@@ -262,18 +267,28 @@ class CardSpec(Section):
             except ValueError:
                 raise refuse("created", "a date that exists", self.created) from None
         self._check_kind()
-        if self.format_version == "1.0" and (
-            self.recipe.mask == "tracked" or self.recipe.reference_block is not None
-        ):
-            raise CardError(
-                "Expected a card of format 1.0 without the mask `tracked` and without "
-                "`recipe.reference_block`, which came with 1.1."
-            )
+        self._check_version()
         guided, losses = self.guided_steps, len(self.training.loss)
         if losses != guided and not (losses == 0 and self.recipe.inner_steps == 0):
             raise CardError(
                 f"Expected `training.loss` to have {guided} entries, one per guided step, "
                 f"got {losses}."
+            )
+
+    def _check_version(self) -> None:
+        """A card has nothing that came after the format version that it claims."""
+        minor = self.format_version.partition(".")[2]
+        recipe, reference = self.recipe, self.reference
+        later = recipe.mask == "tracked" or recipe.reference_block is not None
+        if minor == "0" and later:
+            raise CardError(
+                "Expected a card of format 1.0 without the mask `tracked` and without "
+                "`recipe.reference_block`, which came with 1.1."
+            )
+        if minor in ("0", "1") and (reference.used is not None or reference.fit is not None):
+            raise CardError(
+                f"Expected a card of format {self.format_version} without `reference.used` and "
+                "`reference.fit`, which came with 1.2."
             )
 
     def _check_kind(self) -> None:

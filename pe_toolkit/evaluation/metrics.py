@@ -104,7 +104,7 @@ def centre(member: Floats) -> tuple[float, float] | None:
     cy, cx = np.unravel_index(int(coarse.argmax()), coarse.shape)
     x, y = (cx * 8 + 4) / width, (cy * 8 + 4) / height
     for _ in range(4):
-        weight = member * (np.hypot(xs - x, ys - y) < 0.26)
+        weight = member * (np.hypot(xs - x, ys - y) < 0.36)
         x, y = float((weight * xs).sum() / weight.sum()), float((weight * ys).sum() / weight.sum())
     return x, y
 

@@ -55,6 +55,7 @@ def build_card(
         "flow_mask": flow.mask.numpy().astype(np.uint8),
     }
     grid = flow.grid
+    source_width, source_height = clip.source_size or clip.size
     spec = CardSpec(
         name=config.name,
         version=config.card_version,
@@ -109,11 +110,13 @@ def build_card(
             sha256=clip.sha256,
             duration=clip.duration,
             frames=clip.total_frames,
-            width=clip.size[0],
-            height=clip.size[1],
+            width=source_width,
+            height=source_height,
             fps=clip.total_frames / clip.duration if clip.duration else clip.fps,
             start=clip.start,
             matched=flow.matched,
+            used=clip.used,
+            fit=clip.fit if clip.source_size is not None else None,
         ),
         training=TrainingSpec(loss=tuple(losses), device=adapter.device.type),
         scores={},

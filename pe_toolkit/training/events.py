@@ -43,6 +43,13 @@ class Resumed:
 
 
 @dataclass(frozen=True)
+class Optimising:
+    """The optimisation begins: whether it checkpoints, as asked for or as `auto` found it best."""
+
+    checkpointing: bool
+
+
+@dataclass(frozen=True)
 class InnerStep:
     """One optimiser step: guided step and inner step count from 0; loss in patches squared."""
 
@@ -89,5 +96,13 @@ class Finished:
 
 
 Event = (
-    Started | ReferenceMatched | Resumed | InnerStep | GuidedStep | Saved | PreviewFrames | Finished
+    Started
+    | ReferenceMatched
+    | Resumed
+    | Optimising
+    | InnerStep
+    | GuidedStep
+    | Saved
+    | PreviewFrames
+    | Finished
 )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from pe_toolkit.backbones.offload import free_bytes
 from pe_toolkit.errors import UnsupportedError, UsageError
 
 if TYPE_CHECKING:
@@ -47,19 +48,6 @@ def kept_bytes(
     unit = (tokens + adapter.max_text_tokens) * width * size
     # One block more: the tapped one keeps its part up to Q and K.
     return int(KEPT["checkpointed" if checkpointing else kind] * unit * (block + 1))
-
-
-def free_bytes(device: torch.device) -> int | None:
-    """Memory that this process can still get on a CUDA device; None for others."""
-    if device.type != "cuda":
-        return None
-    free, total = torch.cuda.mem_get_info(device)
-    allocated = torch.cuda.memory_allocated(device)
-    # The user's cap (`set_per_process_memory_fraction`): the device knows nothing of it. Asked for
-    # by index, because without one it is refused; older versions of torch do not tell.
-    fraction = getattr(torch.cuda, "get_per_process_memory_fraction", lambda _: 1.0)(device.index)
-    capped = int(total * fraction) - allocated
-    return min(free + torch.cuda.memory_reserved(device) - allocated, capped)
 
 
 def wants_checkpointing(

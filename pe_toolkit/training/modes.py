@@ -31,6 +31,27 @@ class Mode(Protocol):
         ...
 
 
+class Reading:
+    """A number on its way from the device.
+
+    `float(tensor)` waits until a GPU has done everything that it was asked so far, later steps
+    included. This asks for the copy at once and later waits for the copy alone.
+    """
+
+    def __init__(self, value: torch.Tensor) -> None:
+        self._value, self._there = value, None
+        if value.is_cuda:
+            self._value = value.to("cpu", non_blocking=True)
+            self._there = torch.cuda.Event()
+            self._there.record(torch.cuda.current_stream(value.device))
+
+    def number(self) -> float:
+        """The value, once it is there."""
+        if self._there is not None:
+            self._there.synchronize()
+        return float(self._value)
+
+
 class Problem:
     """The loss of all samples at one step of the trajectory, as a function of what is optimised."""
 
@@ -87,17 +108,18 @@ class Problem:
         """Adam's steps on `parameter` (default betas and epsilon, new state in every guided step).
 
         `loss` leaves its gradient in `parameter.grad`. Yields the loss before each step. Its value
-        is read one step late: while the device computes, the next step is already asked for.
+        is read one step late: while the device computes, the next step is already asked for, and
+        reading does not wait for that (see `Reading`).
 
         Raises:
             TrainingError: if the loss is not finite.
         """
         adam = torch.optim.Adam([parameter], lr=rate)
-        waiting: torch.Tensor | None = None
+        waiting: Reading | None = None
         for inner in range(inner_steps):
             if inner % self.reuse == 0:
                 adam.zero_grad(set_to_none=True)
-                value = loss()
+                value = Reading(loss())
             adam.step()
             if waiting is not None:
                 yield self._finite(waiting, index)
@@ -106,8 +128,8 @@ class Problem:
             yield self._finite(waiting, index)
 
     @staticmethod
-    def _finite(value: torch.Tensor, index: int) -> float:
-        loss = float(value)
+    def _finite(value: Reading, index: int) -> float:
+        loss = value.number()
         if not math.isfinite(loss):
             raise TrainingError(
                 f"Expected a finite loss, got {loss} at step {index}.",

@@ -150,7 +150,7 @@ def train(
         if saved is not None and resume:
             first = saved.load(sampler, mode, losses)
             yield events.Resumed(len(losses))
-        active = [False]
+        active, at = [False], [first]
         transformer = adapter.transformer
         kv = None
         if settings.kv:
@@ -168,17 +168,19 @@ def train(
             settings.block,
             rotary=_rotary(adapter, form),
         )
+        yield events.Optimising(checkpoint)
         stack.enter_context(memory.checkpointed(transformer, checkpoint))
         stack.enter_context(memory.compiled(transformer, config.compile))
         with contextlib.ExitStack() as guiding:
             guiding.enter_context(memory.parked(adapter.pipe, ("vae",)))
             inject: Any = positions
             if kv is not None:
-                guiding.enter_context(kv.injected(lambda _: active[0]))
+                now = kv.injected(lambda _: active[0], lambda: sampler.times[at[0]])
+                guiding.enter_context(now)
                 inject = kv.unless_recording(positions)
             guiding.enter_context(hooks.positions(transformer, adapter.positions, inject))
             for index in range(first, guided[-1] + 1):
-                active[0] = index in guided
+                active[0], at[0] = index in guided, index
                 if index in guided:
                     step_began = time.monotonic()
                     rate = _rate(settings.learning_rates, guided.index(index), len(guided))

@@ -35,6 +35,9 @@ class Clip:
         duration: seconds of the whole source, to the end of its last frame.
         total_frames: frames of the whole source.
         start: seconds at which the used span begins.
+        source_size: width and height in pixels of the source's first picture, upright and with
+            square pixels; None if `frames` did not come from a file.
+        fit: how the pictures were brought from that size to the size of `frames`.
     """
 
     frames: Picture
@@ -44,6 +47,13 @@ class Clip:
     duration: float
     total_frames: int
     start: float = 0.0
+    source_size: tuple[int, int] | None = None
+    fit: Fit = "crop"
+
+    @property
+    def used(self) -> float:
+        """Seconds of the source from the first of `frames` to the last."""
+        return (len(self.frames) - 1) / self.fps
 
     @property
     def size(self) -> tuple[int, int]:
@@ -101,13 +111,13 @@ def read_clip(
     request = (path.name, start, frames, fps, min_frames)
     try:
         indices, rate = _plan(source, *request)
-        pictures = _take(source, path.name, indices, size, fit)
+        pictures, source_size = _take(source, path.name, indices, size, fit)
     except MissingFramesError:
         # Only a Movie raises this: the container promised frames that do not decode.
         source = cast(Movie, source).exact()
         indices, rate = _plan(source, *request)
         try:
-            pictures = _take(source, path.name, indices, size, fit)
+            pictures, source_size = _take(source, path.name, indices, size, fit)
         except MissingFramesError as error:
             raise ClipError(
                 f"Expected to decode '{path.name}' twice alike, but {error}: it is damaged.",
@@ -121,6 +131,8 @@ def read_clip(
         duration=source.duration,
         total_frames=len(source.times),
         start=start,
+        source_size=source_size,
+        fit=fit,
     )
 
 
@@ -255,21 +267,25 @@ def _nearest(times: Sequence[float], mark: float) -> int:
 
 def _take(
     source: _Source, name: str, indices: list[int], size: tuple[int, int] | None, fit: Fit
-) -> Picture:
-    """The chosen frames as one array, each brought to size as soon as it is decoded."""
+) -> tuple[Picture, tuple[int, int]]:
+    """The chosen frames as one array, each brought to size as soon as it is decoded, and width
+    and height of the first before that.
+    """
     slots: dict[int, list[int]] = {}
     for slot, index in enumerate(indices):
         slots.setdefault(index, []).append(slot)
     result: Picture | None = None
+    own = (0, 0)
     for index, picture in source.pictures(slots.keys()):
         if result is None:
-            width, height = size or (picture.shape[1], picture.shape[0])
+            own = (picture.shape[1], picture.shape[0])
+            width, height = size or own
             _check_memory(name, len(indices), width, height)
             result = np.empty((len(indices), height, width, 3), np.uint8)
         result[slots[index]] = resize(picture, (result.shape[2], result.shape[1]), fit)
     if result is None:
         raise MissingFramesError("no frame decoded")
-    return result
+    return result, own
 
 
 def _check_memory(name: str, count: int, width: int, height: int) -> None:

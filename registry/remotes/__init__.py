@@ -8,12 +8,13 @@ Adding a remote: one module with a class that is a `Remote` and a function `conn
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 from collections.abc import Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from pe_toolkit.errors import OutputExistsError, UsageError
+from pe_toolkit.card.text import printable
+from pe_toolkit.errors import CardError, OutputExistsError, UsageError
 from pe_toolkit.registry.references import (
     FolderReference,
     HubReference,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from pe_toolkit.card import CardInfo
     from pe_toolkit.registry.entry import Entry
+    from pe_toolkit.registry.intake import Intake
     from pe_toolkit.registry.remotes.base import Pulled, Remote, Tell
 
 _WHERE = {HubReference: "hub", FolderReference: "folder"}
@@ -95,10 +97,31 @@ def fetch(reference: RemoteReference, *, tell: Tell | None = None) -> Entry:
         return keep(pulled, f"{slug(pulled.name)[:_LONGEST]}-{pulled.digest[7:19]}")
 
 
-def keep(
-    pulled: Pulled, name: str | None = None, version: str | None = None, *, force: bool = False
-) -> Entry:
+def keep(pulled: Pulled, name: str | None = None) -> Entry:
     """Check a card that came from a remote, and add it to the local registry.
+
+    Args:
+        name: default: what it is called on the remote.
+
+    Raises:
+        CardError: if it is not a sound card; nothing is kept then.
+        OutputExistsError: if name and version belong to another card.
+    """
+    from pe_toolkit.registry.intake import Intake
+    from pe_toolkit.registry.store import Store
+
+    with Intake(Store()) as intake:
+        return _kept(intake, pulled, name)
+
+
+def receive(
+    remote: Remote,
+    name: str | None = None,
+    version: str | None = None,
+    *,
+    force: bool = False,
+) -> tuple[Pulled, Entry]:
+    """Pull a card into the local registry: as `remote.pull` and `keep`, but it is read only once.
 
     Args:
         name: default: what it is called on the remote.
@@ -106,15 +129,30 @@ def keep(
         force: as in `Store.add`.
 
     Raises:
+        RemoteError: if it cannot be fetched.
         CardError: if it is not a sound card; nothing is kept then.
         OutputExistsError: if name and version belong to another card.
     """
+    from pe_toolkit.registry.intake import Intake
     from pe_toolkit.registry.store import Store
 
-    name = name or slug(pulled.name)
-    return Store().add(
-        pulled.path, name, version, origin=pulled.origin, force=force, info=pulled.info
-    )
+    with Intake(Store()) as intake:
+        pulled = remote.pull(intake.check)
+        return pulled, _kept(intake, pulled, name, version, force=force)
+
+
+def _kept(
+    intake: Intake,
+    pulled: Pulled,
+    name: str | None,
+    version: str | None = None,
+    *,
+    force: bool = False,
+) -> Entry:
+    if intake.digest != pulled.digest:  # not checked yet, or not sound
+        with _its_owners(pulled):
+            _same(intake.check(pulled.path), pulled)
+    return intake.keep(name or slug(pulled.name), version, origin=pulled.origin, force=force)
 
 
 def save(pulled: Pulled, path: Path, *, force: bool = False) -> CardInfo:
@@ -125,22 +163,38 @@ def save(pulled: Pulled, path: Path, *, force: bool = False) -> CardInfo:
         OutputExistsError: if the file is there, without `force`.
         OutputError: if it cannot be written.
     """
-    from pe_toolkit.card import verify_card
     from pe_toolkit.card.file import write_atomically
+    from pe_toolkit.card.reader import CheckedBytes
 
-    info = pulled.info or verify_card(pulled.path)
-    write_atomically(path, _same_bytes(pulled.path, info.sha256), force=force)
-    return info
+    card = CheckedBytes(pulled.path)
+
+    def pieces() -> Iterator[bytes]:
+        yield from card
+        _same(card.info, pulled)  # before anything is visible
+
+    with _its_owners(pulled):
+        write_atomically(path, pieces(), force=force)
+    return card.info
 
 
-def _same_bytes(path: Path, sha256: str) -> Iterator[bytes]:
-    """The bytes of a file; fails at the end, before they are visible anywhere, if others came."""
-    from pe_toolkit.errors import CardError
+@contextlib.contextmanager
+def _its_owners(pulled: Pulled) -> Iterator[None]:
+    """Say of a card that is not sound where it came from, instead of where the copy lies."""
+    try:
+        yield
+    except CardError as error:
+        said = error.message.removeprefix(f"{printable(str(pulled.path))}: ")
+        hint = error.hint or ""
+        if not hint or "Fetch it again" in hint:  # the remote announced just these bytes
+            hint = "It lies there like this: tell its owner."
+        raise type(error)(f"{pulled.origin}: {said}", f"Nothing was kept. {hint}") from error
 
-    state = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while chunk := stream.read(1 << 20):
-            state.update(chunk)
-            yield chunk
-    if state.hexdigest() != sha256:
-        raise CardError("Expected the card that was checked a moment ago, but its file changed.")
+
+def _same(info: CardInfo, pulled: Pulled) -> None:
+    """A sound card is not enough: it must be the one that the remote announced."""
+    if f"sha256:{info.sha256}" != pulled.digest:
+        raise CardError(
+            f"Expected {pulled.digest} in {printable(str(pulled.path))}, but the file changed "
+            "since it was fetched.",
+            "Run the command again.",
+        )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pe_toolkit.card.reader import verify_card
 from pe_toolkit.card.text import shown
 from pe_toolkit.errors import UsageError
 
@@ -23,6 +24,8 @@ TAG = "motion-card"
 """What marks a repository as one with a card."""
 
 Tell = Callable[[str], None]
+Check = Callable[[Path], "CardInfo"]
+"""Reads a file to the last number and says what card it is; raises CardError if it is none."""
 
 
 def silent(text: str) -> None:
@@ -38,6 +41,8 @@ class PushOptions:
         tag: mark this state as a version: the card's own, `1.0.0` or `v1.0.0`.
         message: of the commit.
         preview: a picture or video that shows what the card does.
+        name: what the card goes by, on a remote whose address may leave that open. Default: its
+            own name.
         force: move the tag, or replace a version, if other bytes have it.
         dry_run: look, and change nothing.
     """
@@ -48,6 +53,7 @@ class PushOptions:
     preview: Path | None = None
     force: bool = False
     dry_run: bool = False
+    name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -63,8 +69,9 @@ class Pushed:
     files: Mapping[str, str]
     """Name of each file -> "new", "changed", "unchanged" or "deleted"."""
     created: bool = False
-    """The repository was made."""
-    private: bool = False
+    """The repository, or the folder of this card, was made."""
+    private: bool | None = False
+    """None where there is no such thing: a folder has permissions."""
     commit: str | None = None
     """The commit that holds the card; None in a dry run that would make one."""
     committed: bool = False
@@ -91,9 +98,9 @@ class Pushed:
 class Pulled:
     """A file that came from a remote, byte for byte what the remote announced.
 
-    Without `info` it is not known whether it is a sound card: `Store.add` and `verify_card` find
-    out, and nothing else may be done with it. Do not change the file: it belongs to a cache or a
-    shared folder.
+    Without `info` it is not known to be a sound card: `Store.add` and `verify_card` say what is
+    wrong with it, and nothing else may be done with it. Do not change the file: it belongs to a
+    cache or a shared folder.
     """
 
     path: Path
@@ -107,7 +114,7 @@ class Pulled:
     offline: bool = False
     """It came from a cache, without asking the remote."""
     info: CardInfo | None = None
-    """What `verify_card` found in these bytes, if the remote had it read them."""
+    """What was found in these bytes; None if they were not checked, or are not sound."""
 
 
 @dataclass(frozen=True)
@@ -143,8 +150,14 @@ class Remote(Protocol):
             ConflictError: if another card would be lost.
         """
 
-    def pull(self) -> Pulled:
-        """Fetch the card."""
+    def pull(self, check: Check = verify_card) -> Pulled:
+        """Fetch the card.
+
+        Args:
+            check: called with the file that came, before it is compared with what the remote
+                announced; again if other bytes came. Whoever wants a copy makes it in here, of the
+                bytes that are checked (`pe_toolkit.registry.intake`).
+        """
 
     def search(
         self, words: Sequence[str], *, backbone: str | None, author: str | None, limit: int

@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -31,6 +32,7 @@ from pe_toolkit.registry.references import (
     slug,
 )
 from pe_toolkit.registry.remotes.base import (
+    Check,
     Found,
     Pulled,
     Pushed,
@@ -45,6 +47,12 @@ MARK = ".pe-cards"
 """An empty file that says: cards lie here. It tells `/shared/cards` from a card in `/shared`."""
 SUFFIX = ".safetensors"
 _CHUNK = 1 << 20
+_NOT_HERE = {
+    "private": "Who may read a folder is up to its permissions.",
+    "message": "A folder keeps no history.",
+    "preview": "A folder has no pages.",
+}
+"""Option of a push -> why it makes no sense here."""
 
 
 def connect(reference: RemoteReference, *, tell: Tell = silent) -> FolderRemote:
@@ -70,32 +78,29 @@ class FolderRemote:
 
     def push(self, card: Path, options: PushOptions) -> Pushed:
         """Copy a card into the folder; see `Remote.push`."""
-        for name in ("private", "message", "preview"):
-            if getattr(options, name):
-                raise UsageError(
-                    f"Expected no --{name} with a folder, which has nothing of the kind.",
-                    "Who may read the folder is up to its permissions.",
-                )
+        for option, why in _NOT_HERE.items():
+            if getattr(options, option):
+                raise UsageError(f"Expected no --{option} with a folder.", why)
         info = verify_card(card)
         check_tag(options.tag, info.spec.version)
-        root, name = self._place(slug(info.spec.name))
+        root, name = self._place(slug(options.name or info.spec.name))
         target = root / name / f"{info.spec.version}{SUFFIX}"
         reference = f"{root.as_uri()}/{name}@{info.spec.version}"
         there = _digest(target) if os.path.lexists(target) else None
         changed = there != info.sha256
         if there is not None and changed and not options.force:
             raise _taken(reference)
+        created = not (root / name).is_dir()
         if changed and not options.dry_run:
             _copy(card, target, info, force=options.force, mark=root / MARK)
         state = "unchanged" if not changed else "changed" if there else "new"
         return Pushed(
             reference=reference, url=target.as_uri(), digest=f"sha256:{info.sha256}",
-            size=info.size_bytes, files={f"{name}/{target.name}": state},
-            created=not (root / name).is_dir() if options.dry_run else there is None,
-            committed=changed, tag=info.spec.version, tagged=changed, dry_run=options.dry_run,
+            size=info.size_bytes, files={f"{name}/{target.name}": state}, created=created,
+            private=None, committed=changed, dry_run=options.dry_run,
         )  # fmt: skip
 
-    def pull(self) -> Pulled:
+    def pull(self, check: Check = verify_card) -> Pulled:
         """The card's file in the folder; see `Remote.pull`."""
         if (self.path / MARK).is_file():
             names = ", ".join(sorted(_names(self.path))[:8]) or "none yet"
@@ -106,10 +111,13 @@ class FolderRemote:
         reference = self._reference()
         folder = self.path.parent / reference.name
         path = _choose(reference, folder)
-        digest = _digest(path)
+        info = None
+        with contextlib.suppress(CardError):  # whoever keeps it says what is wrong
+            info = check(path)
+        digest = info.sha256 if info else _digest(path)
         return Pulled(
             path=path, digest=f"sha256:{digest}", size=path.stat().st_size, name=reference.name,
-            origin=f"{folder.as_uri()}@{path.name.removesuffix(SUFFIX)}",
+            origin=f"{folder.as_uri()}@{path.name.removesuffix(SUFFIX)}", info=info,
         )  # fmt: skip
 
     def search(
@@ -154,6 +162,13 @@ class FolderRemote:
             return self.path.parent, local(self.path.name).name
         if self.path.is_dir():
             return self.path, name
+        if self.path.parent.is_dir():  # it may have been meant as the name of the card
+            raise RemoteMissingError(
+                f"Expected the folder {printable(str(self.path))}, but there is none.",
+                f"Make it first: mkdir {printable(shlex.quote(str(self.path)))}. To share a card "
+                f"as {shown(self.path.name)} in {printable(str(self.path.parent))}, where no cards "
+                f"lie yet: push the first one to {printable(self.path.parent.as_uri())}",
+            )
         raise _no_folder(self.path)
 
     def _reference(self) -> LocalReference:
@@ -217,8 +232,13 @@ def _choose(reference: LocalReference, folder: Path) -> Path:
         return folder / f"{versions[-1]}{SUFFIX}"
     elif reference.version in versions:
         return folder / f"{reference.version}{SUFFIX}"
+    names = [] if versions or not folder.parent.is_dir() else sorted(_names(folder.parent))
     there = (
-        f"There is {', '.join(versions[-8:])}." if versions else "Check the name and the folder."
+        f"There is {reference.name} {', '.join(versions[-8:])}."
+        if versions
+        else f"There is {', '.join(names[:8])}."
+        if names
+        else "Check the name and the folder."
     )
     raise RemoteMissingError(
         f"Expected the card {reference} in {printable(str(folder.parent))}, but it is not there.",
@@ -293,5 +313,6 @@ def _taken(reference: str) -> ConflictError:
 
 def _no_folder(path: Path) -> RemoteMissingError:
     return RemoteMissingError(
-        f"Expected the folder {printable(str(path))}, but there is none.", "Make it first: mkdir -p"
+        f"Expected the folder {printable(str(path))}, but there is none.",
+        f"Make it first: mkdir -p {printable(shlex.quote(str(path)))}",
     )

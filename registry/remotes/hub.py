@@ -17,9 +17,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from huggingface_hub import constants, get_session, get_token
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
+from pe_toolkit.card.reader import verify_card
 from pe_toolkit.errors import UsageError
 from pe_toolkit.registry.references import HubReference, RemoteReference
-from pe_toolkit.registry.remotes.base import TAG, Found, Pulled, Pushed, PushOptions, Tell, silent
+from pe_toolkit.registry.remotes.base import (
+    TAG,
+    Check,
+    Found,
+    Pulled,
+    Pushed,
+    PushOptions,
+    Tell,
+    silent,
+)
 from pe_toolkit.registry.remotes.hub_errors import explained, refused
 from pe_toolkit.registry.remotes.hub_state import RepoState, patient, state_of
 from pe_toolkit.registry.remotes.retry import Backoff, retry
@@ -103,11 +113,11 @@ class HubRemote:
 
         return push(self, card, options)
 
-    def pull(self) -> Pulled:
+    def pull(self, check: Check = verify_card) -> Pulled:
         """Fetch the card into the cache of huggingface_hub; see `Remote.pull`."""
         from pe_toolkit.registry.remotes.hub_pull import pull
 
-        return pull(self)
+        return pull(self, check)
 
     def search(
         self, words: Sequence[str], *, backbone: str | None, author: str | None, limit: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 
 from huggingface_hub.errors import (
@@ -25,7 +26,14 @@ from pe_toolkit.registry.remotes.errors import (
     RemoteMissingError,
     UnreachableError,
 )
-from pe_toolkit.registry.remotes.retry import asked_wait, chain, passing, response_of, status_of
+from pe_toolkit.registry.remotes.retry import (
+    NO_CONNECTION,
+    asked_wait,
+    chain,
+    passing,
+    response_of,
+    status_of,
+)
 
 LOG_IN = "Log in with `hf auth login`, or set HF_TOKEN."
 _MOST = 300
@@ -75,6 +83,8 @@ def explain(
                 "That repository does not hold a motion card as `pe push` writes it.",
             )
     reason = passing(error)
+    if reason == NO_CONNECTION:
+        return unconnected(where, action)
     if reason is not None:
         wait = asked_wait(error)
         return UnreachableError(
@@ -100,17 +110,36 @@ def explain(
     return None
 
 
+def unconnected(where: str, action: str) -> UnreachableError:
+    """The error for a server that no connection can be made to."""
+    return UnreachableError(
+        f"Expected to {action} {where}, but {NO_CONNECTION}.",
+        "Check the network" + (", and HF_ENDPOINT." if os.environ.get("HF_ENDPOINT") else "."),
+    )
+
+
+def log_in(endpoint: str) -> str:
+    """How to get a token that is taken: one in the environment counts before the one logged in."""
+    if os.environ.get("HF_TOKEN"):
+        return f"HF_TOKEN is set: give it a token of {endpoint}/settings/tokens, or unset it."
+    return LOG_IN
+
+
 def _by_status(
     status: int, error: Exception, where: str, endpoint: str, token: str | None, action: str
 ) -> PeError:
     said = _said(error, token)
     if status == 401:
         what = "none was given" if token is None else "yours was refused: it is wrong or expired"
-        return AccessError(f"Expected a token to {action} {where}, but {what}.{said}", LOG_IN)
+        return AccessError(
+            f"Expected a token to {action} {where}, but {what}.{said}",
+            LOG_IN if token is None else log_in(endpoint),
+        )
     if status == 403:
         return AccessError(
             f"Expected the right to {action} {where}, but the server refuses it.{said}",
-            f"Use a token with write access to it: {endpoint}/settings/tokens",
+            "OWNER in OWNER/NAME must be you, or an organisation of yours, and the token must have "
+            f"write access: {endpoint}/settings/tokens",
         )
     if status in (409, 412):
         return ConflictError(
@@ -136,7 +165,7 @@ def _gated(where: str, token: str | None) -> AccessError:
 def _missing(where: str, token: str | None) -> RemoteMissingError:
     return RemoteMissingError(
         f"Expected the repository {where}, but it does not exist, or is private.",
-        f"Check the name. If it is private: {LOG_IN}"
+        f"Check the name. If it is private: {LOG_IN[0].lower()}{LOG_IN[1:]}"
         if token is None
         else "Check the name. If it is private, your token must have access to it.",
     )

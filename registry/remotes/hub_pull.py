@@ -17,13 +17,14 @@ from huggingface_hub import (
 )
 from huggingface_hub.errors import RevisionNotFoundError
 
-from pe_toolkit.card import CardInfo, verify_card
+from pe_toolkit.card import CardInfo
 from pe_toolkit.card.header import MAX_FILE_BYTES
 from pe_toolkit.errors import CardError
 from pe_toolkit.registry import semver
-from pe_toolkit.registry.remotes.base import CARD_FILE, Pulled
+from pe_toolkit.registry.remotes.base import CARD_FILE, Check, Pulled
 from pe_toolkit.registry.remotes.errors import RemoteError, UnreachableError
-from pe_toolkit.registry.remotes.hub_errors import explained
+from pe_toolkit.registry.remotes.hub_errors import explained, unconnected
+from pe_toolkit.registry.remotes.retry import NO_CONNECTION, passing
 
 if TYPE_CHECKING:
     from pe_toolkit.registry.remotes.hub import HubRemote
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 _SHA1, _SHA256 = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{64}")
 
 
-def pull(remote: HubRemote) -> Pulled:
+def pull(remote: HubRemote, check: Check) -> Pulled:
     """See `Remote.pull`. Without a connection, the copy in the cache."""
     if constants.HF_HUB_OFFLINE:
         found = cached(remote)
@@ -41,7 +42,7 @@ def pull(remote: HubRemote) -> Pulled:
         return found
     try:
         with explained(remote.repo_id, remote.endpoint, remote.token, "pull from"):
-            return fetch(remote)
+            return fetch(remote, check)
     except UnreachableError as error:
         found = cached(remote)
         if found is None:
@@ -50,7 +51,7 @@ def pull(remote: HubRemote) -> Pulled:
         return found
 
 
-def fetch(remote: HubRemote) -> Pulled:
+def fetch(remote: HubRemote, check: Check) -> Pulled:
     """Download, or find unchanged in the cache."""
     revision, announced = _announced(remote)
     if announced.size is not None and announced.size > MAX_FILE_BYTES:
@@ -64,16 +65,17 @@ def fetch(remote: HubRemote) -> Pulled:
             revision, announced = _announced(remote)  # it moved while we looked
             path = _download(remote, revision, force=force)
         info = None
-        if _SHA256.fullmatch(announced.etag or ""):  # read once, for the digest and the checks
-            with contextlib.suppress(CardError):  # whoever keeps it says what is wrong
-                info = verify_card(path)
+        with contextlib.suppress(CardError):  # whoever keeps it says what is wrong
+            info = check(path)
         if info is not None and info.sha256 == announced.etag:
             return _pulled(remote, path, info.sha256, info.size_bytes, info=info)
         sha256, sha1, size = _digests(path, git=bool(_SHA1.fullmatch(announced.etag or "")))
         if _fits(announced.etag, sha256, sha1):
-            return _pulled(remote, path, sha256, size)
+            sound = info is not None and info.sha256 == sha256
+            return _pulled(remote, path, sha256, size, info=info if sound else None)
         _discard(path)
-        remote.tell("The bytes that came are not those that the Hub announced.")
+        if not force:
+            remote.tell("Other bytes came than the Hub announced; fetching them again.")
     raise RemoteError(
         f"Expected the bytes of {announced.etag} from {remote.url}, but twice others came: "
         "they are damaged on the way, or on the server.",
@@ -83,11 +85,18 @@ def fetch(remote: HubRemote) -> Pulled:
 
 def cached(remote: HubRemote) -> Pulled | None:
     """The copy in the client's cache, without any request; None if there is none."""
+    path = _in_cache(remote)
+    if path is None:
+        return None
+    sha256, _, size = _digests(path, git=False)
+    return _pulled(remote, path, sha256, size, offline=True)
+
+
+def _in_cache(remote: HubRemote) -> Path | None:
     for revision in _spellings(remote):
         path = try_to_load_from_cache(remote.repo_id, CARD_FILE, revision=revision)
         if isinstance(path, str):
-            sha256, _, size = _digests(Path(path), git=False)
-            return _pulled(remote, Path(path), sha256, size, offline=True)
+            return Path(path)
     return None
 
 
@@ -120,9 +129,16 @@ def _announced(remote: HubRemote) -> tuple[str, Any]:
         url = hf_hub_url(remote.repo_id, CARD_FILE, revision=revision, endpoint=remote.endpoint)
 
         def look(url: str = url) -> Any:
-            return get_hf_file_metadata(
-                url, token=remote.token or False, timeout=remote.timeout, endpoint=remote.endpoint
-            )
+            try:
+                return get_hf_file_metadata(
+                    url, token=remote.token or False, timeout=remote.timeout,
+                    endpoint=remote.endpoint,
+                )  # fmt: skip
+            except Exception as error:
+                # With a copy at hand nobody wants to wait for a network that is not there.
+                if passing(error) == NO_CONNECTION and _in_cache(remote) is not None:
+                    raise unconnected(remote.url, "pull from") from None
+                raise
 
         try:
             return revision, remote.again(look)

@@ -20,6 +20,7 @@ T = TypeVar("T")
 PASSING_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 # By name, because the library below huggingface_hub is httpx or httpx2, depending on its version.
 _PASSING_CLASSES = frozenset({"TimeoutException", "NetworkError", "RemoteProtocolError"})
+NO_CONNECTION = "there is no connection to the server"
 _TOO_SHORT = "Consistency check failed"
 
 
@@ -104,8 +105,9 @@ def passing(error: BaseException) -> str | None:
             return f"the server answered {status}" if status in PASSING_STATUS else None
         names = {kind.__name__ for kind in type(link).__mro__}
         if names & _PASSING_CLASSES:
-            slow = "TimeoutException" in names
-            return "the server does not answer" if slow else "the connection was cut"
+            if "TimeoutException" in names:
+                return "the server does not answer"
+            return NO_CONNECTION if "ConnectError" in names else "the connection was cut"
         if isinstance(link, json.JSONDecodeError):
             return "the server sent no sound answer"
         if isinstance(link, OSError) and _TOO_SHORT in str(link):

@@ -12,6 +12,7 @@ import random
 import runpy
 import time
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -111,13 +112,13 @@ def _warped(rng: random.Random, value: Any) -> None:
     container, key = rng.choice(_places(value))
     way = rng.random()
     if way < 0.7:
-        container[key] = rng.choice(HOSTILE)
+        container[key] = deepcopy(rng.choice(HOSTILE))
     elif way < 0.85:
         del container[key]
     elif isinstance(container, dict):
-        container[rng.choice(("extra", "", "\x1b[2J", "name"))] = rng.choice(HOSTILE)
+        container[rng.choice(("extra", "", "\x1b[2J", "name"))] = deepcopy(rng.choice(HOSTILE))
     else:
-        container.insert(rng.randrange(len(container) + 1), rng.choice(HOSTILE))
+        container.insert(rng.randrange(len(container) + 1), deepcopy(rng.choice(HOSTILE)))
 
 
 def _description(rng: random.Random) -> bytes:

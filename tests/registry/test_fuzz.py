@@ -10,6 +10,7 @@ import random
 import tracemalloc
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 from pe_toolkit.card import read_info
 from pe_toolkit.errors import CardError
-from tests.registry.mutate import CARDS, huge_headers, judge, mutant, mutants
+from tests.registry.mutate import CARDS, HOSTILE, _warped, huge_headers, judge, mutant, mutants
 
 COUNT = int(os.environ.get("PE_FUZZ_CARDS", "400"))
 SEED = int(os.environ.get("PE_FUZZ_SEED", "0"))
@@ -43,6 +44,17 @@ def test_mutated_cards(tmp_path: Path) -> None:
 def test_the_same_seed_gives_the_same_cards() -> None:
     assert list(islice(mutants(7), 50)) == list(islice(mutants(7), 50))
     assert list(islice(mutants(7), 50)) != list(islice(mutants(8), 50))
+
+
+def test_hostile_values_stay_as_they_are() -> None:
+    """A value that is put into one card and warped there must not reach the next one."""
+    before = repr(HOSTILE)
+    rng = random.Random(5)
+    for _ in range(2000):
+        value: dict[str, Any] = {key: [] for key in "abcdefgh"}  # more than can be taken away
+        for _ in range(4):
+            _warped(rng, value)
+    assert repr(HOSTILE) == before
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))

@@ -200,6 +200,12 @@ def test_folder_remote(card: Path, tmp_path: Path) -> None:
     assert pe("search", "wave", "--in", shared.as_uri()).stdout.startswith(data["reference"])
     assert summary(pe("pull", data["reference"], "--json"))["reference"] == "wave@1.0.0"
     assert pe("show", f"{shared.as_uri()}/wave").exit_code == 0
+    Store().add(card, "my-name")
+    said = pe("push", "my-name", shared.as_uri()).stdout
+    assert said.startswith("my-name/1.0.0.safetensors  new")
+    assert "repository" not in said
+    assert "public" not in said
+    assert said.endswith(f"Get it with: pe pull {shared.as_uri()}/my-name@1.0.0\n")
 
 
 def test_python_push_and_load(hub: HubServer, card: Path) -> None:
@@ -222,7 +228,7 @@ def test_python_errors(hub: HubServer, card: Path, monkeypatch: pytest.MonkeyPat
         pe_toolkit.push_to_hub(card, "zoe/wave")
 
 
-HEAVY = {"torch", "diffusers", "transformers", "accelerate", "av"}
+HEAVY = {"torch", "diffusers", "transformers", "accelerate", "av", "numpy", "rich"}
 RUN = """
 import sys
 sys.argv = ["pe", *sys.argv[1:]]

@@ -9,7 +9,7 @@ from huggingface_hub import constants
 
 from pe_toolkit.card import verify_card
 from pe_toolkit.errors import CardError
-from pe_toolkit.registry.remotes import keep, save
+from pe_toolkit.registry.remotes import keep, receive, save
 from pe_toolkit.registry.remotes.errors import (
     AccessError,
     RemoteError,
@@ -217,7 +217,30 @@ def test_bytes_that_change_on_the_way_once(hub: HubServer, card: Path, there: st
     hub.faults.append(Fault("GET", DOWNLOAD, corrupt=True))
     pulled = remote(hub, said=said).pull()
     assert pulled.path.read_bytes() == card.read_bytes()
-    assert "not those that the Hub announced" in said[0]
+    assert said == ["Other bytes came than the Hub announced; fetching them again."]
+
+
+def test_bytes_that_change_on_the_way_never_reach_the_registry(
+    hub: HubServer, card: Path, there: str
+) -> None:
+    hub.faults.append(Fault("GET", DOWNLOAD, corrupt=True))
+    pulled, entry = receive(remote(hub))
+    assert entry.digest == pulled.digest == f"sha256:{verify_card(card).sha256}"
+    assert entry.path.read_bytes() == card.read_bytes()
+    assert not list((Store().root / "tmp").iterdir())
+
+
+def test_a_cache_that_changes_after_it_was_checked(
+    hub: HubServer, card: Path, there: str, folder: Path, tmp_path: Path
+) -> None:
+    """Another sound card in its place is not the one that the Hub announced."""
+    pulled = remote(hub).pull()
+    pulled.path.resolve().write_bytes(make_card(folder, seed=8).read_bytes())
+    for take in (keep, lambda pulled: save(pulled, tmp_path / "out.safetensors")):
+        with pytest.raises(CardError, match="changed since it was fetched"):
+            take(pulled)
+    assert Store().entries() == []
+    assert not (tmp_path / "out.safetensors").exists()
 
 
 def test_bytes_that_change_on_the_way_always(hub: HubServer, there: str) -> None:
@@ -245,10 +268,11 @@ def test_what_is_no_card_is_not_kept(hub: HubServer, card: Path, tmp_path: Path,
         file = hub.repos["zoe/wave"].files["card.safetensors"]
         object.__setattr__(file, "lfs", False)
     pulled = remote(hub).pull()
-    with pytest.raises(CardError):
-        keep(pulled)
-    with pytest.raises(CardError):
-        save(pulled, tmp_path / "out.safetensors")
+    for take in (keep, lambda pulled: save(pulled, tmp_path / "out.safetensors")):
+        with pytest.raises(CardError) as caught:
+            take(pulled)
+        assert caught.value.message.startswith(f"{pulled.origin}: Expected the digest")
+        assert caught.value.hint == "Nothing was kept. It lies there like this: tell its owner."
     assert Store().entries() == []
     assert not (tmp_path / "out.safetensors").exists()
 
@@ -306,6 +330,39 @@ def test_a_server_that_is_gone_leaves_the_cache(hub: HubServer, card: Path, ther
     assert pulled.offline
     assert pulled.path.read_bytes() == card.read_bytes()
     assert "may be older" in said[-1]
+
+
+def test_no_network_at_all_takes_the_cache_at_once(
+    hub: HubServer, card: Path, there: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote(hub).pull()
+    gone = "http://127.0.0.1:9"  # nothing listens there
+    said: list[str] = []
+    client = remote(hub, said=said)
+    client.endpoint = gone
+    assert client.pull().path.read_bytes() == card.read_bytes()
+    assert said == [
+        f"Expected to pull from {gone}/zoe/wave, but there is no connection to the server. "
+        "This is the copy in the cache, which may be older."
+    ]
+    other = remote(hub, "zoe/other", said=said)
+    other.endpoint = gone
+    monkeypatch.setenv("HF_ENDPOINT", gone)
+    with pytest.raises(UnreachableError, match="no connection to the server") as caught:
+        other.pull()
+    assert caught.value.hint == "Check the network, and HF_ENDPOINT."
+    assert len(said) == 3  # with nothing at hand it is tried again
+
+
+def test_a_token_of_the_environment_counts_before_the_one_logged_in(
+    hub: HubServer, there: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.expired.add(TOKEN)
+    for value, hint in ((TOKEN, "HF_TOKEN is set"), ("", "hf auth login")):
+        monkeypatch.setenv("HF_TOKEN", value)
+        with pytest.raises(AccessError) as caught:
+            remote(hub).pull()
+        assert hint in str(caught.value.hint)
 
 
 def test_offline_push_says_so(hub: HubServer, card: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,14 +17,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pe_toolkit.cli.main import cli
-from pe_toolkit.errors import PeError
+from pe_toolkit.errors import OutputError, PeError
 from pe_toolkit.registry import lockfile
-from pe_toolkit.registry.errors import RegistryError
+from pe_toolkit.registry.errors import RegistryBusyError, RegistryError
 from pe_toolkit.registry.lockfile import Pin
 from pe_toolkit.registry.references import local
 from pe_toolkit.registry.store import Store
 from tests.registry.cards import GOLDEN, make_card
 
+ROOT = Path(__file__).parents[2]
 CARD = GOLDEN / "rotary-angle.safetensors"
 
 
@@ -144,3 +150,73 @@ def test_any_text_survives(tmp_path: Path, names: list[str], origin: str) -> Non
     path = tmp_path / "pe.lock"
     lockfile.write(path, pins)
     assert lockfile.read(path) == pins
+
+
+needs_locks = pytest.mark.skipif(os.name == "nt", reason="a folder cannot be locked there")
+
+
+@needs_locks
+def test_many_at_once_lose_no_pin(tmp_path: Path) -> None:
+    path, start = tmp_path / "pe.lock", threading.Barrier(8)
+
+    def add(number: int) -> None:
+        start.wait()
+        with lockfile.changing(path) as pins:
+            time.sleep(0.01)  # whoever does not wait reads what we have not written yet
+            pins[f"card-{number}"] = Pin(f"card-{number}", "a" * 64, 7, "1.0.0")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(8)))
+    assert [pin.card for pin in lockfile.read(path)] == [f"card-{n}" for n in range(8)]
+    assert [path.name for path in tmp_path.iterdir()] == ["pe.lock"]
+
+
+@needs_locks
+def test_a_lock_file_that_another_process_keeps(project: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from pe_toolkit.registry import lockfile\n"
+        "with lockfile.changing(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", code, str(project / "pe.lock")]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with (
+            pytest.raises(RegistryBusyError, match="another `pe lock` is changing it"),
+            lockfile.changing(Path("pe.lock"), timeout=0.1),
+        ):
+            pass
+        holder.kill()
+    assert pe("lock", "wave").exit_code == 0  # a killed process keeps no lock
+
+
+def test_a_change_that_fails_writes_nothing(project: Path) -> None:
+    pe("lock", "wave")
+    before = Path("pe.lock").read_bytes()
+
+    def interrupted() -> None:
+        with lockfile.changing(Path("pe.lock")) as pins:
+            pins.clear()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert Path("pe.lock").read_bytes() == before
+    with pytest.raises(OutputError), lockfile.changing(project / "nowhere" / "pe.lock"):
+        pass
+
+
+def test_pinning_all_again_does_not_bring_back_what_another_took_out(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pe("lock", "wave", make_card(project / "cards"))
+    before = lockfile.pin
+
+    def slow(text: str, folder: Path) -> Pin:
+        with lockfile.changing(Path("pe.lock")) as pins:
+            pins.pop("wave", None)
+        return before(text, folder)
+
+    monkeypatch.setattr(lockfile, "pin", slow)
+    assert pe("lock").exit_code == 0
+    assert "wave" not in [pin.card for pin in lockfile.read(Path("pe.lock"))]

@@ -104,6 +104,17 @@ def test_malformed(text: str) -> None:
     assert caught.value.message.isprintable()
 
 
+@pytest.mark.parametrize(
+    "text", [f"owner/wave@sha256:{HEX[:64]}", "hf://owner/wave@SHA256:DFF0292B"]
+)
+def test_the_hub_does_not_find_digests(text: str) -> None:
+    with pytest.raises(UsageError, match="a tag, branch or commit") as caught:
+        parse(text)
+    digest = text.partition("@")[2][:15].lower()
+    assert f"NAME@{digest}" in str(caught.value.hint)
+    assert "pe lock" in str(caught.value.hint)
+
+
 def test_what_exists_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     before = [parse(text) for text in ("wave", "owner/name", "wave.safetensors")]

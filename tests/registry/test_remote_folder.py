@@ -98,6 +98,40 @@ def test_without_a_version_the_highest_release(folder: Path, shared: Path) -> No
     assert "1.10.0" in error.value.hint
 
 
+def test_a_card_goes_by_the_name_that_it_was_given(folder: Path, shared: Path) -> None:
+    card = make_card(folder, name="Zoë's first try")
+    push(shared.as_uri(), card, name="wave")
+    push(shared.as_uri(), card)
+    push(f"{shared.as_uri()}/tide", card, name="wave")  # the address says more
+    assert files(shared) == [
+        f"{name}/1.0.0.safetensors" for name in ("tide", "wave", "zoe-s-first-try")
+    ]
+
+
+def test_what_a_folder_is_asked_in_vain(folder: Path, shared: Path) -> None:
+    card = make_card(folder)
+    for option, why in (("private", "permissions"), ("message", "history"), ("preview", "pages")):
+        with pytest.raises(UsageError, match=f"no --{option} with a folder") as caught:
+            push(shared.as_uri(), card, **{option: card})
+        assert why in str(caught.value.hint)
+
+
+def test_a_folder_that_is_not_there(folder: Path, shared: Path) -> None:
+    card = make_card(folder)
+    with pytest.raises(RemoteMissingError) as caught:
+        push(f"{shared.as_uri()}/a/b", card)
+    assert caught.value.hint == f"Make it first: mkdir -p '{shared}/a/b'"
+    with pytest.raises(RemoteMissingError) as caught:
+        push(f"{shared.as_uri()}/wave", card)
+    assert str(caught.value.hint).startswith(f"Make it first: mkdir '{shared}/wave'. ")
+    assert str(caught.value.hint).endswith(f"push the first one to {shared.as_uri()}")
+    push(shared.as_uri(), card)
+    push(f"{shared.as_uri()}/tide", card)  # now cards lie in it: a name
+    with pytest.raises(RemoteMissingError) as caught:
+        FolderRemote(f"{shared.as_uri()}/nothing").pull()
+    assert caught.value.hint == "There is tide, wave."
+
+
 @pytest.mark.parametrize("tag", ["1.0.0", "v1.0.0"])
 def test_a_tag_must_be_the_version(folder: Path, shared: Path, tag: str) -> None:
     push(shared.as_uri(), make_card(folder), tag=tag)

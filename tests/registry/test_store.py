@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from pe_toolkit.card import verify_card
+from pe_toolkit.card.reader import CheckedBytes
 from pe_toolkit.errors import CardError, OutputError, OutputExistsError, UsageError
 from pe_toolkit.registry import home as home_module
 from pe_toolkit.registry.errors import RegistryBusyError, RegistryError
 from pe_toolkit.registry.home import home
+from pe_toolkit.registry.intake import Intake
 from pe_toolkit.registry.objects import ABANDONED_SECONDS
 from pe_toolkit.registry.references import LocalReference, local
 from pe_toolkit.registry.store import Store
@@ -245,7 +247,8 @@ def test_damage_is_found_and_mended(store: Store, folder: Path) -> None:
     raw[-1] ^= 1
     entry.path.write_bytes(raw)
     ((_, error),) = store.verify_all()
-    assert isinstance(error, CardError)
+    assert isinstance(error, RegistryError)
+    assert "the content is not what was written" in error.message
     with pytest.raises(RegistryError, match="its file has sha256:"):
         store.check(entry)
     entry.path.unlink()
@@ -269,13 +272,38 @@ def test_objects_are_read_only(store: Store, folder: Path) -> None:
     assert not store.add(make_card(folder)).path.stat().st_mode & 0o222
 
 
-def test_a_file_that_changes_while_it_is_copied(store: Store, folder: Path) -> None:
-    path = make_card(folder, seed=1)
-    info = verify_card(path)
-    path.write_bytes(make_card(folder, seed=2).read_bytes())
-    with pytest.raises(CardError, match="changed while it was copied"):
-        store.objects.stage(path, f"sha256:{info.sha256}", info.size_bytes)
+def test_what_is_kept_is_what_was_checked(store: Store, folder: Path) -> None:
+    """The file becomes another sound card between the check and the moment it gets its name."""
+    path, other = make_card(folder, seed=1), make_card(folder, seed=2)
+    checked = path.read_bytes()
+    with Intake(store) as intake:
+        info = intake.check(path)
+        path.write_bytes(other.read_bytes())
+        entry = intake.keep()
+    assert entry.digest == f"sha256:{info.sha256}"
+    assert entry.path.read_bytes() == checked
     assert not list((store.root / "tmp").iterdir())
+
+
+def test_a_file_that_is_cut_off_while_it_is_copied(store: Store, folder: Path) -> None:
+    path = make_card(folder, width=5000)
+    pieces = iter(CheckedBytes(path))
+    next(pieces)
+    os.truncate(path, path.stat().st_size - 1)
+    with pytest.raises(CardError, match="cut off"):
+        list(pieces)
+    with pytest.raises(CardError):
+        store.add(path)
+    assert not store.root.exists()  # not even a folder for what is no card
+
+
+def test_a_card_that_is_not_kept_is_discarded(store: Store, folder: Path) -> None:
+    with Intake(store) as intake:
+        intake.check(make_card(folder, seed=1))
+        intake.check(make_card(folder, seed=2))
+        assert len(list((store.root / "tmp").iterdir())) == 1
+    assert not list((store.root / "tmp").iterdir())
+    assert store.entries() == []
 
 
 def test_busy(store: Store, folder: Path) -> None:
@@ -314,7 +342,7 @@ def test_a_lost_index_is_noticed_and_made_anew(store: Store, folder: Path, damag
             action()
         assert "pe verify --all --rebuild" in (caught.value.hint or "")
     assert len(files(store)) == 3
-    aside = store.rebuild()
+    aside = store.rebuild().aside
     assert (aside is not None) == (damage == "garbage")
     assert len(store.entries()) == 3
     assert [error for _, error in store.verify_all()] == [None] * 3
@@ -364,3 +392,33 @@ def test_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(home_module.sys, "platform", "win32")
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
     assert home() == tmp_path / "local" / "pe-toolkit"
+
+
+def test_several_come_back_in_one_step(store: Store, folder: Path) -> None:
+    for number, name in enumerate(("a", "b", "c")):
+        store.add(make_card(folder, seed=number), name)
+        store.remove(local(name))
+    with pytest.raises(RegistryError, match="the card d among the removed"):
+        store.restore(local("a"), local("d"))
+    assert store.entries() == []  # a neither
+    assert [e.name for e in store.restore(local("a"), local("b@1.0.0"), local("a"))] == ["a", "b"]
+    assert [e.name for e in store.entries()] == ["a", "b"]
+    assert [e.name for e in store.restore()] == ["c"]
+
+
+def test_two_cards_cannot_come_back_under_one_name(store: Store, folder: Path) -> None:
+    both = [store.add(make_card(folder, seed=seed), "wave", force=True) for seed in (1, 2)]
+    store.remove(local("wave"))
+    with pytest.raises(UsageError, match="got two"):
+        store.restore(*(local(f"wave@{entry.digest}") for entry in both))
+    assert store.entries() == []
+    assert store.restore(local("wave"))[0].digest == both[1].digest
+
+
+def test_what_is_there_again_has_not_to_come_back(store: Store, folder: Path) -> None:
+    path = make_card(folder)
+    store.add(path)
+    store.remove(local("wave"))
+    store.add(path)
+    with pytest.raises(OutputExistsError, match="the same card is there again"):
+        store.restore()

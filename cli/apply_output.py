@@ -1,0 +1,159 @@
+"""What `pe apply` leaves: videos, a JSON file beside each, comparisons, a sheet, and the list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pe_toolkit.cli import apply_steps, files
+from pe_toolkit.cli.output import Output
+from pe_toolkit.cli.progress import Progress
+from pe_toolkit.cli.versions import software
+
+if TYPE_CHECKING:
+    from pe_toolkit.card import MotionCard
+    from pe_toolkit.evaluation.following import Following, ReferenceMotion
+
+COLUMNS = 9
+"""Frames of each video on the sheet: others need not be kept until the end."""
+MOST_CHARACTERS = 72
+
+
+@dataclass
+class Results:
+    """Takes one generated video after the other.
+
+    Attributes:
+        card: what was applied.
+        o: the options of the command.
+        reference: uint8 frames for `--side-by-side`, or None.
+        motion: what to score against, or None for no score.
+    """
+
+    card: MotionCard
+    o: Mapping[str, Any]
+    out: Output
+    reference: Any = None
+    motion: ReferenceMotion | None = None
+    done: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[tuple[str, Any]] = field(default_factory=list)
+
+    def take(self, target: files.Target, made: Any, bar: Progress) -> None:
+        """Write a video with everything beside it, and count it as done."""
+        following = self.motion.compare(made.frames) if self.motion is not None else None
+        facts = record(target, made, self.card, self.o, following)
+        self._write(target, made, facts)
+        if self.o["sheet"] is not None:
+            self.rows.append((f"{short(made.prompt)}, seed {made.seed}", evenly(made.frames)))
+        guided, steps = facts["guided_steps"], facts["steps"]
+        done = {
+            "video": target.video,
+            "sidecar": target.sidecar,
+            "side_by_side": target.side_by_side,
+            "prompt": made.prompt,
+            "seed": made.seed,
+            "guided_steps": guided,
+            "steps": steps,
+            "motion_follows": facts["motion_follows"],
+            "seconds": made.seconds,
+        }
+        self.done.append(done)
+        self.out.event("generated", **done)
+        bar.step(f"{target.video.name}, {guided} of {steps} steps guided, {made.seconds:.1f} s")
+        if not guided and facts["strength"] > 0:
+            self.out.warn(
+                f"no step of {target.video.name} was guided: the card had no effect on it."
+            )
+        if following is not None and following.reason:
+            self.out.talk(f"{target.video.name}: no motion score: {following.reason}")
+
+    def _write(self, target: files.Target, made: Any, facts: Mapping[str, Any]) -> None:
+        from pe_toolkit.video import write_video
+
+        force = self.o["force"]
+        write_video(target.video, made.frames, made.fps, force=force)
+        if target.side_by_side is not None:
+            from pe_toolkit.visual import side_by_side
+
+            beside = side_by_side([("reference", self.reference), ("result", made.frames)])
+            write_video(target.side_by_side, beside, made.fps, force=force)
+        files.write_json(target.sidecar, facts, force=force)
+
+    def finish(self) -> None:
+        """Write the sheet, and list every file: `FILE  what it shows`."""
+        sheet = self.o["sheet"]
+        if sheet is not None:
+            from pe_toolkit.video import write_image
+            from pe_toolkit.visual import contact_sheet
+
+            first = [] if self.reference is None else [("reference", self.reference)]
+            picture = contact_sheet([*first, *self.rows], COLUMNS)
+            write_image(sheet, picture, force=self.o["force"])
+        shown: dict[str, str] = {}
+        for done in self.done:
+            score = done["motion_follows"]
+            follows = "" if score is None else f", motion follows the reference: {score:.2f}"
+            shown[str(done["video"])] = f'"{short(done["prompt"])}", seed {done["seed"]}{follows}'
+            if done["side_by_side"] is not None:
+                shown[str(done["side_by_side"])] = "reference | result"
+        if sheet is not None:
+            shown[str(sheet)] = "all of them in one picture"
+        self.out.table(shown)
+        self._explain()
+        self.out.event("summary", videos=self.done, count=len(self.done), sheet=sheet)
+
+    def _explain(self) -> None:
+        if any(done["motion_follows"] is not None for done in self.done):
+            from pe_toolkit.evaluation.following import MEANING
+
+            self.out.talk(MEANING)
+
+
+def short(prompt: str) -> str:
+    """A prompt on one line of a list."""
+    line = " ".join(prompt.split())
+    return line if len(line) <= MOST_CHARACTERS else line[: MOST_CHARACTERS - 3].rstrip() + "..."
+
+
+def evenly(frames: Any) -> Any:
+    """The frames that a sheet shows."""
+    import numpy as np
+
+    return frames[np.linspace(0, len(frames) - 1, COLUMNS).round().astype(int)]
+
+
+def record(
+    target: files.Target,
+    made: Any,
+    card: MotionCard,
+    o: Mapping[str, Any],
+    following: Following | None = None,
+) -> dict[str, Any]:
+    """What a video was made from. No times and no paths: equal requests give equal records."""
+    spec, used = card.spec, apply_steps.arguments(card, o)
+    applied = not o["no_card"]
+    return {
+        "video": target.video.name,
+        "prompt": made.prompt,
+        "negative_prompt": o["negative_prompt"],
+        "seed": made.seed,
+        "card": {"name": spec.name, "version": spec.version, "digest": spec.digest}
+        if applied
+        else None,
+        "strength": o["strength"] if applied else 0.0,
+        "guided_steps": made.guided_steps if applied else 0,
+        "steps": used["steps"],
+        "guidance_scale": used["guidance_scale"],
+        "scheduler": o["scheduler"] or spec.schedule.scheduler,
+        "backbone": spec.backbone.model_id or spec.backbone.variant,
+        "cache": o["cache"],
+        "quantize": o["quantize"],
+        "loras": [Path(lora).name for lora in o["loras"]],
+        "kv": applied and o.get("kv_from") is not None,
+        "frames": len(made.frames),
+        "fps": made.fps,
+        "motion_follows": None if following is None else following.score,
+        "software": software(),
+    }

@@ -1,0 +1,86 @@
+"""A pipeline goes to its device, whole or in parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from diffusers.hooks.group_offloading import apply_group_offloading
+
+from pe_toolkit.backbones.memory import Architecture, Request
+from pe_toolkit.backbones.placement import Purpose, decide
+
+OFFLOADS = ("auto", "none", "model", "group", "sequential")
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Memory that this process can still get on a CUDA device; None for others."""
+    if device.type != "cuda":
+        return None
+    free, total = torch.cuda.mem_get_info(device)
+    allocated = torch.cuda.memory_allocated(device)
+    # The user's cap (`set_per_process_memory_fraction`): the device knows nothing of it. Asked for
+    # by index, because without one it is refused; older versions of torch do not tell.
+    fraction = getattr(torch.cuda, "get_per_process_memory_fraction", lambda _: 1.0)(device.index)
+    capped = int(total * fraction) - allocated
+    return min(free + torch.cuda.memory_reserved(device) - allocated, capped)
+
+
+def settle(
+    wanted: str,
+    device: torch.device,
+    name: str,
+    architecture: Architecture,
+    request: Request,
+    purpose: Purpose,
+    say: Callable[[str], None],
+) -> str:
+    """The mode that `wanted` (perhaps `auto`) stands for on a device; says what it picked.
+
+    Only a CUDA GPU can be asked for its memory: elsewhere `auto` is `none`.
+
+    Raises:
+        DeviceError: see `placement.decide`.
+    """
+    free = free_bytes(device)
+    if free is None:
+        return "none" if wanted == "auto" else wanted
+    total = torch.cuda.get_device_properties(device).total_memory
+    mode, sentence = decide(name, architecture, request, purpose, wanted, free, total)
+    if sentence is not None:
+        say(sentence)
+    return mode
+
+
+def place(pipe: Any, device: torch.device, offload: str) -> None:
+    """Put a pipeline on a device, in the way that `offload` (not `auto`) says."""
+    if offload == "model":
+        pipe.enable_model_cpu_offload(device=device)
+    elif offload == "sequential":
+        pipe.enable_sequential_cpu_offload(device=device)
+    elif offload == "group":
+        group_offload(pipe, device)
+    else:
+        pipe.to(device)
+
+
+def group_offload(pipe: Any, device: torch.device) -> None:
+    """The transformer block by block, the text encoder layer by layer; the VAE stays.
+
+    diffusers brings by blocks only what lies in lists directly below a module. T5's blocks lie one
+    level deeper: all 9.5 GB would come at once. And the VAE's weights would come with `forward`,
+    but pipelines call `encode` and `decode`.
+    """
+    ways: dict[str, dict[str, Any]] = {
+        "transformer": {"offload_type": "block_level", "num_blocks_per_group": 1},
+        "text_encoder": {"offload_type": "leaf_level"},
+    }
+    for name, way in ways.items():
+        apply_group_offloading(
+            getattr(pipe, name),
+            onload_device=device,
+            offload_device=torch.device("cpu"),
+            **way,
+        )
+    pipe.vae.to(device)

@@ -1,0 +1,198 @@
+"""Which parts of a backbone can stay on a GPU: decided by the memory model, before it is loaded.
+
+Arithmetic only; imports no torch, so that `pe doctor` says the same as what loading does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from pe_toolkit.backbones.memory import (
+    HEAD,
+    Architecture,
+    Estimate,
+    Request,
+    apply_estimate,
+    train_estimate,
+)
+from pe_toolkit.errors import DeviceError
+
+Task = Literal["train", "apply"]
+CHOICES = ("none", "model", "group")
+"""What `auto` picks from, fastest first. Sequential needs hardly less than group, at many times
+its transfers.
+"""
+SHARE = 0.95
+"""Of the free memory, what is planned for."""
+TRUST = 0.85
+"""How far below its estimate a peak may lie: less memory than that is refused."""
+GB = 1e9
+
+
+@dataclass(frozen=True)
+class Purpose:
+    """What a backbone is loaded for; what is None is the backbone's own.
+
+    Attributes:
+        tasks: the dearest of them decides.
+        frames, size: of the clip, size as (width, height) in pixels.
+        checkpointing: of a training: `auto`, `on` or `off`.
+    """
+
+    tasks: tuple[Task, ...] = ("train", "apply")
+    frames: int | None = None
+    size: tuple[int, int] | None = None
+    checkpointing: str = "auto"
+
+    def of(self, request: Request) -> Request:
+        """The request at this frame count and size."""
+        width, height = self.size or (request.width, request.height)
+        return replace(request, frames=self.frames or request.frames, width=width, height=height)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Estimated peaks of one task by offload mode, and the mode to take.
+
+    Attributes:
+        task: what it is for.
+        free_bytes: what the GPU can still give; None if there is none to ask.
+        estimates: of every mode that the task can use.
+        checkpointing: in a training, whether activations are recomputed in that mode.
+    """
+
+    task: Task
+    free_bytes: float | None
+    estimates: Mapping[str, Estimate]
+    checkpointing: Mapping[str, bool]
+
+    @property
+    def chosen(self) -> str:
+        """The fastest mode that fits; the smallest if none does; `none` without a GPU."""
+        if self.free_bytes is None:
+            return "none"
+        modes = [mode for mode in CHOICES if mode in self.estimates]
+        smallest = min(modes, key=self.peak)
+        return next((mode for mode in modes if self.fits(mode)), smallest)
+
+    def peak(self, mode: str) -> float:
+        """Estimated bytes on the GPU at the worst moment."""
+        return self.estimates[mode].gpu_bytes
+
+    def fits(self, mode: str) -> bool:
+        """Whether that much is free, with a little to spare."""
+        return self.free_bytes is not None and self.peak(mode) <= self.free_bytes * SHARE
+
+
+def plan(
+    architecture: Architecture,
+    request: Request,
+    task: Task,
+    free_bytes: float | None,
+    checkpointing: str = "auto",
+) -> Plan:
+    """Peaks of a task in every mode. A training checkpoints in the modes in which it has to."""
+    estimates: dict[str, Estimate] = {}
+    recomputed: dict[str, bool] = {}
+    for mode in (*CHOICES, "sequential"):
+        moved = replace(request, offload=mode)
+        if task == "apply":
+            estimates[mode] = apply_estimate(architecture, moved)
+            continue
+        leaves = mode in ("group", "sequential") or request.quantize == "fp8"
+        if leaves and checkpointing == "off":
+            continue  # refused: the backward pass needs weights that have left by then
+        kept = train_estimate(architecture, moved, checkpointing=False)
+        enough = free_bytes is not None and kept.gpu_bytes <= free_bytes * SHARE
+        recomputed[mode] = (
+            leaves or checkpointing == "on" or (checkpointing == "auto" and not enough)
+        )
+        estimates[mode] = (
+            train_estimate(architecture, moved, checkpointing=True) if recomputed[mode] else kept
+        )
+    return Plan(task, free_bytes, estimates, recomputed)
+
+
+def decide(
+    name: str,
+    architecture: Architecture,
+    request: Request,
+    purpose: Purpose,
+    wanted: str,
+    free_bytes: float,
+    total_bytes: float,
+) -> tuple[str, str | None]:
+    """The offload mode for a GPU, and a sentence about it if it was not the user who chose.
+
+    Args:
+        name: of the backbone, for messages.
+        wanted: `auto` or a mode.
+        free_bytes, total_bytes: of the GPU.
+
+    Raises:
+        DeviceError: if the backbone cannot fit this GPU, whatever else runs on it.
+    """
+    request = purpose.of(request)
+    plans = [
+        plan(architecture, request, task, free_bytes, purpose.checkpointing)
+        for task in purpose.tasks
+    ]
+    every = [p.chosen for p in plans]
+    mode = max(every, key=CHOICES.index) if wanted == "auto" else wanted
+    worst = max((p for p in plans if mode in p.estimates), key=lambda p: p.peak(mode), default=None)
+    if worst is None:  # checkpointing off with weights that leave: refused where it is checked
+        return mode, None
+    peak, free = worst.peak(mode), free_bytes / GB
+    if wanted in ("auto", "none") and peak * TRUST > total_bytes:
+        hint = "Use a smaller --backbone, such as cogvideox-2b, a smaller --size or fewer --frames."
+        if wanted == "none":
+            hint = "Leave --offload out: auto picks what fits (`pe doctor` shows it)."
+        elif worst.task == "train" and purpose.checkpointing == "off":
+            hint = "Leave --checkpointing off out."
+        raise DeviceError(
+            f"Expected about {peak / GB:.1f} GB of GPU memory to {worst.task} with {name} and "
+            f"--offload {mode}, got {total_bytes / GB:.1f} GB.",
+            hint,
+        )
+    if wanted != "auto":
+        return mode, None
+    facts = f"{peak / GB:.1f} GB estimated at {worst.estimates[mode].stage}, {free:.1f} GB free"
+    if mode != "none":
+        facts += f"; {worst.peak('none') / GB:.1f} GB without"
+    if not worst.fits(mode):
+        facts += "; it may not be enough"
+    return mode, f"Offload: {mode} ({facts})"
+
+
+def request_of(config: Any, *, dtype: str, quantize: str) -> Request:
+    """A request at the native size of a CogVideoX transformer that no row of the table names."""
+    return Request(
+        frames=config.sample_frames,
+        width=config.sample_width * 8,
+        height=config.sample_height * 8,
+        steps=50,
+        guided=1,
+        inner=1,
+        block=config.num_layers // 2,
+        dtype=dtype,
+        quantize=quantize,
+    )
+
+
+def architecture_of(config: Any) -> Architecture:
+    """Its architecture; the text encoder and the VAE are taken to be the published ones."""
+    channels = config.num_attention_heads * config.attention_head_dim
+    return Architecture(
+        layers=config.num_layers,
+        heads=-(-channels // HEAD),
+        positions="rotary" if config.use_rotary_positional_embeddings else "absolute",
+        in_channels=config.in_channels,
+        patch_size_t=config.patch_size_t,
+        ofs=config.ofs_embed_dim is not None,
+        patch=config.patch_size,
+        text_tokens=config.max_text_seq_length,
+        text_channels=config.text_embed_dim,
+        time_channels=config.time_embed_dim,
+    )

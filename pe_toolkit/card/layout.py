@@ -1,0 +1,80 @@
+"""Which tensors a card must have, of which types and shapes. Needs no numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pe_toolkit.card.spec import CardSpec
+from pe_toolkit.card.text import shown
+from pe_toolkit.errors import CardError
+
+Layout = Mapping[str, tuple[str, tuple[int, ...]]]
+"""Name -> (element type, shape)."""
+MAX_CHANNELS = 65_536
+
+_DAMAGED = "The card is damaged. Fetch it again."
+
+
+def check_layout(spec: CardSpec, layout: Layout) -> None:
+    """Exactly the tensors of this kind of card, with the element types and shapes they must have.
+
+    Raises:
+        CardError: naming the tensor that is missing, unknown or wrong.
+    """
+    main = spec.kind  # "positions" or "latents"
+    frames, height, width = spec.grid.token_grid()
+    expected: dict[str, tuple[str, tuple[int | str, ...]]] = {
+        main: ("F16", _main_shape(spec)),
+        "flow": ("I8", (frames, frames, height, width, 2)),
+        "flow_mask": ("U8", (frames, frames, height, width)),
+    }
+    for name in layout:
+        if name not in expected:
+            raise CardError(
+                f"Expected the tensors {', '.join(expected)}, got the unknown {shown(name)}.",
+                _DAMAGED,
+            )
+    for name, (dtype, shape) in expected.items():
+        if name not in layout:
+            raise CardError(f"Expected the tensor {name!r}, but it is missing.", _DAMAGED)
+        have_dtype, have = layout[name]
+        if have_dtype != dtype:
+            raise CardError(f"Expected {name!r} in {dtype}, got {have_dtype}.", _DAMAGED)
+        fits = len(have) == len(shape) and all(
+            1 <= h <= MAX_CHANNELS if isinstance(want, str) else h == want
+            for h, want in zip(have, shape, strict=True)
+        )
+        if not fits:
+            raise CardError(
+                f"Expected {name!r} of shape ({', '.join(map(str, shape))}) for a {spec.grid} grid "
+                f"and {spec.guided_steps} guided steps, got {have}.",
+                _DAMAGED,
+            )
+    _check_free_sides(spec, layout[main][1])
+
+
+def _main_shape(spec: CardSpec) -> tuple[int | str, ...]:
+    """Shape of the main tensor; a string stands for a side that the description does not fix."""
+    steps, tokens = spec.guided_steps, spec.grid.tokens
+    if spec.kind == "latents":
+        return (steps, "frames", "channels", "height", "width")
+    if spec.backbone.positions == "absolute":
+        return (steps, tokens, "inner_dim")
+    if spec.recipe.parametrisation == "angle":
+        return (steps, 2, tokens, "head_dim/2")
+    return (steps, 2, 2, tokens, "head_dim")
+
+
+def _check_free_sides(spec: CardSpec, shape: tuple[int, ...]) -> None:
+    if spec.kind == "latents":
+        frames, height, width = spec.grid.token_grid()
+        _, f, _, h, w = shape
+        # One token covers patch_size_t latent frames and a square of latent pixels.
+        if f % frames or h % height or w % width or h // height != w // width:
+            raise CardError(
+                f"Expected 'latents' to cut into a {spec.grid} grid of square patches, "
+                f"got {f}x{h}x{w}.",
+                _DAMAGED,
+            )
+    elif len(shape) == 5 and shape[-1] % 2:  # rotary table: channels turn in pairs
+        raise CardError(f"Expected an even head_dim in 'positions', got {shape[-1]}.", _DAMAGED)

@@ -1,0 +1,151 @@
+"""Does a generated clip move as the reference did, when nobody knows the true trajectory?
+
+A card holds the flow of its reference. The flow of the generated clip is read in the same way:
+its clean latents, timestep 0, an empty prompt, the same block. Patches cannot be compared one by
+one, because what moves is something else, somewhere else. So of both flows only the patches that
+are really followed and really move count (`tracked_mask`), each ordered pair of latent frames
+(i, j) is represented by their mean displacement d(i, j), and the score is
+
+    mean over |i - j| <= 2 of  cos(d_generated(i, j), d_reference(i, j))
+
+1 is the same motion whatever its reach, 0 an unrelated one, -1 the opposite. Several motions in one
+clip count as their mean. How well it predicts the cosine of the true trajectories:
+`python -m benchmarks.following`, docs/experiments.md.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pe_toolkit.backbones import CogVideoXAdapter
+from pe_toolkit.card import MotionCard
+from pe_toolkit.errors import UsageError
+from pe_toolkit.grid import TokenGrid
+from pe_toolkit.motion.displacement import hard_displacement
+from pe_toolkit.motion.masks import tracked_mask
+
+FAR = 2
+"""Latent frames. Farther apart, directions average out over turns (measured: 1 and 3 are no
+better, all pairs are worse)."""
+REST = 0.1
+"""Patches. Pairs of frames between which the reference moves less do not count."""
+LEAST_MOTION = 0.2
+"""Patches (root mean square over pairs of frames). Below it, a mean is mostly jitter."""
+LEAST_PAIRS = 0.5
+"""Share of the pairs of frames in which something has to be followed."""
+CHANCE = 0.4
+"""Nineteen of twenty clips without a card, or with another one, stay below it."""
+MEANING = (
+    "Motion: 1 is that of the reference, 0 an unrelated one, -1 the opposite; "
+    f"below {CHANCE:g} it may be chance."
+)
+
+
+@dataclass(frozen=True)
+class Following:
+    """How well one clip follows the reference.
+
+    score: in [-1, 1], or None where a number would mean nothing; then `reason` says why.
+    """
+
+    score: float | None
+    reason: str = ""
+
+
+class ReferenceMotion:
+    """The motion of a reference, to compare generated clips with.
+
+    Args:
+        adapter: the backbone. Its transformer runs once per comparison: not inside of `applied`.
+        flow: hard flow `(F', F', H', W', 2)` of the reference in patches, integers.
+        block: the block that it was read from.
+    """
+
+    def __init__(self, adapter: CogVideoXAdapter, flow: Tensor, block: int) -> None:
+        self.adapter = adapter
+        self.block = block
+        self.grid = TokenGrid(*flow.shape[1:4])
+        self.moves = mean_displacements(flow)
+        self._silence = adapter.encode_text([""])
+
+    @classmethod
+    def of_card(cls, adapter: CogVideoXAdapter, card: MotionCard) -> ReferenceMotion:
+        """The motion that a card holds; of its reference, never of what it generates."""
+        recipe = card.spec.recipe
+        block = recipe.block if recipe.reference_block is None else recipe.reference_block
+        return cls(adapter, torch.tensor(card.tensors["flow"]), block)
+
+    def compare(self, frames: NDArray[np.uint8]) -> Following:
+        """Score uint8 RGB frames `(F, H, W, 3)`."""
+        if reason := nothing_moves(self.moves):
+            return Following(None, f"in the reference, {reason}")
+        if self._grid(frames) != self.grid:
+            return Following(None, "the video is not of the reference's frame count and size")
+        moves = mean_displacements(self.flow(frames))
+        if reason := nothing_moves(moves):
+            return Following(None, f"in the video, {reason}")
+        score = agreement(moves, self.moves)
+        if math.isnan(score):
+            return Following(None, "in the reference, nothing moves from one frame to the next")
+        return Following(score)
+
+    def _grid(self, frames: NDArray[np.uint8]) -> TokenGrid | None:
+        count, height, width = frames.shape[:3]
+        try:
+            return self.adapter.grid_for(count, width, height)
+        except UsageError:  # tiny VAEs decode in tiles to odd sizes
+            return None
+
+    @torch.no_grad()
+    def flow(self, frames: NDArray[np.uint8]) -> Tensor:
+        """The hard flow `(F', F', H', W', 2)` of a clip, read as that of a reference is."""
+        adapter, (count, height, width) = self.adapter, frames.shape[:3]
+        q, k = adapter.reference_queries_and_keys(
+            adapter.encode_clip(frames), self.block, count, width, height,
+            adapter.encode_image(frames), self._silence,
+        )  # fmt: skip
+        return hard_displacement(q, k, adapter.grid_for(count, width, height))[0].cpu()
+
+
+def mean_displacements(flow: Tensor) -> Tensor:
+    """`(F, F, 2)` float64: mean displacement in patches of what is followed from frame i to j; NaN
+    where nothing is, and for i = j.
+
+    `flow` is a hard flow `(F, F, H, W, 2)` of integers.
+    """
+    mask = tracked_mask(flow).flatten(2).double()
+    total = (flow.flatten(2, 3).double() * mask[..., None]).sum(2)
+    means = total / mask.sum(2)[..., None]  # 0 / 0 is NaN
+    means[torch.eye(len(means), dtype=torch.bool)] = torch.nan
+    return means
+
+
+def nothing_moves(moves: Tensor) -> str:
+    """Why `mean_displacements` say nothing, or "" if they do."""
+    known = moves.isfinite().all(-1)
+    pairs = len(moves) * (len(moves) - 1)
+    if int(known.sum()) < LEAST_PAIRS * pairs:
+        return "nothing could be followed from frame to frame"
+    reach = moves[known].square().sum(-1).mean().sqrt().item()
+    if reach < LEAST_MOTION:
+        return f"what could be followed hardly moves ({reach:.1f} patches)"
+    return ""
+
+
+def agreement(moves: Tensor, wanted: Tensor) -> float:
+    """Mean cosine of two `(F, F, 2)` mean displacements over the near pairs of frames between which
+    `wanted` moves; where `moves` is not known, or is zero, a pair counts 0. NaN without such pairs.
+    """
+    frames = torch.arange(len(wanted))
+    near = (frames[:, None] - frames).abs() <= FAR
+    counts = near & (wanted.norm(dim=-1) >= REST)  # NaN is not
+    a, b = moves[counts].nan_to_num(0.0), wanted[counts]
+    size = a.norm(dim=-1) * b.norm(dim=-1)
+    cosines = torch.where(size > 1e-9, (a * b).sum(-1) / size.clamp(min=1e-9), 0.0)
+    return float(cosines.mean())

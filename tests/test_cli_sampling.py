@@ -1,0 +1,105 @@
+"""What `pe train` and `pe show` say of how a reference was cropped and sped up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pe_toolkit.card import MotionCard, read_info
+from pe_toolkit.cli import train_sampling, train_steps
+from pe_toolkit.cli.output import Output
+from pe_toolkit.cli.show import describe
+from tests.clips import moving_square, write_clip
+
+GOLDEN = Path(__file__).parent / "golden"
+SHAPE = train_steps.Shape("bundled", "rotary", 33, 64, 64, 16.0)
+
+
+@pytest.mark.parametrize(
+    ("source", "fit", "text"),
+    [
+        ((128, 128), "crop", "128x128 as they are"),
+        ((256, 256), "crop", "256x256 scaled to 128x128"),
+        ((257, 256), "pad", "257x256 scaled to 128x128"),
+        ((1280, 720), "crop", "the middle 720x720 of 1280x720 (44% of the picture cut off)"),
+        ((720, 1280), "crop", "the middle 720x720 of 720x1280"),
+        ((1280, 720), "pad", "black above and below"),
+        ((720, 1280), "pad", "black left and right"),
+        ((1280, 720), "stretch", "1.78 times as high as it was"),
+        ((720, 1280), "stretch", "1.78 times as wide as it was"),
+    ],
+)
+def test_framing(source: tuple[int, int], fit: str, text: str) -> None:
+    assert text in train_sampling.framing(source, (128, 128), fit)
+
+
+def test_pace() -> None:
+    assert train_sampling.pace(2.0, 33, 16.0) == ("2.00 s at their own speed", 1.0)
+    assert train_sampling.pace(3.0, 33, 16.0) == ("3.00 s play in 2.00 s, 1.50 times faster", 1.5)
+    assert train_sampling.pace(1.0, 33, 16.0) == ("1.00 s play in 2.00 s, 2.00 times slower", 0.5)
+
+
+def options(**changes: object) -> dict[str, object]:
+    base = {"start": 0.0, "frames": None, "size": None, "fps": None, "fit": "crop"}
+    return base | {"recipe": "default"} | changes
+
+
+def test_train_says_what_is_cut_off_and_sped_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "wide.mp4"
+    write_clip(path, np.repeat(moving_square(97), 2, axis=2), fps=32)
+    height, width = moving_square(2).shape[1:3]
+    clip = train_steps.read_reference(path, options(), SHAPE, Output())
+    text = capsys.readouterr().err
+    assert f"97 frames of {2 * width}x{height}" in text
+    assert "3.00 s play in 2.00 s, 1.50 times faster" in text
+    assert f"the middle {height}x{height} of {2 * width}x{height}" in text
+    assert "--fit pad keeps the whole picture" in text
+    assert "--fps 16 keeps the speed and takes 2.00 s" in text
+    assert (clip.source_size, clip.fit) == ((2 * width, height), "crop")
+    assert clip.used == pytest.approx(3.0)
+
+    clip = train_steps.read_reference(path, options(fps=16.0, fit="pad"), SHAPE, Output())
+    text = capsys.readouterr().err
+    assert "2.00 s at their own speed" in text
+    assert "keeps" not in text
+    assert clip.used == pytest.approx(2.0)
+
+
+def test_a_reference_that_cannot_be_followed_is_warned_of(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    card = MotionCard.load(GOLDEN / "rotary-angle.safetensors")
+    frames, _, height, width, _ = card.tensors["flow"].shape
+    nothing = np.zeros((frames, frames, height, width, 2), np.int8)
+    spec = replace(card.spec, digest="")
+    train_steps.warn_unfollowed(MotionCard(spec, {**card.tensors, "flow": nothing}), Output())
+    assert "could be followed" in capsys.readouterr().err
+    moving = nothing.copy()  # the whole picture swings: out by one patch, and back
+    for i in range(frames):
+        for j in range(frames):
+            step = j % 2 - i % 2
+            inside = slice(max(0, -step), width - max(0, step))
+            moving[i, j, :, inside, 0] = step
+    train_steps.warn_unfollowed(MotionCard(spec, {**card.tensors, "flow": moving}), Output())
+    assert capsys.readouterr().err == ""
+
+
+def test_show_knows_it_from_the_card(tmp_path: Path) -> None:
+    card = MotionCard.load(GOLDEN / "rotary-angle.safetensors")
+    assert describe(read_info(GOLDEN / "rotary-angle.safetensors"))["used"] == "-"
+    clip = card.spec.clip
+    used = 2 * (clip.frames - 1) / clip.fps
+    reference = replace(
+        card.spec.reference, width=4 * clip.width, height=2 * clip.height, used=used, fit="crop"
+    )
+    spec = replace(card.spec, reference=reference, format_version="1.2", digest="")
+    path = tmp_path / "c.safetensors"
+    MotionCard(spec, card.tensors).save(path)
+    row = describe(read_info(path))["used"]
+    assert "2.00 times faster" in row
+    assert "50% of the picture cut off" in row

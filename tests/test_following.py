@@ -1,0 +1,112 @@
+"""The score without a known trajectory: exact on flows made by hand, right on rendered clips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pe_toolkit.backbones import CogVideoXAdapter, load_backbone
+from pe_toolkit.evaluation.following import (
+    ReferenceMotion,
+    agreement,
+    mean_displacements,
+    nothing_moves,
+)
+from pe_toolkit.evaluation.scenes import Scene, Thing, render
+from pe_toolkit.motion.displacement import hard_displacement
+
+BUNDLED = Path(__file__).parents[1] / "pe_toolkit" / "backbones" / "bundled"
+SIDE = 10
+RIGHT = [(0, 2), (1, 2), (2, 2), (3, 2), (4, 2), (5, 2)]
+
+
+def flow_of(path: Sequence[tuple[int, int]]) -> Tensor:
+    """The flow of a block of 3x3 patches whose corner goes along `path`, on a still background."""
+    flow = torch.zeros(len(path), len(path), SIDE, SIDE, 2, dtype=torch.int8)
+    for i, (x, y) in enumerate(path):
+        for j, (u, v) in enumerate(path):
+            flow[i, j, y : y + 3, x : x + 3] = torch.tensor([u - x, v - y])
+    return flow
+
+
+def score(path: Sequence[tuple[int, int]], wanted: Sequence[tuple[int, int]]) -> float:
+    return agreement(mean_displacements(flow_of(path)), mean_displacements(flow_of(wanted)))
+
+
+def test_the_mean_is_that_of_what_moves() -> None:
+    moves = mean_displacements(flow_of(RIGHT))
+    assert moves.shape == (6, 6, 2)
+    assert moves[0, 0].isnan().all()
+    torch.testing.assert_close(moves[1, 3], torch.tensor([2.0, 0.0], dtype=torch.float64))
+    torch.testing.assert_close(moves[3, 0], torch.tensor([-3.0, 0.0], dtype=torch.float64))
+
+
+def test_same_motion_elsewhere_is_one_opposite_minus_one_across_zero() -> None:
+    assert score(RIGHT, RIGHT) == pytest.approx(1)
+    assert score([(x + 1, 6) for x, _ in RIGHT], RIGHT) == pytest.approx(1)
+    assert score([(x // 2, y) for x, y in RIGHT], RIGHT) < 1  # it rests in every other step
+    assert score(RIGHT[::-1], RIGHT) == pytest.approx(-1)
+    assert score([(2, x) for x, _ in RIGHT], RIGHT) == pytest.approx(0)
+
+
+def test_where_the_reference_rests_nothing_counts() -> None:
+    stops = [(0, 2), (1, 2), (2, 2), (3, 2), (3, 2), (3, 2)]
+    assert score(stops, stops) == pytest.approx(1)
+    assert score(RIGHT, stops) == pytest.approx(1)
+    assert score(stops, RIGHT) < 0.9
+
+
+def test_nothing_is_no_motion() -> None:
+    assert nothing_moves(mean_displacements(flow_of(RIGHT))) == ""
+    still = mean_displacements(flow_of([(2, 2)] * 6))
+    assert "followed" in nothing_moves(still)
+    jitter = torch.full((6, 6, 2), 0.01, dtype=torch.float64)
+    assert "hardly moves (0.0 patches)" in nothing_moves(jitter)
+
+
+@pytest.fixture(scope="module")
+def adapter() -> CogVideoXAdapter:
+    if not (BUNDLED / "transformer").is_dir():
+        pytest.skip("the bundled weights are not there")
+    return load_backbone("bundled")
+
+
+def scene(colour: str, shape: str, path: np.ndarray) -> Scene:
+    thing = Thing(colour, shape, path.astype(np.float32), np.full(len(path), 0.2, np.float32))
+    return Scene("line", (thing,), "black", "flat", np.zeros((len(path), 2), np.float32), 0)
+
+
+def test_on_rendered_clips(adapter: CogVideoXAdapter) -> None:
+    along = np.linspace(0, 0.4, 33)[:, None] * np.array([1.0, 0.6])
+    seen = scene("red", "circle", along + np.array([0.25, 0.25]))
+    elsewhere = scene("cyan", "square", along + np.array([0.35, 0.45]))
+    back = replace(
+        elsewhere, things=(replace(elsewhere.things[0], path=seen.things[0].path[::-1]),)
+    )
+    variant = adapter.variant
+    assert variant is not None
+    block = variant.reference_block
+    assert block is not None
+    size = (33, 128, 128)
+    q, k = adapter.reference_queries_and_keys(adapter.encode_clip(render(seen)), block, *size)
+    flow = hard_displacement(q, k, adapter.grid_for(*size))[0]
+    motion = ReferenceMotion(adapter, flow, block)
+    assert motion.compare(render(seen)).score == pytest.approx(1)
+    same, opposite = (motion.compare(render(s)).score for s in (elsewhere, back))
+    assert same is not None
+    assert opposite is not None
+    assert same > 0.6
+    assert opposite < -0.6
+    nothing = motion.compare(np.full((33, 128, 128, 3), 90, np.uint8))
+    assert nothing.score is None
+    assert "in the video" in nothing.reason
+    for size in ((100, 102), (64, 64)):
+        other = motion.compare(np.full((33, *size, 3), 90, np.uint8))
+        assert other.score is None
+        assert "size" in other.reason

@@ -1,0 +1,150 @@
+"""`--offload auto`: what the memory model picks for GPUs of several sizes, without having one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pe_toolkit.backbones import memory, placement
+from pe_toolkit.backbones.offload import OFFLOADS, settle
+from pe_toolkit.backbones.placement import GB, Purpose, decide, plan
+from pe_toolkit.backbones.variants import VARIANTS, auto
+from pe_toolkit.cli import estimate
+from pe_toolkit.errors import DeviceError
+from tests.test_memory import CONFIGS
+from tests.tiny import tiny_pipe
+
+TRAIN, APPLY = Purpose(("train",)), Purpose(("apply",))
+NOTHING = {"frames": None, "size": None, "samples": 1, "steps": None, "quantize": "none"}
+
+
+def parts(name: str, **changes) -> tuple:
+    return name, memory.ARCHITECTURES[name], memory.Request.of(VARIANTS[name], 10, **changes)
+
+
+def pick(name: str, purpose: Purpose, free: float, wanted: str = "auto", total: float = 0.0):
+    return decide(*parts(name), purpose, wanted, free * GB, (total or free) * GB)
+
+
+@pytest.mark.parametrize(
+    ("name", "purpose", "free", "mode"),
+    [
+        ("cogvideox-5b", TRAIN, 25.2, "none"),  # a 24 GB card
+        ("cogvideox-5b", APPLY, 25.2, "model"),
+        ("cogvideox-5b", Purpose(), 25.2, "model"),  # the dearer of both
+        ("cogvideox-5b", TRAIN, 16.5, "group"),
+        ("cogvideox-5b", APPLY, 16.5, "model"),
+        ("cogvideox-5b", APPLY, 12.0, "group"),
+        ("cogvideox-5b", APPLY, 80.0, "none"),
+        ("cogvideox-2b", APPLY, 25.2, "none"),
+        ("cogvideox1.5-5b", TRAIN, 25.2, "group"),
+        ("cogvideox1.5-5b", Purpose(("train",), 9, (720, 480)), 25.2, "none"),
+    ],
+)
+def test_the_fastest_mode_that_fits(name: str, purpose: Purpose, free: float, mode: str) -> None:
+    chosen, sentence = pick(name, purpose, free)
+    assert chosen == mode
+    assert sentence is not None
+    assert f"Offload: {mode} (" in sentence
+    assert f"{free:.1f} GB free" in sentence
+    assert ("without" in sentence) == (mode != "none")
+
+
+def test_what_auto_takes_for_a_backbone_can_be_trained_and_applied_there() -> None:
+    for gigabytes in (16.0, 22.8, 24.0, 40.0, 80.0):
+        name, _ = auto(gigabytes)
+        for purpose in (TRAIN, APPLY):
+            _, sentence = pick(name, purpose, gigabytes * 0.97)
+            assert sentence is not None
+            assert "may not be enough" not in sentence
+
+
+def test_a_busy_gpu_is_tried_and_a_small_one_refused() -> None:
+    mode, sentence = pick("cogvideox-5b", TRAIN, 5.0, total=24.0)
+    assert mode == "group"
+    assert sentence is not None
+    assert "may not be enough" in sentence
+    with pytest.raises(DeviceError, match=r"got 4\.0 GB"):
+        pick("cogvideox-5b", TRAIN, 4.0)
+    with pytest.raises(DeviceError, match="--offload none") as caught:
+        pick("cogvideox-5b", APPLY, 16.0, "none")
+    assert "auto" in str(caught.value.hint)
+    assert pick("cogvideox-5b", APPLY, 24.0, "none") == ("none", None)  # the user's own choice
+    assert pick("cogvideox-5b", APPLY, 4.0, "sequential") == ("sequential", None)
+
+
+def test_training_without_checkpointing_cannot_let_weights_leave() -> None:
+    purpose = Purpose(("train",), checkpointing="off")
+    assert pick("cogvideox-5b", purpose, 70.0)[0] == "none"
+    mode, sentence = pick("cogvideox-5b", purpose, 30.0, total=80.0)
+    assert mode == "none"  # not group, which would be refused; model gains nothing here
+    assert sentence is not None
+    assert "may not be enough" in sentence
+    assert pick("cogvideox-5b", purpose, 30.0, "group", 80.0) == ("group", None)
+    with pytest.raises(DeviceError) as caught:
+        pick("cogvideox-5b", purpose, 30.0)
+    assert "--checkpointing off" in str(caught.value.hint)
+    _, a, r = parts("cogvideox-5b")
+    kept, recomputed = plan(a, r, "train", 80e9), plan(a, r, "train", 30e9)
+    assert not kept.checkpointing["none"]
+    assert recomputed.checkpointing["none"]
+    assert kept.peak("none") > recomputed.peak("none")
+    assert kept.checkpointing["group"]
+
+
+def test_quantized_weights_need_less() -> None:
+    _, a, r = parts("cogvideox-5b", quantize="fp8")
+    assert plan(a, r, "apply", 25.2e9).chosen == "none"
+
+
+@pytest.mark.parametrize("free", [None, 12.0, 25.2, 80.0])
+@pytest.mark.parametrize("name", ["cogvideox-2b", "cogvideox-5b", "cogvideox1.5-5b"])
+def test_doctor_says_the_same(name: str, free: float | None) -> None:
+    said = estimate.estimate(VARIANTS[name], NOTHING | {"offload": "auto"}, free, None)
+    fits, verdict = estimate.verdict(said, free)
+    for task in ("train", "apply"):
+        mode = said[task]["offload"]
+        figures = said["by_offload"][mode][f"{task}_gb"]
+        assert figures == said[task]["gpu_gb"]
+        assert f"{figures:.1f} GB" in estimate.rows(said)[task]
+        if free is None:
+            assert f"{said['by_offload']['group'][f'{task}_gb']:.1f} GB to {task}" in verdict
+            continue
+        assert mode == pick(name, Purpose((task,)), free, total=80.0)[0]
+        assert fits == (said["train"]["fits"] and said["apply"]["fits"])
+        if not said[task]["fits"]:
+            assert f"{figures:.1f} GB of GPU memory to {task}" in verdict
+
+
+def test_nothing_is_moved_off_a_cpu() -> None:
+    name, a, r = parts("cogvideox-5b")
+    said: list[str] = []
+    for wanted, mode in (("auto", "none"), ("model", "model")):
+        assert settle(wanted, torch.device("cpu"), name, a, r, Purpose(), said.append) == mode
+    assert said == []
+    assert set(placement.CHOICES) < set(OFFLOADS)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_is_asked_and_the_choice_is_said() -> None:
+    name, a, r = parts("cogvideox-2b")
+    said: list[str] = []
+    mode = settle("auto", torch.device("cuda", 0), name, a, r, Purpose(), said.append)
+    assert mode in placement.CHOICES
+    assert said[0].startswith(f"Offload: {mode}")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_architecture_of_a_model_without_a_row(name: str) -> None:
+    from diffusers import CogVideoXTransformer3DModel
+
+    with torch.device("meta"):
+        config = CogVideoXTransformer3DModel(**CONFIGS[name]).config
+    published = memory.ARCHITECTURES[name]
+    mine = placement.architecture_of(config)
+    assert mine.parameters == published.parameters
+    r = placement.request_of(config, dtype="bfloat16", quantize="none")
+    assert mine.grid(r.frames, r.width, r.height) == published.grid(r.frames, r.width, r.height)
+    if published.learned is None:
+        assert memory.weight_bytes(mine, r) == memory.weight_bytes(published, r)
+    assert placement.architecture_of(tiny_pipe().transformer.config).layers == 3
