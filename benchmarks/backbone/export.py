@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKLCogVideoX, CogVideoXPipeline, CogVideoXTransformer3DModel
-from safetensors.torch import save_file
 from transformers import T5EncoderModel
 
 from benchmarks.backbone import text, transformer
 from benchmarks.backbone.common import Run
+from benchmarks.backbone.vae import WHITE
 
 PARTS = ("vae", "text_encoder", "tokenizer", "transformer", "scheduler")
 
@@ -34,7 +34,7 @@ def write(folder: Path, into: Path) -> None:
     pipe = CogVideoXPipeline(
         tokenizer=text.tokenizer(),
         text_encoder=pair.encoder,
-        vae=AutoencoderKLCogVideoX.from_pretrained(folder / "vae"),
+        vae=AutoencoderKLCogVideoX.from_pretrained(folder / WHITE),
         transformer=pair.transformer,
         scheduler=transformer.scheduler(),
     ).to(dtype=torch.float16)
@@ -62,9 +62,7 @@ def restore(shipped: Path, folder: Path) -> None:
 
     The optimiser starts anew. Latents must be made again (`latents`), with the shipped VAE.
     """
-    shutil.copytree(shipped / "vae", folder / "vae", dirs_exist_ok=True)
-    # Its latents are whitened already: the mark that keeps `whiten` from doing it twice.
-    save_file({"matrix": torch.eye(16)}, folder / "whitening.safetensors")
+    shutil.copytree(shipped / "vae", folder / WHITE, dirs_exist_ok=True)
     pair = transformer.Pair(
         CogVideoXTransformer3DModel.from_pretrained(shipped / "transformer"),
         T5EncoderModel.from_pretrained(shipped / "text_encoder"),

@@ -13,6 +13,7 @@ from diffusers import AutoencoderKLCogVideoX
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from benchmarks.backbone.vae import WHITE
 from pe_toolkit.evaluation.scenes import render, sample_scene
 
 SHARD = 200
@@ -42,7 +43,7 @@ def encode_shard(
 def make(folder: Path, device: torch.device, shards: int) -> None:
     """Write the missing shards, one file each, in order."""
     vae = (
-        AutoencoderKLCogVideoX.from_pretrained(folder / "vae", dtype=torch.bfloat16)
+        AutoencoderKLCogVideoX.from_pretrained(folder / WHITE, dtype=torch.bfloat16)
         .to(device)
         .eval()
     )

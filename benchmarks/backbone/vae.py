@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import math
+import shutil
 import sys
 from pathlib import Path
 
@@ -13,7 +14,6 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKLCogVideoX
 from diffusers.models.autoencoders.autoencoder_kl_cogvideox import CogVideoXSpatialNorm3D
 from PIL import Image
-from safetensors.torch import save_file
 
 from benchmarks.backbone.common import Run, autocast
 from pe_toolkit.evaluation.scenes import render, sample_scene
@@ -27,6 +27,7 @@ CONFIG = {
     "sample_width": 128,
 }
 PICTURES = 600
+WHITE = "vae-white"
 POWER = 0.5  # of whitening: 0 leaves the latents, 1 makes all channels equal
 NOISE = 0.05  # standard deviation added to the latents in training
 
@@ -128,13 +129,13 @@ def whiten(folder: Path, device: torch.device) -> AutoencoderKLCogVideoX:
     The channels' covariance has eigenvalues from 3.2 to 0.006; noise of one size hides the small
     ones, which carry the edges. A 16x16 matrix W takes half of that spread away (in log scale). It
     is folded into the encoder's last convolution and its inverse into everything that reads
-    latents in the decoder, so that reconstructions stay the same. Done once: W is kept in
-    `folder/whitening.safetensors`, as the matrix from old to new scaled latents.
+    latents in the decoder, so that reconstructions stay the same. `folder/vae` stays as it is: the
+    later stages read `folder/vae-white`, which is made once.
     """
+    into = folder / WHITE
+    if into.exists():
+        return AutoencoderKLCogVideoX.from_pretrained(into).to(device).eval()
     vae = AutoencoderKLCogVideoX.from_pretrained(folder / "vae").to(device).eval()
-    path = folder / "whitening.safetensors"
-    if path.exists():
-        return vae
     rng = np.random.default_rng(8)
     latents = []
     for _ in range(24):
@@ -154,6 +155,7 @@ def whiten(folder: Path, device: torch.device) -> AutoencoderKLCogVideoX:
     mean, spread = last.weight[:channels], last.weight[channels:]
     last.weight.copy_(torch.cat([torch.einsum("ij,jcklm->icklm", w.float(), mean), spread]))
     last.bias[:channels] = w.float() @ last.bias[:channels]
+    # The variance was taught to be the same everywhere, so only its size changes.
     last.bias[channels:] += w.square().sum(1).log().float()
     readers = [vae.decoder.conv_in.conv]
     for module in vae.decoder.modules():
@@ -161,11 +163,12 @@ def whiten(folder: Path, device: torch.device) -> AutoencoderKLCogVideoX:
             readers += [module.conv_y.conv, module.conv_b.conv]
     for reader in readers:
         reader.weight.copy_(torch.einsum("oiklm,ij->ojklm", reader.weight, inverse))
-    matrix = w.float() / vae.config.scaling_factor  # the new latents need no scaling
     vae.register_to_config(scaling_factor=1.0)
     report(vae, folder)
-    vae.save_pretrained(folder / "vae")
-    save_file({"matrix": matrix.contiguous().cpu()}, path)
+    part = into.with_suffix(".part")
+    shutil.rmtree(part, ignore_errors=True)
+    vae.save_pretrained(part)
+    part.rename(into)
     return vae
 
 
