@@ -19,7 +19,7 @@ from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.training.events import GuidedStep
 
 if TYPE_CHECKING:
-    from benchmarks.cuda import Gpu
+    from benchmarks.cuda_runs import Gpu
 
 GIB = 2**30
 WITHIN = 0.15
@@ -30,30 +30,40 @@ STEPS = 2
 
 @dataclass(frozen=True)
 class Case:
-    """A task in an offload mode, at the backbone's size; training checkpoints."""
+    """A task in an offload mode, at the backbone's size."""
 
     task: str
     offload: str
     frames: int
     estimate_gib: float
     """Without the gigabyte assumed for the CUDA context, which the allocator does not count."""
+    flops: float
+    checkpointing: str = "on"
+    """Of a training."""
 
     @property
     def name(self) -> str:
+        if self.checkpointing == "off":
+            return f"{self.task}, --checkpointing off"
         return f"{self.task}, --offload {self.offload}"
 
 
 def cases(name: str, frames: int) -> Iterator[Case]:
-    """Training and applying in each mode that `--offload auto` picks from."""
+    """Training and applying in each mode that `--offload auto` picks from, and a training without
+    checkpointing, which says so where it does not fit.
+    """
     a = memory.ARCHITECTURES[name]
-    plain = memory.Request.of(models.variant(name), guided=1, frames=frames, samples=1)
+    plain = memory.Request.of(models.variant(name), guided=1, frames=frames, samples=1, steps=STEPS)
+
+    def case(task: str, mode: str, estimate: memory.Estimate, checkpointing: str = "on") -> Case:
+        allocated = (estimate.gpu_bytes - memory.OVERHEAD) / GIB
+        return Case(task, mode, frames, allocated, estimate.flops, checkpointing)
+
     for mode in CHOICES:
         r = dataclasses.replace(plain, offload=mode)
-        for task, estimate in (
-            ("train", memory.train_estimate(a, r, checkpointing=True)),
-            ("apply", memory.apply_estimate(a, r)),
-        ):
-            yield Case(task, mode, frames, (estimate.gpu_bytes - memory.OVERHEAD) / GIB)
+        yield case("train", mode, memory.train_estimate(a, r, checkpointing=True))
+        yield case("apply", mode, memory.apply_estimate(a, r))
+    yield case("train", "none", memory.train_estimate(a, plain, checkpointing=False), "off")
 
 
 def peak(adapter: CogVideoXAdapter, card: Any, case: Case, gpu: Gpu) -> dict[str, Any]:
@@ -64,7 +74,7 @@ def peak(adapter: CogVideoXAdapter, card: Any, case: Case, gpu: Gpu) -> dict[str
     place(adapter.pipe, gpu.device, case.offload)
     began = gpu.start()
     if case.task == "train":
-        _one_guided_step(adapter, case.frames)
+        _one_guided_step(adapter, case)
     else:
         width, height = adapter.size
         with applied(adapter.pipe, card, no_kv=True):
@@ -80,9 +90,13 @@ def peak(adapter: CogVideoXAdapter, card: Any, case: Case, gpu: Gpu) -> dict[str
     return gpu.stop(began)
 
 
-def _one_guided_step(adapter: CogVideoXAdapter, frames: int) -> None:
-    config = TrainConfig(samples=1, prompts=(models.PROMPT,), checkpointing="on")
-    events = train(adapter, models.moving_square(adapter, frames), config)
+def _one_guided_step(adapter: CogVideoXAdapter, case: Case) -> None:
+    config = TrainConfig(
+        samples=1,
+        prompts=(models.PROMPT,),
+        checkpointing=case.checkpointing,  # type: ignore[arg-type]
+    )
+    events = train(adapter, models.moving_square(adapter, case.frames), config)
     for event in events:
         if isinstance(event, GuidedStep):
             break

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer, pre_tokenizers, processors
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
-from pe_toolkit.backbones import CogVideoXAdapter
+from pe_toolkit.backbones import CogVideoXAdapter, tiling
 from pe_toolkit.backbones.sampling import Sampler
 from pe_toolkit.backbones.variants import Variant, variant_for
 from pe_toolkit.video import Clip
@@ -112,8 +112,7 @@ def build(name: str, device: torch.device, *, tiny: bool = False) -> CogVideoXAd
     )
     pipe.set_progress_bar_config(disable=True)
     if not tiny:
-        vae.enable_tiling()
-        vae.enable_slicing()
+        tiling.enable(vae)
     return CogVideoXAdapter(pipe, row)
 
 

@@ -21,6 +21,7 @@ import argparse
 import contextlib
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -121,16 +122,21 @@ def in_process(url: str, card: Path, rounds: int, stack: contextlib.ExitStack) -
     return times
 
 
-def in_processes(url: str, rounds: int, compiled: Path) -> Times:
+def in_processes(url: str, rounds: int, folder: Path) -> Times:
     """Times of each round, a new process each, with its imports."""
+    from pe_toolkit.registry.store import Store
+
+    compiled, registry = folder / "compiled", folder / "registry"
+    Store(registry).add(Path("tests/golden/rotary-angle.safetensors"))
     times: Times = {"plain": [], "pe pull": []}
     for number in range(rounds + 1):
         order = [("plain", PLAIN), ("pe pull", PE)]
         for name, code in order if number % 2 else reversed(order):
-            with tempfile.TemporaryDirectory() as folder:
+            with tempfile.TemporaryDirectory() as home:
+                shutil.copytree(registry, f"{home}/pe")
                 environment = {
-                    **os.environ, "HF_ENDPOINT": url, "HF_HOME": f"{folder}/hf",
-                    "PE_HOME": f"{folder}/pe", "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+                    **os.environ, "HF_ENDPOINT": url, "HF_HOME": f"{home}/hf",
+                    "PE_HOME": f"{home}/pe", "HF_HUB_DISABLE_PROGRESS_BARS": "1",
                     "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(compiled),
                 }  # fmt: skip
                 command = [sys.executable, "-c", code]
@@ -182,8 +188,7 @@ def main() -> int:
             with contextlib.ExitStack() as stack:
                 show("in process", in_process(url, card, options.rounds, stack))
             if options.processes:
-                compiled = Path(folder) / "compiled"
-                show("processes", in_processes(url, options.rounds, compiled))
+                show("processes", in_processes(url, options.rounds, Path(folder)))
             server.stdin.close()
     return 0
 

@@ -81,7 +81,8 @@ def apply(session: Session, /, card_path: Path, output: Path, **o: Any) -> None:
     """Generate new videos that move as a motion card says.
 
     Every prompt is combined with every seed: one pair gives OUT.mp4, more give OUT-p01-s42.mp4
-    and so on, with a small JSON file beside each. The reference clip is not needed.
+    and so on, with a small JSON file beside each. The reference clip is not needed. On stdout, a
+    program gets the paths of the videos, one a line.
     """
     from pe_toolkit.card import MotionCard
 
@@ -115,19 +116,18 @@ def apply(session: Session, /, card_path: Path, output: Path, **o: Any) -> None:
 
     from pe_toolkit.apply import generate
 
-    results = apply_output.Results(
-        card, o, out, None if reference is None else reference.frames,
-        apply_steps.motion(adapter, card, o["score"]),
-    )  # fmt: skip
+    frames = None if reference is None else reference.frames
+    motion = apply_steps.motion(adapter, card, o["score"])
+    results = apply_output.Results(card, o, out, frames, motion)
     with Progress(out, "video", len(targets)) as bar:
         asked = apply_steps.arguments(card, o) | conditional
-        for target in targets:  # one by one: a score runs the transformer without the card
-            (made,) = generate(
-                adapter,
-                [target.prompt],
-                [target.seed],
-                on_step=apply_steps.reporter(bar),
-                **asked,
-            )
-            results.take(target, made, bar)
+        asked["on_step"] = apply_steps.reporter(bar)
+        if motion is None:
+            videos = generate(adapter, texts, seeds, **asked)
+            for target, made in zip(targets, videos, strict=True):
+                results.take(target, made, bar)
+        else:  # one by one: a score runs the transformer, which must be without the card then
+            for target in targets:
+                (made,) = generate(adapter, [target.prompt], [target.seed], **asked)
+                results.take(target, made, bar)
     results.finish()

@@ -14,11 +14,12 @@ from pe_toolkit.cli.versions import software
 
 if TYPE_CHECKING:
     from pe_toolkit.card import MotionCard
-    from pe_toolkit.evaluation.following import Following, ReferenceMotion
+    from pe_toolkit.evaluation.following import ReferenceMotion
 
 COLUMNS = 9
 """Frames of each video on the sheet: others need not be kept until the end."""
 MOST_CHARACTERS = 72
+NOT_ASKED = "no score was asked for"
 
 
 @dataclass
@@ -41,10 +42,18 @@ class Results:
     rows: list[tuple[str, Any]] = field(default_factory=list)
 
     def take(self, target: files.Target, made: Any, bar: Progress) -> None:
-        """Write a video with everything beside it, and count it as done."""
-        following = self.motion.compare(made.frames) if self.motion is not None else None
-        facts = record(target, made, self.card, self.o, following)
-        self._write(target, made, facts)
+        """Write a video with everything beside it, and count it as done.
+
+        The video first: whatever becomes of its score, and if that is interrupted, it is there.
+        """
+        self._write(target, made)
+        score: float | None = None
+        reason: str | None = "interrupted"
+        try:
+            score, reason = self._score(target, made)
+        finally:
+            facts = record(target, made, self.card, self.o, score, reason)
+            files.write_json(target.sidecar, facts, force=self.o["force"])
         if self.o["sheet"] is not None:
             self.rows.append((f"{short(made.prompt)}, seed {made.seed}", evenly(made.frames)))
         guided, steps = facts["guided_steps"], facts["steps"]
@@ -56,7 +65,8 @@ class Results:
             "seed": made.seed,
             "guided_steps": guided,
             "steps": steps,
-            "motion_follows": facts["motion_follows"],
+            "motion_follows": score,
+            "motion_follows_reason": reason,
             "seconds": made.seconds,
         }
         self.done.append(done)
@@ -66,10 +76,23 @@ class Results:
             self.out.warn(
                 f"no step of {target.video.name} was guided: the card had no effect on it."
             )
-        if following is not None and following.reason:
-            self.out.talk(f"{target.video.name}: no motion score: {following.reason}")
 
-    def _write(self, target: files.Target, made: Any, facts: Mapping[str, Any]) -> None:
+    def _score(self, target: files.Target, made: Any) -> tuple[float | None, str | None]:
+        """How well it follows the reference, or None and why."""
+        if self.motion is None:
+            return None, NOT_ASKED
+        start = f"{target.video.name}: no motion score"
+        try:
+            following = self.motion.compare(made.frames)
+        except Exception as error:  # a score is an extra: nothing that breaks it may end the batch
+            text = " ".join(str(error).split())
+            self.out.warn(f"{start}: {type(error).__name__}: {text}")
+            return None, f"scoring failed ({type(error).__name__})"
+        if following.score is None:
+            self.out.talk(f"{start}: {following.reason}")
+        return following.score, following.reason or None
+
+    def _write(self, target: files.Target, made: Any) -> None:
         from pe_toolkit.video import write_video
 
         force = self.o["force"]
@@ -79,7 +102,6 @@ class Results:
 
             beside = side_by_side([("reference", self.reference), ("result", made.frames)])
             write_video(target.side_by_side, beside, made.fps, force=force)
-        files.write_json(target.sidecar, facts, force=force)
 
     def finish(self) -> None:
         """Write the sheet, and list every file: `FILE  what it shows`."""
@@ -100,7 +122,7 @@ class Results:
                 shown[str(done["side_by_side"])] = "reference | result"
         if sheet is not None:
             shown[str(sheet)] = "all of them in one picture"
-        self.out.table(shown)
+        self.out.made([done["video"] for done in self.done], shown)
         self._explain()
         self.out.event("summary", videos=self.done, count=len(self.done), sheet=sheet)
 
@@ -129,7 +151,8 @@ def record(
     made: Any,
     card: MotionCard,
     o: Mapping[str, Any],
-    following: Following | None = None,
+    score: float | None,
+    reason: str | None,
 ) -> dict[str, Any]:
     """What a video was made from. No times and no paths: equal requests give equal records."""
     spec, used = card.spec, apply_steps.arguments(card, o)
@@ -154,6 +177,7 @@ def record(
         "kv": applied and o.get("kv_from") is not None,
         "frames": len(made.frames),
         "fps": made.fps,
-        "motion_follows": None if following is None else following.score,
+        "motion_follows": score,
+        "motion_follows_reason": reason,
         "software": software(),
     }

@@ -4,9 +4,10 @@ first picture for image-to-video backbones.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from click.core import ParameterSource
@@ -42,10 +43,10 @@ def given(name: str) -> bool:
 
 
 def check_kv_training(reference: Path, o: Mapping[str, Any]) -> None:
-    """`--kv-from` of a training is the reference itself, sampled in a way that the card tells.
+    """`--kv-from` of a training is the reference itself.
 
     Raises:
-        UsageError: another clip; `--fps` or `--fit`, which a card does not remember.
+        UsageError: another clip.
     """
     given = o["kv_from"]
     if given is None:
@@ -55,12 +56,6 @@ def check_kv_training(reference: Path, o: Mapping[str, Any]) -> None:
             f"Expected --kv-from to be the reference itself ({reference}), got {given}.",
             "Name the same file: the card remembers one clip.",
         )
-    if o["fps"] is not None or o["fit"] != paper_fit(o["recipe"]):
-        raise UsageError(
-            "Expected no --fps and no --fit with --kv-from: `pe apply` has to sample the clip in "
-            "the same way, and a card does not remember these.",
-            "Leave them out, or cut the clip first.",
-        )
 
 
 def paper_fit(recipe: str) -> str:
@@ -69,24 +64,40 @@ def paper_fit(recipe: str) -> str:
 
 
 def read_as_trained(path: Path | None, spec: CardSpec) -> Clip | None:
-    """The clip for `--kv-from` or `--side-by-side`, sampled as in the training of the card (but for
-    `--fps`, which a card does not remember).
+    """The clip for `--kv-from` or `--side-by-side`, sampled as in the training of the card; another
+    clip than the card's as it would be without `--fps`, which cards know since 1.2.
 
     Raises:
         ClipError: it cannot be read.
     """
     if path is None:
         return None
+    own = spec.reference
+    usual: Literal["native"] | None = "native" if spec.recipe.name == "paper" else None
+    if own.used is None:
+        return _read(path, spec, usual)
+    trained = (spec.clip.frames - 1) / own.used
+    try:
+        clip = _read(path, spec, usual)
+    except ClipError:  # too short for consecutive frames, but perhaps not for a rate
+        return _read(path, spec, trained)
+    # The card tells not which way it was, but how long it took. A rate for all would not give the
+    # same frames: marks at a rate begin at `start`, the others at a frame.
+    if clip.sha256 != own.sha256 or math.isclose(clip.used, own.used, rel_tol=1e-6):
+        return clip
+    return _read(path, spec, trained)
+
+
+def _read(path: Path, spec: CardSpec, fps: float | Literal["native"] | None) -> Clip:
     from pe_toolkit.video import read_clip
 
-    recipe = spec.recipe.name
     return read_clip(
         path,
         start=spec.reference.start,
         frames=spec.clip.frames,
-        fps="native" if recipe == "paper" else None,
+        fps=fps,
         size=(spec.clip.width, spec.clip.height),
-        fit=spec.reference.fit or paper_fit(recipe),  # type: ignore[arg-type]
+        fit=spec.reference.fit or paper_fit(spec.recipe.name),  # type: ignore[arg-type]
     )
 
 

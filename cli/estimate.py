@@ -63,6 +63,7 @@ def estimate(
         "size": f"{width}x{height}",
         "samples": request.samples,
         "steps": steps,
+        "asked_offload": o["offload"],
         "parameters": architecture.parameters,
         "rate": speed,
         "rate_measured": rate is not None,
@@ -100,22 +101,35 @@ def verdict(e: Mapping[str, Any], free_gb: float | None) -> tuple[bool, str]:
     """Whether both tasks fit, and a sentence with the figures of the table below it."""
     tasks = {"train": e["train"], "apply": e["apply"]}
     if free_gb is None:
-        parts = [
-            f"{least[f'{task}_gb']:.1f} GB to {task} with --offload {mode} "
-            f"({e['by_offload']['none'][f'{task}_gb']:.1f} GB without)"
-            for task in tasks
-            for mode, least in [min(e["by_offload"].items(), key=_peak_of(task))]
-        ]
-        return False, f"a CUDA GPU, of which there is none: at least {' and '.join(parts)}"
+        return False, f"a CUDA GPU, of which there is none: {_without_gpu(e, tasks)}"
     lacking = [
         f"{facts['gpu_gb']:.1f} GB of GPU memory to {task} with --offload {facts['offload']}"
         for task, facts in tasks.items()
         if not facts["fits"]
     ]
     if lacking:
-        return False, f"{' and '.join(lacking)} ({free_gb:.1f} GB are free)"
+        return False, (
+            f"{' and '.join(lacking)} ({free_gb:.1f} GB are free beside the CUDA context, which is "
+            "in these figures)"
+        )
     modes = [f"{task} with --offload {facts['offload']}" for task, facts in tasks.items()]
     return True, f"fits {free_gb:.1f} GB of free GPU memory: {', '.join(modes)}"
+
+
+def _without_gpu(e: Mapping[str, Any], tasks: Mapping[str, Any]) -> str:
+    """What a GPU would have to have: in the mode asked for, else in the smallest."""
+    parts = []
+    for task, facts in tasks.items():
+        mode, size = facts["offload"], facts["gpu_gb"]
+        if e["asked_offload"] == "auto":
+            mode, sizes = min(e["by_offload"].items(), key=_peak_of(task))
+            size = sizes[f"{task}_gb"]
+        text = f"{size:.1f} GB to {task} with --offload {mode}"
+        if mode != "none":
+            text += f" ({e['by_offload']['none'][f'{task}_gb']:.1f} GB without)"
+        parts.append(text)
+    least = "at least " if e["asked_offload"] == "auto" else ""
+    return least + " and ".join(parts)
 
 
 def _peak_of(task: str) -> Callable[[tuple[str, Mapping[str, float]]], float]:

@@ -33,7 +33,12 @@ def gc(session: Session, /, dry_run: bool) -> None:
     )
     if done.kept:
         session.out.warn(f"{done.kept} files are in use and stay until the next pe gc.")
+    if done.spared:
+        session.out.warn(
+            "Left alone, because only a newer pe-toolkit may read it, or the disk does not let us: "
+            f"{done.spared} file{'s' * (done.spared != 1)} without a name."
+        )
     session.out.event(
         "summary", dry_run=dry_run, cards=done.cards, files=done.files, size_bytes=done.bytes,
-        kept=done.kept,
+        kept=done.kept, spared=done.spared,
     )  # fmt: skip

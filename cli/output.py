@@ -11,7 +11,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import click
@@ -82,18 +82,38 @@ class Output:
 
     def table(self, rows: Mapping[str, object]) -> None:
         """Two aligned columns on stdout; lines of one value stay together."""
-        width = max(map(len, rows), default=0)
-        for name, value in rows.items():
-            head, *rest = str(value).split("\n")
-            self.data(f"{name:<{width}}  {head}".rstrip())
-            for line in rest:
-                self.data(f"{'':<{width}}  {line}")
+        for line in aligned(rows):
+            self.data(line)
+
+    def made(self, paths: Iterable[object], rows: Mapping[str, object]) -> None:
+        """Files that were made. A person gets the table `rows` of them; a program that reads stdout
+        gets the bare `paths`, one a line, and the table goes to stderr.
+        """
+        if self.json:
+            return
+        if sys.stdout.isatty():
+            self.table(rows)
+            return
+        for line in aligned(rows):
+            self._stderr(line)
+        for path in paths:
+            self.data(str(path))
 
     def _stderr(self, text: str) -> None:
         if self.bars is not None:
             self.bars.console.print(safe(text), markup=False, highlight=False, soft_wrap=True)
         else:
             click.echo(safe(text), err=True)
+
+
+def aligned(rows: Mapping[str, object]) -> Iterator[str]:
+    """The lines of two columns."""
+    width = max(map(len, rows), default=0)
+    for name, value in rows.items():
+        head, *rest = str(value).split("\n")
+        yield f"{name:<{width}}  {head}".rstrip()
+        for line in rest:
+            yield f"{'':<{width}}  {line}"
 
 
 def _small(value: object) -> bool:

@@ -48,6 +48,7 @@ def show(session: Session, /, card: str) -> None:
 def describe(info: CardInfo) -> dict[str, str]:
     """The card for people: one row per fact. Strings of the card come out printable."""
     from pe_toolkit.card import printable
+    from pe_toolkit.card.followed import followed
 
     spec = info.spec
     back, clip, plan, recipe, ref = (
@@ -86,7 +87,7 @@ def describe(info: CardInfo) -> dict[str, str]:
         "reference": f"{ref.duration:.2f} s, {ref.frames} frames of {ref.width}x{ref.height} at "
         f"{ref.fps:.4g} fps",
         "used": _used(spec),
-        "matched": f"{ref.matched:.0%} of the reference could be matched" + _opinion(ref.matched),
+        "followed": followed(ref.matched, back.variant),
         "loss": f"{losses[0][0]:.4g} -> {losses[-1][1]:.4g}" if losses else "not optimised",
         "scores": ", ".join(f"{k} {v:.3g}" for k, v in spec.scores.items()) or "-",
         "software": ", ".join(f"{k} {v}" for k, v in spec.software.items()) or "-",
@@ -110,7 +111,3 @@ def _used(spec: CardSpec) -> str:
         size = (clip.width, clip.height)
         parts.append(train_sampling.framing((ref.width, ref.height), size, ref.fit))
     return ", ".join(parts) or "-"
-
-
-def _opinion(matched: float) -> str:
-    return ": little to learn from" if matched < 0.02 else ""

@@ -56,10 +56,12 @@ def cut_off(source: Size, size: Size) -> float:
 
 def pace(used: float, frames: int, fps: float) -> tuple[str, float]:
     """What happens to `used` seconds that play as `frames` frames at `fps`: in words, and how many
-    times faster than they were (below 1: slower).
+    times faster than they were (below 1: slower). 1.0 where that means nothing, as of one frame.
     """
     played = (frames - 1) / fps
-    factor = used / played
+    factor = used / played if played > 0 else 0.0
+    if not factor > 0:
+        return f"{used:.2f} s", 1.0
     if abs(factor - 1) < SAME:
         return f"{used:.2f} s at their own speed", 1.0
     speed = f"{factor:.2f} times faster" if factor > 1 else f"{1 / factor:.2f} times slower"

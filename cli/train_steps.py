@@ -207,6 +207,7 @@ def build_config(o: Mapping[str, Any], name: str, variant: Variant | None) -> Tr
 
 def draw(events: Iterator[Any], session: Session) -> Result:
     """Run a training by drawing its events; the result of the last one."""
+    from pe_toolkit.card.followed import followed
     from pe_toolkit.training import events as kinds
 
     out, result, inner = session.out, Result(), 1
@@ -223,7 +224,7 @@ def draw(events: Iterator[Any], session: Session) -> Result:
                 case kinds.Resumed():
                     bar.skip(event.step)
                 case kinds.ReferenceMatched() if not out.json:
-                    out.talk(f"Reference: {event.fraction:.0%} of it could be matched")
+                    out.talk(f"Reference: {followed(event.followed)}")
                 case kinds.Optimising():
                     session.checkpointing = "on" if event.checkpointing else "off"
                 case kinds.InnerStep():
@@ -259,12 +260,12 @@ def summarise(
     session: Session, path: Path, preview: Path | None, info: CardInfo, result: Result
 ) -> None:
     """Say what was made, and what to do with it."""
+    from pe_toolkit.card.followed import followed
+
     out, spec = session.out, info.spec
     loss, matched = spec.training.loss, spec.reference.matched
-    out.data(
-        f"{path}  {size_text(info.size_bytes)}, {matched:.0%} of the reference matched, "
-        f"{result.seconds:.0f} s"
-    )
+    learned = followed(matched, spec.backbone.variant)
+    out.data(f"{path}  {size_text(info.size_bytes)}, {result.seconds:.0f} s; {learned}")
     if not out.json:
         out.talk(f'Next: {shlex.join(["pe", "apply", str(path)])} --prompt "..." -o out.mp4')
     out.event(

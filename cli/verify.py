@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from pe_toolkit.cli import options
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.errors import PeError, UsageError
+
+if TYPE_CHECKING:
+    from pe_toolkit.registry.upkeep import Left
 
 
 @click.command(
@@ -40,12 +43,11 @@ def verify(ctx: click.Context, cards: tuple[str, ...], every: bool, rebuild: boo
         raise UsageError("Expected --all beside --rebuild.", "pe verify --all --rebuild")
     session: Session = ctx.obj
     out, count, bad = session.out, 0, 0
-    for path in _rebuild(session) if rebuild else ():
+    for left in _rebuild(session) if rebuild else ():
         count, bad = count + 1, bad + 1
-        message = f"{path}: Expected a sound card, but the file is damaged: it has no name now."
-        hint = "Take what you want of it before the next pe gc deletes it, and add the card again."
+        message, hint = _without_name(left)
         out.fail(message, hint)
-        out.event("card", path=path, ok=False, message=message, hint=hint)
+        out.event("card", path=left.path, ok=False, message=message, hint=hint)
     for name, sha256, digest, error in _registry() if every else _each(cards):
         count += 1
         if error is None:
@@ -87,7 +89,20 @@ def _registry() -> Iterator[tuple[str, str, str, PeError | None]]:
         yield str(entry.reference), entry.digest.removeprefix("sha256:"), content, error
 
 
-def _rebuild(session: Session) -> tuple[Path, ...]:
+def _without_name(left: Left) -> tuple[str, str]:
+    """Message and hint for a file that has no place in the new index."""
+    if not left.kept:
+        return (
+            f"{left.path}: Expected a sound card, but the file is damaged: it has no name now.",
+            "Take what you want of it before the next pe gc deletes it, and add the card again.",
+        )
+    again = f"then: pe add {left.path}. It has no name until then, and pe gc leaves it alone."
+    if isinstance(left.error.__cause__, OSError):
+        return left.error.message, f"Check its permissions and the disk, {again}"
+    return left.error.message, f"Install a newer pe-toolkit, {again}"
+
+
+def _rebuild(session: Session) -> tuple[Left, ...]:
     """Make a new index; the files that have no place in it."""
     from pe_toolkit.registry.store import Store
 
@@ -95,4 +110,4 @@ def _rebuild(session: Session) -> tuple[Path, ...]:
     session.out.talk("Made a new index from the cards, each under the name it bears itself.")
     if done.aside is not None:
         session.out.talk(f"The old one is kept as {done.aside}")
-    return done.damaged
+    return done.left

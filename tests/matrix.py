@@ -28,6 +28,7 @@ from pe_toolkit.acceleration import caches
 from pe_toolkit.acceleration.quantize import quantize
 from pe_toolkit.apply import applied, generate
 from pe_toolkit.backbones import CogVideoXAdapter
+from pe_toolkit.backbones.tiling import enable as enable_tiling
 from pe_toolkit.cli import apply_steps
 from pe_toolkit.errors import PeError
 from pe_toolkit.training import TrainConfig, train
@@ -205,9 +206,10 @@ def reloaded(b: Bench) -> str:
 
 
 def tiling(b: Bench) -> str:
-    b.pipe.vae.enable_tiling(tile_sample_min_height=SIDE // 2, tile_sample_min_width=SIDE // 2)
-    b.pipe.vae.enable_slicing()
-    b.acts(output_type="pt")
+    vae = b.pipe.vae
+    vae.enable_tiling(tile_sample_min_height=SIDE // 2, tile_sample_min_width=SIDE // 2)
+    enable_tiling(vae)  # as `--vae-tiling`
+    assert b.acts(output_type="pt").shape[-2:] == (SIDE, SIDE)
     assert torch.equal(b.acts(), b.reference())
     return "latents equal; tiles change pixels at their seams, with and without a card"
 

@@ -211,3 +211,43 @@ def test_a_plain_pipeline_gives_no_warning():
         warnings.simplefilter("error", CardWarning)
         with applied(adapter.pipe, card):
             run(adapter.pipe)
+
+
+@pytest.mark.parametrize("kind", ["positions", "latents"])
+def test_a_vae_whose_weights_are_elsewhere_is_refused_only_when_it_is_needed(kind):
+    mode = {"mode": "latents"} if kind == "latents" else {}
+    adapter = tiny_adapter("rotary")
+    card = card_for(adapter, **mode)
+
+    def generation(pipe):
+        if kind == "positions":
+            with applied(pipe, card):
+                return run(pipe)
+        with replay(pipe, card) as stored:
+            return run(pipe, **stored.arguments())
+
+    expected = generation(tiny_adapter("rotary").pipe)
+    pipe = tiny_adapter("rotary").pipe
+    pipe.enable_group_offload(
+        onload_device=torch.device("cpu"),
+        offload_device=torch.device("cpu"),
+        offload_type="block_level",
+        num_blocks_per_group=1,
+    )
+    with pytest.warns(CardWarning, match='Only output_type="latent" will work'):
+        assert torch.equal(generation(pipe), expected)  # nothing is decoded
+    context = applied if kind == "positions" else replay
+    with (
+        pytest.warns(CardWarning, match="block-level"),
+        context(pipe, card),
+        pytest.raises(UnsupportedError, match="VAE whose weights are there"),
+    ):
+        pipe.decode_latents(expected)
+    assert not pipe.vae.decoder._forward_pre_hooks
+    theirs = CogVideoXAdapter(pipe)
+    for refused in (
+        lambda: theirs.decode(expected, FRAMES),
+        lambda: theirs.encode_clip(moving_square().frames),
+    ):
+        with pytest.raises(UnsupportedError, match="VAE whose weights are there"):
+            refused()

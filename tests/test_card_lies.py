@@ -158,6 +158,10 @@ SPEC_LIES = {
         lambda s: (s.update(format_version="1.1"), s["reference"].update(used=1.0)),
         "came with 1.2",
     ),
+    "used 0": (
+        lambda s: (s.update(format_version="1.2"), s["reference"].update(used=0.0)),
+        "above 0 up to",
+    ),
     "fit in 1.0": (lambda s: s["reference"].update(fit="crop"), "came with 1.2"),
     "version 1": (lambda s: s.update(format_version=1), "such as '1.2'"),
     "version 1.0.0": (lambda s: s.update(format_version="1.0.0"), "such as '1.2'"),

@@ -29,7 +29,7 @@ def test_show_says_what_is_in_it(path: Path) -> None:
     card = MotionCard.load(path)
     rows = {line[:10].strip(): line[11:] for line in result.stdout.splitlines()}
     assert rows["name"] == f"{card.spec.name} 1.0.0"
-    assert rows["matched"].startswith("75% of the reference could be matched")
+    assert rows["followed"] == "75% of the picture moves and can be followed"
     assert rows["loss"] == "1.5 -> 0.5"
     assert rows["grid"].startswith("3x2x2")
     assert card.spec.backbone.variant in rows["backbone"]
@@ -44,6 +44,32 @@ def test_show_json_is_one_summary_line() -> None:
     assert data["card"]["reference"]["matched"] == 0.75
     assert data["size_bytes"] == CARD.stat().st_size
     assert line.isascii()
+
+
+@pytest.mark.parametrize(
+    ("share", "variant", "said"),
+    [
+        (0.0, "bundled", "0.0% of the picture moves and can be followed: little to learn from"),
+        (0.005, "bundled-absolute", "0.5% of the picture moves and can be followed: little to"),
+        (0.019, "bundled", "1.9% of the picture moves and can be followed"),
+        (0.005, "cogvideox-5b", "0.5% of the picture moves and can be followed"),
+    ],
+)
+def test_show_says_how_much_can_be_followed(
+    tmp_path: Path, share: float, variant: str, said: str
+) -> None:
+    card = MotionCard.load(CARD)
+    spec = replace(
+        card.spec,
+        reference=replace(card.spec.reference, matched=share),
+        backbone=replace(card.spec.backbone, variant=variant),
+        digest="",
+    )
+    MotionCard(spec, card.tensors).save(tmp_path / "card.safetensors")
+    lines = pe("show", tmp_path / "card.safetensors").stdout.splitlines()
+    (text,) = [line[11:] for line in lines if line.startswith("followed")]
+    assert text.startswith(said)
+    assert ("little" in text) == ("little" in said)
 
 
 def test_hostile_text_is_neutralised(tmp_path: Path) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from pe_toolkit.card import MotionCard
+from pe_toolkit.card import CardSpec, ClipSpec, MotionCard
+from pe_toolkit.cli.conditions import read_as_trained
 from pe_toolkit.cli.errors import Session, describe
 from pe_toolkit.cli.main import cli
+from pe_toolkit.video import Clip, read_clip
 from tests.clips import moving_square, write_clip
 
 ROOT = Path(__file__).parents[1]
@@ -56,8 +59,6 @@ def test_a_card_that_requires_a_clip_names_its_hash(requiring: Path, tmp_path: P
     ("words", "text"),
     [
         (("--kv-from", "other.mp4"), "the reference itself"),
-        (("--kv-from", "ref.mp4", "--fps", "8"), "no --fps"),
-        (("--kv-from", "ref.mp4", "--fit", "pad"), "no --fit"),
     ],
 )
 def test_requests_that_make_no_sense_are_found_early(
@@ -73,6 +74,69 @@ def test_requests_that_make_no_sense_are_found_early(
     assert result.exit_code == 2
     assert text in " ".join(result.stderr.split())
     assert not (tmp_path / "c.safetensors").exists()
+
+
+def as_card(clip: Clip, recipe: str = "default") -> CardSpec:
+    """What a card remembers of the clip that it was trained with."""
+    spec = MotionCard.load(GOLDEN / "rotary-angle-used.safetensors").spec
+    frames, height, width = clip.frames.shape[:3]
+    return replace(
+        spec,
+        clip=ClipSpec(frames, width, height, 8.0),
+        recipe=replace(spec.recipe, name=recipe),
+        reference=replace(
+            spec.reference, sha256=clip.sha256, start=clip.start, used=clip.used, fit=clip.fit
+        ),
+        digest="",
+    )
+
+
+@pytest.mark.parametrize("recipe", ["default", "paper"])
+@pytest.mark.parametrize("start", [0.0, 0.11])
+@pytest.mark.parametrize("fps", [None, "native", 8.0, 11.0, 60.0])
+def test_a_reference_is_read_as_it_was_trained(
+    tmp_path: Path, recipe: str, start: float, fps: Any
+) -> None:
+    """Of variable rate, so that frames evenly in time are not consecutive ones."""
+    path = tmp_path / "ref.mp4"
+    write_clip(path, moving_square(24), times=[i / 24 + 0.001 * i * i for i in range(24)])
+    fps = fps or ("native" if recipe == "paper" else None)
+    if fps == "native" and recipe == "default":
+        return  # only the paper's recipe takes consecutive frames
+    trained = read_clip(path, start=start, frames=9, fps=fps, size=(48, 48), fit="pad")
+    again = read_as_trained(path, as_card(trained, recipe))
+    assert again is not None
+    np.testing.assert_array_equal(again.frames, trained.frames)
+    assert again.used == pytest.approx(trained.used)
+    # A card from before 1.2 knows no rate: the usual one.
+    old = as_card(trained, recipe)
+    old = replace(old, reference=replace(old.reference, used=None))
+    usual = read_clip(
+        path, start=start, frames=9, fps="native" if recipe == "paper" else None, size=(48, 48),
+        fit="pad",
+    )  # fmt: skip
+    again = read_as_trained(path, old)
+    assert again is not None
+    np.testing.assert_array_equal(again.frames, usual.frames)
+
+
+def test_few_frames_that_were_read_at_a_rate(tmp_path: Path) -> None:
+    """There are no nine consecutive frames, as the paper's recipe would take them."""
+    path = tmp_path / "ref.mp4"
+    write_clip(path, moving_square(6), fps=2)
+    trained = read_clip(path, frames=9, fps=4.0, size=(48, 48))
+    again = read_as_trained(path, as_card(trained, "paper"))
+    assert again is not None
+    np.testing.assert_array_equal(again.frames, trained.frames)
+
+
+def test_another_clip_beside_the_result_is_shown_whole(tmp_path: Path, reference: Path) -> None:
+    other = tmp_path / "other.mp4"
+    write_clip(other, moving_square(30), fps=6)
+    trained = read_clip(reference, frames=9, fps=30.0, size=(48, 48))
+    again = read_as_trained(other, as_card(trained))
+    assert again is not None
+    assert again.used == pytest.approx(29 / 6)
 
 
 def test_a_bad_picture_is_refused_and_a_good_one_where_nothing_looks(
@@ -97,11 +161,12 @@ def test_the_papers_recipe_with_keys_and_values_from_end_to_end(
     card, out = tmp_path / "c.safetensors", tmp_path / "o.mp4"
     result = pe(
         "train", reference, "-o", card, *SMALL, "--recipe", "paper", "--kv-from", reference,
-        "--prompt", PROMPT, "--checkpointing", "on",
+        "--prompt", PROMPT, "--checkpointing", "on", "--fps", "20", "--fit", "pad",
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
-    assert "the first frames at the clip's own rate" in result.stderr
+    assert "at 20 frames per second" in result.stderr
     spec = MotionCard.load(card).spec
+    assert (spec.reference.used, spec.reference.fit) == (23 / 20, "pad")
     assert (spec.recipe.kv, spec.recipe.name, spec.clip.frames) == ("required", "paper", 24)
     assert (spec.recipe.parametrisation, spec.recipe.mask, spec.guided_steps) == (
         "table", "nonzero", 1,

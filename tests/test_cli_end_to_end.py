@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def card(place: Path, reference: Path) -> Path:
     result = pe("train", reference, "-o", path, "--backbone", "bundled", *SHORT)
     assert result.exit_code == 0, result.stderr
     assert "guided step" in result.stderr
-    assert "could be matched" in result.stderr
+    assert "of the picture moves and can be followed" in result.stderr
     assert f"pe apply '{path}'" in result.stderr
     assert not path.with_name("card.safetensors.resume").exists()
     return path
@@ -76,7 +77,7 @@ def test_the_card_is_sound_and_says_how_it_was_made(card: Path) -> None:
     assert pe("verify", card).exit_code == 0
     text = pe("show", card).stdout
     assert "ref clip 1.0.0" in text
-    assert "of the reference could be matched" in text
+    assert "of the picture moves and can be followed" in text
     spec = MotionCard.load(card).spec
     assert (spec.schedule.steps, len(spec.samples), spec.samples[0].seed) == (4, 1, 3)
     assert str(card.parent) not in text  # no path of this machine in a card
@@ -108,32 +109,49 @@ def test_apply_one(card: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
     result = pe("apply", card, "--prompt", PROMPT, "-o", out)
     assert result.exit_code == 0, result.stderr
-    (line,) = result.stdout.splitlines()
-    assert line.startswith(f'{out}  "{PROMPT}", seed 42')
+    assert result.stdout == f"{out}\n"  # for `$(pe apply ...)`
+    assert f'{out}  "{PROMPT}", seed 42' in result.stderr
     facts = json.loads(out.with_suffix(".json").read_text("utf-8"))
     assert facts["card"]["digest"] == MotionCard.load(card).digest
     assert (facts["prompt"], facts["seed"], facts["strength"]) == (PROMPT, 42, 1.0)
     score = facts["motion_follows"]
-    assert ("no motion score" if score is None else f"reference: {score:.2f}") in result.output
+    assert (facts["motion_follows_reason"] is None) == (score is not None)
+    assert ("no motion score" if score is None else f"reference: {score:.2f}") in result.stderr
     assert 0 < facts["guided_steps"] <= facts["steps"] == 4
     assert str(tmp_path) not in out.with_suffix(".json").read_text("utf-8")
 
 
-def test_batch_has_the_same_bytes_and_an_own_name_for_each(card: Path, tmp_path: Path) -> None:
+def test_batch_has_the_same_bytes_and_an_own_name_for_each(
+    card: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pe_toolkit.apply import Generated, generate
+
     texts = tmp_path / "prompts.txt"
     texts.write_text(f"# two\n{PROMPT}\n{OTHER}\n", "utf-8")
+    calls = []
+
+    def counted(*args: object, **words: object) -> Iterator[Generated]:
+        calls.append(args[1:3])
+        return generate(*args, **words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("pe_toolkit.apply.generate", counted)
     result = pe(
         "apply", card, "--prompt-file", texts, "--seed", 1, "--seed", 42, "-o", tmp_path / "o.mp4",
         "--sheet", tmp_path / "sheet.png", "--no-score",
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
-    assert f'o-p02-s1.mp4 "{OTHER}", seed 1\n' in re.sub(" +", " ", result.stdout)
-    assert result.stdout.splitlines()[-1].startswith(str(tmp_path / "sheet.png"))
+    assert calls == [((PROMPT, OTHER), [1, 42])]  # the card is put on the device once
+    assert f'o-p02-s1.mp4 "{OTHER}", seed 1\n' in re.sub(" +", " ", result.stderr)
+    assert result.stderr.splitlines()[-1].startswith(str(tmp_path / "sheet.png"))
+    assert result.stdout.splitlines() == [
+        str(tmp_path / f"o-p0{p}-s{s}.mp4") for p in (1, 2) for s in (1, 42)
+    ]
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width > 9 * 96
         assert sheet.height > 4 * 96
     facts = json.loads((tmp_path / "o-p02-s1.json").read_text("utf-8"))
     assert facts["motion_follows"] is None
+    assert facts["motion_follows_reason"] == "no score was asked for"
     names = sorted(path.name for path in tmp_path.glob("*.mp4"))
     assert names == [f"o-p0{p}-s{s}.mp4" for p in (1, 2) for s in (1, 42)]
     assert pe("apply", card, "--prompt", PROMPT, "-o", tmp_path / "one.mp4").exit_code == 0
@@ -158,10 +176,13 @@ def test_without_the_card_and_at_strength_0_are_the_same(card: Path, tmp_path: P
 
 
 def test_faster_and_smaller(card: Path, tmp_path: Path) -> None:
+    from pe_toolkit.video import read_clip
+
     words = ("--steps", 8, "--cache", "taylorseer", "--quantize", "fp8", "--vae-tiling")
     result = pe("apply", card, "--prompt", PROMPT, "-o", tmp_path / "out.mp4", *words)
     assert result.exit_code == 0, result.stderr
     facts = json.loads((tmp_path / "out.json").read_text("utf-8"))
+    assert read_clip(tmp_path / "out.mp4").frames.shape[1:3] == (96, 96)
     assert (facts["cache"], facts["quantize"], facts["steps"]) == ("taylorseer", "fp8", 8)
     assert facts["guided_steps"]
 
@@ -181,9 +202,8 @@ def test_side_by_side(card: Path, reference: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.stderr
     clip = read_clip(tmp_path / "out-side-by-side.mp4")
     assert clip.frames.shape[2] >= 2 * 96
-    assert [line.split("  ")[0] for line in result.stdout.splitlines()] == [
-        str(out), str(tmp_path / "out-side-by-side.mp4"),
-    ]  # fmt: skip
+    assert result.stdout == f"{out}\n"
+    assert f"{tmp_path / 'out-side-by-side.mp4'}  reference | result" in result.stderr
     assert pe(*words).exit_code == 2
     assert pe(*words, "--force").exit_code == 0
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from pe_toolkit.card import MotionCard, read_info
+from pe_toolkit.card import ClipSpec, GridSpec, MotionCard, read_info
 from pe_toolkit.cli import train_sampling, train_steps
 from pe_toolkit.cli.output import Output
 from pe_toolkit.cli.show import describe
@@ -40,6 +41,10 @@ def test_pace() -> None:
     assert train_sampling.pace(2.0, 33, 16.0) == ("2.00 s at their own speed", 1.0)
     assert train_sampling.pace(3.0, 33, 16.0) == ("3.00 s play in 2.00 s, 1.50 times faster", 1.5)
     assert train_sampling.pace(1.0, 33, 16.0) == ("1.00 s play in 2.00 s, 2.00 times slower", 0.5)
+    # What a card may say, though no training makes it.
+    assert train_sampling.pace(1.5, 1, 16.0) == ("1.50 s", 1.0)
+    assert train_sampling.pace(1.5, 33, 1e-320) == ("1.50 s", 1.0)
+    assert train_sampling.pace(5e-324, 33, 1e-300) == ("0.00 s", 1.0)
 
 
 def options(**changes: object) -> dict[str, object]:
@@ -79,14 +84,39 @@ def test_a_reference_that_cannot_be_followed_is_warned_of(
     spec = replace(card.spec, digest="")
     train_steps.warn_unfollowed(MotionCard(spec, {**card.tensors, "flow": nothing}), Output())
     assert "could be followed" in capsys.readouterr().err
-    moving = nothing.copy()  # the whole picture swings: out by one patch, and back
+
+
+def on_a_grid(flow: np.ndarray[Any, Any]) -> MotionCard:
+    """A card with any flow."""
+    card = MotionCard.load(GOLDEN / "rotary-angle.safetensors")
+    grid = GridSpec(*flow.shape[1:4])
+    tensors = {
+        "positions": np.zeros((2, 2, grid.tokens, 4), np.float16),
+        "flow": flow.astype(np.int8),
+        "flow_mask": np.ones(flow.shape[:4], np.uint8),
+    }
+    return MotionCard(replace(card.spec, grid=grid, digest=""), tensors)
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_picture_that_swings(step: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Out and back; by one patch, the argmax wanders also in a clip at rest."""
+    frames, side = 5, 6
+    moving = np.zeros((frames, frames, side, side, 2), np.int8)
     for i in range(frames):
         for j in range(frames):
-            step = j % 2 - i % 2
-            inside = slice(max(0, -step), width - max(0, step))
-            moving[i, j, :, inside, 0] = step
-    train_steps.warn_unfollowed(MotionCard(spec, {**card.tensors, "flow": moving}), Output())
-    assert capsys.readouterr().err == ""
+            by = step * (j % 2 - i % 2)
+            moving[i, j, :, max(0, -by) : side - max(0, by), 0] = by
+    train_steps.warn_unfollowed(on_a_grid(moving), Output())
+    assert ("could be followed" in capsys.readouterr().err) == (step == 1)
+
+
+def test_matches_at_random_are_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    frames, side = 5, 6
+    ys, xs = np.mgrid[:side, :side]
+    ends = np.random.default_rng(0).integers(0, side, (frames, frames, side, side, 2))
+    train_steps.warn_unfollowed(on_a_grid(ends - np.stack([xs, ys], -1)), Output())
+    assert "could be followed" in capsys.readouterr().err
 
 
 def test_show_knows_it_from_the_card(tmp_path: Path) -> None:
@@ -103,3 +133,10 @@ def test_show_knows_it_from_the_card(tmp_path: Path) -> None:
     row = describe(read_info(path))["used"]
     assert "2.00 times faster" in row
     assert "50% of the picture cut off" in row
+
+
+def test_show_of_a_card_of_one_frame(tmp_path: Path) -> None:
+    card = MotionCard.load(GOLDEN / "rotary-angle-used.safetensors")
+    spec = replace(card.spec, clip=ClipSpec(1, 32, 32, 8.0), digest="")
+    MotionCard(spec, card.tensors).save(tmp_path / "c.safetensors")
+    assert describe(read_info(tmp_path / "c.safetensors"))["used"].startswith("2.00 s, from 0.25 s")

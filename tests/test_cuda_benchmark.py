@@ -8,8 +8,10 @@ import json
 import pytest
 import torch
 
-from benchmarks import cuda, cuda_memory, models, report
+from benchmarks import cuda, cuda_memory, cuda_runs, models, report
 from benchmarks.official import Official
+from pe_toolkit.backbones import memory
+from pe_toolkit.training import memory as training_memory
 
 
 def official(adapter):
@@ -102,7 +104,7 @@ def test_every_part_is_measured_and_kept(row):
     options = argparse.Namespace(tiny=True, cap=22.0, steps=4, cache_steps=6, repeats=1)
     kept = []
     out = cuda.measure(
-        row, options, cuda.Gpu(place), 1e12, lambda now: kept.append(sorted(now.keys()))
+        row, options, cuda_runs.Gpu(place), 1e12, lambda now: kept.append(sorted(now.keys()))
     )
     assert [len(keys) for keys in kept] == [5, 6, 7, 8]
     for part in ("paper", "fast", "official"):
@@ -157,6 +159,8 @@ def test_the_memory_model_is_judged_in_every_mode():
         "train, --offload none", "apply, --offload none", "train, --offload model",
     ]  # fmt: skip
     sizes = {case.name: case.estimate_gib for case in cases}
+    assert cases[-1].checkpointing == "off"
+    assert sizes["train, --checkpointing off"] > 2 * sizes["train, --offload none"]
     assert 20 < sizes["apply, --offload none"] < 25
     assert "measured 10.0 GiB: +10%, within 15%" in cuda_memory.sentence(
         {"estimate_gib": 11.0, "peak_gib": 10.0}
@@ -167,12 +171,33 @@ def test_the_memory_model_is_judged_in_every_mode():
     )
 
 
-def test_a_case_of_the_memory_model_runs():
+def test_a_case_of_the_memory_model_runs(monkeypatch):
     """The code around the counter, which a CPU does not have."""
     place = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-    gpu, tiny = cuda.Gpu(place), models.TINY_FRAMES
+    gpu, tiny = cuda_runs.Gpu(place), models.TINY_FRAMES
     adapter = models.build("cogvideox-5b", place, tiny=True)
-    card = cuda.ours(adapter, tiny, "fast", gpu, "on")["card"]
-    for task in ("train", "apply"):
-        found = cuda_memory.peak(adapter, card, cuda_memory.Case(task, "none", tiny, 1.0), gpu)
+    card = cuda_runs.ours(adapter, tiny, "fast", gpu, "on")["card"]
+    seen, real = [], training_memory.checkpointed
+
+    def checkpointed(transformer, on):
+        seen.append(on)
+        return real(transformer, on)
+
+    monkeypatch.setattr(training_memory, "checkpointed", checkpointed)
+    for task, checkpointing in (("train", "on"), ("apply", "on"), ("train", "off")):
+        case = cuda_memory.Case(task, "none", tiny, 1.0, 1.0, checkpointing)
+        found = cuda_memory.peak(adapter, card, case, gpu)
         assert found["seconds"] > 0
+    assert seen == [True, False]
+
+
+def test_the_time_to_wait_counts_every_part():
+    options = argparse.Namespace(steps=10, cache_steps=50, repeats=3)
+    whole = cuda.work("5b-24", options)
+    peaks = sum(case.flops for case in cuda_memory.cases("cogvideox-5b", 24))
+    assert 0.01 < peaks / whole < 0.2
+    rest = argparse.Namespace(steps=0, cache_steps=0, repeats=-1)  # two cards only, and the peaks
+    a = memory.ARCHITECTURES["cogvideox-5b"]
+    r = memory.Request.of(models.variant("cogvideox-5b"), guided=10, frames=24, samples=1)
+    cards = 2 * memory.train_flops(a, r, checkpointing=True)
+    assert cuda.work("5b-24", rest) == pytest.approx(cards + peaks)

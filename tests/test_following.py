@@ -35,6 +35,13 @@ def flow_of(path: Sequence[tuple[int, int]]) -> Tensor:
     return flow
 
 
+def random_flow(frames: int, side: int, rng: np.random.Generator) -> Tensor:
+    """Every patch goes to any other one."""
+    ends = rng.integers(0, side, (frames, frames, side, side, 2))
+    ys, xs = np.mgrid[:side, :side]
+    return torch.tensor(ends - np.stack([xs, ys], -1), dtype=torch.int8)
+
+
 def score(path: Sequence[tuple[int, int]], wanted: Sequence[tuple[int, int]]) -> float:
     return agreement(mean_displacements(flow_of(path)), mean_displacements(flow_of(wanted)))
 
@@ -68,6 +75,13 @@ def test_nothing_is_no_motion() -> None:
     assert "followed" in nothing_moves(still)
     jitter = torch.full((6, 6, 2), 0.01, dtype=torch.float64)
     assert "hardly moves (0.0 patches)" in nothing_moves(jitter)
+
+
+def test_matches_at_random_are_nothing_that_could_be_followed() -> None:
+    """The argmax always points somewhere, and here and there back by chance."""
+    for seed in range(20):
+        flow = random_flow(9, 8, np.random.default_rng(seed))
+        assert "could be followed" in nothing_moves(mean_displacements(flow))
 
 
 @pytest.fixture(scope="module")

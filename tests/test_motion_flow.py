@@ -11,6 +11,7 @@ from torch import Tensor
 from pe_toolkit.errors import BackboneError, UsageError
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.flow import AttentionMotionFlow
+from pe_toolkit.motion.masks import tracked_mask
 
 GRID = TokenGrid(3, 6, 8)
 
@@ -48,12 +49,13 @@ def test_blob_is_followed() -> None:
     assert 4 / 48 <= flow.moving <= 8 / 48
     assert 40 / 48 <= flow.matched <= 1.0
     assert flow.kept == pytest.approx(flow.moving * 6 / 9)
+    assert 4 / 48 <= flow.followed <= flow.moving
 
 
 def test_still_clip_is_matched_and_keeps_nothing() -> None:
     tokens, _ = blob_clip(step=0)
     flow = AttentionMotionFlow.from_qk(tokens, tokens, GRID)
-    assert (flow.matched, flow.moving, flow.kept) == (1.0, 0.0, 0.0)
+    assert (flow.matched, flow.moving, flow.kept, flow.followed) == (1.0, 0.0, 0.0, 0.0)
     assert AttentionMotionFlow.from_qk(tokens, tokens, GRID, mask="consistent").kept == 1.0
 
 
@@ -61,7 +63,7 @@ def test_one_frame() -> None:
     grid = TokenGrid(1, 6, 8)
     tokens, _ = blob_clip(grid=grid)
     flow = AttentionMotionFlow.from_qk(tokens, tokens, grid)
-    assert (flow.matched, flow.moving, flow.kept) == (0.0, 0.0, 0.0)
+    assert (flow.matched, flow.moving, flow.kept, flow.followed) == (0.0, 0.0, 0.0, 0.0)
 
 
 def test_masks_by_name() -> None:
@@ -134,3 +136,21 @@ def test_frames_too_wide_for_int8_are_refused() -> None:
     assert flow.displacement[0, 1, 0, 0].tolist() == [127, 0]
     assert flow.displacement[0, 1, 0, 127].tolist() == [-127, 0]
     assert flow.moving == 1.0
+
+
+def row_of(places: list[int]) -> AttentionMotionFlow:
+    """One patch of a row of six goes along `places`; the others stay."""
+    frames = len(places)
+    flow = torch.zeros(frames, frames, 1, 6, 2, dtype=torch.int8)
+    for i, start in enumerate(places):
+        for j, end in enumerate(places):
+            flow[i, j, 0, start, 0] = end - start
+    return AttentionMotionFlow(flow, tracked_mask(flow), TokenGrid(frames, 1, 6))
+
+
+def test_what_wanders_by_a_patch_is_not_followed() -> None:
+    """As in a clip at rest: consistent, displaced by one, and nothing to learn from."""
+    wandering = row_of([0, 1, 0, 1])
+    assert wandering.kept > 0
+    assert wandering.followed == 0
+    assert row_of([0, 1, 2, 3]).followed == pytest.approx(1 / 6)

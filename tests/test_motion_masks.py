@@ -10,6 +10,7 @@ from pe_toolkit.errors import UsageError
 from pe_toolkit.motion.masks import (
     MASKS,
     consistent_mask,
+    followed_mask,
     forward_backward_mask,
     mask_by_name,
     matched_fraction,
@@ -205,6 +206,11 @@ def test_tracked_of_two_frames_or_of_nothing_is_forward_backward() -> None:
     nothing[:, :, 0, :, 0] = places - torch.arange(16)
     assert forward_backward_mask(nothing).any()
     assert torch.equal(tracked_mask(nothing), forward_backward_mask(nothing))
+    assert not followed_mask(nothing).any()
+
+
+def test_followed_is_tracked_where_something_is() -> None:
+    assert torch.equal(followed_mask(crossing()), tracked_mask(crossing()))
 
 
 def test_tracked_batch() -> None:

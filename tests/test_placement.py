@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from diffusers import CogVideoXTransformer3DModel
 
-from pe_toolkit.backbones import memory, placement
+from pe_toolkit.backbones import CogVideoXAdapter, load_backbone, memory, placement
 from pe_toolkit.backbones.offload import OFFLOADS, settle
 from pe_toolkit.backbones.placement import GB, Purpose, decide, plan
 from pe_toolkit.backbones.variants import VARIANTS, auto
 from pe_toolkit.cli import estimate
-from pe_toolkit.errors import DeviceError
+from pe_toolkit.errors import DeviceError, UnsupportedError
+from pe_toolkit.training import memory as training_memory
 from tests.test_memory import CONFIGS
 from tests.tiny import tiny_pipe
 
@@ -80,7 +82,18 @@ def test_training_without_checkpointing_cannot_let_weights_leave() -> None:
     assert mode == "none"  # not group, which would be refused; model gains nothing here
     assert sentence is not None
     assert "may not be enough" in sentence
-    assert pick("cogvideox-5b", purpose, 30.0, "group", 80.0) == ("group", None)
+    both = Purpose(checkpointing="off")  # applying alone would take group
+    assert pick("cogvideox-5b", both, 12.0, total=80.0)[0] == "model"
+    for refused in (
+        lambda: pick("cogvideox-5b", purpose, 30.0, "group", 80.0),
+        lambda: decide(*parts("cogvideox-5b", quantize="fp8"), purpose, "auto", 80e9, 80e9),
+        lambda: plan(*parts("cogvideox-5b", quantize="fp8")[1:], "train", 80e9, "off"),
+        # Before anything is downloaded or loaded, whatever the device.
+        lambda: load_backbone("owner/none", quantize="fp8", device="cpu", purpose=purpose),
+    ):
+        with pytest.raises(UnsupportedError, match="Expected checkpointing"):
+            refused()
+    assert pick("cogvideox-5b", APPLY, 30.0, "group", 80.0) == ("group", None)
     with pytest.raises(DeviceError) as caught:
         pick("cogvideox-5b", purpose, 30.0)
     assert "--checkpointing off" in str(caught.value.hint)
@@ -90,6 +103,40 @@ def test_training_without_checkpointing_cannot_let_weights_leave() -> None:
     assert recomputed.checkpointing["none"]
     assert kept.peak("none") > recomputed.peak("none")
     assert kept.checkpointing["group"]
+
+
+@pytest.mark.parametrize("mode", ["none", "model"])
+@pytest.mark.parametrize("free", [20.0, 40.0, 60.0, 70.0, 80.0])
+@pytest.mark.parametrize("name", ["cogvideox-2b", "cogvideox-5b"])
+def test_the_trainer_will_find_what_the_plan_says(
+    name: str, free: float, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trainer asks the GPU once the transformer and the VAE are on it."""
+    _, a, r = parts(name, offload=mode)
+    with torch.device("meta"):
+        config = {**CONFIGS[name], "num_layers": 1}  # neither asks for the depth
+        transformer = CogVideoXTransformer3DModel(**config).bfloat16()
+    pipe = tiny_pipe()
+    pipe.vae.register_to_config(latent_channels=16)
+    pipe.register_modules(transformer=transformer)
+    pipe.vae_scale_factor_spatial = 8
+    adapter = CogVideoXAdapter(pipe, VARIANTS[name])
+    weights = memory.train_weights(a, r)
+    left = free * GB - weights["vae" if mode == "none" else "transformer"]
+    monkeypatch.setattr(training_memory, "free_bytes", lambda _: left)
+    found = training_memory.wants_checkpointing(
+        "auto", adapter, adapter.grid.tokens, r.block, rotary=a.positions == "rotary"
+    )
+    assert plan(a, r, "train", free * GB).checkpointing[mode] is found
+
+
+def test_doctor_says_on_where_most_of_the_rest_would_fill() -> None:
+    """5b, 49 frames: all in all 58 GB, but 44 of it are activations, over 70 % of what is left."""
+    _, a, r = parts("cogvideox-5b")
+    whole = memory.train_estimate(a, r, checkpointing=False).gpu_bytes
+    assert plan(a, r, "train", whole / placement.SHARE + 1).checkpointing["none"]
+    said = estimate.estimate(VARIANTS["cogvideox-5b"], NOTHING | {"offload": "none"}, 65.0, None)
+    assert said["train"]["checkpointing"]
 
 
 def test_quantized_weights_need_less() -> None:
@@ -114,6 +161,34 @@ def test_doctor_says_the_same(name: str, free: float | None) -> None:
         assert fits == (said["train"]["fits"] and said["apply"]["fits"])
         if not said[task]["fits"]:
             assert f"{figures:.1f} GB of GPU memory to {task}" in verdict
+
+
+@pytest.mark.parametrize("mode", ["none", "model", "sequential"])
+def test_doctor_without_a_gpu_answers_for_the_mode_that_was_asked_for(mode: str) -> None:
+    said = estimate.estimate(VARIANTS["cogvideox-5b"], NOTHING | {"offload": mode}, None, None)
+    fits, verdict = estimate.verdict(said, None)
+    assert not fits
+    assert "at least" not in verdict
+    for task in ("train", "apply"):
+        assert f"{said[task]['gpu_gb']:.1f} GB to {task} with --offload {mode}" in verdict
+    assert ("GB without)" in verdict) == (mode != "none")
+
+
+def test_the_context_that_is_there_already_is_not_counted_again() -> None:
+    """`mem_get_info` makes the CUDA context; what it then says is free lies beside it."""
+    _, a, r = parts("cogvideox-5b")
+    allocated = memory.apply_estimate(a, r).gpu_bytes - memory.OVERHEAD
+    just = allocated / placement.SHARE + 1
+    assert plan(a, r, "apply", just).chosen == "none"
+    assert plan(a, r, "apply", just - 2).chosen == "model"
+    chosen, sentence = pick("cogvideox-5b", APPLY, just / GB, total=80.0)
+    assert chosen == "none"
+    assert f"({allocated / GB:.1f} GB estimated at " in str(sentence)
+    # The whole of a GPU holds the context too: 0.85 x (allocated + context) > total is refused.
+    total = placement.TRUST * (allocated + memory.OVERHEAD) / GB
+    assert pick("cogvideox-5b", APPLY, total, "none", total + 0.01) == ("none", None)
+    with pytest.raises(DeviceError):
+        pick("cogvideox-5b", APPLY, total, "none", total - 0.01)
 
 
 def test_nothing_is_moved_off_a_cpu() -> None:

@@ -13,7 +13,7 @@ from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
 from pe_toolkit.backbones.keyvalue import ReferenceKeysValues
 from pe_toolkit.card import MotionCard
 from pe_toolkit.card.compat import check_fits
-from pe_toolkit.errors import MismatchError, UsageError
+from pe_toolkit.errors import MismatchError, UnsupportedError, UsageError
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.video import Clip
 
@@ -31,9 +31,7 @@ def check_card(adapter: CogVideoXAdapter, card: MotionCard) -> None:
 
     Raises:
         MismatchError: wrong backbone, grid or frame count; says what would fit.
-        UnsupportedError: a VAE that cannot decode as it is offloaded.
     """
-    adapter.check_vae()
     spec = card.spec
     grid = adapter.grid_for(spec.clip.frames, spec.clip.width, spec.clip.height)
     for text in check_fits(
@@ -102,6 +100,36 @@ def keys_values(
         height,
         adapter.encode_image(clip.frames),
     )
+
+
+@contextlib.contextmanager
+def vae_check(adapter: CogVideoXAdapter) -> Iterator[None]:
+    """Refuse, once it is to encode or decode, a VAE whose weights are elsewhere then; warn before.
+
+    A generation with `output_type="latent"` needs none.
+    """
+    try:
+        adapter.check_vae()
+    except UnsupportedError as error:
+        warnings.warn(
+            f'{error.message} Only output_type="latent" will work. {error.hint}',
+            CardWarning,
+            stacklevel=4,
+        )
+    else:
+        yield
+        return
+
+    def before(*_: Any) -> None:
+        adapter.check_vae()
+
+    vae = adapter.pipe.vae
+    handles = [part.register_forward_pre_hook(before) for part in (vae.encoder, vae.decoder)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @contextlib.contextmanager

@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 
 from pe_toolkit.acceleration import caches
-from pe_toolkit.apply.checks import adapter_of, check_card, keys_values, size_check
+from pe_toolkit.apply.checks import (
+    adapter_of,
+    check_card,
+    keys_values,
+    size_check,
+    vae_check,
+)
 from pe_toolkit.apply.positions import Application, CardPositions
 from pe_toolkit.backbones import hooks
 from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
@@ -44,7 +50,8 @@ def applied(
     Raises:
         MismatchError: wrong backbone, or (inside, at the call) another grid or frame count than the
             card's.
-        UnsupportedError: a latents card (use `replay`), fused QKV, or a nested card.
+        UnsupportedError: a latents card (use `replay`), fused QKV, or a nested card; inside, a VAE
+            that cannot decode as it is offloaded.
         UsageError: a strength that is not a finite number, or no `kv_from` for a card that
             requires it (the message names the clip's hash).
     """
@@ -66,6 +73,7 @@ def applied(
     select = CardPositions(adapter, card, strength, log)
     expected = TokenGrid(card.spec.grid.frames, card.spec.grid.height, card.spec.grid.width)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(vae_check(adapter))
         stack.enter_context(compiled_by_blocks(adapter))
         stack.enter_context(size_check(adapter, expected, card))
         inject: Callable[[Any], Any] = select

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from pe_toolkit.acceleration import caches
-from pe_toolkit.apply.checks import adapter_of, check_card, keys_values
+from pe_toolkit.apply.checks import adapter_of, check_card, keys_values, vae_check
 from pe_toolkit.apply.contexts import compiled_by_blocks
 from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
 from pe_toolkit.card import MotionCard
@@ -49,6 +49,7 @@ def replay(
     Raises:
         UnsupportedError: a positions card (use `applied`).
         MismatchError: another backbone or size.
+        UnsupportedError: also inside, a VAE that cannot decode as it is offloaded.
     """
     if card.spec.kind != "latents":
         raise UnsupportedError(
@@ -77,6 +78,7 @@ def replay(
     start = stored[first].to(adapter.device, adapter.dtype) if whole else None
     kv = keys_values(adapter, card, kv_from, no_kv)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(vae_check(adapter))
         if kv is not None:
             stack.enter_context(compiled_by_blocks(adapter))
             stack.enter_context(kv.injected(lambda t: t in stored))

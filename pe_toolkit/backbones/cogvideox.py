@@ -7,39 +7,22 @@ stopped there.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pe_toolkit.backbones import hooks
+from pe_toolkit.backbones import hooks, tiling
+from pe_toolkit.backbones.geometry import CogVideoXGeometry
 from pe_toolkit.backbones.variants import Variant
-from pe_toolkit.embedding import PositionalForm, SincosTable, form_for
 from pe_toolkit.errors import UnsupportedError, UsageError
-from pe_toolkit.grid import TokenGrid
-
-_TRANSFORMER_KEYS = (
-    "num_attention_heads",
-    "attention_head_dim",
-    "in_channels",
-    "num_layers",
-    "patch_size",
-    "patch_size_t",
-    "use_rotary_positional_embeddings",
-    "use_learned_positional_embeddings",
-    "temporal_compression_ratio",
-    "ofs_embed_dim",
-)
-
 
 # What the pipeline passes as `ofs` to CogVideoX 1.5 image-to-video.
 _OFS = 2.0
 
 
-class CogVideoXAdapter:
+class CogVideoXAdapter(CogVideoXGeometry):
     """A loaded `CogVideoXPipeline` or `CogVideoXImageToVideoPipeline` seen as a backbone.
 
     Args:
@@ -74,145 +57,18 @@ class CogVideoXAdapter:
                 f"{type(core).__name__}.",
                 "pe-toolkit drives CogVideoX-2b, -5b, 1.5 and its bundled backbone.",
             )
-        self.image_to_video = type(pipe).__name__ == "CogVideoXImageToVideoPipeline"
-        """Whether generations begin with a given picture."""
-        wanted = pipe.vae.config.latent_channels * (2 if self.image_to_video else 1)
+        image_to_video = type(pipe).__name__ == "CogVideoXImageToVideoPipeline"
+        wanted = pipe.vae.config.latent_channels * (2 if image_to_video else 1)
         if core.config.in_channels != wanted:
             raise UnsupportedError(
                 "Expected a CogVideoX text-to-video or image-to-video pipeline, got "
                 f"{type(pipe).__name__} with {core.config.in_channels} input channels.",
                 "Load the text-to-video checkpoint of the same model.",
             )
-        self.pipe = pipe
-        self.variant = variant
+        super().__init__(pipe, variant, image_to_video=image_to_video)
         self.model_id = model_id
         self.revision = revision
         self.weights_digest = weights_digest
-
-    @property
-    def transformer(self) -> Any:
-        """The transformer itself (the module inside, if it was compiled)."""
-        return getattr(self.pipe.transformer, "_orig_mod", self.pipe.transformer)
-
-    @property
-    def positions(self) -> str:
-        """`rotary` or `absolute`."""
-        return "rotary" if self.transformer.config.use_rotary_positional_embeddings else "absolute"
-
-    @property
-    def device(self) -> torch.device:
-        """Where computation happens (the execution device under offloading)."""
-        device: torch.device = self.pipe._execution_device
-        return device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        dtype: torch.dtype = self.transformer.dtype
-        return dtype
-
-    # Sizes ----------------------------------------------------------------------------------------
-
-    @property
-    def frames(self) -> int:
-        """Pixel frames of a clip: the variant's, else the transformer's native count."""
-        return self.variant.frames if self.variant else int(self.transformer.config.sample_frames)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(width, height) in pixels."""
-        if self.variant:
-            return self.variant.width, self.variant.height
-        config, scale = self.transformer.config, self.pipe.vae_scale_factor_spatial
-        return config.sample_width * scale, config.sample_height * scale
-
-    def latent_shape(self, frames: int, width: int, height: int) -> tuple[int, int, int, int]:
-        """(F', C, h, w) of the latents, padding frames of CogVideoX 1.5 included.
-
-        Raises:
-            UsageError: if the frame count or the size cannot be represented, or is not the one size
-                that learned positions allow.
-        """
-        scale, patch = self.pipe.vae_scale_factor_spatial, self.transformer.config.patch_size
-        ratio = self.pipe.vae_scale_factor_temporal
-        unit = max(scale * patch, 8)
-        if width % unit or height % unit or width < unit or height < unit:
-            raise UsageError(
-                f"Expected a width and height in multiples of {unit} pixels, got {width}x{height}.",
-                f"Use --size {max(unit, width // unit * unit)}x{max(unit, height // unit * unit)}.",
-            )
-        latent = (frames - 1) // ratio + 1
-        unit_t = 2 * ratio
-        # The VAE decodes 4n - 3 frames from an odd number n of latent frames, 4n from an even one.
-        if frames < unit_t or frames % unit_t > 1:
-            near = max(1, round((frames - 1) / unit_t)) * unit_t + 1
-            raise UsageError(
-                f"Expected a frame count of {unit_t}k + 1 or {unit_t}k, got {frames}.",
-                f"Use --frames {near}.",
-            )
-        config = self.transformer.config
-        pad = config.patch_size_t
-        latent += (-latent) % pad if pad else 0
-        if config.use_learned_positional_embeddings:
-            self._check_learned(frames, width, height)
-        channels = config.in_channels // (2 if self.image_to_video else 1)
-        return latent, channels, height // scale, width // scale
-
-    def _check_learned(self, frames: int, width: int, height: int) -> None:
-        """A learned table (5b image-to-video) fits one size; diffusers would put another in place
-        of it without a word where only the frame count differs.
-        """
-        config, scale = self.transformer.config, self.pipe.vae_scale_factor_spatial
-        own = (config.sample_frames, config.sample_width * scale, config.sample_height * scale)
-        if (frames, width, height) != own:
-            raise UsageError(
-                f"Expected {own[0]} frames of {own[1]}x{own[2]}, the one size for which this "
-                f"backbone learned its positions, got {frames} frames of {width}x{height}.",
-                f"Use --frames {own[0]} --size {own[1]}x{own[2]}.",
-            )
-
-    def grid_for(self, frames: int, width: int, height: int) -> TokenGrid:
-        """The token grid of a clip of that size."""
-        latent, _, h, w = self.latent_shape(frames, width, height)
-        patch, patch_t = (
-            self.transformer.config.patch_size,
-            self.transformer.config.patch_size_t or 1,
-        )
-        return TokenGrid(latent // patch_t, h // patch, w // patch)
-
-    @property
-    def grid(self) -> TokenGrid:
-        """The token grid at the default size."""
-        return self.grid_for(self.frames, *self.size)
-
-    # Positions ------------------------------------------------------------------------------------
-
-    def base_positions(self, frames: int, width: int, height: int) -> Any:
-        """The model's own positions: `(cos, sin)` each `(S, head_dim)`, or the `(S, inner_dim)`
-        sincos table.
-        """
-        latent, _, h, w = self.latent_shape(frames, width, height)
-        if self.positions == "rotary":
-            return self.pipe._prepare_rotary_positional_embeddings(
-                height, width, latent, self.device
-            )
-        embed = self.transformer.patch_embed
-        table = embed._get_positional_embeddings(
-            h, w, (latent - 1) * embed.temporal_compression_ratio + 1
-        )
-        return table[0, embed.max_text_seq_length :].to(self.device)
-
-    def form(self, parametrisation: str, frames: int, width: int, height: int) -> PositionalForm:
-        """The positional form of that name, bound to this model's positions at that size."""
-        kind = form_for(self.positions, parametrisation)
-        base, grid = (
-            self.base_positions(frames, width, height),
-            self.grid_for(frames, width, height),
-        )
-        if kind is SincosTable:
-            config = self.transformer.config
-            scales = (config.spatial_interpolation_scale, config.temporal_interpolation_scale)
-            return SincosTable(base, grid, scales)
-        return kind(base, grid)
 
     # Inputs ---------------------------------------------------------------------------------------
 
@@ -292,9 +148,13 @@ class CogVideoXAdapter:
 
         CogVideoX 1.5 wants an even number of latent frames; the first is repeated in front, where
         its pipeline discards it.
+
+        Raises:
+            UnsupportedError: as `check_vae`, or tiles that would change the size.
         """
         self.check_vae()
         vae = self.pipe.vae
+        tiling.check(vae, *frames.shape[1:3])
         x = torch.from_numpy(np.ascontiguousarray(frames)).to(self.device, vae.dtype)
         x = (x / 127.5 - 1).permute(3, 0, 1, 2)[None]  # (1, 3, F, H, W)
         z: torch.Tensor = vae.encode(x).latent_dist.mode() * vae.config.scaling_factor
@@ -311,9 +171,13 @@ class CogVideoXAdapter:
 
         Scaled as the image-to-video pipeline does, of the posterior's mode, zero after the first
         latent frame.
+
+        Raises:
+            UnsupportedError: as `check_vae`.
         """
         if not self.image_to_video:
             return None
+        self.check_vae()
         count, height, width = frames.shape[:3]
         vae = self.pipe.vae
         x = torch.from_numpy(np.ascontiguousarray(frames[:1])).to(self.device, vae.dtype)
@@ -327,7 +191,14 @@ class CogVideoXAdapter:
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor, frames: int) -> NDArray[np.uint8]:
-        """Latents `(1, F', C, h, w)` -> uint8 RGB `(F, H, W, 3)`, padding frames dropped."""
+        """Latents `(1, F', C, h, w)` -> uint8 RGB `(F, H, W, 3)`, padding frames dropped.
+
+        Raises:
+            UnsupportedError: as `check_vae`, or tiles that would change the size.
+        """
+        self.check_vae()
+        scale = self.pipe.vae_scale_factor_spatial
+        tiling.check(self.pipe.vae, latents.shape[3] * scale, latents.shape[4] * scale)
         pad = latents.shape[1] - ((frames - 1) // self.pipe.vae_scale_factor_temporal + 1)
         video = self.pipe.decode_latents(latents[:, pad:].to(self.pipe.vae.dtype))
         array = self.pipe.video_processor.postprocess_video(video=video, output_type="np")[0]
@@ -420,17 +291,3 @@ class CogVideoXAdapter:
         rotary = self.base_positions(frames, width, height) if self.positions == "rotary" else None
         text = self.encode_text([""]) if text is None else text
         return self.queries_and_keys(latents, text, 0, block, rotary, image)
-
-    # Identity -------------------------------------------------------------------------------------
-
-    def fingerprint(self) -> str:
-        """`sha256:` over the architecture: equal wherever a card of this one fits."""
-        config, vae = self.transformer.config, self.pipe.vae.config
-        facts = {key: config.get(key) for key in _TRANSFORMER_KEYS}
-        facts["vae"] = [
-            vae.latent_channels,
-            len(vae.block_out_channels),
-            vae.temporal_compression_ratio,
-        ]
-        text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
-        return "sha256:" + hashlib.sha256(text.encode()).hexdigest()

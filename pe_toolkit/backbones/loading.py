@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from pe_toolkit.acceleration import quantize as weights
-from pe_toolkit.backbones import bundled, memory
+from pe_toolkit.backbones import bundled, memory, placement, tiling
 from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
 from pe_toolkit.backbones.offload import OFFLOADS, place, settle
 from pe_toolkit.backbones.placement import Purpose, architecture_of, request_of
@@ -56,7 +56,7 @@ def load_backbone(
         on_offload: gets the offload mode before anything is placed.
 
     Raises:
-        UsageError: an unknown name, dtype, offload or quantization.
+        UsageError: an unknown name, dtype, offload or quantization; as `placement.check`.
         DependencyError: a quantization whose package is missing.
         DeviceError: the device is missing or too small.
         BackboneError: the model cannot be found, downloaded or loaded.
@@ -67,6 +67,7 @@ def load_backbone(
     if dtype is not None and dtype not in DTYPES:
         raise UsageError(f"Expected --dtype out of {', '.join(DTYPES)}, got {dtype!r}.")
     weights.check(quantize)
+    placement.check(purpose or Purpose(), offload, quantize)
     where = pick_device(device)
     if name == "auto":
         name = choose(where, say)
@@ -112,8 +113,7 @@ def load_backbone(
     if vae_tiling is None:
         vae_tiling = where.type != "cpu" or variant is None or not variant.bundled
     if vae_tiling:
-        pipe.vae.enable_tiling()
-        pipe.vae.enable_slicing()
+        tiling.enable(pipe.vae)
     return CogVideoXAdapter(
         pipe,
         variant,

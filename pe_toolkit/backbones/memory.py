@@ -271,6 +271,20 @@ def _resident(a: Architecture, r: Request, weights: Mapping[str, float]) -> Mapp
     return ways[r.offload]
 
 
+def train_weights(a: Architecture, r: Request) -> Mapping[str, float]:
+    """Bytes of weights on the GPU while each component is at work in a training: the text encoder
+    leaves when it is done, and then the VAE.
+    """
+    weights = weight_bytes(a, r)
+    resident = _resident(a, r, weights)
+    if r.offload == "none":
+        transformer = weights["transformer"]
+        return {**resident, "vae": transformer + weights["vae"], "transformer": transformer}
+    if r.offload == "group":  # the VAE leaves as it does without offloading
+        return {**resident, "transformer": resident["transformer"] - weights["vae"]}
+    return resident
+
+
 def train_estimate(a: Architecture, r: Request, *, checkpointing: bool) -> Estimate:
     """Peak of a training, one sample at a time. Everything is on the GPU while the text is encoded
     (unless offloaded); then the text encoder leaves it, and after the reference the VAE.
@@ -279,12 +293,7 @@ def train_estimate(a: Architecture, r: Request, *, checkpointing: bool) -> Estim
     backward pass; the denoising step needs two samples' passes without gradients.
     """
     weights, unit, key = weight_bytes(a, r), unit_bytes(a, r), (a.positions, checkpointing)
-    resident = _resident(a, r, weights)
-    if r.offload == "none":
-        transformer = weights["transformer"]
-        resident = {**resident, "vae": transformer + weights["vae"], "transformer": transformer}
-    elif r.offload == "group":  # the VAE leaves as it does without offloading
-        resident = {**resident, "transformer": resident["transformer"] - weights["vae"]}
+    resident = train_weights(a, r)
     transformer = resident["transformer"]
     each, rest = STEP_UNITS[key]
     tapped_each, tapped_rest = TAPPED_UNITS[key]

@@ -9,23 +9,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from pe_toolkit.backbones import recompute
 from pe_toolkit.backbones.memory import (
+    BYTES,
     HEAD,
+    OVERHEAD,
     Architecture,
     Estimate,
     Request,
     apply_estimate,
     train_estimate,
+    train_weights,
+    unit_bytes,
 )
-from pe_toolkit.errors import DeviceError
+from pe_toolkit.errors import DeviceError, UnsupportedError
 
 Task = Literal["train", "apply"]
 CHOICES = ("none", "model", "group")
 """What `auto` picks from, fastest first. Sequential needs hardly less than group, at many times
 its transfers.
 """
+LEAVING = ("group", "sequential")
+"""Modes in which a weight is only there during its layer's forward pass."""
 SHARE = 0.95
-"""Of the free memory, what is planned for."""
+"""Of the free memory, what is planned for; the rest is for the allocator's rounding."""
 TRUST = 0.85
 """How far below its estimate a peak may lie: less memory than that is refused."""
 GB = 1e9
@@ -81,9 +88,33 @@ class Plan:
         """Estimated bytes on the GPU at the worst moment."""
         return self.estimates[mode].gpu_bytes
 
+    def needed(self, mode: str) -> float:
+        """The part of the peak that has to be free: who asks what is free has its CUDA context."""
+        return self.peak(mode) - OVERHEAD
+
     def fits(self, mode: str) -> bool:
-        """Whether that much is free, with a little to spare."""
-        return self.free_bytes is not None and self.peak(mode) <= self.free_bytes * SHARE
+        """Whether what is needed is free, with a little to spare."""
+        return self.free_bytes is not None and self.needed(mode) <= self.free_bytes * SHARE
+
+
+def check(purpose: Purpose, offload: str, quantize: str) -> None:
+    """Refuse a training that keeps its activations while weights leave.
+
+    Raises:
+        UnsupportedError: says what would do instead.
+    """
+    leaves = offload in LEAVING or quantize == "fp8"
+    if leaves and "train" in purpose.tasks and purpose.checkpointing == "off":
+        raise needs_checkpointing()
+
+
+def needs_checkpointing() -> UnsupportedError:
+    """The error for `--checkpointing off` where weights leave before the backward pass."""
+    return UnsupportedError(
+        "Expected checkpointing with group or sequential offloading or fp8 weights, got "
+        "`off`: the backward pass needs weights that have left by then.",
+        "Use --checkpointing on, or plain weights with --offload none or model.",
+    )
 
 
 def plan(
@@ -93,7 +124,11 @@ def plan(
     free_bytes: float | None,
     checkpointing: str = "auto",
 ) -> Plan:
-    """Peaks of a task in every mode. A training checkpoints in the modes in which it has to."""
+    """Peaks of a task in every mode. A training checkpoints in the modes in which it has to.
+
+    Raises:
+        UnsupportedError: a training without checkpointing that no mode allows (fp8 weights).
+    """
     estimates: dict[str, Estimate] = {}
     recomputed: dict[str, bool] = {}
     for mode in (*CHOICES, "sequential"):
@@ -101,18 +136,32 @@ def plan(
         if task == "apply":
             estimates[mode] = apply_estimate(architecture, moved)
             continue
-        leaves = mode in ("group", "sequential") or request.quantize == "fp8"
+        leaves = mode in LEAVING or request.quantize == "fp8"
         if leaves and checkpointing == "off":
-            continue  # refused: the backward pass needs weights that have left by then
-        kept = train_estimate(architecture, moved, checkpointing=False)
-        enough = free_bytes is not None and kept.gpu_bytes <= free_bytes * SHARE
+            continue  # see `needs_checkpointing`
         recomputed[mode] = (
-            leaves or checkpointing == "on" or (checkpointing == "auto" and not enough)
+            leaves
+            or checkpointing == "on"
+            or (checkpointing == "auto" and _recomputes(architecture, moved, free_bytes))
         )
-        estimates[mode] = (
-            train_estimate(architecture, moved, checkpointing=True) if recomputed[mode] else kept
-        )
+        estimates[mode] = train_estimate(architecture, moved, checkpointing=recomputed[mode])
+    if not estimates:
+        raise needs_checkpointing()
     return Plan(task, free_bytes, estimates, recomputed)
+
+
+def _recomputes(a: Architecture, r: Request, free_bytes: float | None) -> bool:
+    """What the trainer will find when it asks: the transformer is there, and the VAE still is.
+    Without a GPU to ask, the smaller way.
+    """
+    if free_bytes is None:
+        return True
+    weights = train_weights(a, r)
+    kept = recompute.kept_bytes(
+        unit_bytes(a, r), BYTES[r.dtype], r.block,
+        rotary=a.positions == "rotary", checkpointing=False,
+    )  # fmt: skip
+    return recompute.needed(kept, free_bytes - max(weights["transformer"], weights["vae"]))
 
 
 def decide(
@@ -133,17 +182,19 @@ def decide(
 
     Raises:
         DeviceError: if the backbone cannot fit this GPU, whatever else runs on it.
+        UnsupportedError: as `check`.
     """
+    check(purpose, wanted, request.quantize)
     request = purpose.of(request)
     plans = [
         plan(architecture, request, task, free_bytes, purpose.checkpointing)
         for task in purpose.tasks
     ]
-    every = [p.chosen for p in plans]
-    mode = max(every, key=CHOICES.index) if wanted == "auto" else wanted
-    worst = max((p for p in plans if mode in p.estimates), key=lambda p: p.peak(mode), default=None)
-    if worst is None:  # checkpointing off with weights that leave: refused where it is checked
-        return mode, None
+    mode = wanted
+    if wanted == "auto":  # the furthest that a task asks for and all of them allow
+        last = max(CHOICES.index(p.chosen) for p in plans)
+        mode = [m for m in CHOICES[: last + 1] if all(m in p.estimates for p in plans)][-1]
+    worst = max(plans, key=lambda p: p.peak(mode))
     peak, free = worst.peak(mode), free_bytes / GB
     if wanted in ("auto", "none") and peak * TRUST > total_bytes:
         hint = "Use a smaller --backbone, such as cogvideox-2b, a smaller --size or fewer --frames."
@@ -158,9 +209,10 @@ def decide(
         )
     if wanted != "auto":
         return mode, None
-    facts = f"{peak / GB:.1f} GB estimated at {worst.estimates[mode].stage}, {free:.1f} GB free"
+    stage = worst.estimates[mode].stage
+    facts = f"{worst.needed(mode) / GB:.1f} GB estimated at {stage}, {free:.1f} GB free"
     if mode != "none":
-        facts += f"; {worst.peak('none') / GB:.1f} GB without"
+        facts += f"; {worst.needed('none') / GB:.1f} GB without"
     if not worst.fits(mode):
         facts += "; it may not be enough"
     return mode, f"Offload: {mode} ({facts})"

@@ -148,11 +148,21 @@ class CheckedBytes:
 
     @property
     def info(self) -> CardInfo:
-        """What the card says; there once every byte has passed."""
-        assert self._info is not None
+        """What the card says; there once every byte has passed.
+
+        Raises:
+            CardError: before that: the card is not known to be sound.
+        """
+        if self._info is None:
+            raise CardError(
+                f"{printable(str(self._path))}: Expected every byte of the card to be checked, "
+                "but some were not read yet.",
+                "Iterate to the end first.",
+            )
         return self._info
 
     def __iter__(self) -> Iterator[bytes]:
+        self._info = None  # of an earlier pass: the file may be another by now
         with _opened(self._path) as (stream, size):
             header, spec = _read_front(stream, size)
             whole = hashlib.sha256(header.raw)

@@ -207,8 +207,9 @@ class ReferenceSpec(Section):
     start: float = ruled(_SECONDS)
     """Where the used span begins, in seconds."""
     matched: float = ruled(_UNIT)
-    """Share of the displacements that the mask kept."""
-    used: float | None = optional(_SECONDS)
+    """Share of the displacements between different frames that are not 0, of patches that move and
+    can be followed through the clip; whatever the mask kept."""
+    used: float | None = optional(Number(0, 1e7, open_low=True))
     """Seconds from the first used frame to the last (since 1.2)."""
     fit: str | None = optional(Text(choices=("crop", "pad", "stretch")))
     """How pictures of `width` x `height` were brought to the size of `clip` (since 1.2; without

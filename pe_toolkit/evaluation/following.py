@@ -3,7 +3,7 @@
 A card holds the flow of its reference. The flow of the generated clip is read in the same way:
 its clean latents, timestep 0, an empty prompt, the same block. Patches cannot be compared one by
 one, because what moves is something else, somewhere else. So of both flows only the patches that
-are really followed and really move count (`tracked_mask`), each ordered pair of latent frames
+are really followed and really move count (`followed_mask`), each ordered pair of latent frames
 (i, j) is represented by their mean displacement d(i, j), and the score is
 
     mean over |i - j| <= 2 of  cos(d_generated(i, j), d_reference(i, j))
@@ -28,7 +28,8 @@ from pe_toolkit.card import MotionCard
 from pe_toolkit.errors import UsageError
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.displacement import hard_displacement
-from pe_toolkit.motion.masks import tracked_mask
+from pe_toolkit.motion.flow import FAR as AWAY
+from pe_toolkit.motion.masks import followed_mask
 
 FAR = 2
 """Latent frames. Farther apart, directions average out over turns (measured: 1 and 3 are no
@@ -119,7 +120,9 @@ def mean_displacements(flow: Tensor) -> Tensor:
 
     `flow` is a hard flow `(F, F, H, W, 2)` of integers.
     """
-    mask = tracked_mask(flow).flatten(2).double()
+    # Never a mask of chance matches instead; and in a clip at rest, the argmax wanders by one.
+    away = (flow.abs().amax((1, 4)) >= AWAY)[:, None]  # (F, 1, H, W)
+    mask = (followed_mask(flow) & away).flatten(2).double()
     total = (flow.flatten(2, 3).double() * mask[..., None]).sum(2)
     means = total / mask.sum(2)[..., None]  # 0 / 0 is NaN
     means[torch.eye(len(means), dtype=torch.bool)] = torch.nan

@@ -11,15 +11,21 @@ from pe_toolkit.errors import BackboneError, UsageError
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.displacement import hard_displacement
 from pe_toolkit.motion.masks import (
+    followed_mask,
     forward_backward_mask,
     fraction_of_pairs,
     mask_by_name,
     matched_fraction,
     matched_patches,
+    nonzero_mask,
 )
 
 MAX_SIDE = 128
 """Patches along a side of the frame: a displacement must fit int8."""
+
+
+FAR = 2
+"""Patches that something has to get away, in x or y, to count as moving."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +104,16 @@ class AttentionMotionFlow:
     def moving(self) -> float:
         """Share in [0, 1] of patches, over pairs of different frames, matched and displaced."""
         return fraction_of_pairs(forward_backward_mask(self.displacement))
+
+    @property
+    def followed(self) -> float:
+        """Share in [0, 1] of patches, over pairs of different frames, that are displaced and can be
+        followed through the clip (`masks.followed_mask`), whatever the mask keeps. Patches that
+        never get `FAR` patches away do not count: in a clip at rest, the argmax wanders by one.
+        """
+        flow = self.displacement
+        far = (flow.abs().amax((1, 4)) >= FAR)[:, None]  # (F, 1, H, W)
+        return fraction_of_pairs(followed_mask(flow) & nonzero_mask(flow) & far)
 
     @property
     def kept(self) -> float:

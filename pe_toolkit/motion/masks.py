@@ -94,7 +94,7 @@ def tracked_mask(
       of the largest displacement of a followed patch, at least 1.
 
     Of such patches the entries with a displacement of 0 count as well; those with i = j do not.
-    If there are none at all, this is `forward_backward_mask`.
+    If there are none at all, this is `forward_backward_mask`; `followed_mask` is then empty.
 
     Args:
         flow: `(..., F, F, H, W, 2)` hard flow in patches.
@@ -108,6 +108,16 @@ def tracked_mask(
     if flow.ndim > 5:
         clips = [tracked_mask(clip, radius, agreement, far) for clip in flow.flatten(0, -6)]
         return torch.stack(clips).reshape(flow.shape[:-1])
+    kept = followed_mask(flow, radius, agreement, far)
+    return kept if bool(kept.any()) else forward_backward_mask(flow, radius)
+
+
+def followed_mask(
+    flow: Tensor, radius: float = 1.0, agreement: float = 0.9, far: float = 2.0
+) -> Tensor:
+    """`tracked_mask` of one clip, `(F, F, H, W, 2)` -> `(F, F, H, W)` bool, but empty where nothing
+    that moves can be followed.
+    """
     consistent = consistent_mask(flow, radius)
     match = matched_patches(flow)  # (F, F, HW)
     there = flow.flatten(-3, -2).int()  # (F, F, HW, 2)
@@ -125,8 +135,8 @@ def tracked_mask(
     reach = there.abs().amax((1, 3)) * followed
     enough = (reach.max() / 2).clamp(1.0, far)
     tokens = (followed & (reach >= enough)).unflatten(-1, flow.shape[-3:-1])
-    kept = consistent & tokens[:, None] & ~itself[..., None, None]
-    return kept if bool(kept.any()) else forward_backward_mask(flow, radius)
+    kept: Tensor = consistent & tokens[:, None] & ~itself[..., None, None]
+    return kept
 
 
 MASKS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(

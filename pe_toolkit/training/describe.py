@@ -56,6 +56,7 @@ def build_card(
     }
     grid = flow.grid
     source_width, source_height = clip.source_size or clip.size
+    known = clip.source_size is not None
     spec = CardSpec(
         name=config.name,
         version=config.card_version,
@@ -114,9 +115,9 @@ def build_card(
             height=source_height,
             fps=clip.total_frames / clip.duration if clip.duration else clip.fps,
             start=clip.start,
-            matched=flow.matched,
-            used=clip.used,
-            fit=clip.fit if clip.source_size is not None else None,
+            matched=flow.followed,
+            used=clip.used if known and clip.used > 0 else None,
+            fit=clip.fit if known else None,
         ),
         training=TrainingSpec(loss=tuple(losses), device=adapter.device.type),
         scores={},

@@ -27,12 +27,14 @@ class Started:
 
 @dataclass(frozen=True)
 class ReferenceMatched:
-    """The reference's AMF is there: shares in [0, 1] of patches that were matched, and that also
-    move.
+    """The reference's AMF is there: shares in [0, 1] of patches, over pairs of latent frames, that
+    were matched, that also move, and that can be followed through the clip as well (what cards
+    keep).
     """
 
     fraction: float
     moving: float
+    followed: float
 
 
 @dataclass(frozen=True)

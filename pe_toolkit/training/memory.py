@@ -13,20 +13,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from pe_toolkit.backbones import recompute
 from pe_toolkit.backbones.offload import free_bytes
-from pe_toolkit.errors import UnsupportedError, UsageError
+from pe_toolkit.backbones.placement import needs_checkpointing
+from pe_toolkit.errors import UsageError
 
 if TYPE_CHECKING:
     from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
 
 CHECKPOINTING = ("auto", "on", "off")
-# What one block keeps for its backward pass when its weights are frozen, in numbers of one
-# (text + video tokens) x channels tensor of the model's dtype. Counted with saved-tensor hooks
-# (tests/test_training_memory.py): inputs of four norms, q, k, v, the attention's output and the
-# hidden layer of the feed-forward (4); a gradient to rotary tables adds float32 copies of q and k.
-KEPT = {"other": 12.3, "rotary-2": 19.2, "rotary-4": 16.0, "checkpointed": 1.0}
-# Of the free memory: the rest is for one block's recomputation, the AMF and fragmentation.
-SHARE = 0.7
 
 
 def kept_bytes(
@@ -41,19 +36,17 @@ def kept_bytes(
         rotary: whether the gradient goes to rotary tables (else to latents or an added table).
         checkpointing: whether each block keeps its input only.
     """
-    size = adapter.dtype.itemsize
-    config = adapter.transformer.config
-    kind = ("rotary-2" if size == 2 else "rotary-4") if rotary else "other"
+    size, config = adapter.dtype.itemsize, adapter.transformer.config
     width = config.num_attention_heads * config.attention_head_dim
     unit = (tokens + adapter.max_text_tokens) * width * size
-    # One block more: the tapped one keeps its part up to Q and K.
-    return int(KEPT["checkpointed" if checkpointing else kind] * unit * (block + 1))
+    return int(recompute.kept_bytes(unit, size, block, rotary=rotary, checkpointing=checkpointing))
 
 
 def wants_checkpointing(
     choice: str, adapter: CogVideoXAdapter, tokens: int, block: int, *, rotary: bool
 ) -> bool:
-    """What `auto` means here: on if the activations of one sample would fill the free memory.
+    """What `auto` means here: on if the activations of one sample would fill the free memory, by
+    the rule that `pe doctor` goes by as well (`backbones.recompute`).
 
     Also on wherever weights are moved away or cast after a layer's forward pass (group and
     sequential offloading, fp8): autograd would keep a copy of every one of them, and of some only
@@ -70,17 +63,13 @@ def wants_checkpointing(
         )
     if weights_leave(adapter.transformer):
         if choice == "off":
-            raise UnsupportedError(
-                "Expected checkpointing with group or sequential offloading or fp8 weights, got "
-                "`off`: the backward pass needs weights that have left by then.",
-                "Use --checkpointing on, or plain weights with --offload none or model.",
-            )
+            raise needs_checkpointing()
         return True
     if choice != "auto":
         return choice == "on"
     free = free_bytes(adapter.device)
     needed = kept_bytes(adapter, tokens, block, rotary=rotary, checkpointing=False)
-    return free is not None and needed > free * SHARE
+    return free is not None and recompute.needed(needed, free)
 
 
 def weights_leave(transformer: Any) -> bool:

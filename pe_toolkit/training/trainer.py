@@ -124,7 +124,7 @@ def train(
         )
         flow = AttentionMotionFlow.from_qk(q.float(), k.float(), grid, mask=settings.mask)
         del q, k  # 0.2 to 0.5 GB that nothing looks at any more
-        yield events.ReferenceMatched(flow.matched, flow.moving)
+        yield events.ReferenceMatched(flow.matched, flow.moving, flow.followed)
         if not flow.mask.any():
             raise MotionError(
                 f"Expected motion in the reference, but the mask '{settings.mask}' keeps nothing "

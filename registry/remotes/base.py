@@ -71,27 +71,28 @@ class Pushed:
     created: bool = False
     """The repository, or the folder of this card, was made."""
     private: bool | None = False
-    """None where there is no such thing: a folder has permissions."""
+    """None in a folder, where permissions decide."""
     commit: str | None = None
-    """The commit that holds the card; None in a dry run that would make one."""
+    """The commit that holds the card; None in a dry run that would make one, and in a folder."""
     committed: bool = False
     """A commit was made: something had changed."""
     tag: str | None = None
     tagged: bool = False
-    """The tag was set or moved; False if it was there already."""
+    """The tag was set or moved; False if it was there already. In a folder the version in the
+    file's name is the tag."""
     dry_run: bool = False
     readme: str = ""
     warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Plain values for JSON: the same keys for every remote (docs/hub.md)."""
         return {
             "reference": self.reference, "url": self.url, "digest": self.digest,
             "size_bytes": self.size, "files": dict(self.files), "created": self.created,
             "private": self.private, "commit": self.commit, "committed": self.committed,
             "tag": self.tag, "tagged": self.tagged, "dry_run": self.dry_run,
-            "warnings": list(self.warnings),
-        } | ({"readme": self.readme} if self.dry_run else {})  # fmt: skip
+            "warnings": list(self.warnings), "readme": self.readme if self.dry_run else None,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)

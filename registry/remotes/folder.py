@@ -82,7 +82,7 @@ class FolderRemote:
             if getattr(options, option):
                 raise UsageError(f"Expected no --{option} with a folder.", why)
         info = verify_card(card)
-        check_tag(options.tag, info.spec.version)
+        tag = check_tag(options.tag, info.spec.version)
         root, name = self._place(slug(options.name or info.spec.name))
         target = root / name / f"{info.spec.version}{SUFFIX}"
         reference = f"{root.as_uri()}/{name}@{info.spec.version}"
@@ -97,7 +97,8 @@ class FolderRemote:
         return Pushed(
             reference=reference, url=target.as_uri(), digest=f"sha256:{info.sha256}",
             size=info.size_bytes, files={f"{name}/{target.name}": state}, created=created,
-            private=None, committed=changed, dry_run=options.dry_run,
+            private=None, committed=changed, tag=tag, tagged=tag is not None and changed,
+            dry_run=options.dry_run,
         )  # fmt: skip
 
     def pull(self, check: Check = verify_card) -> Pulled:

@@ -135,7 +135,8 @@ def _announced(remote: HubRemote) -> tuple[str, Any]:
                     endpoint=remote.endpoint,
                 )  # fmt: skip
             except Exception as error:
-                # With a copy at hand nobody wants to wait for a network that is not there.
+                # With a copy at hand nobody wants to wait for a network that is not there: one
+                # attempt, which is refused at once or, where packets are dropped, times out.
                 if passing(error) == NO_CONNECTION and _in_cache(remote) is not None:
                     raise unconnected(remote.url, "pull from") from None
                 raise

@@ -12,6 +12,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from pe_toolkit.card import CardInfo, CardSpec
+from pe_toolkit.card.followed import followed
 from pe_toolkit.registry.remotes.base import TAG
 from pe_toolkit.registry.remotes.markdown import code, license_lines, quoted
 
@@ -207,7 +208,8 @@ def _training(spec: CardSpec) -> list[str]:
     first, last = recipe.learning_rates
     lines = [
         f"- reference clip (not included): {ref.duration:.2f} s, {ref.frames} frames of "
-        f"{ref.width}x{ref.height} at {ref.fps:g} fps; {ref.matched:.0%} of it could be matched",
+        f"{ref.width}x{ref.height} at {ref.fps:g} fps; "
+        f"{followed(ref.matched, spec.backbone.variant)}",
         f"- recipe: {code(recipe.name)}, objective {recipe.objective}, block {recipe.block}, "
         f"tau {recipe.tau:g}, mask {recipe.mask}",
         f"- optimisation: {recipe.inner_steps} inner steps, learning rate {first:g} to {last:g}, "

@@ -105,6 +105,8 @@ def passing(error: BaseException) -> str | None:
             return f"the server answered {status}" if status in PASSING_STATUS else None
         names = {kind.__name__ for kind in type(link).__mro__}
         if names & _PASSING_CLASSES:
+            if "ConnectTimeout" in names:
+                return NO_CONNECTION
             if "TimeoutException" in names:
                 return "the server does not answer"
             return NO_CONNECTION if "ConnectError" in names else "the connection was cut"

@@ -16,7 +16,10 @@ import numpy as np
 from pe_toolkit.card import CardSpec, MotionCard
 
 HERE = Path(__file__).parent
-CASES = ("rotary-angle", "rotary-table", "absolute-table", "latents", "rotary-angle-tracked")
+CASES = (
+    "rotary-angle", "rotary-table", "absolute-table", "latents", "rotary-angle-tracked",
+    "rotary-angle-used",
+)  # fmt: skip
 FRAMES, HEIGHT, WIDTH, GUIDED = 3, 2, 2, 2
 TOKENS = FRAMES * HEIGHT * WIDTH
 
@@ -87,6 +90,10 @@ def description(case: str = "rotary-angle") -> dict[str, Any]:
     if case.endswith("-tracked"):
         made["format_version"] = "1.1"
         made["recipe"] |= {"mask": "tracked", "reference_block": 5}
+    if case.endswith("-used"):
+        made["format_version"] = "1.2"
+        made["reference"] |= {"duration": 2.25, "frames": 18, "start": 0.25}
+        made["reference"] |= {"used": 2.0, "fit": "pad"}
     return made
 
 
@@ -95,6 +102,7 @@ def tensors(case: str = "rotary-angle") -> dict[str, np.ndarray[Any, Any]]:
     name, shape = {
         "rotary-angle": ("positions", (GUIDED, 2, TOKENS, 4)),
         "rotary-angle-tracked": ("positions", (GUIDED, 2, TOKENS, 4)),
+        "rotary-angle-used": ("positions", (GUIDED, 2, TOKENS, 4)),
         "rotary-table": ("positions", (GUIDED, 2, 2, TOKENS, 8)),
         "absolute-table": ("positions", (GUIDED, TOKENS, 16)),
         "latents": ("latents", (GUIDED, FRAMES, 4, 2 * HEIGHT, 2 * WIDTH)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -146,6 +147,24 @@ def test_a_new_index_says_what_it_leaves_out(tmp_path: Path) -> None:
     assert summary(done) == {"event": "summary", "ok": False, "cards": 2, "bad": 1}
     assert f"{broken.path}: Expected a sound card" in done.stderr
     assert [line.split()[0] for line in pe("list").stdout.splitlines()] == [str(sound.reference)]
+
+
+def test_a_new_index_does_not_call_a_newer_card_damaged(tmp_path: Path) -> None:
+    newer = Store().add(make_card(tmp_path)).path
+    os.chmod(newer, 0o600)
+    newer.write_bytes(re.sub(rb'(format_version\\+":\\+")\d', rb"\g<1>9", newer.read_bytes()))
+    Store().index.path.unlink()
+    done = pe("verify", "--all", "--rebuild")
+    assert done.exit_code == 1
+    assert "damaged" not in done.stderr
+    assert f"{newer}: Expected a card of format 1.x, got format 9." in done.stderr
+    assert f"Hint: Install a newer pe-toolkit, then: pe add {newer}." in done.stderr
+    collected = pe("gc")
+    assert collected.stdout == "Deleted 0 removed cards and 0 files, 0 bytes.\n"
+    assert collected.stderr.startswith("Warning: Left alone, because only a newer pe-toolkit")
+    assert ": 1 file without a name." in collected.stderr
+    assert summary(pe("gc", "--json"))["spared"] == 1
+    assert newer.exists()
 
 
 def test_undo_of_several(tmp_path: Path) -> None:

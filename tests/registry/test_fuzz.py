@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pe_toolkit.card import read_info
+from pe_toolkit.cli.show import describe
 from pe_toolkit.errors import CardError
 from tests.registry.mutate import CARDS, HOSTILE, _warped, huge_headers, judge, mutant, mutants
 
@@ -84,6 +85,7 @@ def test_show_reads_no_more_than_it_checks(tmp_path: Path) -> None:
         else:
             read += 1
             assert info.size_bytes == path.stat().st_size
+            assert all(describe(info).values())
     assert read
     assert refused
 

@@ -192,6 +192,22 @@ def test_search_survives_an_answer_that_is_no_list(hub: HubServer) -> None:
     assert "Expected to search" in result.stderr
 
 
+def test_a_push_has_the_same_keys_everywhere(hub: HubServer, card: Path, tmp_path: Path) -> None:
+    for words, tagged in ((["--dry-run"], False), ([], False), (["--tag", "1.0.0"], True)):
+        there = summary(pe("push", card, "zoe/wave", *words, "--json"))
+        here = summary(pe("push", card, tmp_path.as_uri(), *words, "--json"))
+        assert set(there) == set(here)
+        assert (there["private"], here["private"]) == (False, None)
+        assert here["commit"] is None
+        assert there["tag"] == here["tag"] == ("v1.0.0" if tagged else None)
+        assert (there["tagged"], here["tagged"]) == (tagged, False)  # the file was there already
+        assert (there["readme"] is None) == ("--dry-run" not in words)
+        assert here["readme"] == ("" if "--dry-run" in words else None)
+        keys = set(there) - {"event"}
+        page = (Path(__file__).parents[2] / "docs" / "hub.md").read_text(encoding="utf-8")
+        assert all(f"`{key}`" in page for key in keys)
+
+
 def test_folder_remote(card: Path, tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -352,6 +355,25 @@ def test_no_network_at_all_takes_the_cache_at_once(
         other.pull()
     assert caught.value.hint == "Check the network, and HF_ENDPOINT."
     assert len(said) == 3  # with nothing at hand it is tried again
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a full queue refuses")
+def test_a_network_that_swallows_connections_is_tried_once(
+    hub: HubServer, card: Path, there: str
+) -> None:
+    remote(hub).pull()
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):  # nobody accepts them, and the queue is full
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(server.getsockname())
+        said: list[str] = []
+        client = remote(hub, said=said, timeout=0.2)
+        client.endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
+        assert client.pull().path.read_bytes() == card.read_bytes()
+    assert len(said) == 1
+    assert "there is no connection to the server. This is the copy in the cache" in said[0]
 
 
 def test_a_token_of_the_environment_counts_before_the_one_logged_in(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import sqlite3
 import sys
 import time
@@ -20,7 +22,7 @@ from pe_toolkit.registry.intake import Intake
 from pe_toolkit.registry.objects import ABANDONED_SECONDS
 from pe_toolkit.registry.references import LocalReference, local
 from pe_toolkit.registry.store import Store
-from tests.registry.cards import make_card
+from tests.registry.cards import GOLDEN, make_card
 
 posix = pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
 
@@ -320,6 +322,74 @@ def test_busy(store: Store, folder: Path) -> None:
     holder.execute("ROLLBACK")
     holder.close()
     store.add(path, "other")
+
+
+def test_what_a_card_says_is_told_only_when_every_byte_was_checked(folder: Path) -> None:
+    path = make_card(folder)
+    card = CheckedBytes(path)
+    pieces = iter(card)
+    next(pieces)
+    with pytest.raises(CardError, match="every byte"):
+        _ = card.info
+    list(pieces)
+    assert card.info == verify_card(path)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(CardError):
+        list(card)
+    with pytest.raises(CardError, match="every byte"):  # not what an earlier pass found
+        _ = card.info
+
+
+@posix
+def test_gc_spares_what_it_cannot_read(store: Store, folder: Path) -> None:
+    """Cards without a name that another process, or a newer one, may well be able to read."""
+    damaged = store.add(make_card(folder, seed=1)).path
+    orphan = store.add(make_card(folder, seed=2), "orphan")
+    kept = [_intact_but_refused(store, "2.0")]
+    kept.append(_intact_but_refused(store, "1.9"))
+    unreadable = store.objects.path("sha256:" + "a" * 64)
+    unreadable.parent.mkdir(parents=True, exist_ok=True)
+    unreadable.symlink_to(unreadable)  # ELOOP; the superuser may read what has no permissions
+    kept.append(unreadable)
+    os.chmod(damaged, 0o600)
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    store.index.path.unlink()
+    rebuilt = store.rebuild()
+    assert {left.path: left.kept for left in rebuilt.left} == {
+        **dict.fromkeys(kept, True),
+        damaged: False,
+    }
+    assert len(store.entries()) == 1
+    with store.index.writing() as change:  # as an `add` that was killed leaves its file
+        change._connection.execute("DELETE FROM cards")
+    for dry_run in (True, False):
+        done = store.gc(dry_run=dry_run)
+        assert (done.cards, done.files, done.spared) == (0, 2, 3)
+    assert [path for _, path in store.objects.all()] == sorted(kept)
+    assert not orphan.path.exists()
+
+
+@posix
+def test_gc_deletes_what_was_removed_even_if_it_cannot_be_read(store: Store, folder: Path) -> None:
+    path = store.add(make_card(folder)).path
+    store.remove(local("wave"))
+    path.unlink()
+    path.symlink_to(path)
+    assert store.gc(dry_run=True).files == 1
+    done = store.gc()
+    assert (done.cards, done.files, done.spared) == (1, 1, 0)
+    assert not os.path.lexists(path)
+
+
+def _intact_but_refused(store: Store, version: str) -> Path:
+    """An object of another format version, under its own digest."""
+    data = (GOLDEN / "rotary-angle.safetensors").read_bytes()
+    changed = re.sub(rb'(format_version\\":\\")\d\.\d', rb"\g<1>" + version.encode(), data)
+    assert changed != data
+    path = store.objects.path("sha256:" + hashlib.sha256(changed).hexdigest())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(changed)
+    return path
 
 
 @pytest.mark.parametrize("damage", ["garbage", "gone", "empty"])

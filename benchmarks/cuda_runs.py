@@ -1,0 +1,178 @@
+"""What `benchmarks.cuda` times: a card of ours, the published algorithm, generations."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from benchmarks import models
+from benchmarks.official import Official
+from pe_toolkit.acceleration import caches
+from pe_toolkit.apply import applied
+from pe_toolkit.backbones import CogVideoXAdapter
+from pe_toolkit.backbones.sampling import Sampler
+from pe_toolkit.training import TrainConfig, train
+from pe_toolkit.training.events import Finished, GuidedStep
+from pe_toolkit.training.memory import parked
+
+GIB = 2**30
+GUIDED, STEPS = 10, 50
+"""Of the published run."""
+
+
+class Gpu:
+    """Time and memory of one device; on a CPU memory is not counted."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.cuda = device, device.type == "cuda"
+        self.total = torch.cuda.get_device_properties(device).total_memory if self.cuda else 0
+
+    def cap(self, gibibytes: float | None) -> None:
+        if self.cuda:
+            share = 1.0 if gibibytes is None else min(1.0, gibibytes * GIB / self.total)
+            torch.cuda.set_per_process_memory_fraction(share, self.device)
+
+    def start(self) -> float:
+        if self.cuda:
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(self.device)
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    def stop(self, began: float) -> dict[str, float]:
+        out = {}
+        if self.cuda:
+            torch.cuda.synchronize(self.device)
+            out = {
+                "peak_gib": torch.cuda.max_memory_allocated(self.device) / GIB,
+                "reserved_gib": torch.cuda.max_memory_reserved(self.device) / GIB,
+            }
+        return out | {"seconds": time.perf_counter() - began}
+
+    def rate(self) -> float:
+        """Measured operations per second of a large matrix product in bf16."""
+        n = 8192 if self.cuda else 512
+        a = torch.randn(n, n, device=self.device, dtype=torch.bfloat16)
+        for _ in range(3):
+            a @ a
+        began = self.start()
+        for _ in range(10):
+            a @ a
+        return 10 * 2 * n**3 / self.stop(began)["seconds"]
+
+
+def ours(
+    adapter: CogVideoXAdapter, frames: int, recipe: str, gpu: Gpu, checkpointing: str
+) -> dict[str, Any]:
+    """A whole card by the trainer; seconds of every guided step, and the peak of all of it."""
+    config = TrainConfig(
+        samples=1,
+        recipe=recipe,  # type: ignore[arg-type]
+        prompts=(models.PROMPT,),
+        kv=recipe == "paper",  # as the published run
+        checkpointing=checkpointing,  # type: ignore[arg-type]
+    )
+    began = gpu.start()
+    steps, card = [], None
+    for event in train(adapter, models.moving_square(adapter, frames), config):
+        if isinstance(event, GuidedStep):
+            steps.append(event.seconds)
+        elif isinstance(event, Finished):
+            card = event.card
+    facts = gpu.stop(began)
+    # The last guided step is not followed by a denoising step: nothing would look at it.
+    return {"steps": steps[:-1], "card_seconds": facts.pop("seconds"), "card": card} | facts
+
+
+def official(adapter: CogVideoXAdapter, frames: int, gpu: Gpu, repeats: int) -> dict[str, Any]:
+    """A few guided steps of the transcription and a few plain ones, for the whole run's time: its
+    guided steps, then the rest of the generation (VAE and text encoder left out).
+    """
+    variant = adapter.variant
+    assert variant is not None
+    clip = models.moving_square(adapter, frames)
+    width, height = adapter.size
+    with torch.no_grad():
+        reference = adapter.encode_clip(clip.frames)
+        text, negative = (adapter.encode_text([p]) for p in (models.PROMPT, ""))
+    with parked(adapter.pipe, ("text_encoder",)):
+        began = gpu.start()
+        run = Official(
+            adapter, reference, text, negative, block=variant.block, size=(frames, width, height)
+        )
+        latents = torch.randn_like(reference)
+
+        def timed(call: Callable[[int], Any]) -> list[float]:
+            seconds = []
+            for index in range(repeats + 1):  # the first warms up
+                start = time.perf_counter()
+                call(999 - 20 * index)
+                if gpu.cuda:
+                    torch.cuda.synchronize(gpu.device)
+                seconds.append(time.perf_counter() - start)
+            return seconds[1:]
+
+        steps = timed(lambda t: run.guided_step(latents, t, 0.002, 7.0))
+        facts = gpu.stop(began)
+        plain = timed(lambda t: run.plain_step(latents, t, 7.0))
+    del facts["seconds"]
+    guided, rest = statistics.median(steps), statistics.median(plain)
+    whole = GUIDED * guided + (STEPS - GUIDED) * rest
+    return {"steps": steps, "plain_steps": plain, "card_seconds": whole} | facts
+
+
+def generations(
+    adapter: CogVideoXAdapter,
+    card: Any,
+    gpu: Gpu,
+    options: argparse.Namespace,
+    seconds: dict[str, Any],
+) -> None:
+    """Seconds of denoising, into `seconds` as they come, without VAE and text encoder.
+
+    Plain and applied are interleaved, in short generations: every step costs the same. A cache
+    skips more of a long generation, so those are run at full length, once, and with them a plain
+    one. Then the same with compiled blocks.
+    """
+    frames = card.spec.clip.frames
+    short, long = (
+        models.sampler(adapter, frames, steps) for steps in (options.steps, options.cache_steps)
+    )
+
+    def denoise(begin: Sampler) -> float:
+        run = copy.copy(begin)  # a step puts new latents in place of the old ones
+        began = gpu.start()
+        for index in range(len(begin.times)):
+            run.step(index)
+        return gpu.stop(began)["seconds"]
+
+    def with_card(begin: Sampler, cache: str) -> float:
+        guided = sum(card.spec.schedule.noise[-1] - 1e-6 <= n for n in begin.noise)
+        schedule = caches.Schedule(tuple(begin.times), guided)
+        with (
+            caches.cached(adapter.transformer, cache, schedule),
+            applied(adapter.pipe, card, no_kv=True),
+        ):
+            return denoise(begin)
+
+    with parked(adapter.pipe, ("text_encoder", "vae")):
+        for index in range(options.repeats + 1):
+            took = {"plain": denoise(short), "applied": with_card(short, "none")}
+            if index:  # the first warms up
+                for name, value in took.items():
+                    seconds.setdefault(name, []).append(value)
+        seconds["plain, long"] = [denoise(long)]
+        for cache in ("pab", "taylorseer"):
+            seconds[f"applied, {cache}, long"] = [with_card(long, cache)]
+        if gpu.cuda:
+            models.compile_blocks(adapter)
+            for run in (lambda: denoise(short), lambda: with_card(short, "taylorseer")):
+                run()  # compiles
+            seconds["plain, compiled"] = [denoise(short) for _ in range(options.repeats)]
+            seconds["applied, taylorseer, compiled, long"] = [with_card(long, "taylorseer")]

@@ -1,0 +1,111 @@
+"""What `pe apply` leaves when the score goes wrong, and what it prints for people and programs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pe_toolkit.apply import Generated
+from pe_toolkit.card import MotionCard
+from pe_toolkit.cli.apply_output import Results
+from pe_toolkit.cli.files import Target
+from pe_toolkit.cli.output import Output
+from pe_toolkit.cli.progress import Progress
+from pe_toolkit.evaluation.following import Following
+from pe_toolkit.video import read_clip
+
+GOLDEN = Path(__file__).parent / "golden"
+OPTIONS = {
+    "force": False, "sheet": None, "no_card": False, "negative_prompt": "", "strength": 1.0,
+    "scheduler": None, "steps": None, "guidance_scale": None, "cache": "none", "quantize": "none",
+    "loras": (),
+}  # fmt: skip
+
+
+class Scored:
+    """Scores as it was told to."""
+
+    def __init__(self, answer: Following | BaseException, video: Path) -> None:
+        self.answer, self.video = answer, video
+
+    def compare(self, frames: Any) -> Following:
+        assert self.video.exists()  # what took minutes is safe before the score
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        return self.answer
+
+
+def taken(answer: Following | BaseException | None, folder: Path) -> Results:
+    target = Target("a red circle", 5, folder / "out.mp4")
+    frames = np.zeros((9, 32, 32, 3), np.uint8)
+    motion: Any = None if answer is None else Scored(answer, target.video)
+    card = MotionCard.load(GOLDEN / "rotary-angle.safetensors")
+    results = Results(card, OPTIONS, Output(), None, motion)
+    try:
+        with Progress(results.out, "video", 1) as bar:
+            results.take(target, Generated("a red circle", 5, frames, 8.0, 2, 0.5), bar)
+    finally:
+        assert read_clip(target.video).frames.shape == frames.shape
+    results.finish()
+    return results
+
+
+def facts(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "out.json").read_text("utf-8"))
+    return found
+
+
+class OutOfMemoryError(RuntimeError):
+    """Bears the name of torch's."""
+
+
+@pytest.mark.parametrize(
+    ("answer", "score", "reason"),
+    [
+        (None, None, "no score was asked for"),
+        (Following(0.75), 0.75, None),
+        (Following(None, "in the video, nothing moves"), None, "in the video, nothing moves"),
+        (OutOfMemoryError("tried /x"), None, "scoring failed (OutOfMemoryError)"),
+    ],
+)
+def test_a_video_is_kept_whatever_its_score(
+    answer: Following | BaseException | None, score: float | None, reason: str | None,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    done = taken(answer, tmp_path).done[0]
+    for found in (facts(tmp_path), done):
+        assert (found["motion_follows"], found["motion_follows_reason"]) == (score, reason)
+    err = capsys.readouterr().err
+    assert ("no motion score" in err) == (score is None and answer is not None)
+    assert ("Warning: " in err) == ("tried /x" in err) == isinstance(answer, BaseException)
+
+
+def test_ctrl_c_while_it_is_scored_keeps_the_video(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        taken(KeyboardInterrupt(), tmp_path)
+    found = facts(tmp_path)
+    assert (found["motion_follows"], found["motion_follows_reason"]) == (None, "interrupted")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.json", "out.mp4"]
+
+
+def test_a_person_gets_a_table_and_a_program_bare_paths(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = taken(None, tmp_path)
+    captured = capsys.readouterr()
+    table = f'{tmp_path / "out.mp4"}  "a red circle", seed 5\n'
+    assert captured.out == f"{tmp_path / 'out.mp4'}\n"
+    assert captured.err.endswith(table)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    results.finish()
+    assert capsys.readouterr() == (table, "")
+    results.out.json = True
+    results.finish()
+    captured = capsys.readouterr()
+    (line,) = captured.out.splitlines()
+    assert json.loads(line)["event"] == "summary"
+    assert captured.err == ""
