@@ -16,7 +16,16 @@ from pe_toolkit.backbones.sampling import Sampler
 from pe_toolkit.errors import MismatchError, UnsupportedError, UsageError
 from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.training.events import Finished, GuidedStep, PreviewFrames
-from tests.tiny import FRAMES, SIDE, TOKENS, moving_square, tiny_adapter, tiny_pipe, tiny_variant
+from tests.tiny import (
+    FRAMES,
+    GUIDANCE,
+    SIDE,
+    TOKENS,
+    moving_square,
+    tiny_adapter,
+    tiny_pipe,
+    tiny_variant,
+)
 
 PROMPTS = ["a red circle", "a blue square"]
 PICTURE = np.random.default_rng(1).integers(0, 255, (SIDE, SIDE, 3)).astype(np.uint8)
@@ -54,7 +63,7 @@ def stock(adapter, prompts, seeds, **options):
         width=SIDE,
         height=SIDE,
         num_inference_steps=5,
-        guidance_scale=4.0,
+        guidance_scale=GUIDANCE,
         use_dynamic_cfg=True,
         generator=[torch.Generator("cpu").manual_seed(s) for s in seeds],
         max_sequence_length=TOKENS,
@@ -67,7 +76,7 @@ def stock(adapter, prompts, seeds, **options):
 def test_the_loop_is_the_pipelines_bit_for_bit(kind):
     adapter = adapter_of(kind)
     sampler = Sampler(
-        adapter, PROMPTS, [3, 4], steps=5, guidance_scale=4.0, dynamic_cfg=True,
+        adapter, PROMPTS, [3, 4], steps=5, guidance_scale=GUIDANCE, dynamic_cfg=True,
         frames=FRAMES, width=SIDE, height=SIDE, image=PICTURE,
     )  # fmt: skip
     for index in range(5):

@@ -15,7 +15,7 @@ from pe_toolkit.errors import MismatchError, UsageError
 from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.training.events import Finished, PreviewFrames
 from tests import plain
-from tests.tiny import FRAMES, SIDE, TOKENS, clip_of, moving_square, tiny_adapter
+from tests.tiny import FRAMES, GUIDANCE, SIDE, TOKENS, clip_of, moving_square, tiny_adapter
 
 PROMPT = "a red circle"
 CONFIG = TrainConfig(prompts=(PROMPT,), samples=1, seed=3, kv=True, preview=True)
@@ -35,7 +35,7 @@ def trained(adapter, **changes):
 def arguments(seed=3):
     return {
         "prompt": PROMPT, "num_frames": FRAMES, "width": SIDE, "height": SIDE,
-        "num_inference_steps": 5, "guidance_scale": 4.0, "max_sequence_length": TOKENS,
+        "num_inference_steps": 5, "guidance_scale": GUIDANCE, "max_sequence_length": TOKENS,
         "generator": [torch.Generator("cpu").manual_seed(seed)], "output_type": "latent",
     }  # fmt: skip
 

@@ -16,7 +16,7 @@ from pe_toolkit.card import MotionCard
 from pe_toolkit.errors import MotionError, ResumeError, UnsupportedError, UsageError
 from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.training.events import Finished, GuidedStep, InnerStep, PreviewFrames, Resumed
-from tests.tiny import FRAMES, SIDE, TOKENS, clip_of, moving_square, tiny_adapter
+from tests.tiny import FRAMES, GUIDANCE, SIDE, TOKENS, clip_of, moving_square, tiny_adapter
 
 PROMPTS = ["a red circle", "a blue square"]
 CONFIG = TrainConfig(prompts=tuple(PROMPTS), seed=3)
@@ -76,7 +76,7 @@ def test_learning_rate_zero_changes_nothing(positions, form, scheduler, dynamic)
     card, events = finished(adapter, config)
     assert not card.tensors["positions"].any()
     preview = next(e for e in events if isinstance(e, PreviewFrames))
-    latents = stock_latents(adapter, 4.0, dynamic)
+    latents = stock_latents(adapter, GUIDANCE, dynamic)
     assert np.array_equal(preview.frames, adapter.decode(latents[:1], FRAMES))
 
 
@@ -93,7 +93,7 @@ def test_latents_mode_at_learning_rate_zero_is_the_pipeline():
         width=SIDE,
         height=SIDE,
         num_inference_steps=5,
-        guidance_scale=4.0,
+        guidance_scale=GUIDANCE,
         generator=torch.Generator("cpu").manual_seed(3),
         max_sequence_length=TOKENS,
         output_type="latent",
@@ -189,7 +189,7 @@ def test_a_trained_card_applied_to_its_own_sample_gives_the_trained_latents():
     card, events = finished(adapter, config)
     preview = next(e for e in events if isinstance(e, PreviewFrames))
     with applied(adapter.pipe, card) as log:
-        latents = stock_latents(adapter, 4.0, False)
+        latents = stock_latents(adapter, GUIDANCE, False)
     assert log.guided_steps == card.spec.guided_steps
     assert np.array_equal(preview.frames, adapter.decode(latents[:1], FRAMES))
 

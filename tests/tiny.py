@@ -21,6 +21,7 @@ from pe_toolkit.backbones.variants import Variant, variant_for
 from pe_toolkit.video import Clip
 
 FRAMES, SIDE, TOKENS = 9, 32, 8
+GUIDANCE = variant_for("bundled").guidance_scale  # what the trainer takes if none is given
 
 
 def tiny_pipe(
