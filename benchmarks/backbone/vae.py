@@ -127,8 +127,9 @@ def whiten(folder: Path, device: torch.device) -> AutoencoderKLCogVideoX:
     """Change the basis of the latents so that their channels differ less in size.
 
     The channels' covariance has eigenvalues from 3.2 to 0.006, and noise of one size hides what
-    the small ones carry: shapes gain more than places do by evening them out. A 16x16
-    matrix W takes half of that spread away (in log scale). It is folded into the encoder's last convolution and its inverse into everything that reads
+    the small ones carry: shapes gain more than places do by evening them out. A 16x16 matrix W
+    takes half of that spread away (in log scale). It is folded into the encoder's last convolution
+    and its inverse into everything that reads
     latents in the decoder, so that reconstructions stay the same. `folder/vae` stays as it is: the
     later stages read `folder/vae-white`, which is made once.
     """
