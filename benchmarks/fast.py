@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from benchmarks.transfer import clip_of, pairs, references, run_training, truth_of
 from pe_toolkit.apply import Application, CardPositions
 from pe_toolkit.backbones import CogVideoXAdapter, hooks, load_backbone
+from pe_toolkit.backbones.reading import Reading
 from pe_toolkit.backbones.sampling import Sampler
 from pe_toolkit.card import MotionCard
 from pe_toolkit.evaluation.metrics import measure
@@ -127,7 +128,9 @@ def main() -> int:
     for number, scene in enumerate(references(options.references)):
         clip = clip_of(scene)
         latents = adapter.encode_clip(clip.frames)
-        q, k = adapter.reference_queries_and_keys(latents, variant.block, frames, width, height)
+        q, k = adapter.reference_queries_and_keys(
+            latents, Reading((variant.block,)), frames, width, height
+        )
         flow = AttentionMotionFlow.from_qk(q, k, adapter.grid, mask=variant.mask)
         truth = truth_of(scene) if options.cosine else None
         bare, still = held_out(adapter, flow, None, options.samples, truth)

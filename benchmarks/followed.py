@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from benchmarks.transfer import references, say
 from pe_toolkit.backbones import CogVideoXAdapter, load_backbone
+from pe_toolkit.backbones.reading import Reading
 from pe_toolkit.evaluation.following import mean_displacements, nothing_moves
 from pe_toolkit.evaluation.scenes import Scene, render
 from pe_toolkit.motion.flow import AttentionMotionFlow
@@ -30,12 +31,12 @@ def flow_of(adapter: CogVideoXAdapter, frames: NDArray[np.uint8], mask: str) -> 
     count, height, width = frames.shape[:3]
     row = adapter.variant
     assert row is not None
-    block = row.block if row.reference_block is None else row.reference_block
+    reading = row.reading or Reading((row.block,))
     q, k = adapter.reference_queries_and_keys(
-        adapter.encode_clip(frames), block, count, width, height
+        adapter.encode_clip(frames), reading, count, width, height
     )
     grid = adapter.grid_for(count, width, height)
-    return AttentionMotionFlow.from_qk(q.float(), k.float(), grid, mask=mask)
+    return AttentionMotionFlow.from_qk(q.float(), k.float(), grid, mask, mutual=reading.mutual)
 
 
 def at_rest(scene: Scene) -> Scene:

@@ -44,7 +44,7 @@ def main() -> None:
         adapter.variant, adapter.grid, adapter.frames, adapter.size,
     )  # fmt: skip
     assert variant is not None
-    assert variant.reference_block is not None
+    assert variant.reading is not None
     apart = ~np.eye(grid.frames, dtype=bool)[:, :, None, None]
     masks: dict[str, list[tuple[float, ...]]] = {name: [] for name in MASKS}
     blocks: dict[tuple[int, int], list[float]] = {}
@@ -53,10 +53,8 @@ def main() -> None:
     for scene in references(args.references):
         latents = adapter.encode_clip(render(scene))
         on = np.broadcast_to(_coverage(scene, grid.height)[:, None], (grid.frames, *grid)) & apart
-        q, k = adapter.reference_queries_and_keys(
-            latents, variant.reference_block, frames, width, height
-        )
-        flow = hard_displacement(q.float(), k.float(), grid)[0].cpu()
+        q, k = adapter.reference_queries_and_keys(latents, variant.reading, frames, width, height)
+        flow = hard_displacement(q.float(), k.float(), grid, mutual=variant.reading.mutual)[0].cpu()
         good = right(flow, scene, grid.width)
         for name, mask in MASKS.items():
             kept = mask(flow.to(torch.int8)).numpy() & apart
@@ -69,7 +67,7 @@ def main() -> None:
                 )
             )
         noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
-        for block in (variant.block, variant.reference_block):
+        for block in variant.reading.blocks:
             for t in TIMESTEPS:
                 noised = (alphas[t].sqrt() * latents + (1 - alphas[t]).sqrt() * noise).to(
                     latents.dtype
@@ -80,7 +78,7 @@ def main() -> None:
     print(f"{'mask':18s} kept  on the object  and right  found")
     for name, rows in masks.items():
         print(f"{name:18s} " + "  ".join(f"{value:.3f}" for value in np.mean(rows, 0)))
-    for block in (variant.block, variant.reference_block):
+    for block in variant.reading.blocks:
         shares = [f"t={t} {np.mean(blocks[block, t]):.2f}" for t in TIMESTEPS]
         print(f"block {block}, noised to t (0: clean): " + "  ".join(shares))
 

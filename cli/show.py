@@ -58,8 +58,9 @@ def describe(info: CardInfo) -> dict[str, str]:
     form = f", {recipe.parametrisation}" if recipe.parametrisation else ""
     seconds = clip.frames / clip.fps
     first, last = recipe.learning_rates
-    reads = recipe.reference_block
-    read = "" if reads is None else f" (reference: {reads})"
+    blocks, by, _ = recipe.reads()
+    named = " + ".join(map(str, blocks)) + (" by content" if by == "content" else "")
+    read = "" if named == str(recipe.block) else f" (reference: {named})"
     low, high = recipe.guided_range
     losses = spec.training.loss
     samples = [f"{sample.prompt!r}, seed {sample.seed}" for sample in spec.samples[:MOST_SAMPLES]]

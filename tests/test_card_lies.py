@@ -163,8 +163,46 @@ SPEC_LIES = {
         "above 0 up to",
     ),
     "fit in 1.0": (lambda s: s["reference"].update(fit="crop"), "came with 1.2"),
-    "version 1": (lambda s: s.update(format_version=1), "such as '1.2'"),
-    "version 1.0.0": (lambda s: s.update(format_version="1.0.0"), "such as '1.2'"),
+    "reading in 1.2": (
+        lambda s: (
+            s.update(format_version="1.2"),
+            s["recipe"].update(reading={"blocks": [1], "by": "content", "timestep": 0}),
+        ),
+        "came with 1.3",
+    ),
+    "start scale in 1.0": (
+        lambda s: s["recipe"].update(start="flow", start_scale=2.0),
+        "came with 1.3",
+    ),
+    "start scale of nothing": (
+        lambda s: (s.update(format_version="1.3"), s["recipe"].update(start_scale=2.0)),
+        "with the start `flow` only",
+    ),
+    "reading and reference block": (
+        lambda s: (
+            s.update(format_version="1.3"),
+            s["recipe"].update(
+                reference_block=2, reading={"blocks": [1], "by": "content", "timestep": 0}
+            ),
+        ),
+        "got both",
+    ),
+    "reading of falling blocks": (
+        lambda s: (
+            s.update(format_version="1.3"),
+            s["recipe"].update(reading={"blocks": [2, 1], "by": "content", "timestep": 0}),
+        ),
+        "rising block numbers",
+    ),
+    "reading by magic": (
+        lambda s: (
+            s.update(format_version="1.3"),
+            s["recipe"].update(reading={"blocks": [2], "by": "magic", "timestep": 0}),
+        ),
+        "`recipe.reading.by`",
+    ),
+    "version 1": (lambda s: s.update(format_version=1), "such as '1.3'"),
+    "version 1.0.0": (lambda s: s.update(format_version="1.0.0"), "such as '1.3'"),
     "unknown key": (lambda s: s.update(extra=1), "unknown key 'extra'"),
     "unknown key inside": (lambda s: s["recipe"].update(extra=1), "unknown key 'extra'"),
     "missing key": (lambda s: s.pop("grid"), "'grid', but it is missing"),

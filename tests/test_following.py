@@ -105,12 +105,12 @@ def test_on_rendered_clips(adapter: CogVideoXAdapter) -> None:
     )
     variant = adapter.variant
     assert variant is not None
-    block = variant.reference_block
-    assert block is not None
+    reading = variant.reading
+    assert reading is not None
     size = (33, 128, 128)
-    q, k = adapter.reference_queries_and_keys(adapter.encode_clip(render(seen)), block, *size)
-    flow = hard_displacement(q, k, adapter.grid_for(*size))[0]
-    motion = ReferenceMotion(adapter, flow, block)
+    q, k = adapter.reference_queries_and_keys(adapter.encode_clip(render(seen)), reading, *size)
+    flow = hard_displacement(q, k, adapter.grid_for(*size), mutual=reading.mutual)[0]
+    motion = ReferenceMotion(adapter, flow, reading)
     assert motion.compare(render(seen)).score == pytest.approx(1)
     same, opposite = (motion.compare(render(s)).score for s in (elsewhere, back))
     assert same is not None

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from pe_toolkit.backbones import hooks
+from pe_toolkit.backbones.reading import Reading
 from pe_toolkit.backbones.sampling import Sampler
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.objectives.amf import AmfObjective
@@ -94,7 +95,7 @@ def ours(adapter: Any, form_name: str) -> tuple[Problem, Any, Sampler]:
         frames=FRAMES, width=SIDE, height=SIDE,
     )  # fmt: skip
     latents = adapter.encode_clip(moving_square().frames)
-    q, k = adapter.reference_queries_and_keys(latents, 1, FRAMES, SIDE, SIDE)
+    q, k = adapter.reference_queries_and_keys(latents, Reading((1,)), FRAMES, SIDE, SIDE)
     flow = AttentionMotionFlow.from_qk(q, k, adapter.grid, mask="nonzero")
     form = adapter.form(form_name, FRAMES, SIDE, SIDE)
     return Problem(adapter, sampler, AmfObjective(flow, 2.0), 1), form, sampler

@@ -240,3 +240,30 @@ def test_wrong_arguments_are_named() -> None:
     for i in (-1, 1):
         with pytest.raises(UsageError, match="source frame"):
             pair_logits(q, q, grid, 1.0, i)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("tau", [0.5, 2.0])
+def test_mutual_matches_follow_the_equation(grid: TokenGrid, tau: float) -> None:
+    q, k = random_qk(grid)
+    n = grid.per_frame
+    logits = tau * torch.einsum("bhsd,bhtd->bst", q, k) / (q.shape[1] * math.sqrt(q.shape[-1]))
+    wanted = torch.zeros(2, grid.frames, grid.frames, n, 2, dtype=torch.int64)
+    for i in range(grid.frames):
+        for j in range(grid.frames):
+            block = logits[:, i * n : (i + 1) * n, j * n : (j + 1) * n]
+            best = (block.softmax(-1) * block.softmax(-2)).argmax(-1)
+            wanted[:, i, j] = plain_relative(grid)[torch.arange(n), best]
+    found = hard_displacement(q, k, grid, mutual=True, tau=tau)
+    assert torch.equal(found.flatten(3, 4).long(), wanted)
+
+
+def test_a_patch_that_everything_looks_at_matches_only_its_own() -> None:
+    # Two frames of three patches; patch 0 of the second attracts all, its own match the most.
+    grid = TokenGrid(2, 1, 3)
+    q, k = torch.zeros(2, 1, 1, 6, 4, dtype=torch.float64)
+    q[0, 0, :3, :3] = torch.eye(3) * 4
+    k[0, 0, 3:, :3] = torch.eye(3) * 4
+    q[0, 0, :3, 3], k[0, 0, 3, 3] = torch.tensor([6.0, 5.0, 5.0]), 4.0
+    assert hard_displacement(q, k, grid)[0, 0, 1, 0, :, 0].tolist() == [0, -1, -2]
+    assert hard_displacement(q, k, grid, mutual=True)[0, 0, 1, 0, :, 0].tolist() == [0, 0, 0]

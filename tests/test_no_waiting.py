@@ -16,10 +16,11 @@ from torch.utils._pytree import tree_leaves
 
 from pe_toolkit.backbones import hooks
 from pe_toolkit.backbones.keyvalue import ReferenceKeysValues
+from pe_toolkit.backbones.reading import Reading
 from pe_toolkit.backbones.sampling import Sampler
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.objectives.amf import AmfObjective
-from pe_toolkit.training.modes import LatentMode, PositionMode, Problem, Reading
+from pe_toolkit.training.modes import LatentMode, Pending, PositionMode, Problem
 from tests.tiny import FRAMES, SIDE, moving_square, tiny_adapter
 
 SIZE = (FRAMES, SIDE, SIDE)
@@ -60,7 +61,7 @@ def away(positions: str, scheduler: str = "ddim") -> tuple[Any, Sampler, Problem
     """A training of a tiny backbone on the meta device, ready for its first inner step."""
     adapter = tiny_adapter(positions, scheduler)
     latents = adapter.encode_clip(moving_square().frames)
-    q, k = adapter.reference_queries_and_keys(latents, 1, *SIZE)
+    q, k = adapter.reference_queries_and_keys(latents, Reading((1,)), *SIZE)
     flow = AttentionMotionFlow.from_qk(q, k, adapter.grid, mask="nonzero")
     for name in ("text_encoder", "vae", "transformer"):
         getattr(adapter.pipe, name).requires_grad_(False).to("meta")
@@ -138,4 +139,4 @@ def test_the_watch_sees_what_it_should() -> None:
 
 
 def test_a_reading_gives_the_number() -> None:
-    assert Reading(torch.tensor(0.25)).number() == 0.25
+    assert Pending(torch.tensor(0.25)).number() == 0.25

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from pe_toolkit.apply import applied
+from pe_toolkit.backbones.reading import Reading
 from pe_toolkit.backbones.sampling import Sampler
 from pe_toolkit.card import MotionCard
 from pe_toolkit.errors import MotionError, ResumeError, UnsupportedError, UsageError
@@ -244,14 +245,52 @@ def test_overrides_name_the_known_keys():
 
 
 def test_the_reference_may_be_read_from_another_block() -> None:
-    adapter = tiny_adapter(reference_block=2)
+    adapter = tiny_adapter(reading=Reading((2,)))
     config = dataclasses.replace(CONFIG, prompts=("a red circle",), samples=1)
     other, _ = finished(adapter, config)
     same, _ = finished(adapter, dataclasses.replace(config, block=1))
     named, _ = finished(
         adapter, dataclasses.replace(config, block=1).with_overrides({"reference_block": "2"})
     )
-    assert (other.spec.recipe.block, other.spec.recipe.reference_block) == (1, 2)
-    assert same.spec.recipe.reference_block is None  # a block that is asked for counts for both
+    assert (other.spec.recipe.block, other.spec.recipe.reads()) == (1, ((2,), "attention", 0))
+    assert same.spec.recipe.reading is None  # a block that is asked for counts for both
     assert not np.array_equal(same.tensors["flow"], other.tensors["flow"])
     assert np.array_equal(named.tensors["positions"], other.tensors["positions"])
+
+
+def test_the_reference_may_be_read_by_content() -> None:
+    adapter = tiny_adapter(reading=Reading((0, 1), "content", 200))
+    config = dataclasses.replace(CONFIG, prompts=("a red circle",), samples=1)
+    card, _ = finished(adapter, config)
+    assert card.spec.recipe.reads() == ((0, 1), "content", 200)
+    paper, _ = finished(adapter, dataclasses.replace(config, recipe="paper"))
+    assert paper.spec.recipe.reading is None
+    named, _ = finished(
+        tiny_adapter(),
+        config.with_overrides({"reading": "content", "reference_block": "1,0"}),
+    )
+    assert np.array_equal(named.tensors["flow"], card.tensors["flow"])
+    for key, value, expected in (
+        ("reading", "shape", "a reading out of attention, content, got shape"),
+        ("reference_block", "1,1", "different reference blocks, got 1,1"),
+        ("reference_block", "-1", "reference blocks from 0, got -1"),
+        ("reference_block", "9", "a block from 0 to"),
+        ("start_scale", "0", "a start scale above 0"),
+    ):
+        with pytest.raises(UsageError, match=expected):
+            finished(adapter, config.with_overrides({key: value}))
+    with pytest.raises(UsageError, match="reference_block=4,6, got reference_block=x"):
+        config.with_overrides({"reference_block": "x"})
+
+
+def test_the_start_is_the_path_of_the_reference_times_its_scale() -> None:
+    config = dataclasses.replace(
+        CONFIG, prompts=("a red circle",), samples=1, inner_steps=0, start="flow"
+    )
+    once, _ = finished(tiny_adapter(), config)
+    twice, _ = finished(tiny_adapter(), config.with_overrides({"start_scale": "2"}))
+    assert (once.spec.recipe.start_scale, twice.spec.recipe.start_scale) == (None, 2.0)
+    assert np.abs(once.tensors["positions"]).max() > 0.1
+    np.testing.assert_allclose(
+        twice.tensors["positions"], 2 * once.tensors["positions"].astype(np.float32), atol=4e-3
+    )

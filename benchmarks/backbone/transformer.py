@@ -126,13 +126,13 @@ def timesteps(batch: int, generator: torch.Generator, stage: str) -> torch.Tenso
     spread = (
         torch.arange(batch) + torch.rand(batch, generator=generator)
     ) / batch  # ordered, in [0, 1)
-    t = np.interp(spread.numpy(), *SPREAD["rotary" if stage == "rotary" else "detail"])
+    t = np.interp(spread.numpy(), *SPREAD["detail" if stage == "detail" else "rotary"])
     return torch.from_numpy(t).long().clamp(0, 999)
 
 
 def weights(t: torch.Tensor, stage: str) -> torch.Tensor:
     """`(batch,)` weights of the losses, mean 1."""
-    if stage == "rotary":
+    if stage != "detail":
         return torch.ones(len(t))
     weight = torch.from_numpy(1 / np.interp(t.numpy(), *LEVEL)).float()
     return weight / weight.mean()
@@ -167,7 +167,7 @@ def train(
     if stage == "absolute":
         # Both variants ship with one text encoder: the rotary one's.
         pair.encoder.requires_grad_(False)
-    hold = 0.6 if stage == "rotary" else 0.3
+    hold = 0.3 if stage == "detail" else 0.6
     run = Run(stage, folder, pair, steps=steps, peak=peak, decay=0.995, hold=hold, hidden=HIDDEN)
     if compiled:
         for block in pair.transformer.transformer_blocks:

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from pe_toolkit.backbones import hooks, tiling
 from pe_toolkit.backbones.geometry import CogVideoXGeometry
+from pe_toolkit.backbones.processors import turned_back
+from pe_toolkit.backbones.reading import Reading
 from pe_toolkit.backbones.variants import Variant
 from pe_toolkit.errors import UnsupportedError, UsageError
 
@@ -277,17 +279,26 @@ class CogVideoXAdapter(CogVideoXGeometry):
     def reference_queries_and_keys(
         self,
         latents: torch.Tensor,
-        block: int,
+        reading: Reading,
         frames: int,
         width: int,
         height: int,
         image: torch.Tensor | None = None,
         text: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Q and K of a clean reference: t = 0, empty prompt, no noise (the paper, section 4.1).
+        """Q and K of a clean reference: empty prompt, no noise (the paper, section 4.1).
 
-        `text` is `encode_text([""])`, for whoever has it already.
+        Those of several blocks come as more heads, `(1, blocks * heads, S, head_dim)`: logits are
+        means over heads. Read by content, they come without rotary embedding. `text` is
+        `encode_text([""])`, for whoever has it already.
         """
         rotary = self.base_positions(frames, width, height) if self.positions == "rotary" else None
         text = self.encode_text([""]) if text is None else text
-        return self.queries_and_keys(latents, text, 0, block, rotary, image)
+        queries, keys = [], []
+        for block in reading.blocks:
+            q, k = self.queries_and_keys(latents, text, reading.timestep, block, rotary, image)
+            if reading.by == "content" and rotary is not None:
+                q, k = turned_back(q, rotary), turned_back(k, rotary)
+            queries.append(q)
+            keys.append(k)
+        return torch.cat(queries, dim=1), torch.cat(keys, dim=1)

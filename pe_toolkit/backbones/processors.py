@@ -99,6 +99,14 @@ class PositionedAttnProcessor:
         return out[:, text:], out[:, :text]
 
 
+def turned_back(x: torch.Tensor, tables: Tables) -> torch.Tensor:
+    """Take the rotary embedding off `(B, heads, S, head_dim)` queries or keys again, up to rounding
+    (a rotation by the opposite angle).
+    """
+    cos, sin = tables
+    return rotate(x, (cos, -sin), 0)
+
+
 def rotate(x: torch.Tensor, tables: Tables | None, text: int) -> torch.Tensor:
     """Rotate the video part of `(B, heads, text + S, head_dim)`; out of place.
 

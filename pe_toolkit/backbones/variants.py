@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal
 
+from pe_toolkit.backbones.reading import Reading
 from pe_toolkit.errors import UsageError
 
 Positions = Literal["rotary", "absolute"]
@@ -20,11 +21,10 @@ class Variant:
 
     guided_range is (low, high) in `noise = sqrt(1 - alphas_cumprod)`, [0, 1]: steps whose noise
     lies in it are guided. learning_rates go linearly from the first guided step to the last. block
-    is the transformer block whose queries and keys are compared, reference_block the one where the
-    reference's are read (None: the same). download_gb and min_gpu_gb are
-    decimal
-    gigabytes, 0 if
-    none.
+    is the transformer block whose queries and keys are compared, reading where and how the
+    reference's are read (None: the same block, by attention). start_scale is how far a start of
+    `flow` moves the positions, in times of the reference's own motion. download_gb and min_gpu_gb
+    are decimal gigabytes, 0 if none.
     """
 
     name: str
@@ -51,7 +51,8 @@ class Variant:
     max_text_tokens: int
     dtype: str
     negative_prompt: str = ""
-    reference_block: int | None = None
+    reading: Reading | None = None
+    start_scale: float = 1.0
     download_gb: float = 0.0
     min_gpu_gb: float = 0.0
     sources: MappingProxyType[str, str] = field(default_factory=lambda: MappingProxyType({}))
@@ -86,7 +87,7 @@ _BUNDLED_SOURCES = MappingProxyType(
     dict.fromkeys(
         (
             "block",
-            "reference_block",
+            "reading",
             "guided_range",
             "tau",
             "mask",
@@ -94,6 +95,7 @@ _BUNDLED_SOURCES = MappingProxyType(
             "learning_rates",
             "samples",
             "start",
+            "start_scale",
         ),
         _MEASURED,
     )
@@ -117,7 +119,7 @@ _BUNDLED = Variant(
     dynamic_cfg=False,
     scheduler="CogVideoXDDIMScheduler",
     block=4,
-    reference_block=6,
+    reading=Reading((4, 5, 6), "content", 200),
     guided_range=(0.95, 1.0),
     tau=2.0,
     mask="tracked",
@@ -127,6 +129,7 @@ _BUNDLED = Variant(
     samples=2,
     parametrisation="angle",
     start="flow",
+    start_scale=1.5,
     max_text_tokens=16,
     dtype="float32",
     sources=_BUNDLED_SOURCES,

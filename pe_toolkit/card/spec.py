@@ -38,6 +38,7 @@ from pe_toolkit.grid import TokenGrid
 MAX_GUIDED_STEPS = 1000
 MAX_SIDE = 128
 """Longest side of a token grid: a displacement across it still fits an int8."""
+MAX_READ_BLOCKS = 16
 
 _SEMVER = r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?"
 _TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|\+00:00)"
@@ -142,6 +143,26 @@ class ScheduleSpec(Section):
 
 
 @dataclass(frozen=True)
+class ReadingSpec(Section):
+    """How the reference's motion was read off the transformer, where not as in the paper: the
+    attention of `recipe.block` at timestep 0 (since 1.3).
+    """
+
+    place: ClassVar[str] = "recipe.reading"
+
+    blocks: tuple[int, ...] = ruled(ListOf(Integer(0, 1000), 1, MAX_READ_BLOCKS))
+    """Transformer blocks whose logits were averaged, rising."""
+    by: str = ruled(Text(choices=("attention", "content")))
+    """`content`: without rotary embedding, and matched both ways."""
+    timestep: int = ruled(Integer(0, 1_000_000))
+    """What the transformer was told about the noise of the (clean) latents."""
+
+    def check_together(self) -> None:
+        if any(b <= a for a, b in zip(self.blocks, self.blocks[1:], strict=False)):
+            raise refuse("recipe.reading.blocks", "rising block numbers", list(self.blocks))
+
+
+@dataclass(frozen=True)
 class RecipeSpec(Section):
     """How the card was trained."""
 
@@ -174,12 +195,33 @@ class RecipeSpec(Section):
     """Whether applying needs keys and values of the reference clip."""
     reference_block: int | None = optional(Integer(0, 1000))
     """Transformer block that the reference's motion was read from, if another than `block`
-    (since 1.1)."""
+    (in cards of 1.1 and 1.2)."""
+    reading: ReadingSpec | None = optional(Record(ReadingSpec))
+    """How the reference was read, if not by the attention of `block` at timestep 0 (since 1.3)."""
+    start_scale: float | None = optional(Number(0, 100, open_low=True))
+    """How far a start of `flow` moved the positions, in times of the reference's own motion; 1 if
+    it is left out (since 1.3)."""
 
     def check_together(self) -> None:
         low, high = self.guided_range
         if low > high:
             raise refuse("recipe.guided_range", "[low, high] with low <= high", [low, high])
+        if self.start_scale is not None and self.start != "flow":
+            raise CardError(
+                f"Expected `recipe.start_scale` with the start `flow` only, got {self.start!r}."
+            )
+        if self.reading is not None and self.reference_block is not None:
+            raise CardError(
+                "Expected `recipe.reading` or `recipe.reference_block`, which it replaced, got "
+                "both."
+            )
+
+    def reads(self) -> tuple[tuple[int, ...], str, int]:
+        """Blocks, kind and timestep of the reading of the reference."""
+        if self.reading is not None:
+            return self.reading.blocks, self.reading.by, self.reading.timestep
+        block = self.block if self.reference_block is None else self.reference_block
+        return (block,), "attention", 0
 
 
 @dataclass(frozen=True)
@@ -290,6 +332,11 @@ class CardSpec(Section):
             raise CardError(
                 f"Expected a card of format {self.format_version} without `reference.used` and "
                 "`reference.fit`, which came with 1.2."
+            )
+        if minor in ("0", "1", "2") and (recipe.reading or recipe.start_scale) is not None:
+            raise CardError(
+                f"Expected a card of format {self.format_version} without `recipe.reading` and "
+                "`recipe.start_scale`, which came with 1.3."
             )
 
     def _check_kind(self) -> None:

@@ -1,7 +1,7 @@
 """Does a generated clip move as the reference did, when nobody knows the true trajectory?
 
 A card holds the flow of its reference. The flow of the generated clip is read in the same way:
-its clean latents, timestep 0, an empty prompt, the same block. Patches cannot be compared one by
+its clean latents, an empty prompt, the same blocks and timestep. Patches cannot be compared one by
 one, because what moves is something else, somewhere else. So of both flows only the patches that
 are really followed and really move count (`followed_mask`), each ordered pair of latent frames
 (i, j) is represented by their mean displacement d(i, j), and the score is
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pe_toolkit.backbones import CogVideoXAdapter
+from pe_toolkit.backbones.reading import Reading
 from pe_toolkit.card import MotionCard
 from pe_toolkit.errors import UsageError
 from pe_toolkit.grid import TokenGrid
@@ -66,12 +67,12 @@ class ReferenceMotion:
     Args:
         adapter: the backbone. Its transformer runs once per comparison: not inside of `applied`.
         flow: hard flow `(F', F', H', W', 2)` of the reference in patches, integers.
-        block: the block that it was read from.
+        reading: how it was read: videos are read in the same way.
     """
 
-    def __init__(self, adapter: CogVideoXAdapter, flow: Tensor, block: int) -> None:
+    def __init__(self, adapter: CogVideoXAdapter, flow: Tensor, reading: Reading) -> None:
         self.adapter = adapter
-        self.block = block
+        self.reading = reading
         self.grid = TokenGrid(*flow.shape[1:4])
         self.moves = mean_displacements(flow)
         self._silence = adapter.encode_text([""])
@@ -79,9 +80,8 @@ class ReferenceMotion:
     @classmethod
     def of_card(cls, adapter: CogVideoXAdapter, card: MotionCard) -> ReferenceMotion:
         """The motion that a card holds; of its reference, never of what it generates."""
-        recipe = card.spec.recipe
-        block = recipe.block if recipe.reference_block is None else recipe.reference_block
-        return cls(adapter, torch.tensor(card.tensors["flow"]), block)
+        blocks, by, timestep = card.spec.recipe.reads()
+        return cls(adapter, torch.tensor(card.tensors["flow"]), Reading(blocks, by, timestep))
 
     def compare(self, frames: NDArray[np.uint8]) -> Following:
         """Score uint8 RGB frames `(F, H, W, 3)`."""
@@ -109,10 +109,11 @@ class ReferenceMotion:
         """The hard flow `(F', F', H', W', 2)` of a clip, read as that of a reference is."""
         adapter, (count, height, width) = self.adapter, frames.shape[:3]
         q, k = adapter.reference_queries_and_keys(
-            adapter.encode_clip(frames), self.block, count, width, height,
+            adapter.encode_clip(frames), self.reading, count, width, height,
             adapter.encode_image(frames), self._silence,
         )  # fmt: skip
-        return hard_displacement(q, k, adapter.grid_for(count, width, height))[0].cpu()
+        grid = adapter.grid_for(count, width, height)
+        return hard_displacement(q, k, grid, mutual=self.reading.mutual)[0].cpu()
 
 
 def mean_displacements(flow: Tensor) -> Tensor:

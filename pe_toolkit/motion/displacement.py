@@ -105,25 +105,41 @@ def soft_displacement(
 
 
 @torch.no_grad()
-def hard_displacement(q: Tensor, k: Tensor, grid: TokenGrid) -> Tensor:
+def hard_displacement(
+    q: Tensor, k: Tensor, grid: TokenGrid, *, mutual: bool = False, tau: float = 2.0
+) -> Tensor:
     """Displacement to the most attended patch, for every ordered pair of frames (i = j included).
 
     Args:
         q: `(B, heads, S, d)` queries of the video tokens, after QK-norm and rotary embedding.
         k: keys, same shape, dtype and device.
         grid: the token grid, `S = grid.tokens`.
+        mutual: take the patch with the largest product of the attention that p pays to it, among
+            all of frame j, and the share of p in what all of frame i pays to it (the dual softmax
+            of LoFTR, arXiv 2104.00680, Eq. 1). A patch that everything looks at matches nothing.
+        tau: temperature of the attention; without `mutual` it changes nothing.
 
     Returns:
         `(B, F, F, H, W, 2)` int16: source frame, target frame, source patch, (dx, dy) in
         patches. Of equally attended patches the first in row order wins. Carries no gradient.
 
     Raises:
-        UsageError: on shapes that do not fit.
+        UsageError: on shapes that do not fit, or a tau that is not positive.
     """
     check_queries_keys(q, k, grid)
-    queries, keys = merge_heads(q), merge_heads(k)  # a positive scale does not move the argmax
-    frames = torch.split(queries, grid.per_frame, dim=1)
-    best = torch.stack([row_logits(rows, keys, grid).argmax(-1) for rows in frames], dim=1)
+    check_tau(tau)
+    if mutual:
+        queries, keys = merged_queries_keys(q, k, tau)
+    else:
+        queries, keys = merge_heads(q), merge_heads(k)  # a positive scale does not move the argmax
+    matches = []
+    for rows in torch.split(queries, grid.per_frame, dim=1):
+        logits = row_logits(rows, keys, grid)  # (B, HW of i, F_j, HW of j)
+        if mutual:
+            # Log of the product, without the sum over the target patches: it is the same for all.
+            logits = 2 * logits - logits.logsumexp(1, keepdim=True)
+        matches.append(logits.argmax(-1))
+    best = torch.stack(matches, dim=1)
     # best: (B, F_i, HW, F_j)
     target = torch.stack([best % grid.width, best // grid.width], dim=-1)
     offset = target - grid.coordinates(device=q.device)[:, None]

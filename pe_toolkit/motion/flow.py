@@ -65,7 +65,13 @@ class AttentionMotionFlow:
 
     @classmethod
     def from_qk(
-        cls, q: Tensor, k: Tensor, grid: TokenGrid, mask: str = "forward-backward"
+        cls,
+        q: Tensor,
+        k: Tensor,
+        grid: TokenGrid,
+        mask: str = "forward-backward",
+        *,
+        mutual: bool = False,
     ) -> AttentionMotionFlow:
         """Flow of the reference from its queries and keys.
 
@@ -74,6 +80,7 @@ class AttentionMotionFlow:
             k: keys, same shape, dtype and device.
             grid: the token grid, `S = grid.tokens`.
             mask: a name in `pe_toolkit.motion.masks.MASKS`.
+            mutual: match both ways (`hard_displacement`).
 
         Returns:
             A flow on the CPU. Its mask may be empty: whoever needs motion has to check.
@@ -87,7 +94,7 @@ class AttentionMotionFlow:
             raise UsageError(f"Expected the queries and keys of one clip, got {q.shape[0]}.")
         if max(grid.height, grid.width) > MAX_SIDE:
             raise UsageError(f"Expected at most {MAX_SIDE} patches along a side, got {grid}.")
-        displacement = hard_displacement(q, k, grid)[0].to("cpu", torch.int8)
+        displacement = hard_displacement(q, k, grid, mutual=mutual)[0].to("cpu", torch.int8)
         if not bool(q.isfinite().all() and k.isfinite().all()):
             raise BackboneError(
                 "Expected finite queries and keys of the reference, got NaN or infinity.",

@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pe_toolkit.backbones.reading import KINDS, TIMESTEPS, Reading
 from pe_toolkit.backbones.variants import Variant
 from pe_toolkit.errors import UnsupportedError, UsageError
 
+MOST_BLOCKS = 16
 MASKS = ("forward-backward", "nonzero", "consistent", "none", "tracked")
 RECIPES = ("default", "paper", "fast")
 # The official configuration: what `--recipe paper` changes whatever the backbone.
@@ -49,8 +51,12 @@ class TrainConfig:
         learning_rates: Adam's, at the first and the last guided step; radians for `angle`.
         guided_range: (low, high) in noise, [0, 1].
         start: where positions begin: `zero`, or `flow`: moved along the reference's own flow.
-        reference_block: block that the reference's motion is read from; without noise another one
-            may see it best. Default: `block` if that is given, else the backbone's.
+        start_scale: how far, in times of that flow.
+        reading: how the reference's motion is read, `attention` or `content`
+            (`pe_toolkit.backbones.reading`). Default: the backbone's, but `attention` if blocks are
+            given.
+        reference_blocks: blocks that it is read from; without noise others may see it best.
+            Default: `block` if that is given, else the backbone's.
         reuse: compute a gradient in every `reuse`-th inner step only, and take the last one again
             in between; 1 computes all.
         kv: inject keys and values of the reference into the first block in guided steps; applying
@@ -74,7 +80,9 @@ class TrainConfig:
     learning_rates: tuple[float, float] | None = None
     guided_range: tuple[float, float] | None = None
     start: str | None = None
-    reference_block: int | None = None
+    start_scale: float | None = None
+    reading: str | None = None
+    reference_blocks: tuple[int, ...] | None = None
     reuse: int = 1
     kv: bool = False
     checkpointing: Literal["auto", "on", "off"] = "auto"
@@ -87,7 +95,7 @@ class TrainConfig:
 
     def with_overrides(self, pairs: Mapping[str, str]) -> TrainConfig:
         """Apply `--set KEY=VALUE` pairs: `block=3 tau=6 mask=nonzero K=5 lr=0.02,0.01 range=0.8,1
-        start=zero reuse=2 reference_block=6`.
+        start=zero start_scale=1 reuse=2 reading=content reference_block=4,6`.
 
         Raises:
             UsageError: an unknown key (the message lists the known ones) or a value that does not
@@ -139,7 +147,7 @@ class TrainConfig:
             negative_prompt=pick("negative_prompt"),
             reuse=self.reuse,
             kv=self.kv,
-            reference_block=self._reference_block(variant),
+            reading=self._reading(variant),
             mode=self.mode,
             recipe=self.recipe,
             parametrisation=None if self.mode == "latents" else pick("parametrisation"),
@@ -154,6 +162,7 @@ class TrainConfig:
             learning_rates=self._rates(variant),
             guided_range=tuple(pick("guided_range")),
             start="zero" if self.mode == "latents" else pick("start"),
+            start_scale=float(pick("start_scale")),
         )
         resolved.check()
         return resolved
@@ -166,12 +175,15 @@ class TrainConfig:
             return fast(variant)
         return {}
 
-    def _reference_block(self, variant: Variant) -> int:
-        if self.reference_block is not None:
-            return self.reference_block
-        if self.block is not None or variant.reference_block is None or self.recipe == "paper":
-            return self.block if self.block is not None else variant.block
-        return variant.reference_block
+    def _reading(self, variant: Variant) -> Reading:
+        own = Reading((variant.block if self.block is None else self.block,))
+        if self.block is None and self.recipe != "paper" and variant.reading is not None:
+            own = variant.reading
+        if self.reference_blocks is not None:
+            own = Reading(tuple(sorted(self.reference_blocks)))
+        if self.reading is None or self.reading == own.by:
+            return own
+        return Reading(own.blocks, self.reading, TIMESTEPS.get(self.reading, 0))
 
     def _rates(self, variant: Variant) -> tuple[float, float]:
         if self.learning_rates is not None:
@@ -203,8 +215,8 @@ class Resolved:
     negative_prompt: str
     reuse: int
     kv: bool
-    reference_block: int
-    """`block`, unless another one reads the reference better."""
+    reading: Reading
+    """How the reference is read."""
     mode: str
     recipe: str
     parametrisation: str | None
@@ -219,6 +231,7 @@ class Resolved:
     learning_rates: tuple[float, float]
     guided_range: tuple[float, ...]
     start: str
+    start_scale: float
 
     def check(self) -> None:
         """Raise UsageError for the first value out of range."""
@@ -241,8 +254,19 @@ class Resolved:
             ),
             (0 <= low <= high <= 1, "a guided range LOW,HIGH within 0 to 1", self.guided_range),
             (self.start in ("zero", "flow"), "a start out of zero, flow", self.start),
+            (0 < self.start_scale <= 100, "a start scale above 0, to 100", self.start_scale),
             (self.block >= 0, "a block from 0", self.block),
-            (self.reference_block >= 0, "a reference block from 0", self.reference_block),
+            (self.reading.by in KINDS, f"a reading out of {', '.join(KINDS)}", self.reading.by),
+            (
+                all(block >= 0 for block in self.reading.blocks),
+                "reference blocks from 0",
+                ",".join(map(str, self.reading.blocks)),
+            ),
+            (
+                0 < len(set(self.reading.blocks)) == len(self.reading.blocks) <= MOST_BLOCKS,
+                f"up to {MOST_BLOCKS} different reference blocks",
+                ",".join(map(str, self.reading.blocks)),
+            ),
             (1 <= self.reuse <= 1000, "a reuse from 1 to 1000", self.reuse),
             (0 <= self.seed < 2**63, "a seed from 0", self.seed),
         )
@@ -256,6 +280,10 @@ def _pair(text: str) -> tuple[float, float]:
     return float(first), float(second or first)
 
 
+def _blocks(text: str) -> tuple[int, ...]:
+    return tuple(int(block) for block in text.split(","))
+
+
 _OVERRIDES: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "block": ("block", int, "3"),
     "tau": ("tau", float, "2"),
@@ -264,6 +292,8 @@ _OVERRIDES: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "lr": ("learning_rates", _pair, "0.02,0.01"),
     "range": ("guided_range", _pair, "0.8,1.0"),
     "start": ("start", str, "flow"),
+    "start_scale": ("start_scale", float, "1.5"),
     "reuse": ("reuse", int, "2"),
-    "reference_block": ("reference_block", int, "6"),
+    "reading": ("reading", str, "content"),
+    "reference_block": ("reference_blocks", _blocks, "4,6"),
 }

@@ -9,12 +9,14 @@ import numpy as np
 import torch
 
 from pe_toolkit import __version__
+from pe_toolkit.backbones.reading import Reading
 from pe_toolkit.card import (
     BackboneSpec,
     CardSpec,
     ClipSpec,
     GridSpec,
     MotionCard,
+    ReadingSpec,
     RecipeSpec,
     ReferenceSpec,
     SampleSpec,
@@ -30,6 +32,14 @@ if TYPE_CHECKING:
     from pe_toolkit.motion.flow import AttentionMotionFlow
     from pe_toolkit.training.config import Resolved, TrainConfig
     from pe_toolkit.video import Clip
+
+
+def _reading_spec(settings: Resolved) -> ReadingSpec | None:
+    """The reading, unless it is the paper's at the block of the generation."""
+    reading = settings.reading
+    if reading == Reading((settings.block,)):
+        return None
+    return ReadingSpec(blocks=reading.blocks, by=reading.by, timestep=reading.timestep)
 
 
 def build_card(
@@ -102,8 +112,9 @@ def build_card(
             start=settings.start,
             seed=settings.seed,
             kv="required" if settings.kv else "none",
-            reference_block=settings.reference_block
-            if settings.reference_block != settings.block
+            reading=_reading_spec(settings),
+            start_scale=settings.start_scale
+            if settings.start == "flow" and settings.start_scale != 1
             else None,
         ),
         samples=tuple(SampleSpec(prompt=prompt, seed=seed) for prompt, seed in samples),

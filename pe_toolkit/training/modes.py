@@ -31,7 +31,7 @@ class Mode(Protocol):
         ...
 
 
-class Reading:
+class Pending:
     """A number on its way from the device.
 
     `float(tensor)` waits until a GPU has done everything that it was asked so far, later steps
@@ -109,17 +109,17 @@ class Problem:
 
         `loss` leaves its gradient in `parameter.grad`. Yields the loss before each step. Its value
         is read one step late: while the device computes, the next step is already asked for, and
-        reading does not wait for that (see `Reading`).
+        reading does not wait for that (see `Pending`).
 
         Raises:
             TrainingError: if the loss is not finite.
         """
         adam = torch.optim.Adam([parameter], lr=rate)
-        waiting: Reading | None = None
+        waiting: Pending | None = None
         for inner in range(inner_steps):
             if inner % self.reuse == 0:
                 adam.zero_grad(set_to_none=True)
-                value = Reading(loss())
+                value = Pending(loss())
             adam.step()
             if waiting is not None:
                 yield self._finite(waiting, index)
@@ -128,7 +128,7 @@ class Problem:
             yield self._finite(waiting, index)
 
     @staticmethod
-    def _finite(value: Reading, index: int) -> float:
+    def _finite(value: Pending, index: int) -> float:
         loss = value.number()
         if not math.isfinite(loss):
             raise TrainingError(

@@ -20,8 +20,8 @@ from pe_toolkit.backbones.keyvalue import ReferenceKeysValues
 from pe_toolkit.backbones.sampling import Sampler
 from pe_toolkit.backbones.variants import VARIANTS, Variant
 from pe_toolkit.errors import MotionError, UsageError
-from pe_toolkit.motion.anchor import anchor_offsets
 from pe_toolkit.motion.flow import AttentionMotionFlow
+from pe_toolkit.motion.path import mean_path
 from pe_toolkit.objectives.amf import AmfObjective
 from pe_toolkit.training import events, memory, quantized
 from pe_toolkit.training.config import PAPER_SHARE, Resolved, TrainConfig
@@ -76,7 +76,8 @@ def train(
     frames, height, width = clip.frames.shape[:3]
     grid = adapter.grid_for(frames, width, height)
     adapter.check_block(settings.block)
-    adapter.check_block(settings.reference_block)
+    for block in settings.reading.blocks:
+        adapter.check_block(block)
     prompts, seeds = _samples(adapter, config, settings)
     if image is None and adapter.image_to_video:
         image = clip.frames[0]
@@ -120,9 +121,11 @@ def train(
         latents = adapter.encode_clip(clip.frames)
         condition = adapter.encode_image(clip.frames)
         q, k = adapter.reference_queries_and_keys(
-            latents, settings.reference_block, frames, width, height, condition, silence
+            latents, settings.reading, frames, width, height, condition, silence
         )
-        flow = AttentionMotionFlow.from_qk(q.float(), k.float(), grid, mask=settings.mask)
+        flow = AttentionMotionFlow.from_qk(
+            q.float(), k.float(), grid, mask=settings.mask, mutual=settings.reading.mutual
+        )
         del q, k  # 0.2 to 0.5 GB that nothing looks at any more
         yield events.ReferenceMatched(flow.matched, flow.moving, flow.followed)
         if not flow.mask.any():
@@ -265,13 +268,15 @@ def _samples(
 def _start(form: Any, flow: AttentionMotionFlow, settings: Resolved) -> torch.Tensor:
     """The delta before the first guided step: zero, or every patch put back along the reference's
     own flow.
+
+    A patch that pretends to sit where it was in the middle frame attends across frames as if
+    nothing had moved in between: positions shifted by *minus* the path carry the motion before any
+    optimisation (the idea of RoPECraft, without an optical flow network).
     """
     if settings.start == "zero":
         return torch.zeros(form.shape)
-    moved = anchor_offsets(
-        flow, flow.grid.frames // 2, fill="mean", matches=settings.mask
-    )  # (F, H, W, 2) as (dx, dy)
-    dx, dy = moved.reshape(-1, 2).double().unbind(-1)
+    path = mean_path(flow, flow.grid.frames // 2).double()  # (F, 2) as (dx, dy)
+    dx, dy = (path * settings.start_scale).repeat_interleave(flow.grid.per_frame, dim=0).unbind(-1)
     offsets = torch.stack([torch.zeros_like(dx), -dy, -dx], dim=-1)  # (S, 3): dt, dy, dx
     return form.from_offsets(offsets.to(_device_of(form))).cpu()  # type: ignore[no-any-return]
 

@@ -18,7 +18,7 @@ from pe_toolkit.card import CardSpec, MotionCard
 HERE = Path(__file__).parent
 CASES = (
     "rotary-angle", "rotary-table", "absolute-table", "latents", "rotary-angle-tracked",
-    "rotary-angle-used",
+    "rotary-angle-used", "rotary-angle-read",
 )  # fmt: skip
 FRAMES, HEIGHT, WIDTH, GUIDED = 3, 2, 2, 2
 TOKENS = FRAMES * HEIGHT * WIDTH
@@ -94,6 +94,10 @@ def description(case: str = "rotary-angle") -> dict[str, Any]:
         made["format_version"] = "1.2"
         made["reference"] |= {"duration": 2.25, "frames": 18, "start": 0.25}
         made["reference"] |= {"used": 2.0, "fit": "pad"}
+    if case.endswith("-read"):
+        made["format_version"] = "1.3"
+        made["recipe"] |= {"mask": "tracked", "start": "flow", "start_scale": 1.5}
+        made["recipe"]["reading"] = {"blocks": [4, 5], "by": "content", "timestep": 200}
     return made
 
 
@@ -103,6 +107,7 @@ def tensors(case: str = "rotary-angle") -> dict[str, np.ndarray[Any, Any]]:
         "rotary-angle": ("positions", (GUIDED, 2, TOKENS, 4)),
         "rotary-angle-tracked": ("positions", (GUIDED, 2, TOKENS, 4)),
         "rotary-angle-used": ("positions", (GUIDED, 2, TOKENS, 4)),
+        "rotary-angle-read": ("positions", (GUIDED, 2, TOKENS, 4)),
         "rotary-table": ("positions", (GUIDED, 2, 2, TOKENS, 8)),
         "absolute-table": ("positions", (GUIDED, TOKENS, 16)),
         "latents": ("latents", (GUIDED, FRAMES, 4, 2 * HEIGHT, 2 * WIDTH)),

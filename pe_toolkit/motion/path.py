@@ -1,0 +1,58 @@
+"""The motion of a clip as one path: what moves, taken together, in patches per latent frame."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pe_toolkit.errors import UsageError
+from pe_toolkit.motion.flow import AttentionMotionFlow
+
+AT_REST = 0.25
+"""Added to squared displacements where they are weights: nothing moves at all in some pairs."""
+INERTIA = 1e-3
+"""Weight of "as one frame before", against one matched patch."""
+
+
+def mean_path(flow: AttentionMotionFlow, anchor: int = 0) -> Tensor:
+    """Where the moving patches of every frame are, relative to where they are in frame `anchor`.
+
+    Between each two frames i, j, the displacements that the mask keeps are averaged to d_ij,
+    weighted by their squared length (what crosses the picture outweighs the jitter of a flat
+    background, where the argmax often lands one patch off). The path is that of the least squares
+
+        min  sum_ij  n_ij |p_j - p_i - d_ij|^2  +  INERTIA sum_j |p_j - p_(j-1)|^2
+
+    with n_ij the number of kept displacements and p_anchor = 0: every pair of frames has a say, and
+    near ones, between which more patches are matched, have more. A frame that nothing matches lies
+    between its neighbours in time.
+
+    Args:
+        flow: the reference's motion.
+        anchor: the frame that is the origin, 0 .. F-1.
+
+    Returns:
+        `(F, 2)` float32 (dx, dy) in patches, on the CPU. All zero if the mask keeps nothing.
+
+    Raises:
+        UsageError: on a frame outside the grid.
+    """
+    frames = flow.grid.frames
+    if not 0 <= anchor < frames:
+        raise UsageError(f"Expected an anchor frame in 0..{frames - 1}, got {anchor}.")
+    moves = flow.displacement.flatten(2, 3).double().cpu()  # (F, F, HW, 2)
+    kept = flow.mask.flatten(2).double().cpu() * ~torch.eye(frames, dtype=torch.bool)[..., None]
+    weights = kept * (moves.square().sum(-1) + AT_REST)
+    means = (moves * weights[..., None]).sum(2) / weights.sum(2).clamp(min=AT_REST)[..., None]
+    counts = kept.sum(2)  # (F, F): n_ij
+    pulls = counts[..., None] * means
+    ties = counts + counts.T
+    near = torch.arange(frames - 1)
+    ties[near, near + 1] += INERTIA
+    ties[near + 1, near] += INERTIA
+    laplacian = torch.diag(ties.sum(1)) - ties
+    wanted = pulls.sum(0) - pulls.sum(1)
+    free = torch.arange(frames) != anchor
+    path = torch.zeros(frames, 2, dtype=torch.float64)
+    path[free] = torch.linalg.solve(laplacian[free][:, free], wanted[free])
+    return path.float()
