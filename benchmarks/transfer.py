@@ -294,6 +294,8 @@ def main() -> None:
     config = TrainConfig(samples=args.samples, preview=True).with_overrides(
         dict(s.split("=", 1) for s in args.set)
     )
+    assert adapter.variant is not None
+    samples = config.resolve(adapter.variant).samples
     scenes, pool = references(count), pairs(count * per)
     table, result = Table(), {}
     if "flow" not in skip:
@@ -312,7 +314,11 @@ def main() -> None:
             say(f"time is up: {r} references instead of {len(scenes)}")
             break
         plain += [_one(generate(adapter, [p], [s])) for p, s in own]
-        card, preview, seconds = run_training(adapter, scene, config)
+        # Other samples for every reference: one of them for all would decide its row by itself.
+        prompts = tuple(TRAINING_PROMPTS[(r + i) % len(TRAINING_PROMPTS)] for i in range(samples))
+        card, preview, seconds = run_training(
+            adapter, scene, dataclasses.replace(config, prompts=prompts, seed=samples * r)
+        )
         sizes.append(_size(card))
         table.add(
             "positions, optimised sample",

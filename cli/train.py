@@ -56,7 +56,7 @@ Example:
     type=options.Pair(),
     multiple=True,
     metavar="KEY=VALUE",
-    help="block, tau, mask, K, lr, range or start, such as lr=0.02,0.01; repeat.",
+    help="block, tau, mask, K, lr, range, start, reading ..., such as lr=0.02,0.01; repeat.",
 )
 @conditions.kv_from_option
 @conditions.image_option
