@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=20, help="200 clips each")
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--detail-steps", type=int, default=2000)
-    parser.add_argument("--absolute-steps", type=int, default=500)
+    parser.add_argument("--absolute-steps", type=int, default=4500)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--peak", type=float, default=2e-3, help="peak learning rate")
     parser.add_argument("--compile", action="store_true", help="torch.compile every block")
@@ -55,7 +55,7 @@ def main() -> None:
     for stage, steps, peak in (
         ("rotary", args.steps, args.peak),
         ("detail", args.detail_steps, args.peak / 2),
-        ("absolute", args.absolute_steps, args.peak / 2),
+        ("absolute", args.absolute_steps, args.peak * 0.75),
     ):
         if stage in stages:
             transformer.train(
