@@ -35,15 +35,15 @@ def add(session: Session, /, card: str, name: LocalReference | None, force: bool
     The card is checked completely and copied. Without NAME it goes by the name and version that
     stand in the card.
     """
+    from pe_toolkit.cli.remote import find
     from pe_toolkit.errors import UsageError
-    from pe_toolkit.registry.resolve import find
     from pe_toolkit.registry.store import Store
 
     if name is not None and name.digest:
         raise UsageError(
             f"Expected NAME or NAME@1.2.0, got {name}.", "The digest follows from the card."
         )
-    found = find(card)
+    found = find(session, card)
     entry = Store().add(
         found.path,
         name.name if name else None,

@@ -34,9 +34,13 @@ def lock(ctx: click.Context, cards: tuple[str, ...], check: bool, remove: bool, 
     """Pin the cards of a project by their digests, in pe.lock.
 
     With CARDs: add them, or pin them again; other pins stay. Without: pin all of them again.
-    Commit the file; `pe lock --check` tells whether everybody has the same bytes.
+    Commit the file; `pe lock --check` tells whether everybody has the same bytes. Commands that are
+    run beside it take a card on the Hub, or in a shared folder, only if it is the one that is
+    pinned.
     """
+    from pe_toolkit.cli.remote import prepare
     from pe_toolkit.registry import lockfile
+    from pe_toolkit.registry.references import RemoteReference, parse
 
     session: Session = ctx.obj
     if check and (cards or remove):
@@ -50,7 +54,9 @@ def lock(ctx: click.Context, cards: tuple[str, ...], check: bool, remove: bool, 
     made: list[Pin] = []
     if not remove:  # before the file is locked, because this may take long
         texts = cards or [lockfile.as_written(pin, path.parent) for pin in old]
-        made = [lockfile.pin(text, path.parent) for text in texts]
+        if any(isinstance(parse(text), RemoteReference) for text in texts):
+            prepare(session)
+        made = [lockfile.pin(text, path.parent, tell=session.out.warn) for text in texts]
     names = [lockfile.pinned_name(text, path.parent) for text in cards] if remove else []
     lines = []
     with lockfile.changing(path) as pins:

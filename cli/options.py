@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -98,7 +99,7 @@ class Card(Kind):
     """A card in any form: a path, a name in the local registry, or on the Hub -> a file.
 
     A card on a remote is fetched when the command line is read. Without `resolve` the text itself
-    comes out, for commands that take one bad card among others (`pe_toolkit.registry.resolve`).
+    comes out, for commands that take one bad card among others (`pe_toolkit.cli.remote.find`).
     """
 
     name = "CARD"
@@ -111,21 +112,22 @@ class Card(Kind):
     ) -> Path | str:
         if isinstance(value, Path) or not self.resolve or (ctx and ctx.resilient_parsing):
             return value  # type: ignore[no-any-return]
-        from pe_toolkit.registry.references import LocalReference, PathReference, parse
-        from pe_toolkit.registry.resolve import card_path
+        from pe_toolkit.cli.errors import Session
+        from pe_toolkit.cli.remote import find
 
-        if ctx and ctx.obj and not isinstance(parse(value), LocalReference | PathReference):
-            from pe_toolkit.cli.remote import prepare
-
-            prepare(ctx.obj)
-        return card_path(value)
+        return find((ctx and ctx.find_object(Session)) or Session(), value).path
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         from click.shell_completion import CompletionItem
 
-        return [*_local_names(incomplete), CompletionItem(incomplete, type="file")]
+        names = _local_names(incomplete)
+        # The file comes first: click's script for bash forgets what was before it.
+        items = [CompletionItem(incomplete, type="file"), *names]
+        if names and os.environ.get("_PE_COMPLETE") == "bash_complete":
+            items += _cards_here(incomplete)  # bash looks for files only if there is nothing else
+        return items
 
 
 class LocalCard(Kind):
@@ -161,6 +163,18 @@ def _local_names(incomplete: str) -> list[CompletionItem]:
     names = [str(entry.reference) if at else entry.name for entry in entries]
     start = incomplete.lower()
     return [CompletionItem(name) for name in dict.fromkeys(names) if name.startswith(start)]
+
+
+def _cards_here(incomplete: str) -> list[CompletionItem]:
+    """Cards in the current folder, if a shell can take their names as they are."""
+    from click.shell_completion import CompletionItem
+
+    plain = re.compile(r"\w[\w.+-]*\.safetensors", re.ASCII)
+    try:
+        names = sorted(os.listdir())
+    except OSError:
+        return []
+    return [CompletionItem(n) for n in names if n.startswith(incomplete) and plain.fullmatch(n)]
 
 
 CARD = Card()

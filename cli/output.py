@@ -61,6 +61,10 @@ class Output:
         if hint:
             self._stderr(f"Hint: {hint}")
 
+    def trace(self, text: str) -> None:
+        """A traceback, on stderr in both modes."""
+        self._stderr(text.rstrip("\n"))
+
     def data(self, text: str) -> None:
         """A result for people, on stdout; nothing under `--json`, where `event` carries it."""
         if not self.json:

@@ -56,15 +56,14 @@ def push(
     same card again changes nothing. What you write into the README yourself stays. Log in first:
     hf auth login. OWNER/NAME may also be file:///folder, a folder that your team shares.
     """
-    from pe_toolkit.cli.remote import prepare
+    from pe_toolkit.cli.remote import find, prepare
     from pe_toolkit.registry.references import parse
     from pe_toolkit.registry.remotes import open_remote
     from pe_toolkit.registry.remotes.base import PushOptions
-    from pe_toolkit.registry.resolve import find
 
     prepare(session)
     remote = open_remote(parse(target), tell=session.out.talk)
-    found = find(card)
+    found = find(session, card)
     # Whoever calls a card `wave` here finds it as `wave` there; a file goes by the name in it.
     name = getattr(found.reference, "name", None)
     done = remote.push(

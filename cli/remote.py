@@ -4,8 +4,26 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import TYPE_CHECKING
 
 from pe_toolkit.cli.errors import Session
+
+if TYPE_CHECKING:
+    from pe_toolkit.registry.resolve import Found
+
+
+def find(session: Session, text: str) -> Found:
+    """The card that a command was given; what a remote has to say on the way is a warning.
+
+    Raises:
+        PeError: as `pe_toolkit.registry.resolve.find`.
+    """
+    from pe_toolkit.registry import resolve
+    from pe_toolkit.registry.references import RemoteReference, parse
+
+    if isinstance(parse(text), RemoteReference):
+        prepare(session)
+    return resolve.find(text, tell=session.out.warn)
 
 
 def prepare(session: Session) -> None:

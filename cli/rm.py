@@ -22,9 +22,9 @@ Example:
   pe rm --undo
   pe rm --undo wave orbit@1.2.0"""
 )
-@click.argument("cards", type=options.LOCAL, nargs=-1, metavar="CARD...")
+@click.argument("cards", type=options.LOCAL, nargs=-1, metavar="NAME[@V]...")
 @click.option("--all", "every", is_flag=True, help="Every version of the names.")
-@click.option("--undo", is_flag=True, help="Bring back what was removed last, of CARD or at all.")
+@click.option("--undo", is_flag=True, help="Bring back what was removed last, of NAME or at all.")
 @options.common
 @click.pass_obj
 def rm(session: Session, /, cards: tuple[LocalReference, ...], every: bool, undo: bool) -> None:

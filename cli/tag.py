@@ -19,8 +19,8 @@ Example:
   pe tag wave wave@1.1.0
   pe tag wave@1.0.0 my-favourite"""
 )
-@click.argument("card", type=options.LOCAL, metavar="CARD")
-@click.argument("new", type=options.LOCAL, metavar="NAME[@V]")
+@click.argument("card", type=options.LOCAL, metavar="NAME[@V]")
+@click.argument("new", type=options.LOCAL, metavar="NEW[@V]")
 @click.option(
     "--force",
     is_flag=True,

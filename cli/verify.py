@@ -48,7 +48,7 @@ def verify(ctx: click.Context, cards: tuple[str, ...], every: bool, rebuild: boo
         message, hint = _without_name(left)
         out.fail(message, hint)
         out.event("card", path=left.path, ok=False, message=message, hint=hint)
-    for name, sha256, digest, error in _registry() if every else _each(cards):
+    for name, sha256, digest, error in _registry() if every else _each(session, cards):
         count += 1
         if error is None:
             out.data(f"{name}: ok, sha256:{sha256}")
@@ -68,13 +68,15 @@ def verify(ctx: click.Context, cards: tuple[str, ...], every: bool, rebuild: boo
         ctx.exit(1)
 
 
-def _each(cards: tuple[str, ...]) -> Iterator[tuple[str, str, str, PeError | None]]:
+def _each(
+    session: Session, cards: tuple[str, ...]
+) -> Iterator[tuple[str, str, str, PeError | None]]:
     from pe_toolkit.card import verify_card
-    from pe_toolkit.registry.resolve import card_path
+    from pe_toolkit.cli.remote import find
 
     for text in cards:
         try:
-            info = verify_card(card_path(text))
+            info = verify_card(find(session, text).path)
         except PeError as error:
             yield text, "", "", error
         else:

@@ -3,6 +3,9 @@
 PeError
 └── RegistryError           the registry cannot do what was asked: not there, damaged
     └── RegistryBusyError   another process kept it for longer than we wait
+
+UserWarning
+└── CopyWarning             a remote could not be asked: this is the copy of an earlier time
 """
 
 from __future__ import annotations
@@ -16,3 +19,7 @@ class RegistryError(PeError):
 
 class RegistryBusyError(RegistryError):
     """Another process kept the registry for longer than we wait."""
+
+
+class CopyWarning(UserWarning):
+    """A remote could not be asked, so the card is the copy of an earlier time."""

@@ -2,7 +2,8 @@
 
 A small TOML file to be committed beside the project, one table a card, sorted, so that two
 branches merge line by line. A pin holds the SHA-256 of the whole file: neither a moved tag, nor a
-new version, nor a forged card passes for it.
+new version, nor a forged card passes for it. `check` compares all pins; whoever names a card on a
+remote gets the pinned one or an error (`resolve.find`).
 """
 
 from __future__ import annotations
@@ -17,20 +18,23 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pe_toolkit.card.text import printable, shown
 from pe_toolkit.errors import OutputError, PeError, UsageError
 from pe_toolkit.registry.errors import RegistryBusyError, RegistryError
 from pe_toolkit.registry.references import (
-    FolderReference,
-    HubReference,
     LocalReference,
     PathReference,
+    RemoteReference,
     parse,
 )
+from pe_toolkit.registry.remotes.errors import UnreachableError
 from pe_toolkit.registry.resolve import find
 from pe_toolkit.registry.store import TIMEOUT, Store
+
+if TYPE_CHECKING:
+    from pe_toolkit.registry.remotes.base import Pulled, Tell
 
 FILE = Path("pe.lock")
 FORMAT = 1
@@ -166,24 +170,35 @@ def write(path: Path, pins: Sequence[Pin]) -> None:
     write_atomically(path, [data], force=True)
 
 
-def pin(text: str, folder: Path) -> Pin:
+def pin(text: str, folder: Path, *, tell: Tell | None = None) -> Pin:
     """Pin what a reference means now.
 
     Args:
         text: a card in any form.
         folder: where the lock file lies.
+        tell: as for `find`.
 
     Raises:
+        UnreachableError: if the remote cannot be asked: a copy of an earlier time is not what the
+            reference means now.
         PeError: if there is no such card, or it is not sound.
     """
     from pe_toolkit.card import verify_card
 
-    found = find(text)
+    found = find(text, tell=tell, pinned=False)
+    if found.outdated:
+        assert found.pulled is not None
+        raise UnreachableError(
+            f"Expected to ask what {found.reference} is now, but there is only the copy in the "
+            "cache, which may be older.",
+            "Try again with a connection. To pin that copy all the same, name it exactly: "
+            f"pe lock {printable(found.pulled.origin)}",
+        )
     info = verify_card(found.path)
     name = pinned_name(text, folder)
     origin = found.entry.origin if found.entry else None
-    if origin is None and isinstance(found.reference, HubReference | FolderReference):
-        origin = str(found.reference)  # the same bytes came from a file before
+    if found.pulled is not None:  # the same bytes may have come from elsewhere before
+        origin = found.pulled.origin
     version = found.entry.version if found.entry else info.spec.version
     return Pin(name, info.sha256, info.size_bytes, version, origin)
 
@@ -202,6 +217,33 @@ def as_written(pin: Pin, folder: Path) -> str:
     if isinstance(reference, PathReference):
         return str(folder.absolute() / reference.path)
     return pin.card
+
+
+def pinned(reference: RemoteReference, path: Path = FILE) -> Pin | None:
+    """The pin of a card on a remote, in the lock file of the current folder; None without one.
+
+    Raises:
+        RegistryError: if there is a file, but no lock file that we understand.
+    """
+    if not os.path.lexists(path):
+        return None
+    return next((pin for pin in read(path) if pin.card == str(reference)), None)
+
+
+def compare(pin: Pin, pulled: Pulled) -> None:
+    """A card came for a pinned reference.
+
+    Raises:
+        RegistryError: if it is not the pinned one.
+    """
+    if pulled.digest == f"sha256:{pin.sha256}":
+        return
+    pinned_one = f"To use the pinned card: pe pull {printable(pin.origin)}. " if pin.origin else ""
+    raise RegistryError(
+        f"Expected {printable(pin.card)} to be sha256:{pin.sha256}, as {FILE} pins it, got "
+        f"{pulled.digest}.",
+        f"{pinned_one}If the change is wanted: pe lock {printable(pin.card)}",
+    )
 
 
 def check(pin: Pin, folder: Path) -> PeError | None:

@@ -27,6 +27,10 @@ FORMS = (
     "A card is a path (wave.safetensors, ./wave), a name in the local registry (wave, wave@1.2.0, "
     "wave@sha256:dff0292b), or on the Hub (owner/wave, owner/wave@v1.2.0, hf://owner/wave)."
 )
+LOCAL_FORMS = (
+    "A card in the local registry is named wave, wave@1.2.0 or wave@sha256:dff0292b. A file, or a "
+    "card on the Hub, gets such a name by `pe add CARD`."
+)
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,94}[a-z0-9])?", re.ASCII)
 _HUB_PART = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?", re.ASCII)
@@ -108,11 +112,14 @@ def parse(text: str) -> Reference:
         raise _malformed(text, "hf:// or file://")
     if _is_path(text):
         return PathReference(_expanded(text))
-    return _hub(text, text) if "/" in text else local(text)
+    return _hub(text, text) if "/" in text else local(text, FORMS)
 
 
-def local(text: str) -> LocalReference:
+def local(text: str, forms: str = LOCAL_FORMS) -> LocalReference:
     """`name`, `name@1.2.0` or `name@sha256:...`. Case does not count in names.
+
+    Args:
+        forms: the hint for anything else.
 
     Raises:
         UsageError: for anything else.
@@ -120,7 +127,8 @@ def local(text: str) -> LocalReference:
     name, at, rest = text.partition("@")
     name = name.lower()
     if _NAME.fullmatch(name) is None:
-        raise _malformed(text, f"a name of letters, digits, - and _ (up to {MAX_NAME} characters)")
+        expected = f"a name of letters, digits, - and _ (up to {MAX_NAME} characters)"
+        raise _malformed(text, expected, forms)
     if not at:
         return LocalReference(name)
     if _DIGEST.fullmatch(rest):
@@ -131,6 +139,7 @@ def local(text: str) -> LocalReference:
             text,
             f"a version such as 1.2.0, or sha256: and at least {SHORTEST_DIGEST} hex digits, "
             "after @",
+            forms,
         )
     return LocalReference(name, version)
 
@@ -187,5 +196,5 @@ def _hub(text: str, rest: str) -> HubReference:
     return HubReference(owner, name, revision)
 
 
-def _malformed(text: str, expected: str) -> UsageError:
-    return UsageError(f"Expected {expected}, got {shown(text)}.", FORMS)
+def _malformed(text: str, expected: str, forms: str = FORMS) -> UsageError:
+    return UsageError(f"Expected {expected}, got {shown(text)}.", forms)

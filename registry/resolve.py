@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pe_toolkit.registry.entry import Entry
+from pe_toolkit.registry.errors import CopyWarning
 from pe_toolkit.registry.references import (
     LocalReference,
     PathReference,
@@ -14,6 +17,9 @@ from pe_toolkit.registry.references import (
     parse,
 )
 from pe_toolkit.registry.store import Store
+
+if TYPE_CHECKING:
+    from pe_toolkit.registry.remotes.base import Pulled, Tell
 
 
 @dataclass(frozen=True)
@@ -24,17 +30,33 @@ class Found:
     path: Path
     entry: Entry | None
     """None for a path."""
+    pulled: Pulled | None = None
+    """What came from the remote, if one was asked."""
+
+    @property
+    def outdated(self) -> bool:
+        """It may be: the remote could not be asked, and the reference may mean another card now."""
+        pulled = self.pulled
+        return pulled is not None and pulled.offline and pulled.origin != str(self.reference)
 
 
-def find(text: str) -> Found:
+def find(text: str, *, tell: Tell | None = None, pinned: bool = True) -> Found:
     """The card that `text` names, in any form that `references.parse` knows.
 
     A path is taken as it is, whether or not it exists. A card of the local registry is compared
-    with its digest. A card on a remote is fetched into the local registry first.
+    with its digest. A card on a remote is fetched into the local registry first; if a `pe.lock` in
+    the current folder pins this reference, only the card that it pins is taken, and without asking
+    the remote if it is here.
+
+    Args:
+        tell: told about repetitions, and about a copy of an earlier time. Default: a CopyWarning
+            for the latter, nothing for the former.
+        pinned: honour `pe.lock`.
 
     Raises:
         UsageError: if `text` has none of the forms.
-        RegistryError: if the local registry has no such card, or its file is damaged.
+        RegistryError: if the local registry has no such card, its file is damaged, `pe.lock` pins
+            another card, or `pe.lock` cannot be read.
         PeError: whatever the remote raises.
     """
     reference = parse(text)
@@ -43,9 +65,8 @@ def find(text: str) -> Found:
     if isinstance(reference, LocalReference):
         store = Store()
         entry = store.check(store.resolve(reference))
-    else:
-        entry = fetch(reference)
-    return Found(reference, entry.path, entry)
+        return Found(reference, entry.path, entry)
+    return _on_remote(reference, tell, pinned=pinned)
 
 
 def card_path(text: str) -> Path:
@@ -53,9 +74,20 @@ def card_path(text: str) -> Path:
     return find(text).path
 
 
-def fetch(reference: RemoteReference) -> Entry:
-    """Bring a card from its remote into the local registry, verified."""
-    from pe_toolkit.registry import remotes
+def _on_remote(reference: RemoteReference, tell: Tell | None, *, pinned: bool) -> Found:
+    from pe_toolkit.registry import lockfile, remotes
 
-    entry: Entry = remotes.fetch(reference)
-    return entry
+    pin = lockfile.pinned(reference) if pinned else None
+    if pin is not None and (entry := remotes.here(f"sha256:{pin.sha256}")) is not None:
+        return Found(reference, entry.path, entry)
+    said: list[str] = []
+    pulled = remotes.open_remote(reference, tell=tell or said.append).pull()
+    if pin is not None:
+        lockfile.compare(pin, pulled)  # before it is kept
+    entry = remotes.admit(pulled)
+    found = Found(reference, entry.path, entry, pulled)
+    if found.outdated and tell is None:
+        text = said[-1] if said else "This is the copy in the cache, which may be older."
+        # The caller of `pe_toolkit.load` and `push_to_hub`: they come here through `card_path`.
+        warnings.warn(f"{reference}: {text}", CopyWarning, stacklevel=5)
+    return found

@@ -3,7 +3,8 @@
     open_remote(parse("owner/wave")).pull()
 
 Adding a remote: one module with a class that is a `Remote` and a function `connect`, one line in
-`_WHERE`, and one form in `pe_toolkit.registry.references`.
+`_WHERE`, and in `pe_toolkit.registry.references` its form: a class in `RemoteReference`, and what
+`parse` makes it from.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def open_remote(reference: Reference, *, tell: Tell | None = None) -> Remote:
     """
     from pe_toolkit.registry.remotes.base import silent
 
-    if not isinstance(reference, HubReference | FolderReference):
+    if not isinstance(reference, RemoteReference):
         raise UsageError(
             f"Expected a card on a remote, got {reference}.",
             "Write owner/name for the Hugging Face Hub, or file:///folder/name.",
@@ -59,7 +60,7 @@ def open_remote(reference: Reference, *, tell: Tell | None = None) -> Remote:
 
 
 def search_remote(where: str | None = None, *, tell: Tell | None = None) -> Remote:
-    """The remote to search: a `file://` folder, else the whole Hub.
+    """The remote to search: a `file://` folder or the like, else the whole Hub.
 
     Raises:
         UsageError: if `where` is something else.
@@ -69,28 +70,35 @@ def search_remote(where: str | None = None, *, tell: Tell | None = None) -> Remo
 
         return HubRemote(tell=tell) if tell else HubRemote()
     reference = parse(where)
-    if not isinstance(reference, FolderReference):
+    if not isinstance(reference, RemoteReference) or isinstance(reference, HubReference):
         raise UsageError(f"Expected file:///folder to search, got {where!r}.")
     return open_remote(reference, tell=tell)
 
 
-def fetch(reference: RemoteReference, *, tell: Tell | None = None) -> Entry:
-    """Bring a card from a remote into the local registry, if it is not there yet.
+def here(digest: str) -> Entry | None:
+    """The card of the local registry with this digest, compared with it; None if there is none.
+
+    Raises:
+        RegistryError: if its file is damaged.
+    """
+    from pe_toolkit.registry.store import Store
+
+    store = Store()
+    found = next((entry for entry in store.entries() if entry.digest == digest), None)
+    return store.check(found) if found is not None else None
+
+
+def admit(pulled: Pulled) -> Entry:
+    """Bring a card that came from a remote into the local registry, if it is not there yet.
 
     For commands that are given a card on a remote: it never fails because a name is taken, but
     takes another name then (`pe pull` asks instead).
 
     Raises:
-        RemoteError: if it cannot be fetched.
         CardError: if what came is not a sound card; nothing is kept then.
     """
-    from pe_toolkit.registry.store import Store
-
-    pulled = open_remote(reference, tell=tell).pull()
-    store = Store()
-    for entry in store.entries():
-        if entry.digest == pulled.digest:
-            return store.check(entry)
+    if (entry := here(pulled.digest)) is not None:
+        return entry
     try:
         return keep(pulled)
     except OutputExistsError:

@@ -85,6 +85,8 @@ def test_add_with_a_name_again_and_taken(tmp_path: Path) -> None:
         (["verify", "--all", "--rebuild"], 2, "sound"),
         (["tag", "nothing", "x"], 1, "Expected the card nothing"),
         (["tag", "a/b", "x"], 2, "Expected a name"),
+        (["tag", "./x.safetensors", "y"], 2, "Hint: A card in the local registry is named wave"),
+        (["rm", "zoe/wave"], 2, "Hint: A card in the local registry is named wave"),
         (["rm"], 2, "Expected the name of a card"),
         (["rm", "nothing"], 1, "Expected the card nothing"),
         (["rm", "./wave"], 2, "Expected a name"),
@@ -109,6 +111,13 @@ def test_what_goes_wrong(
     assert "Hint: " in result.stderr
     assert "Unexpected" not in result.stderr
     assert not (tmp_path / "pe.lock").exists()
+
+
+@pytest.mark.parametrize("command", ["tag", "rm"])
+def test_what_takes_names_only_does_not_say_card(command: str) -> None:
+    usage = pe(command, "--help").stdout
+    assert "NAME[@V]" in usage
+    assert "CARD" not in usage
 
 
 def test_a_bare_name_is_never_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,6 +282,7 @@ def test_completion_of_local_names() -> None:
     assert names(["rm"], "o") == ["orbit"]
     assert names(["tag"], "W") == ["wave"]
     assert [i.type for i in complete(["show"], "no-such")] == ["file"]
+    assert [i.type for i in complete(["show"], "w")] == ["file", "plain"]  # bash: a file forgets
     Store().index.path.write_bytes(os.urandom(4096))
     assert names(["rm"], "") == []
 

@@ -10,6 +10,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -212,10 +213,10 @@ def test_pinning_all_again_does_not_bring_back_what_another_took_out(
     pe("lock", "wave", make_card(project / "cards"))
     before = lockfile.pin
 
-    def slow(text: str, folder: Path) -> Pin:
+    def slow(text: str, folder: Path, **options: Any) -> Pin:
         with lockfile.changing(Path("pe.lock")) as pins:
             pins.pop("wave", None)
-        return before(text, folder)
+        return before(text, folder, **options)
 
     monkeypatch.setattr(lockfile, "pin", slow)
     assert pe("lock").exit_code == 0

@@ -11,7 +11,7 @@ import pytest
 from pe_toolkit.card import verify_card
 from pe_toolkit.errors import CardError, UsageError
 from pe_toolkit.registry.references import parse
-from pe_toolkit.registry.remotes import fetch, keep, open_remote, save
+from pe_toolkit.registry.remotes import admit, keep, open_remote, save
 from pe_toolkit.registry.remotes.base import PushOptions
 from pe_toolkit.registry.remotes.errors import ConflictError, RemoteMissingError
 from pe_toolkit.registry.remotes.folder import FolderRemote
@@ -243,21 +243,21 @@ def test_search_looks_at_words_backbone_and_author(folder: Path, shared: Path) -
     assert len(remote.search([], backbone=None, author=None, limit=1)) == 1
 
 
-def test_fetch_keeps_it_in_the_local_registry(folder: Path, shared: Path) -> None:
+def test_what_a_command_is_given_is_kept_in_the_local_registry(folder: Path, shared: Path) -> None:
     card = make_card(folder)
     push(shared.as_uri(), card)
     reference = parse(f"{shared.as_uri()}/wave")
-    entry = fetch(reference)  # type: ignore[arg-type]
+    entry = admit(open_remote(reference).pull())
     assert (entry.name, entry.version) == ("wave", "1.0.0")
     assert entry.path.read_bytes() == card.read_bytes()
     assert entry.origin == f"{shared.as_uri()}/wave@1.0.0"
-    assert fetch(reference) == entry  # type: ignore[arg-type]
+    assert admit(open_remote(reference).pull()) == entry
 
 
-def test_fetch_never_fails_for_a_name(folder: Path, shared: Path) -> None:
+def test_what_a_command_is_given_never_fails_for_a_name(folder: Path, shared: Path) -> None:
     push(shared.as_uri(), make_card(folder))
     mine = Store().add(make_card(folder, seed=5))
-    entry = fetch(parse(f"{shared.as_uri()}/wave"))  # type: ignore[arg-type]
+    entry = admit(open_remote(parse(f"{shared.as_uri()}/wave")).pull())
     assert entry.name == f"wave-{entry.digest[7:19]}"
     assert Store().resolve(mine.reference).digest == mine.digest
 

@@ -1,0 +1,95 @@
+"""Completion where it happens: in a real bash, at a terminal."""
+
+from __future__ import annotations
+
+import os
+import select
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pe_toolkit.registry.store import Store
+from tests.registry.cards import GOLDEN
+
+ROOT = Path(__file__).parents[1]
+CARD = GOLDEN / "rotary-angle.safetensors"
+BASH = shutil.which("bash")
+SECONDS = 240.0  # for a machine that is busy with other things
+
+pytestmark = pytest.mark.skipif(
+    os.name == "nt" or BASH is None, reason="needs bash and a pseudo-terminal"
+)
+
+
+class Shell:
+    """An interactive bash with the completion of `pe`; `pe` says with which words it was called."""
+
+    def __init__(self, folder: Path) -> None:
+        import pty
+
+        assert BASH is not None
+        commands = folder / "bin"
+        commands.mkdir()
+        command = commands / "pe"
+        python = f"{shlex.quote(sys.executable)} -m pe_toolkit"
+        command.write_text(
+            f'#!{BASH}\n[ -n "$_PE_COMPLETE" ] && PYTHONPATH={shlex.quote(str(ROOT))} '
+            f'exec {python} "$@"\nprintf "<%s>" "$@"\necho " END"\n'
+        )
+        command.chmod(0o755)
+        environment = dict(os.environ, TERM="dumb", PATH=f"{commands}:{os.environ['PATH']}")
+        self.main, side = pty.openpty()
+        self.process = subprocess.Popen(
+            [BASH, "--norc", "--noprofile", "-i"], cwd=folder, env=environment,
+            stdin=side, stdout=side, stderr=side, start_new_session=True,
+        )  # fmt: skip
+        os.close(side)
+        self.type('PS1="$ "; eval "$(_PE_COMPLETE=bash_source pe)"; echo READ""Y\n')
+        self.until("READY")
+
+    def type(self, text: str) -> None:
+        os.write(self.main, text.encode())
+
+    def until(self, what: str) -> str:
+        """What the terminal shows from now until `what` comes."""
+        seen, deadline = "", time.monotonic() + SECONDS
+        while what not in seen:
+            assert time.monotonic() < deadline, f"{what!r} did not come: {seen!r}"
+            if select.select([self.main], [], [], 0.2)[0]:
+                seen += os.read(self.main, 65536).decode(errors="replace")
+        return seen
+
+    def completed(self, line: str) -> list[str]:
+        """The words that `pe` gets after a tab at the end of `line`."""
+        self.type(f"{line}\t\n")
+        shown = self.until(" END").partition(" END")[0]
+        return shown[shown.index("<") + 1 : shown.rindex(">")].split("><")
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.main)
+
+
+def test_names_of_cards_in_bash(tmp_path: Path) -> None:
+    Store().add(CARD, "tide", "1.0.0")
+    Store().add(CARD, "wave", "1.0.0")
+    (tmp_path / "tides.safetensors").touch()
+    (tmp_path / "tide $(touch made).safetensors").touch()
+    shell = Shell(tmp_path)
+    try:
+        assert shell.completed("pe show wa") == ["show", "wave"]
+        assert shell.completed("pe add tides") == ["add", "tides.safetensors"]
+        shell.type("bind 'set show-all-if-ambiguous on'; ")
+        shell.type("COMP_WORDBREAKS=${COMP_WORDBREAKS//@/}\n")  # docs/registry.md
+        assert shell.completed("pe rm wave@1") == ["rm", "wave@1.0.0"]
+        shell.type("pe show ti\t")  # a name does not hide the file that begins like it
+        assert {"tide", "tides.safetensors"} <= set(shell.until("tides.safetensors").split())
+        assert not (tmp_path / "made").exists()
+    finally:
+        shell.close()
