@@ -208,7 +208,8 @@ def against(truths: list[NDArray[np.float64]], path: Any, found: Measurement) ->
     return dataclasses.replace(
         found,
         cosine=float(np.mean([path_cosine(path, truth) for truth in truths])),
-        trajectory_error=float(np.nanmean([path_error(path, truth) for truth in truths])),
+        # NaN only if the object is invisible, and then against every truth.
+        trajectory_error=float(np.mean([path_error(path, truth) for truth in truths])),
     )
 
 
@@ -359,11 +360,8 @@ def main() -> None:
         for k, video in enumerate(clips[r]):
             prompt = pool[r * per + k][0]
             found = measure(video.frames, prompt, truth_of(scenes[r]))
-            table.add(
-                "other reference's card",
-                r,
-                against(others, track(video.frames, parse(prompt)[0]), found),
-            )
+            compared = against(others, track(video.frames, parse(prompt)[0]), found)
+            table.add("other reference's card", r, compared, video.seconds)
     result["other_references_themselves"] = round(
         float(np.mean([[path_cosine(a, b) for a in paths if a is not b] for b in paths])), 4
     )

@@ -9,7 +9,7 @@ from pe_toolkit.errors import UsageError
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.masks import forward_backward_mask
-from pe_toolkit.motion.path import mean_path
+from pe_toolkit.motion.path import FARTHEST, mean_path, reach
 
 GRID = TokenGrid(5, 8, 12)
 PATH = [(0, 1), (2, 2), (4, 2), (6, 4), (8, 5)]
@@ -81,3 +81,15 @@ def test_nothing_kept() -> None:
 def test_an_anchor_outside(anchor: int) -> None:
     with pytest.raises(UsageError, match=r"0\.\.4"):
         mean_path(blob(), anchor)
+
+
+def test_a_path_is_exaggerated_within_the_picture() -> None:
+    def along(dx: float, dy: float) -> torch.Tensor:
+        return torch.tensor([[0.0, 0.0], [dx, dy], [dx / 2, 0.0]])
+
+    assert reach(along(2, 1), GRID, 1.5) == 1.5
+    assert reach(along(0, 0), GRID, 1.5) == 1.5
+    assert reach(along(6, 1), GRID, 1.5) == pytest.approx(FARTHEST * 12 / 6)
+    assert reach(along(-1, 4), GRID, 1.5) == pytest.approx(FARTHEST * 8 / 4)
+    assert reach(along(11, 0), GRID, 1.5) == 1  # as far as the reference in any case
+    assert reach(along(11, 0), GRID, 0.5) == 0.5

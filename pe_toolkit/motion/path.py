@@ -6,10 +6,14 @@ import torch
 from torch import Tensor
 
 from pe_toolkit.errors import UsageError
+from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.flow import AttentionMotionFlow
 
 AT_REST = 0.25
 """Added to squared displacements where they are weights: nothing moves at all in some pairs."""
+FARTHEST = 0.6
+"""Of the picture, between the ends of an exaggerated path. What is sent farther leaves the picture,
+and the bundled backbone then draws a second object where it sees none (docs/experiments.md)."""
 INERTIA = 1e-3
 """Weight of "as one frame before", against one matched patch."""
 
@@ -56,3 +60,12 @@ def mean_path(flow: AttentionMotionFlow, anchor: int = 0) -> Tensor:
     path = torch.zeros(frames, 2, dtype=torch.float64)
     path[free] = torch.linalg.solve(laplacian[free][:, free], wanted[free])
     return path.float()
+
+
+def reach(path: Tensor, grid: TokenGrid, scale: float) -> float:
+    """How many times as far a `(F, 2)` path may go: `scale`, but not from one side of the picture
+    to the other (`FARTHEST`), and a path that is as long already not less than once.
+    """
+    width, height = ((path.amax(0) - path.amin(0)) / FARTHEST).tolist()
+    limit = min(grid.width / max(width, 1e-6), grid.height / max(height, 1e-6))
+    return min(scale, max(1.0, limit))

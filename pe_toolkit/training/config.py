@@ -51,7 +51,7 @@ class TrainConfig:
         learning_rates: Adam's, at the first and the last guided step; radians for `angle`.
         guided_range: (low, high) in noise, [0, 1].
         start: where positions begin: `zero`, or `flow`: moved along the reference's own flow.
-        start_scale: how far, in times of that flow.
+        start_scale: how far, in times of that flow; above 1 within 0.6 of the picture.
         reading: how the reference's motion is read, `attention` or `content`
             (`pe_toolkit.backbones.reading`). Default: the backbone's, but `attention` if blocks are
             given.
