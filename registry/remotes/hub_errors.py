@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 
 from huggingface_hub.errors import (
@@ -37,6 +38,8 @@ from pe_toolkit.registry.remotes.retry import (
 
 LOG_IN = "Log in with `hf auth login`, or set HF_TOKEN."
 _MOST = 300
+_TOKEN = re.compile(r"[!-~]+")
+"""What a header may carry; no token has anything else."""
 
 
 @contextlib.contextmanager
@@ -63,13 +66,17 @@ def explain(
     """Our error for one of the client's, or None if it has nothing to do with the Hub."""
     links = list(chain(error))
     where = f"{endpoint}/{repo_id}".rstrip("/")
+    pushing = token is not None and action.startswith("push")
     for link in links:
         if isinstance(link, OfflineModeIsEnabled):
             return UnreachableError(
                 f"Expected to {action} {where}, but offline mode is on.", "Unset HF_HUB_OFFLINE."
             )
         if isinstance(link, GatedRepoError):
-            return _gated(where, token)
+            # Whoever may write need not accept terms: accepting them would not help to push.
+            return (
+                _no_right(link, where, endpoint, token, action) if pushing else _gated(where, token)
+            )
         if isinstance(link, RepositoryNotFoundError) and not refused(link, token):
             return _missing(where, token)
         if isinstance(link, RevisionNotFoundError):
@@ -95,9 +102,17 @@ def explain(
     if response is not None:
         return _by_status(int(response.status_code), error, where, endpoint, token, action)
     if isinstance(error, HFValidationError):
-        return RemoteError(f"Expected a sound repository name, got {printable(repo_id)!r}.")
+        return RemoteError(
+            f"Expected a sound repository name, got {printable(repo_id)!r}.",
+            "Write OWNER/NAME: letters, digits, dots, - and _, up to 96 characters.",
+        )
     if isinstance(error, OSError) and error.errno is not None:
         return None  # the disk, not the Hub
+    if token is not None and _TOKEN.fullmatch(token) is None:  # no request was made
+        return AccessError(
+            f"Expected a token to {action} {where}, but yours has characters that no token has.",
+            log_in(endpoint),
+        )
     if isinstance(error, ValueError | KeyError | TypeError | RuntimeError | OSError) or any(
         link.__class__.__module__.partition(".")[0] in ("huggingface_hub", "httpx", "httpx2")
         for link in links
@@ -136,17 +151,35 @@ def _by_status(
             LOG_IN if token is None else log_in(endpoint),
         )
     if status == 403:
-        return AccessError(
-            f"Expected the right to {action} {where}, but the server refuses it.{said}",
-            "OWNER in OWNER/NAME must be you, or an organisation of yours, and the token must have "
-            f"write access: {endpoint}/settings/tokens",
-        )
+        return _no_right(error, where, endpoint, token, action)
     if status in (409, 412):
         return ConflictError(
             f"Expected to {action} {where}, but somebody else changed it meanwhile.{said}",
             "Run the command again.",
         )
-    return RemoteError(f"Expected to {action} {where}, but the server answered {status}.{said}")
+    hint = "If it stays so, --debug shows what was asked, and HF_ENDPOINT says which server."
+    if status == 400 and action.startswith("push"):
+        hint = f"Perhaps the bytes were changed on the way. Run the command again. {hint}"
+    return RemoteError(
+        f"Expected to {action} {where}, but the server answered {status}.{said}",
+        hint if status == 400 else f"Try again later. {hint}",
+    )
+
+
+def _no_right(
+    error: Exception, where: str, endpoint: str, token: str | None, action: str
+) -> AccessError:
+    message = f"Expected the right to {action} {where}, but the server refuses it."
+    if action.startswith("push"):
+        hint = (
+            "OWNER in OWNER/NAME must be you, or an organisation of yours, and the token must have "
+            f"write access: {endpoint}/settings/tokens"
+        )
+    else:
+        hint = (
+            LOG_IN if token is None else f"Look at what your token may: {endpoint}/settings/tokens"
+        )
+    return AccessError(message + _said(error, token), hint)
 
 
 def refused(error: HfHubHTTPError, token: str | None) -> bool:

@@ -24,11 +24,14 @@ from pe_toolkit.registry import semver
 from pe_toolkit.registry.remotes.base import CARD_FILE, Check, Pulled
 from pe_toolkit.registry.remotes.errors import RemoteError, UnreachableError
 from pe_toolkit.registry.remotes.hub_errors import explained, unconnected
+from pe_toolkit.registry.remotes.hub_state import setting
 from pe_toolkit.registry.remotes.retry import NO_CONNECTION, passing
 
 if TYPE_CHECKING:
     from pe_toolkit.registry.remotes.hub import HubRemote
 
+STEP = 1 << 20
+"""Bytes in which a download comes: what is lost of it when the line breaks. The client: 10 MB."""
 _SHA1, _SHA256 = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{64}")
 
 
@@ -60,10 +63,10 @@ def fetch(remote: HubRemote, check: Check) -> Pulled:
             "That is not a motion card.",
         )
     for force in (False, True):  # again from the server, if the copy in the cache is damaged
-        path = _download(remote, revision, force=force)
+        path = _download(remote, revision, announced, force=force)
         if path.parent.name != announced.commit_hash:
             revision, announced = _announced(remote)  # it moved while we looked
-            path = _download(remote, revision, force=force)
+            path = _download(remote, revision, announced, force=force)
         info = None
         with contextlib.suppress(CardError):  # whoever keeps it says what is wrong
             info = check(path)
@@ -149,7 +152,7 @@ def _announced(remote: HubRemote) -> tuple[str, Any]:
     raise AssertionError
 
 
-def _download(remote: HubRemote, revision: str, *, force: bool) -> Path:
+def _download(remote: HubRemote, revision: str, announced: Any, *, force: bool) -> Path:
     def download() -> Path:
         return Path(
             hf_hub_download(
@@ -158,7 +161,18 @@ def _download(remote: HubRemote, revision: str, *, force: bool) -> Path:
             )
         )  # fmt: skip
 
-    return remote.again(download)
+    def again() -> Path:
+        return remote.again(download)
+
+    with setting("DOWNLOAD_CHUNK_SIZE", STEP):
+        if constants.HF_HUB_DISABLE_XET or announced.xet_file_data is None:
+            return again()
+        from pe_toolkit.registry.remotes.hub_xet import by_xet, without_xet
+
+        if force:  # the other way, if what came by xet was wrong
+            with without_xet():
+                return again()
+        return by_xet(remote, lambda: remote.once(download), again, announced.size or 0)
 
 
 def _digests(path: Path, *, git: bool) -> tuple[str, str, int]:

@@ -6,7 +6,7 @@ one commit with card and README, the tag. Whatever was interrupted, the same pus
 
 from __future__ import annotations
 
-import contextlib
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 from huggingface_hub import (
     CommitOperationAdd,
     CommitOperationDelete,
-    constants,
-    get_session,
     hf_hub_download,
 )
 from huggingface_hub.errors import HfHubHTTPError
@@ -23,13 +21,14 @@ from huggingface_hub.errors import HfHubHTTPError
 from pe_toolkit.card import CardInfo, verify_card
 from pe_toolkit.errors import CardError, UsageError
 from pe_toolkit.registry.remotes.base import CARD_FILE, Pushed, PushOptions, check_tag
-from pe_toolkit.registry.remotes.errors import AccessError, ConflictError
+from pe_toolkit.registry.remotes.errors import AccessError, ConflictError, RemoteError
 from pe_toolkit.registry.remotes.hub_errors import LOG_IN, explained
 from pe_toolkit.registry.remotes.hub_state import RepoState, oids
 from pe_toolkit.registry.remotes.hub_tags import check_tag_there, set_tag
+from pe_toolkit.registry.remotes.hub_xet import by_xet, takes_xet, without_xet
 from pe_toolkit.registry.remotes.markdown import plain
 from pe_toolkit.registry.remotes.previews import NAMES, read_preview
-from pe_toolkit.registry.remotes.readme import MAX_README, README, readme
+from pe_toolkit.registry.remotes.readme import MAX_README, README, editable, readme
 
 if TYPE_CHECKING:
     from pe_toolkit.registry.remotes.hub import HubRemote
@@ -151,22 +150,29 @@ def _previous_readme(remote: HubRemote, state: RepoState) -> tuple[str | None, s
             f"{MAX_README} bytes to have the part about the card written."
         )
 
-    def download() -> Path:
+    def download(force: bool) -> Path:
         return Path(
             hf_hub_download(
                 remote.repo_id, README, revision=state.head, endpoint=remote.endpoint,
-                token=remote.token or False, etag_timeout=remote.timeout,
+                token=remote.token or False, etag_timeout=remote.timeout, force_download=force,
             )
         )  # fmt: skip
 
-    data = remote.again(download).read_bytes()
-    if file.oid not in oids(data):
-        # Damaged on the way: merging it would carry the damage into the repository.
-        raise ConflictError(f"Expected the {README} of {remote.url}, but other bytes came.")
-    try:
-        return data.decode("utf-8"), ""
-    except UnicodeDecodeError:
-        return None, f"{README} is not UTF-8: it was left as it is."
+    for force in (False, True):  # the client's cache would give damaged bytes again and again
+        path = remote.again(functools.partial(download, force))
+        data = path.read_bytes()
+        if file.oid in oids(data):
+            return editable(data)
+        for damaged in (path.resolve(), path):
+            damaged.unlink(missing_ok=True)
+        if not force:
+            remote.tell(f"Other bytes came than the {README} has; fetching it again.")
+    # Merging it would carry the damage into the repository.
+    raise RemoteError(
+        f"Expected the {README} of {remote.url}, but twice others came: "
+        "it is damaged on the way, or on the server.",
+        "Nothing was changed. Try again, without a proxy or mirror between if there is one.",
+    )
 
 
 def _create(remote: HubRemote, *, private: bool) -> RepoState:
@@ -202,58 +208,58 @@ def _commit(remote: HubRemote, plan: Plan, state: RepoState, message: str | None
         )
 
     title = message or f"Push {plain(plan.info.spec.name, 80)} {plan.info.spec.version}"
-    with contextlib.ExitStack() as stack:
-        operations = _operations(remote, plan, stack)
-        additions = [op for op in operations if isinstance(op, CommitOperationAdd)]
-        # The client repeats these requests itself, and they change nothing that anybody sees.
-        remote.once(lambda: remote.api.preupload_lfs_files(
-            remote.repo_id, additions=additions, free_memory=False
-        ))  # fmt: skip
-        for op in additions:
-            if op.path_in_repo == CARD_FILE and op.upload_info.sha256.hex() != plan.info.sha256:
-                raise CardError("Expected the card that was checked, but it changed meanwhile.")
+    operations = _operations(plan)
+    additions = [op for op in operations if isinstance(op, CommitOperationAdd)]
+    _upload(remote, plan, additions)
+    for op in additions:
+        if op.path_in_repo == CARD_FILE and op.upload_info.sha256.hex() != plan.info.sha256:
+            raise CardError("Expected the card that was checked, but it changed meanwhile.")
 
-        def send() -> str:
-            info = remote.api.create_commit(
-                remote.repo_id, operations=operations, commit_message=title,
-                parent_commit=state.head or None,
-            )  # fmt: skip
-            return str(info.oid)
+    def send() -> str:
+        info = remote.api.create_commit(
+            remote.repo_id, operations=operations, commit_message=title,
+            parent_commit=state.head or None,
+        )  # fmt: skip
+        return str(info.oid)
 
-        try:
-            return remote.again(send, settled)
-        except HfHubHTTPError as error:
-            if error.response.status_code not in (409, 412):
-                raise
-            commit = settled()
-            if commit is None:
-                raise
-            return commit
+    try:
+        return remote.again(send, settled)
+    except HfHubHTTPError as error:
+        if error.response.status_code not in (409, 412):
+            raise
+        commit = settled()
+        if commit is None:
+            raise
+        return commit
 
 
-def _operations(remote: HubRemote, plan: Plan, stack: contextlib.ExitStack) -> list[Operation]:
+def _operations(plan: Plan) -> list[Operation]:
     operations: list[Operation] = []
     for name, change in plan.files.items():
-        if change == "unchanged":
-            continue
         if change == "deleted":
             operations.append(CommitOperationDelete(name))
-        elif name != CARD_FILE:
+        elif name == CARD_FILE and change != "unchanged":
+            # Resolved: the client takes a leading ~ for a home folder.
+            operations.append(CommitOperationAdd(name, str(plan.card.resolve())))
+        elif change != "unchanged":
             operations.append(CommitOperationAdd(name, plan.texts[name]))
-        elif constants.HF_HUB_DISABLE_XET or _offers_xet(remote):
-            operations.append(CommitOperationAdd(name, str(plan.card)))
-        else:  # a client with xet uses it for paths whatever the server offers, but not for streams
-            stream = stack.enter_context(plan.card.open("rb"))
-            operations.append(CommitOperationAdd(name, stream))
     return operations
 
 
-def _offers_xet(remote: HubRemote) -> bool:
-    """Whether the server takes uploads by xet."""
-    url = f"{remote.endpoint}/api/models/{remote.repo_id}/xet-write-token/main"
-    response = remote.again(
-        lambda: get_session().get(url, headers=remote.headers, timeout=remote.timeout)
-    )
-    return response.status_code == 200 and constants.HUGGINGFACE_HEADER_X_XET_ENDPOINT in (
-        response.headers
-    )
+def _upload(remote: HubRemote, plan: Plan, additions: list[CommitOperationAdd]) -> None:
+    """Bring the bytes to the storage; nobody sees them before the commit."""
+
+    def upload() -> None:
+        # Not `again`: the client repeats these requests itself.
+        remote.once(
+            lambda: remote.api.preupload_lfs_files(
+                remote.repo_id, additions=additions, free_memory=False
+            )
+        )
+
+    large = any(op.path_in_repo != README for op in additions)
+    if large and takes_xet(remote):
+        by_xet(remote, upload, upload, plan.info.size_bytes + sum(map(len, plan.texts.values())))
+    else:
+        with without_xet():  # the client would use it for bytes, whatever the server offers
+            upload()

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from huggingface_hub import get_session
+from huggingface_hub import constants, get_session
+
+_LOCK = threading.Lock()
+_CHANGED: dict[str, tuple[int, Any]] = {}
+"""Constant -> how many blocks change it now, and what it was before."""
 
 
 @dataclass(frozen=True)
@@ -63,3 +68,24 @@ def patient(seconds: float) -> Iterator[None]:
         yield
     finally:
         session.timeout = before
+
+
+@contextlib.contextmanager
+def setting(name: str, value: Any) -> Iterator[None]:
+    """Change one of the client's constants, which it reads at each call, while the block runs.
+
+    Blocks of several threads may overlap: the first one changes it, the last one puts it back.
+    """
+    with _LOCK:
+        users, before = _CHANGED.get(name, (0, getattr(constants, name)))
+        _CHANGED[name] = (users + 1, before)
+        setattr(constants, name, value)
+    try:
+        yield
+    finally:
+        with _LOCK:
+            users, before = _CHANGED.pop(name)
+            if users > 1:
+                _CHANGED[name] = (users - 1, before)
+            else:
+                setattr(constants, name, before)

@@ -10,6 +10,7 @@ from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 from pe_toolkit.card import CardInfo
 from pe_toolkit.registry.remotes.base import CARD_FILE
 from pe_toolkit.registry.remotes.errors import ConflictError
+from pe_toolkit.registry.remotes.hub_errors import explain
 from pe_toolkit.registry.remotes.markdown import plain
 
 if TYPE_CHECKING:
@@ -58,9 +59,31 @@ def set_tag(remote: HubRemote, tag: str, commit: str, info: CardInfo, *, move: b
         remote.again(delete)
     try:
         remote.again(send, settled)
-    except HfHubHTTPError as error:
-        if error.response.status_code != 409 or settled() is None:
-            raise
+    except ConflictError:  # somebody else has it now
+        raise
+    except BaseException as error:
+        if isinstance(error, HfHubHTTPError) and error.response.status_code == 409 and settled():
+            return
+        if move:
+            _gone(remote, tag, error)
+        raise
+
+
+def _gone(remote: HubRemote, tag: str, error: BaseException) -> None:
+    """Say of a tag that was taken off, and could not be set again, that it is not there now."""
+    gone = f"the tag {tag} is gone: it was taken off the other card, and not set on yours"
+    ours = (
+        explain(error, remote.repo_id, remote.endpoint, remote.token, "push to")
+        if isinstance(error, Exception)
+        else None
+    )
+    if ours is None:  # Ctrl-C, or our own disk
+        remote.tell(f"{gone[0].upper()}{gone[1:]}. Run the command again to set it.")
+        return
+    raise type(ours)(
+        f"{ours.message} Your card is there, but {gone}.",
+        f"Run the command again: it sets the tag. {ours.hint or ''}".rstrip(),
+    ) from error
 
 
 def _taken(remote: HubRemote, tag: str) -> ConflictError:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
-
 from pe_toolkit.card import CardInfo, CardSpec
 from pe_toolkit.card.followed import followed
 from pe_toolkit.registry.remotes.base import TAG
+from pe_toolkit.registry.remotes.frontmatter import MAX_FRONT, dumped, kept, parts, size
 from pe_toolkit.registry.remotes.markdown import code, license_lines, quoted
+from pe_toolkit.registry.remotes.previews import NAMES
 
 README = "README.md"
 MAX_README = 1 << 20
@@ -22,10 +22,6 @@ MAX_README = 1 << 20
 BEGIN = "<!-- pe-toolkit: begin. Written by `pe push`: what you write above or below stays. -->"
 END = "<!-- pe-toolkit: end -->"
 _BEGINS, _ENDS = "<!-- pe-toolkit: begin", "<!-- pe-toolkit: end"
-OURS = (
-    "library_name", "base_model", "base_model_relation", "pipeline_tag", "license", "license_name",
-    "tags", "widget", "motion_card",
-)  # fmt: skip
 MOST_PROMPTS = 8
 
 
@@ -39,11 +35,15 @@ def readme(info: CardInfo, repo_id: str, *, preview: str | None = None, previous
         preview: name of a picture or video beside the README, or None.
         previous: the README that is there, of which everything that is not ours stays.
     """
-    previous = previous.replace("\r\n", "\n").replace("\r", "\n")
-    front, body = split(previous)
+    previous = _plain(previous)
+    front, body = parts(previous)
+    ours = metadata(info, front.values, preview)
+    try:
+        theirs = kept(front, _replaced(ours, front.values, body))
+    except Exception:  # it can be read, but not taken apart: then it is text like any other
+        ours, theirs, body = metadata(info, {}, preview), [], previous
     above, below = around(body)
-    parts = ["---", *metadata(info, front, preview), *_theirs(previous, front), "---"]
-    text = "\n".join(parts) + "\n\n"
+    text = "\n".join(["---", *ours, *theirs, "---"]) + "\n\n"
     if above:
         text += above + "\n\n"
     text += "\n".join([BEGIN, "", *section(info, repo_id, preview), "", END]) + "\n"
@@ -52,21 +52,24 @@ def readme(info: CardInfo, repo_id: str, *, preview: str | None = None, previous
     return text
 
 
-def split(text: str) -> tuple[dict[str, Any], str]:
-    """The metadata of a README and the rest; what is not sound metadata belongs to the rest."""
-    lines = text.split("\n")
-    if lines[0].rstrip() != "---":
-        return {}, text
-    for number, line in enumerate(lines[1:], 1):
-        if line.rstrip() == "---":
-            try:
-                front = yaml.safe_load("\n".join(lines[1:number]))
-            except (yaml.YAMLError, ValueError, RecursionError):
-                return {}, text
-            if front is None or isinstance(front, dict):
-                return dict(front or {}), "\n".join(lines[number + 1 :])
-            return {}, text
-    return {}, text
+def editable(data: bytes) -> tuple[str | None, str]:
+    """The text of a README that `readme` may edit; else None, and a warning that says why not."""
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        return None, f"{README} is not UTF-8: it was left as it is."
+    front = size(_plain(text))
+    if front > MAX_FRONT:
+        return None, (
+            f"{README} begins with {front} bytes of metadata: it was left as it is. Make it "
+            f"shorter than {MAX_FRONT} bytes to have the part about the card written."
+        )
+    return text, ""
+
+
+def _plain(text: str) -> str:
+    """`text` with plain line ends, without a byte order mark, which would hide the metadata."""
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def around(body: str) -> tuple[str, str]:
@@ -76,9 +79,17 @@ def around(body: str) -> tuple[str, str]:
     end = None if begin is None else _first(lines, _ENDS, begin)
     if begin is None or end is None:
         # A marker alone: somebody edited it away. Better twice than lost.
-        kept = [line for line in lines if not line.startswith((_BEGINS, _ENDS))]
-        return "", "\n".join(kept).strip("\n")
+        left = [line for line in lines if not line.startswith((_BEGINS, _ENDS))]
+        return "", "\n".join(left).strip("\n")
     return "\n".join(lines[:begin]).strip("\n"), "\n".join(lines[end + 1 :]).strip("\n")
+
+
+def _between(body: str) -> str:
+    """What the last push wrote between the markers, or nothing."""
+    lines = body.split("\n")
+    begin = _first(lines, _BEGINS, 0)
+    end = None if begin is None else _first(lines, _ENDS, begin)
+    return "\n".join(lines[begin:end]) if end is not None else ""
 
 
 def _first(lines: list[str], start: str, after: int) -> int | None:
@@ -91,24 +102,12 @@ def metadata(info: CardInfo, front: Mapping[str, Any], preview: str | None) -> l
     spec = info.spec
     lines = ["library_name: pe-toolkit", "pipeline_tag: text-to-video"]
     lines += license_lines(spec.license)
-    if not spec.license and isinstance(front.get("license"), str):
-        lines += _dumped({k: front[k] for k in ("license", "license_name") if k in front})
     if spec.backbone.model_id and "/" in spec.backbone.model_id:
         lines += [f"base_model: {quoted(spec.backbone.model_id)}", "base_model_relation: adapter"]
     ours = [TAG, "pe-toolkit", "motion-transfer", spec.backbone.family, spec.backbone.variant]
-    theirs: Any = front.get("tags")
-    tags = (
-        ours + [tag for tag in theirs if isinstance(tag, str)] if isinstance(theirs, list) else ours
-    )
-    lines += ["tags:", *(f"- {quoted(tag)}" for tag in dict.fromkeys(tags))]
-    if preview is not None:
-        prompt = spec.samples[0].prompt or spec.name
-        lines += [
-            "widget:",
-            f"- text: {quoted(prompt)}",
-            "  output:",
-            f"    url: {quoted(preview)}",
-        ]
+    theirs = [tag for tag in _list(front.get("tags")) if isinstance(tag, str)]
+    lines += ["tags:", *(f"- {quoted(tag)}" for tag in dict.fromkeys(ours + theirs))]
+    lines += _widget(spec, front.get("widget"), preview)
     lines += [
         "motion_card:",
         f"  version: {quoted(spec.version)}",
@@ -119,25 +118,43 @@ def metadata(info: CardInfo, front: Mapping[str, Any], preview: str | None) -> l
     return lines
 
 
-def _theirs(previous: str, front: Mapping[str, Any]) -> list[str]:
-    """Somebody else's metadata, every value spelled as it was: `no` is Norwegian, 1.10 not 1.1."""
-    if not set(front) - set(OURS):
-        return []
-    lines = previous.split("\n")[1:]
-    end = next(n for n, line in enumerate(lines) if line.rstrip() == "---")  # as `split` found it
-    node = yaml.compose("\n".join(lines[:end]), yaml.SafeLoader)
-    node.value = [(key, value) for key, value in node.value if key.value not in OURS]
-    node.flow_style = False
-    text = yaml.serialize(node, Dumper=yaml.SafeDumper, allow_unicode=True, width=1000)
-    return str(text).rstrip("\n").split("\n")
+def _list(value: Any) -> list[Any]:
+    """YAML of other hands: a list, or one thing."""
+    return value if isinstance(value, list) else [value]
 
 
-def _dumped(values: Mapping[str, Any]) -> list[str]:
-    """Some of somebody else's metadata as YAML."""
-    if not values:
-        return []
-    text = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, width=1000)
-    return str(text).rstrip("\n").split("\n")
+def _widget(spec: CardSpec, theirs: Any, preview: str | None) -> list[str]:
+    """What the Hub plays: our preview, and whatever somebody else listed."""
+    entries = _list(theirs) if theirs else []
+    others = [entry for entry in entries if not _is_ours(entry)]
+    if preview is None:
+        return dumped("widget", others) if others and others != entries else []
+    return [
+        "widget:",
+        f"- text: {quoted(spec.samples[0].prompt or spec.name)}",
+        "  output:",
+        f"    url: {quoted(preview)}",
+        *(dumped("widget", others)[1:] if others else ()),
+    ]
+
+
+def _is_ours(entry: Any) -> bool:
+    """Whether an entry of the widget shows a file that only pushes write."""
+    output = entry.get("output") if isinstance(entry, dict) else None
+    return isinstance(output, dict) and output.get("url") in NAMES
+
+
+def _replaced(ours: list[str], front: Mapping[str, Any], body: str) -> set[str]:
+    """The keys of the README before that do not stay: those that we write, now or last time."""
+    gone = {line.partition(":")[0] for line in ours if line[0] not in " -"}
+    if "license" in gone:
+        gone.add("license_name")
+    if any(_is_ours(entry) for entry in _list(front.get("widget"))):
+        gone.add("widget")
+    model = front.get("base_model")  # our text names the model that a push wrote
+    if isinstance(model, str) and f"({code(model)})" in _between(body):
+        gone |= {"base_model", "base_model_relation"}
+    return gone
 
 
 def section(info: CardInfo, repo_id: str, preview: str | None) -> list[str]:

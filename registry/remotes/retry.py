@@ -110,7 +110,7 @@ def passing(error: BaseException) -> str | None:
             if "TimeoutException" in names:
                 return "the server does not answer"
             return NO_CONNECTION if "ConnectError" in names else "the connection was cut"
-        if isinstance(link, json.JSONDecodeError):
+        if isinstance(link, json.JSONDecodeError | UnicodeDecodeError):
             return "the server sent no sound answer"
         if isinstance(link, OSError) and _TOO_SHORT in str(link):
             return "the file came incomplete"

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from huggingface_hub import constants
+from huggingface_hub.utils._xet import abort_xet_session
 
 from pe_toolkit.registry.references import HubReference, parse
 from pe_toolkit.registry.remotes.hub import HubRemote
@@ -23,7 +24,7 @@ TOKEN = "hf_zoe_secret_token"
 
 @pytest.fixture
 def online(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client may use the network (loopback), without xet, for which there is no test server."""
+    """The client may use the network (loopback), without xet; see `with_xet`."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     # Waits of the client itself: it repeats uploads and downloads after 1, 2, 4 ... seconds.
@@ -38,6 +39,26 @@ def hub(online: None) -> Iterator[HubServer]:
     with HubServer() as server:
         server.users[TOKEN] = "zoe"
         yield server
+
+
+@pytest.fixture
+def with_xet(online: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The client has xet, as it is for everybody who did not turn it off."""
+    pytest.importorskip("hf_xet")
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    abort_xet_session()  # each test has a home of its own, which is read when xet starts
+    yield
+    abort_xet_session()
+
+
+@pytest.fixture
+def storage(hub: HubServer, with_xet: None, card: Path, tmp_path: Path) -> Path:
+    """The folder that is the xet storage of the Hub; it offers xet for the card."""
+    made = tmp_path / "storage"
+    made.mkdir()
+    hub.xet = f"local://{made}"
+    hub.await_xet(card.read_bytes())
+    return made
 
 
 @pytest.fixture

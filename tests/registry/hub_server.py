@@ -7,6 +7,10 @@
 Large files are served from a second origin, as by the Hub's CDN, so that a test can see whether a
 token leaves the endpoint. `hub.faults` says which requests fail, how, and how often. Written from
 the documented behaviour of the Hub and from what huggingface_hub sends and expects.
+
+With `hub.xet = "local:///folder"` it offers xet as well: hf_xet takes a folder for its storage.
+Nobody tells the server what lies in there, as the storage tells the Hub, so a test names the bytes
+that it is going to push with `hub.await_xet(data)`; with the commit, the server fetches them.
 """
 
 from __future__ import annotations
@@ -15,11 +19,13 @@ import base64
 import hashlib
 import json
 import re
+import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -134,6 +140,10 @@ class HubServer:
         self.readonly: set[str] = set()
         self.repos: dict[str, Repo] = {}
         self.objects: dict[str, bytes] = {}
+        self.xet: str | None = None
+        """Address of the xet storage that is offered."""
+        self.xet_hashes: dict[str, tuple[str, int]] = {}
+        """SHA-256 -> xet hash and size of what may lie in the storage."""
         self.faults: list[Fault] = []
         self.requests: list[Request] = []
         self.lock = threading.RLock()
@@ -169,6 +179,33 @@ class HubServer:
         if tag:
             repo.tags[tag] = commit
         return commit
+
+    def await_xet(self, data: bytes) -> None:
+        """These bytes are going to be uploaded by xet."""
+        import hf_xet
+
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(data)
+            file.flush()
+            found = hf_xet.hash_files([file.name])[0].hash
+        self.xet_hashes[hashlib.sha256(data).hexdigest()] = (found, len(data))
+
+    def from_xet(self, sha256: str) -> bytes | None:
+        """Bytes that lie in the storage, or None."""
+        import hf_xet
+
+        if self.xet is None or sha256 not in self.xet_hashes:
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "out"
+            try:
+                with hf_xet.XetSession().new_file_download_group(endpoint=self.xet) as group:
+                    group.start_download_file(
+                        hf_xet.XetFileInfo(*self.xet_hashes[sha256]), str(path)
+                    )
+            except Exception:
+                return None
+            return path.read_bytes()
 
     def sent(self, method: str, path: str) -> list[Request]:
         """The requests that came, of this method and path (regular expressions)."""
@@ -402,6 +439,19 @@ class _Handler(BaseHTTPRequestHandler):
             objects.append(entry)
         return {"transfer": "basic", "objects": objects}
 
+    def xet_token(self, name: str, kind: str, revision: str) -> tuple[int, bytes, dict[str, str]]:
+        self.repo(name, write=kind == "write", content=kind == "read")
+        if self.hub.xet is None:
+            raise Refusal(404, "", "no xet here")
+        until = int(time.time()) + 3600
+        answer = {"accessToken": "xet-token", "exp": until, "casUrl": self.hub.xet}
+        headers = {
+            "X-Xet-Cas-Url": self.hub.xet,
+            "X-Xet-Access-Token": "xet-token",
+            "X-Xet-Token-Expiration": str(until),
+        }
+        return 200, json.dumps(answer).encode(), headers
+
     def verify(self, name: str) -> Any:
         wish = json.loads(self.body)
         if len(self.hub.objects.get(wish["oid"], b"")) != wish["size"]:
@@ -432,6 +482,9 @@ class _Handler(BaseHTTPRequestHandler):
             if line["key"] == "file":
                 files[value["path"]] = File(base64.b64decode(value["content"]), False)
             elif line["key"] == "lfsFile":
+                if value["oid"] not in self.hub.objects:  # not by LFS
+                    data = self.hub.from_xet(value["oid"])
+                    self.hub.objects |= {} if data is None else {value["oid"]: data}
                 if value["oid"] not in self.hub.objects:
                     raise Refusal(400, "", "LFS pointer to an object that was never uploaded")
                 files[value["path"]] = File(self.hub.objects[value["oid"]], True)
@@ -469,6 +522,10 @@ class _Handler(BaseHTTPRequestHandler):
             "X-Linked-Size": str(len(file.data)),
             "Location": f"{self.hub.cdn}/download/{file.sha256}",
         }
+        if self.hub.xet is not None and file.sha256 in self.hub.xet_hashes:
+            where = f"{self.hub.url}/api/models/{name}/xet-read-token/{commit}"
+            headers["X-Xet-Hash"] = self.hub.xet_hashes[file.sha256][0]
+            headers["Link"] = f'<{where}>; rel="xet-auth"'
         return 302, b"", headers
 
     def models(self) -> Any:
@@ -532,6 +589,7 @@ ROUTES = (
     ("GET", f"/api/models/{_ID}", "info"),
     ("GET", f"/api/models/{_ID}/revision/(.+)", "info"),
     ("POST", f"/api/models/{_ID}/preupload/(.+)", "preupload"),
+    ("GET", f"/api/models/{_ID}/xet-(read|write)-token/(.+)", "xet_token"),
     ("POST", f"/{_ID}.git/info/lfs/objects/batch", "batch"),
     ("POST", f"/{_ID}/verify", "verify"),
     ("POST", "/api/validate-yaml", "validate"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pe_toolkit.card import CardInfo
+from pe_toolkit.registry.remotes.frontmatter import MAX_FRONT, split
 from pe_toolkit.registry.remotes.markdown import code, license_lines, quoted
-from pe_toolkit.registry.remotes.readme import BEGIN, END, around, readme, split
+from pe_toolkit.registry.remotes.readme import BEGIN, END, around, editable, readme
 from tests.registry.cards import BUILD
 
 EVIL = [
@@ -151,7 +153,16 @@ def test_hand_written_parts_survive() -> None:
         f"All by hand.\n{END}\n",
         "---\r\nlanguage: en\r\n---\r\nAll by hand.\r\n",
         "---\nAll by hand.",
+        # Tags of YAML whose values do not fit: PyYAML raises all kinds of errors.
+        "---\ndate: !!timestamp foo\n---\nAll by hand.\n",
+        "---\nx: !!bool foo\n---\nAll by hand.\n",
+        "---\nx: !!int ''\n---\nAll by hand.\n",
+        "---\nx: !!float foo\n---\nAll by hand.\n",
+        "---\nx: 0001-01-01 00:00:00 +01:00\n---\nAll by hand.\n",
+        "---\n? [a, b]\n: c\n---\nAll by hand.\n",
+        "---\nx: " + "[" * 600 + "]" * 600 + "\n---\nAll by hand.\n",
     ],
+    ids=lambda previous: previous[:30],
 )
 def test_a_readme_of_another_hand_stays_below(previous: str) -> None:
     made = readme(info(), "zoe/wave", previous=previous)
@@ -160,11 +171,111 @@ def test_a_readme_of_another_hand_stays_below(previous: str) -> None:
 
 
 def test_metadata_of_another_hand_is_spelled_as_it_was() -> None:
-    mine = "language: no\nmodel_version: 1.10\nnumber: 0o17\nmine: {a: [yes, 2026-01-02], b: '1'}"
-    made = readme(info(), "zoe/wave", previous=f"---\n{mine}\nwidget: old\n---\nBy hand.\n")
-    assert mine in made
-    assert "widget" not in made
+    mine = (
+        "# Mine.\nlanguage: no  # Norwegian\nmodel_version: 1.10\n\nnumber: 0o17\n"
+        "mine: {a: [yes, 2026-01-02],\n  b: '1'}\ntext: |\n  a\n\n    b\n# The end."
+    )
+    previous = f"---\npipeline_tag: mine\n{mine}\nlibrary_name: x # y\n---\nBy hand.\n"
+    made = readme(info(), "zoe/wave", previous=previous)
+    assert f"\n{mine}\n---\n" in made
+    assert "pipeline_tag: mine" not in made
     assert readme(info(), "zoe/wave", previous=made) == made
+
+
+@pytest.mark.parametrize(
+    "mine",
+    [
+        "{a: 1, library_name: x, b: [no, 2]}",
+        "  a: 1\n  b: [no, 2]",
+        "x: &x {a: 1}\ntags: &t [mine]\nb: *t\n<<: *x",
+        "? a\n: 1\n? b\n: 2",
+        "'a': 1\n!!str b: 2",
+        "a: 1\nb: 2\n...",
+    ],
+)
+def test_metadata_in_other_styles_keeps_its_values(mine: str) -> None:
+    before = yaml.safe_load(mine)
+    made = readme(info(), "zoe/wave", previous=f"---\n{mine}\n---\nBy hand.\n")
+    front = split(made)[0]
+    assert (front["a"], front["b"]) == (before["a"], before["b"])
+    assert front["library_name"] == "pe-toolkit"
+    assert made.endswith(f"{END}\n\nBy hand.\n")
+    assert readme(info(), "zoe/wave", previous=made) == made
+
+
+def test_a_base_model_and_a_widget_of_another_hand_stay_if_we_write_none() -> None:
+    mine = "base_model: foo/bar\nbase_model_relation: finetune\nwidget:\n- text: hand  # mine"
+    made = readme(info(), "zoe/wave", previous=f"---\n{mine}\n---\n")
+    assert mine in made
+    assert readme(info(version="2.0.0"), "zoe/wave", previous=made).count(mine) == 1
+    # Those that a push wrote go with its card and its preview.
+    back = CARDS["rotary-angle"].spec.backbone
+    hub_model = info(backbone=replace(back, model_id="THUDM/CogVideoX-5b"))
+    theirs = readme(hub_model, "zoe/wave", preview="preview.mp4", previous=made)
+    front = split(theirs)[0]
+    assert front["base_model"] == "THUDM/CogVideoX-5b"
+    assert front["base_model_relation"] == "adapter"
+    assert [entry["text"] for entry in front["widget"]] == [
+        CARDS["rotary-angle"].spec.samples[0].prompt, "hand"
+    ]  # fmt: skip
+    assert readme(hub_model, "zoe/wave", preview="preview.mp4", previous=theirs) == theirs
+    front = split(readme(info(), "zoe/wave", previous=theirs))[0]
+    assert "base_model" not in front
+    assert "base_model_relation" not in front
+    assert front["widget"] == [{"text": "hand"}]
+
+
+def test_a_byte_order_mark_does_not_hide_the_metadata() -> None:
+    previous = "\ufeff---\nlanguage: en\ntags: mine\n---\nBy hand.\n"
+    made = readme(info(), "zoe/wave", previous=previous)
+    assert made.startswith("---\nlibrary_name")
+    assert split(made)[0]["language"] == "en"
+    assert "mine" in split(made)[0]["tags"]
+    assert made.count("---\n") == 2
+
+
+def test_metadata_that_is_too_long_is_left_alone() -> None:
+    short, long = (f"---\nmine:\n{'- a' * n}\n---\nBy hand.\n" for n in (1000, 30_000))
+    assert editable(short.encode()) == (short, "")
+    text, warning = editable(long.replace("\n", "\r\n").encode())
+    assert text is None
+    assert warning.startswith("README.md begins with 90006 bytes of metadata: it was left as it is")
+    assert str(MAX_FRONT) in warning
+    # Where nobody asked `editable`: not read as metadata, and nothing is lost.
+    assert readme(info(), "zoe/wave", previous=long).endswith(f"{END}\n\n{long}")
+
+
+def test_aliases_of_aliases_take_no_time() -> None:
+    names = "abcdefghi"
+    mine = ["a: &a [x, x, x, x, x, x, x, x, x]"]
+    for before, name in pairwise(names):
+        mine.append(f"{name}: &{name} [{', '.join(9 * [f'*{before}'])}]")
+    made = readme(info(), "zoe/wave", previous="\n".join(["---", *mine, "---", ""]))
+    assert set(names) <= set(split(made)[0])
+    assert len(made) < 4000
+
+
+WORDS = st.sampled_from(
+    ["a", "tags", "license", "widget", "base_model", "language", "no", "1", ": ", ":", "- ", "#",
+     "\n", "\n  ", " ", "[", "]", "{", "}", "|", ">", "'", '"', "&x ", "*x", "!!int ", "<<", "? ",
+     "...", "%", "---", ",", "\t", "é"]
+)  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(WORDS, max_size=40).map("".join))
+def test_any_metadata_is_kept_or_moved_below(text: str) -> None:
+    previous = f"---\n{text}\n---\nBy hand.\n"
+    made = readme(info(), "zoe/wave", previous=previous)
+    assert readme(info(), "zoe/wave", previous=made) == made
+    assert made.endswith("By hand.\n")
+    before, after = split(previous)[0], split(made)[0]
+    if before:
+        ours = {"library_name", "pipeline_tag", "license", "license_name", "tags", "motion_card"}
+        for key in set(before) - ours:
+            assert after[key] == before[key]
+    elif split(previous)[1] == previous:
+        assert made.endswith(f"{END}\n\n{previous}")
 
 
 @settings(max_examples=50, deadline=None)

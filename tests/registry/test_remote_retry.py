@@ -61,6 +61,7 @@ def test_what_stays_is_not_repeated(status: int) -> None:
         httpx2.ReadError("reset", request=REQUEST),
         httpx2.RemoteProtocolError("hung up", request=REQUEST),
         json.JSONDecodeError("not JSON", "<html>", 0),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
         OSError("Consistency check failed: file should be of size 5 but has size 4"),
     ],
     ids=lambda error: type(error).__name__,
