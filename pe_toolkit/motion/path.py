@@ -66,6 +66,6 @@ def reach(path: Tensor, grid: TokenGrid, scale: float) -> float:
     """How many times as far a `(F, 2)` path may go: `scale`, but not from one side of the picture
     to the other (`FARTHEST`), and a path that is as long already not less than once.
     """
-    width, height = ((path.amax(0) - path.amin(0)) / FARTHEST).tolist()
+    width, height = (float(span) / FARTHEST for span in path.amax(0) - path.amin(0))
     limit = min(grid.width / max(width, 1e-6), grid.height / max(height, 1e-6))
     return min(scale, max(1.0, limit))
