@@ -7,6 +7,7 @@ today and tomorrow, here and on another machine:
     wave  wave@1.2.0  wave@sha256:dff0292b                          the local registry
     owner/wave  owner/wave@v1.2.0  hf://owner/wave@main             the Hugging Face Hub
     file:///shared/cards/...                                        a shared folder
+    scheme://...                                                    another remote
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ LOCAL_FORMS = (
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,94}[a-z0-9])?", re.ASCII)
 _HUB_PART = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?", re.ASCII)
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+-]{0,254}", re.ASCII)
+_SCHEME = re.compile(r"[a-z][a-z0-9]*", re.ASCII)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{8,64}", re.ASCII | re.IGNORECASE)
 
 
@@ -62,8 +64,17 @@ class LocalReference:
         return f"{self.name}@{suffix}" if suffix else self.name
 
 
+class RemoteReference:
+    """A card on a remote. As text it begins with the scheme of that remote: `hf://`, `file://`."""
+
+    @property
+    def scheme(self) -> str:
+        """Says which remote; small letters and digits if `parse` made it."""
+        return str(self).partition("://")[0].lower()
+
+
 @dataclass(frozen=True)
-class HubReference:
+class HubReference(RemoteReference):
     """A repository on the Hugging Face Hub; without revision, its default branch."""
 
     owner: str
@@ -81,22 +92,25 @@ class HubReference:
 
 
 @dataclass(frozen=True)
-class FolderReference:
-    """A card in a shared folder, as the URL that the folder remote understands."""
+class UrlReference(RemoteReference):
+    """A card on another remote, as the URL that only this remote understands."""
 
     url: str
-    """Begins with `file://`."""
+    """Begins with the scheme and `://`."""
 
     def __str__(self) -> str:
         return self.url
 
 
-RemoteReference = HubReference | FolderReference
+class FolderReference(UrlReference):
+    """A card in a shared folder: `file:///shared/cards/wave`."""
+
+
 Reference = PathReference | LocalReference | RemoteReference
 
 
 def parse(text: str) -> Reference:
-    """What `text` names.
+    """What `text` names. Whether there is a remote of its scheme is not asked here.
 
     Raises:
         UsageError: if it has none of the forms; the hint lists them.
@@ -109,7 +123,9 @@ def parse(text: str) -> Reference:
     if scheme == "file":
         return FolderReference(text)
     if scheme:
-        raise _malformed(text, "hf:// or file://")
+        if not is_scheme(scheme):
+            raise _malformed(text, "letters and digits before ://, such as hf:// or file://")
+        return UrlReference(text)
     if _is_path(text):
         return PathReference(_expanded(text))
     return _hub(text, text) if "/" in text else local(text, FORMS)
@@ -142,6 +158,11 @@ def local(text: str, forms: str = LOCAL_FORMS) -> LocalReference:
             forms,
         )
     return LocalReference(name, version)
+
+
+def is_scheme(text: str) -> bool:
+    """Whether it can be the scheme of a remote: a small letter, then small letters and digits."""
+    return _SCHEME.fullmatch(text) is not None
 
 
 def slug(text: str) -> str:

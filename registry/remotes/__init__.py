@@ -2,9 +2,9 @@
 
     open_remote(parse("owner/wave")).pull()
 
-Adding a remote: one module with a class that is a `Remote` and a function `connect`, one line in
-`_WHERE`, and in `pe_toolkit.registry.references` its form: a class in `RemoteReference`, and what
-`parse` makes it from.
+Adding a remote is one file: the module `xyz` of this package is the remote of `xyz://...` if it
+says so, `SCHEME = "xyz"`, and has a function `connect(reference, *, tell)` that makes a `Remote`
+(`base`). No other module is taken for one, and nothing outside this package is looked at.
 """
 
 from __future__ import annotations
@@ -12,29 +12,33 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from importlib import import_module
+from importlib.util import find_spec
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
-from pe_toolkit.card.text import printable
+from pe_toolkit.card.text import printable, shown
 from pe_toolkit.errors import CardError, OutputExistsError, UsageError
 from pe_toolkit.registry.references import (
-    FolderReference,
+    FORMS,
     HubReference,
     Reference,
     RemoteReference,
+    is_scheme,
     parse,
     slug,
 )
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from types import ModuleType
 
     from pe_toolkit.card import CardInfo
     from pe_toolkit.registry.entry import Entry
     from pe_toolkit.registry.intake import Intake
     from pe_toolkit.registry.remotes.base import Pulled, Remote, Tell
 
-_WHERE = {HubReference: "hub", FolderReference: "folder"}
-"""Kind of reference -> the module of its remote, imported when it is used."""
+_MODULES = {"hf": "hub", "file": "folder"}
+"""Scheme -> the module of its remote, where that has another name."""
 _LONGEST = 80
 
 
@@ -45,7 +49,7 @@ def open_remote(reference: Reference, *, tell: Tell | None = None) -> Remote:
         tell: told about repetitions, and about the use of a cache.
 
     Raises:
-        UsageError: if it names no remote.
+        UsageError: if it names no remote, or there is none of its scheme.
     """
     from pe_toolkit.registry.remotes.base import silent
 
@@ -54,9 +58,30 @@ def open_remote(reference: Reference, *, tell: Tell | None = None) -> Remote:
             f"Expected a card on a remote, got {reference}.",
             "Write owner/name for the Hugging Face Hub, or file:///folder/name.",
         )
-    module = import_module(f"{__name__}.{_WHERE[type(reference)]}")
+    module = _module(reference.scheme)
+    if module is None:
+        *others, last = (f"{scheme}://" for scheme in _schemes())
+        known = f"{', '.join(others)} or {last}"
+        raise UsageError(f"Expected {known}, got {shown(str(reference))}.", FORMS)
     remote: Remote = module.connect(reference, tell=tell or silent)
     return remote
+
+
+def _module(scheme: str) -> ModuleType | None:
+    """The module of this package that says that it is the remote of a scheme, imported."""
+    name = f"{__name__}.{_MODULES.get(scheme, scheme)}"
+    if not is_scheme(scheme) or find_spec(name) is None:
+        return None
+    module = import_module(name)
+    # Others lie here too, such as `retry`.
+    is_remote = getattr(module, "SCHEME", None) == scheme and hasattr(module, "connect")
+    return module if is_remote else None
+
+
+def _schemes() -> list[str]:
+    """Of which there is a remote, in alphabetical order."""
+    names = {*_MODULES, *(module.name for module in iter_modules(__path__))}
+    return sorted(name for name in names if _module(name) is not None)
 
 
 def search_remote(where: str | None = None, *, tell: Tell | None = None) -> Remote:

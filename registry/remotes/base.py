@@ -1,7 +1,7 @@
 """What a remote is: a place outside this machine's registry where cards are shared.
 
-A remote is one module with a class that has the three methods of `Remote`, and a function
-`connect(reference)` that makes one; the table in `pe_toolkit.registry.remotes` leads to it.
+A remote is one module with a class that has the three methods of `Remote`, a function
+`connect(reference, *, tell)` that makes one, and `SCHEME`, by which it is found.
 """
 
 from __future__ import annotations

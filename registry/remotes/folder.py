@@ -45,6 +45,7 @@ from pe_toolkit.registry.remotes.errors import ConflictError, RemoteError, Remot
 
 MARK = ".pe-cards"
 """An empty file that says: cards lie here. It tells `/shared/cards` from a card in `/shared`."""
+SCHEME = "file"
 SUFFIX = ".safetensors"
 _CHUNK = 1 << 20
 _NOT_HERE = {

@@ -37,6 +37,7 @@ from pe_toolkit.registry.remotes.retry import Backoff, retry
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
+SCHEME = "hf"
 T = TypeVar("T")
 SECONDS = 60.0
 """How long a request may stay without any answer."""

@@ -15,6 +15,8 @@ from pe_toolkit.registry.references import (
     HubReference,
     LocalReference,
     PathReference,
+    RemoteReference,
+    UrlReference,
     local,
     parse,
     slug,
@@ -79,6 +81,17 @@ def test_hub(text: str, expected: HubReference) -> None:
 
 def test_folder() -> None:
     assert parse("file:///shared/cards/wave") == FolderReference("file:///shared/cards/wave")
+    assert parse("FILE:///wave").scheme == "file"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "text", ["s3://a/b@1", "https://huggingface.co/owner/name", "S3://", "x://y"]
+)
+def test_another_remote(text: str) -> None:
+    reference = parse(text)
+    assert reference == UrlReference(text)
+    assert parse(str(reference)) == reference
+    assert reference.scheme == text.partition(":")[0].lower()  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +102,8 @@ def test_folder() -> None:
         "wave wave", "wäve", "w" * 97, "wave@1.2.0@3", "hf://owner", "hf://owner/", "hf:///name",
         "hf://a/b/c", "hf://", "owner/na--me", "-owner/name", "owner/name-", "owner/name.git",
         "owner/name@", "owner/name@a b", "owner/name@..", "owner/name@a//b", "own er/name",
-        "https://huggingface.co/owner/name", "s3://a/b", "owner/" + "n" * 96, "owner/näme", "a:b",
+        "hub_errors://a/b", "../a://b", "s-3://a", "1a://b", "é://a", "a\n://b", "a.b://c",
+        "owner/" + "n" * 96, "owner/näme", "a:b",
         "hf:owner/name", "wave\n", "owner/name\n", "wave@1.2.0\n",
     ],
 )  # fmt: skip
@@ -136,7 +150,7 @@ def test_any_text_is_a_reference_or_a_usage_error(text: str) -> None:
         refused: UsageError | None = caught
     else:
         refused = None
-        if isinstance(reference, LocalReference | HubReference):
+        if isinstance(reference, LocalReference | RemoteReference):
             assert parse(str(reference)) == reference
     assert refused is None or refused.message.isprintable()
 
