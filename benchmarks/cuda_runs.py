@@ -14,6 +14,7 @@ import torch
 from benchmarks import models
 from benchmarks.official import Official
 from pe_toolkit.acceleration import caches
+from pe_toolkit.acceleration.compiling import compiled
 from pe_toolkit.apply import applied
 from pe_toolkit.backbones import CogVideoXAdapter
 from pe_toolkit.backbones.sampling import Sampler
@@ -76,6 +77,7 @@ def ours(
         recipe=recipe,  # type: ignore[arg-type]
         prompts=(models.PROMPT,),
         kv=recipe == "paper",  # as the published run
+        steps=models.TINY_STEPS if frames == models.TINY_FRAMES else None,
         checkpointing=checkpointing,  # type: ignore[arg-type]
     )
     began = gpu.start()
@@ -171,8 +173,8 @@ def generations(
         for cache in ("pab", "taylorseer"):
             seconds[f"applied, {cache}, long"] = [with_card(long, cache)]
         if gpu.cuda:
-            models.compile_blocks(adapter)
-            for run in (lambda: denoise(short), lambda: with_card(short, "taylorseer")):
-                run()  # compiles
-            seconds["plain, compiled"] = [denoise(short) for _ in range(options.repeats)]
-            seconds["applied, taylorseer, compiled, long"] = [with_card(long, "taylorseer")]
+            with compiled(adapter.transformer, True):  # as `--compile`
+                for run in (lambda: denoise(short), lambda: with_card(short, "taylorseer")):
+                    run()  # compiles
+                seconds["plain, compiled"] = [denoise(short) for _ in range(options.repeats)]
+                seconds["applied, taylorseer, compiled, long"] = [with_card(long, "taylorseer")]

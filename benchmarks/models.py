@@ -25,7 +25,7 @@ from pe_toolkit.backbones.variants import Variant, variant_for
 from pe_toolkit.video import Clip
 
 PROMPT = "a red circle"
-TINY_FRAMES = 9
+TINY_FRAMES, TINY_STEPS = 9, 10
 _WIDE: dict[str, Any] = {
     "num_layers": 42,
     "num_attention_heads": 48,
@@ -157,9 +157,3 @@ def moving_square(adapter: CogVideoXAdapter, frames: int) -> Clip:
         duration=frames / 8,
         total_frames=frames,
     )
-
-
-def compile_blocks(adapter: CogVideoXAdapter) -> None:
-    """Compile every block; one graph serves all."""
-    for block in adapter.transformer.transformer_blocks:
-        block.compile()

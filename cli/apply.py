@@ -51,7 +51,7 @@ Example:
 )
 @click.option("--no-card", is_flag=True, help="Generate without the card, for comparison.")
 @options.generation_options
-@click.option("--negative-prompt", default="", metavar="P", help="What not to show.")
+@click.option("--negative-prompt", metavar="P", help="What not to show. Default: the card's.")
 @click.option("--scheduler", type=click.Choice(["ddim", "dpm"]), help="Another scheduler.")
 @speed.speed_options
 @click.option("--lora", "loras", multiple=True, metavar="PATH|ID", help="LoRA weights; repeat.")
@@ -109,6 +109,7 @@ def apply(session: Session, /, card_path: Path, output: Path, **o: Any) -> None:
 
     name, revision = apply_steps.choose_backbone(card.spec, o["backbone"])
     adapter = loading.load(name, revision, o, out, card.spec.clip)
+    session.untiled = not adapter.pipe.vae.use_tiling
     prompts.warn_unknown(out, texts, adapter.variant.name if adapter.variant else "")
     apply_steps.load_loras(adapter.pipe, o["loras"])
     for text in texts:  # before the first is generated
@@ -120,7 +121,7 @@ def apply(session: Session, /, card_path: Path, output: Path, **o: Any) -> None:
     motion = apply_steps.motion(adapter, card, o["score"])
     results = apply_output.Results(card, o, out, frames, motion)
     with Progress(out, "video", len(targets)) as bar:
-        asked = apply_steps.arguments(card, o) | conditional
+        asked = apply_steps.arguments(card, o) | conditional | {"compile": o["compile_"]}
         asked["on_step"] = apply_steps.reporter(bar)
         if motion is None:
             videos = generate(adapter, texts, seeds, **asked)

@@ -160,7 +160,7 @@ def record(
     return {
         "video": target.video.name,
         "prompt": made.prompt,
-        "negative_prompt": o["negative_prompt"],
+        "negative_prompt": used["negative_prompt"],
         "seed": made.seed,
         "card": {"name": spec.name, "version": spec.version, "digest": spec.digest}
         if applied

@@ -116,15 +116,17 @@ def load_loras(pipe: Any, loras: Sequence[str]) -> None:
 
 
 def arguments(card: MotionCard, o: Mapping[str, Any]) -> dict[str, Any]:
-    """What `generate` is told. Steps and guidance are the card's, also for the plain comparison."""
+    """What `generate` is told. Steps, guidance and negative prompt are the card's unless others are
+    asked for, also for the plain comparison.
+    """
     schedule = card.spec.schedule
-    scale = o["guidance_scale"]
+    scale, negative = o["guidance_scale"], o["negative_prompt"]
     values = {
         "card": card,
         "strength": o["strength"],
         "steps": o["steps"] or schedule.steps,
         "guidance_scale": schedule.guidance_scale if scale is None else scale,
-        "negative_prompt": o["negative_prompt"],
+        "negative_prompt": (schedule.negative_prompt or "") if negative is None else negative,
         "scheduler": o["scheduler"],
         "cache": o["cache"],
     }

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import re
 import shlex
 import signal
+import sys
 import threading
 import traceback
 import warnings
@@ -57,14 +59,16 @@ class Session:
     """The state that an interrupted training leaves behind."""
     checkpointing: str | None = None
     """In a training `on` or `off`, or `auto` until it has chosen; None elsewhere."""
+    untiled: bool = False
+    """Whether videos are decoded whole although `--vae-tiling` could be had."""
 
 
 def report(exc: BaseException, session: Session) -> int:
     """Say what happened, on stderr, and return the exit code."""
     message, hint, code = describe(exc, session)
     if session.debug:
-        traceback.print_exception(exc)
-    session.out.error(message, hint, code)
+        session.out.trace(_without_tokens("".join(traceback.format_exception(exc))))
+    session.out.error(_without_tokens(message), hint and _without_tokens(hint), code)
     return code
 
 
@@ -90,6 +94,18 @@ def describe(exc: BaseException, session: Session) -> tuple[str, str | None, int
     )
 
 
+def _without_tokens(text: str) -> str:
+    """`text` without the token of the Hub, and without what looks like one: a traceback has the
+    words of a server that may have repeated what we sent.
+    """
+    if "huggingface_hub" in sys.modules:
+        from huggingface_hub import get_token
+
+        with contextlib.suppress(Exception):  # it reads files; we are reporting an error already
+            text = text.replace(get_token() or "\0", "***")
+    return re.sub(r"hf_[A-Za-z0-9]{20,}", "***", text)
+
+
 def out_of_memory(exc: BaseException) -> bool:
     """Whether memory ran out, on CPU or GPU; does not import torch to find out."""
     return (
@@ -112,6 +128,8 @@ def _less_memory(session: Session) -> str:
         left.append(f"--offload {LESS[session.offload]}{unsure}")
     if session.quantize == "none" and (not left or session.offload != "none"):
         left.append("--quantize fp8")
+    if session.untiled:  # the largest of all steps then, and tiles cost next to nothing
+        left.insert(0, "--vae-tiling")
     last = session.smaller if not left or ", or " in session.smaller else f"or {session.smaller}"
     hint = f"Try {', '.join([*left, last])}"
     if session.resume is not None and session.resume.exists():

@@ -50,7 +50,7 @@ def load(
         offload=o["offload"],
         quantize=o.get("quantize", "none"),
         vae_tiling=o.get("vae_tiling"),
-        purpose=_purpose(o, clip),
+        purpose=_purpose(o, clip, name),
         on_event=out.talk,
         on_offload=lambda mode: setattr(session, "offload", mode),
     )
@@ -65,7 +65,7 @@ def _session() -> Session:
     return found if found is not None else Session()
 
 
-def _purpose(o: Mapping[str, Any], clip: ClipSpec | None) -> Purpose:
+def _purpose(o: Mapping[str, Any], clip: ClipSpec | None, name: str) -> Purpose:
     """What `--offload auto` has to have room for: a training, an application, or both."""
     from pe_toolkit.backbones.placement import Purpose
 
@@ -73,10 +73,10 @@ def _purpose(o: Mapping[str, Any], clip: ClipSpec | None) -> Purpose:
         return Purpose(("apply",), clip.frames, (clip.width, clip.height))
     if "checkpointing" not in o:
         return Purpose()
-    from pe_toolkit.cli.train_steps import PAPER_FRAMES
+    from pe_toolkit.cli import machine, train_steps
 
-    frames = PAPER_FRAMES if o["recipe"] == "paper" else None
-    return Purpose(("train",), o["frames"] or frames, o["size"], o["checkpointing"])
+    _, row, _ = machine.resolve(name, o["device"])
+    return Purpose(("train",), train_steps.frames_for(o, row), o["size"], o["checkpointing"])
 
 
 def _quiet(out: Output) -> None:

@@ -32,9 +32,9 @@ def show(session: Session, /, card: str) -> None:
     Checks the description, not every number: `pe verify` does that.
     """
     from pe_toolkit.card import printable, read_info
-    from pe_toolkit.registry.resolve import find
+    from pe_toolkit.cli.remote import find
 
-    found = find(card)
+    found = find(session, card)
     info = read_info(found.path)
     rows = describe(info)
     where = {}
@@ -85,6 +85,7 @@ def describe(info: CardInfo) -> dict[str, str]:
         f"learning rate {first:g} to {last:g}, guided range {low:g} to {high:g}, "
         f"start {recipe.start}, {recipe.dtype}",
         "samples": "",
+        **({"negative": repr(plan.negative_prompt)} if plan.negative_prompt else {}),
         "reference": f"{ref.duration:.2f} s, {ref.frames} frames of {ref.width}x{ref.height} at "
         f"{ref.fps:.4g} fps",
         "used": _used(spec),

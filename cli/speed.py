@@ -17,6 +17,9 @@ cache_option = click.option(
     show_default=True,
     help="Reuse computations between late steps: faster, not the same video.",
 )
+compile_option = click.option(
+    "--compile", "compile_", is_flag=True, help="Compile the model: pays on long runs."
+)
 quantize_option = click.option(
     "--quantize",
     type=click.Choice(QUANTIZATIONS),
@@ -29,7 +32,7 @@ vae_tiling_option = click.option(
     default=None,
     help="Decode in tiles: less memory. Default: on for CogVideoX.",
 )
-speed_options = options.combine(cache_option, quantize_option, vae_tiling_option)
+speed_options = options.combine(cache_option, compile_option, quantize_option, vae_tiling_option)
 
 
 def check_quantize(o: Mapping[str, Any]) -> None:

@@ -21,13 +21,16 @@ if TYPE_CHECKING:
     from pe_toolkit.training import TrainConfig
     from pe_toolkit.video import Clip
 
-# The published setting: the first 24 frames, six latent frames.
+# The published setting: the first 24 frames, six latent frames. Not where a backbone has learned
+# its positions for one frame count.
 PAPER_FRAMES = 24
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Frames and pixels of a generation, and whether its positions are rotary or absolute."""
+    """Frames and pixels of a generation, whether others are possible, and whether its positions are
+    rotary or absolute.
+    """
 
     name: str
     positions: str
@@ -35,11 +38,12 @@ class Shape:
     width: int
     height: int
     fps: float
+    fixed_size: bool = False
 
     @classmethod
     def of_variant(cls, v: Variant) -> Shape:
         """Known from the table before a model is loaded."""
-        return cls(v.name, v.positions, v.frames, v.width, v.height, v.fps)
+        return cls(v.name, v.positions, v.frames, v.width, v.height, v.fps, v.fixed_size)
 
     @classmethod
     def of_adapter(cls, adapter: Any) -> Shape:
@@ -47,7 +51,8 @@ class Shape:
         row = adapter.variant
         name, fps = (row.name, row.fps) if row else ("this backbone", 8.0)
         width, height = adapter.size
-        return cls(name, adapter.positions, adapter.frames, width, height, fps)
+        fixed = bool(adapter.transformer.config.use_learned_positional_embeddings)
+        return cls(name, adapter.positions, adapter.frames, width, height, fps, fixed)
 
 
 @dataclass
@@ -66,7 +71,8 @@ def check_usage(o: Mapping[str, Any], shape: Shape | None) -> None:
     `shape` is None for a folder or Hub id that is not known before it is loaded.
 
     Raises:
-        UsageError: more than one sample in latents mode, a form of positions in latents mode.
+        UsageError: more than one sample in latents mode, a form of positions in latents mode,
+            another size than the only one of a backbone.
         UnsupportedError: `--param angle` on a backbone with absolute positions.
         DependencyError: `--quantize` without its package.
     """
@@ -88,10 +94,38 @@ def check_usage(o: Mapping[str, Any], shape: Shape | None) -> None:
             "(added, not rotated), so there is no angle to learn.",
             "Use --param table, or a backbone with rotary positions.",
         )
+    if shape is not None and shape.fixed_size:
+        _check_size(o, shape)
     speed.check_quantize(o)
     keys = [key for key, _ in o["overrides"]]
     if twice := next((key for key in keys if keys.count(key) > 1), None):
         raise UsageError(f"Expected each --set key once, got {twice!r} more than once.")
+
+
+def _check_size(o: Mapping[str, Any], shape: Shape) -> None:
+    own = (shape.frames, (shape.width, shape.height))
+    frames, (width, height) = o["frames"] or own[0], o["size"] or own[1]
+    if (frames, (width, height)) != own:
+        raise UsageError(
+            f"Expected {shape.frames} frames of {shape.width}x{shape.height}, the one size for "
+            f"which {shape.name} learned its positions, got {frames} frames of {width}x{height}.",
+            "Leave --frames and --size out.",
+        )
+
+
+def frames_for(o: Mapping[str, Any], own: Shape | Variant | None) -> int | None:
+    """Frames to train with; `own` is None for a backbone that is not known before it is loaded.
+
+    Returns:
+        What `--frames` says, else the published count where the recipe and the backbone allow it,
+        else the backbone's own, None if that is not known.
+    """
+    frames: int | None = o["frames"]
+    if frames is not None or own is None:
+        return frames or (PAPER_FRAMES if o["recipe"] == "paper" else None)
+    if o["recipe"] == "paper" and not own.fixed_size:
+        return min(own.frames, PAPER_FRAMES)
+    return own.frames
 
 
 def check_texts(texts: Mapping[str, str]) -> None:
@@ -147,7 +181,8 @@ def read_reference(path: Path, o: Mapping[str, Any], shape: Shape | None, out: O
         require_motion(clip)
         return clip
     paper = o["recipe"] == "paper"
-    frames = o["frames"] or (min(shape.frames, PAPER_FRAMES) if paper else shape.frames)
+    frames = frames_for(o, shape)
+    assert frames is not None  # the shape knows
     size = o["size"] or (shape.width, shape.height)
     if o["fps"] is not None:
         fps, how = o["fps"], f"at {o['fps']:g} frames per second"

@@ -21,12 +21,16 @@ def load(card: str | Path) -> MotionCard:
     Args:
         card: a path (`wave.safetensors`, `./wave`), a name in the local registry (`wave`,
             `wave@1.2.0`), or a repository on the Hugging Face Hub (`owner/wave`,
-            `hf://owner/wave@v1.2.0`), which is fetched into the local registry first.
+            `hf://owner/wave@v1.2.0`), which is fetched into the local registry first. If a
+            `pe.lock` in the current folder pins it, only the card that it pins is taken.
 
     Raises:
         UsageError: if it has none of these forms.
-        RegistryError: if it is not there, or cannot be fetched.
+        RegistryError: if it is not there, cannot be fetched, or is not the one that is pinned.
         CardError: if it is not a sound card.
+
+    Warns:
+        CopyWarning: if the Hub could not be asked, and the copy of an earlier time is taken.
     """
     return MotionCard.load(card if isinstance(card, Path) else card_path(card))
 

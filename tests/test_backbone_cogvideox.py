@@ -4,12 +4,25 @@ meta.
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import pytest
 import torch
-from diffusers import CogVideoXTransformer3DModel
+from diffusers import CogVideoXDPMScheduler, CogVideoXTransformer3DModel
 from diffusers.models.embeddings import get_3d_rotary_pos_embed, get_3d_sincos_pos_embed
 
-from pe_toolkit.backbones import CogVideoXAdapter, hooks, variant_for
+from pe_toolkit.backbones import (
+    VARIANTS,
+    CogVideoXAdapter,
+    hooks,
+    load_backbone,
+    loading,
+    memory,
+    placement,
+    variant_for,
+)
+from pe_toolkit.backbones.variants import Variant
 from pe_toolkit.embedding import RotaryAngle, RotaryTable, SincosTable, form_for
 from pe_toolkit.embedding.absolute import sincos_3d
 from pe_toolkit.embedding.rotary import steps
@@ -167,6 +180,93 @@ def test_other_pipelines_are_refused():
 
     with pytest.raises(UnsupportedError, match="CogVideoX"):
         CogVideoXAdapter(Other())
+
+
+def in_the_cache(hub_id, pipe):
+    """A pipeline where the Hub's cache would keep the checkpoint of that name."""
+    from huggingface_hub import constants
+
+    folder = Path(constants.HF_HUB_CACHE) / f"models--{hub_id.replace('/', '--')}"
+    pipe.save_pretrained(folder / "snapshots" / ("0" * 40))
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("0" * 40)
+
+
+@pytest.mark.parametrize(
+    ("name", "saved"),
+    [
+        ("cogvideox-2b", "ddim"),
+        ("cogvideox-5b", "dpm"),
+        ("cogvideox1.5-5b", "ddim"),  # as it is published
+        ("cogvideox-2b", "dpm"),
+        ("anybody/CogVideoX-5b", "ddim"),  # a copy
+    ],
+)
+def test_a_published_checkpoint_gets_the_scheduler_its_authors_recommend(name, saved, monkeypatch):
+    monkeypatch.setattr(loading, "check_device", lambda *_: None)  # no GPU here
+    row = variant_for(name)
+    pipe = tiny_pipe(row.positions, saved)
+    pipe.scheduler.register_to_config(timestep_spacing="linspace", beta_start=0.001)
+    in_the_cache(name if "/" in name else row.hub_id, pipe)
+    said = []
+    adapter = load_backbone(name, device="cpu", on_event=said.append)
+    scheduler = adapter.pipe.scheduler
+    assert type(scheduler).__name__ == row.scheduler
+    assert scheduler.config.timestep_spacing == "trailing"
+    # What belongs to the weights stays the checkpoint's.
+    assert scheduler.config.beta_start == 0.001
+    assert scheduler.config.prediction_type == "v_prediction"
+    assert scheduler.config.rescale_betas_zero_snr
+    assert not [line for line in said if "scheduler" in line.lower()]
+
+
+def test_schedulers_that_are_the_users_stay(tmp_path):
+    pipe = tiny_pipe("rotary", "ddim")
+    before = pipe.scheduler
+    assert CogVideoXAdapter(pipe, variant_for("cogvideox-5b")).pipe.scheduler is before
+    pipe.save_pretrained(tmp_path / "CogVideoX-5b")
+    folder = load_backbone(str(tmp_path / "CogVideoX-5b"), device="cpu")
+    assert type(folder.pipe.scheduler) is type(before)
+    bundled = load_backbone("bundled", device="cpu")
+    assert type(bundled.pipe.scheduler).__name__ == VARIANTS["bundled"].scheduler
+
+
+def test_dynamic_guidance_goes_with_dpm():
+    """The authors' own script: with DDIM it should be off."""
+    for row in VARIANTS.values():
+        assert row.dynamic_cfg == (row.scheduler == CogVideoXDPMScheduler.__name__), row.name
+
+
+def test_every_default_has_a_source():
+    fields = {field.name for field in dataclasses.fields(Variant)} - {"name", "hub_id", "sources"}
+    paper = "arxiv.org/abs/2412.07776"
+    method = ("block", "guided_range", "tau", "mask", "inner_steps", "learning_rates")
+    for row in VARIANTS.values():
+        assert set(row.sources) == fields, row.name
+        for name, source in row.sources.items():
+            assert len(source) > 20 or source == "docs/experiments.md", (row.name, name)
+        if row.bundled:
+            continue
+        ran_by_the_paper = row.name in ("cogvideox-2b", "cogvideox-5b")
+        for name in method:
+            taken_over = "not measured" in row.sources[name]
+            assert (paper in row.sources[name], taken_over) == (True, not ran_by_the_paper)
+        for name in ("frames", "width", "height", "fps", "guidance_scale", "dtype"):
+            assert f"https://huggingface.co/{row.hub_id}" in row.sources[name]
+        for name in ("scheduler", "dynamic_cfg"):
+            assert "https://github.com/THUDM/CogVideo" in row.sources[name]
+
+
+def test_the_smallest_gpu_is_enough_by_the_memory_model():
+    """What `sources` says of `min_gpu_gb`."""
+    for row in VARIANTS.values():
+        architecture = memory.architecture_for(row)
+        if architecture is None:
+            continue
+        request = memory.Request.of(row, guided=10)
+        for task in ("train", "apply"):
+            peak = placement.plan(architecture, request, task, None).peak("model")
+            assert peak <= row.min_gpu_gb * 1e9, (row.name, task)
 
 
 # Published configurations (transformer/config.json of each checkpoint), fields that differ from the

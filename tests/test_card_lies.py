@@ -201,6 +201,28 @@ SPEC_LIES = {
         ),
         "`recipe.reading.by`",
     ),
+    "negative prompt in 1.2": (
+        lambda s: (
+            s.update(format_version="1.2"),
+            s["schedule"].update(negative_prompt="bad quality"),
+        ),
+        "came with 1.3",
+    ),
+    "empty negative prompt": (
+        lambda s: (s.update(format_version="1.3"), s["schedule"].update(negative_prompt="")),
+        "`schedule.negative_prompt` to be 1 to 2000 characters",
+    ),
+    "endless negative prompt": (
+        lambda s: (
+            s.update(format_version="1.3"),
+            s["schedule"].update(negative_prompt="x" * 2001),
+        ),
+        "`schedule.negative_prompt` to be 1 to 2000 characters",
+    ),
+    "negative prompt null": (
+        lambda s: (s.update(format_version="1.3"), s["schedule"].update(negative_prompt=None)),
+        "canonical",
+    ),
     "version 1": (lambda s: s.update(format_version=1), "such as '1.3'"),
     "version 1.0.0": (lambda s: s.update(format_version="1.0.0"), "such as '1.3'"),
     "unknown key": (lambda s: s.update(extra=1), "unknown key 'extra'"),

@@ -15,6 +15,7 @@ import pytest
 
 from pe_toolkit.card import CardSpec, ScheduleSpec, printable, utc_now
 from pe_toolkit.card.text import canonical_json, strict_json
+from pe_toolkit.cli import show
 from pe_toolkit.errors import CardError
 
 MAKE = runpy.run_path(str(Path(__file__).parent / "golden" / "make.py"))
@@ -166,6 +167,23 @@ def test_losses_may_be_missing_only_without_inner_steps() -> None:
     data["training"]["loss"] = []
     data["recipe"]["inner_steps"] = 0
     assert CardSpec.from_dict(data).training.loss == ()
+
+
+@pytest.mark.parametrize("wrong", ["", "x" * 2001, 3, ["a"]])
+def test_a_negative_prompt_is_text_or_not_there(wrong: object) -> None:
+    data = describe("rotary-angle-read")
+    assert CardSpec.from_dict(data).schedule.negative_prompt == "schlechte Qualität, blurred"
+    data["schedule"]["negative_prompt"] = wrong
+    with pytest.raises(CardError, match=r"schedule\.negative_prompt"):
+        CardSpec.from_dict(data)
+    del data["schedule"]["negative_prompt"]
+    assert CardSpec.from_dict(data).schedule.negative_prompt is None
+
+
+def test_show_names_the_negative_prompt(tmp_path: Path) -> None:
+    for case, shown in (("rotary-angle-read", "'schlechte Qualität, blurred'"), ("latents", None)):
+        info = MAKE["build"](case).save(tmp_path / case)
+        assert show.describe(info).get("negative") == shown
 
 
 def test_numbers_come_out_in_one_spelling() -> None:

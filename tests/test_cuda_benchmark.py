@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 
 import pytest
 import torch
 
 from benchmarks import cuda, cuda_memory, cuda_runs, models, report
-from benchmarks.official import Official
+from benchmarks.official import (
+    Official,
+    gradient_parameters,
+    least_bytes,
+    logits_bytes,
+)
 from pe_toolkit.backbones import memory
 from pe_toolkit.training import memory as training_memory
 
@@ -47,6 +53,36 @@ def test_a_published_step_moves_the_positions_and_keeps_weight_gradients():
     assert blocks[2].ff.net[2].weight.grad is None  # after block n
 
 
+@pytest.mark.parametrize("name", ["cogvideox-5b", "cogvideox-2b", "cogvideox1.5-5b"])
+def test_gradients_of_weights_are_those_that_a_published_step_leaves(name):
+    adapter = models.build(name, torch.device("cpu"), tiny=True)
+    run = official(adapter)
+    run.guided_step(torch.randn_like(run.reference), 999, 0.002, 7.0)
+    got = sum(p.numel() for p in adapter.transformer.parameters() if p.grad is not None)
+    a = memory.Architecture(
+        3, 2, adapter.positions, in_channels=4, text_channels=16, time_channels=8,
+        patch_size_t=adapter.transformer.config.patch_size_t,
+    )  # fmt: skip
+    assert gradient_parameters(a, 1) == got
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "gigabytes"),
+    [
+        ("cogvideox-5b", 24, 12.70), ("cogvideox-5b", 49, 59.4),
+        ("cogvideox-2b", 24, 7.94), ("cogvideox-2b", 49, 37.1),
+    ],
+)  # fmt: skip
+def test_bytes_of_the_official_amf_are_those_counted_on_its_own_function(name, frames, gigabytes):
+    a = memory.ARCHITECTURES[name]
+    request = memory.Request.of(models.variant(name), guided=10, frames=frames)
+    least = least_bytes(a, request)
+    assert least["AMF"] / 1e9 == pytest.approx(gigabytes, rel=1e-3)
+    assert least["logits"] == logits_bytes(a.heads, {24: 8100, 49: 17550}[frames])
+    if name == "cogvideox-5b":
+        assert least["gradients"] / 1e9 == pytest.approx(5.4, rel=0.01)
+
+
 def test_the_page_says_what_was_not_measured():
     text = report.table(None)
     cells = len(report.NAMES) * len(report.COLUMNS) + len(report.GOALS) + 1
@@ -57,13 +93,16 @@ def test_the_page_says_what_was_not_measured():
         "fast": {"steps": [1.0]},
         "official": {"out_of_memory": "no"},
         "logits_bytes": 48 * 17550**2 * 2,
+        "flops_per_step": 0.92e15,
         "floor_seconds": 1.0,
     }
-    cells = report.cells_of(row)
-    assert cells[0] == "out of memory (28 GiB of logits)"
-    assert cells[1] == "2"
-    assert cells[2] == cells[6] == cells[11] == report.NOTHING
-    assert cells[10] == "2"
+    cells = dict(zip(report.KEYS, report.cells_of(row), strict=True))
+    assert cells["published step"] == "out of memory (28 GiB of logits)"
+    assert cells["step"] == "2"
+    assert cells["step ratio"] == cells["card ratio"] == cells["applied / plain"] == report.NOTHING
+    assert cells["operations"] == "0.92"
+    assert cells["floor"] == "1"
+    assert cells["step / floor"] == "2"
     begun = report.cells_of({"row": "5b-49", "paper": {"error": "x", "without_cap": "y"}})
     assert begun[0] == report.NOTHING
     assert begun[1] == "failed*"
@@ -96,7 +135,43 @@ def test_rows_that_were_measured_stay_in_the_record(tmp_path):
     assert len(json.loads(path.read_text(encoding="utf-8"))["rows"]) == 1
 
 
-@pytest.mark.parametrize("row", ["5b-24", "2b-24"])
+def test_what_is_printed_says_operations_and_floor_and_what_did_not_fit(capsys):
+    row = {
+        "backbone": "cogvideox-5b", "frames": 49, "logits_bytes": 29_568_240_000,
+        "flops_per_step": 3.6e15, "floor_seconds": 9.0,
+        "paper": {"steps": [17.0, 18.0, 20.0], "card_seconds": 200.0, "peak_gib": 18.0},
+        "fast": {"steps": [5.0], "card_seconds": 60.0},  # of a CPU: no peak
+        "official": {"out_of_memory": "CUDA out of memory."},
+    }  # fmt: skip
+    cuda.say(row)
+    said = capsys.readouterr().out.splitlines()
+    assert any("3.6 PFLOP" in line and "floor 9.000 s" in line for line in said)
+    paper, fast, official = (
+        next(line for line in said if line.startswith(f"  {name} "))
+        for name in ("paper", "fast", "official")
+    )
+    assert "2.00 times the floor" in paper
+    assert "peak 18.0 GiB" in paper
+    assert "peak -" in fast
+    assert "29,568,240,000 bytes of logits" in official
+
+
+def test_tiny_runs_every_row_that_was_asked_for(monkeypatch, capsys):
+    """The real command line; one part alone is enough to see which rows it takes."""
+    done = []
+
+    def measure(row, options, *rest):
+        done.append((row, options.tiny))
+        return {"backbone": "b", "frames": 9, "paper": {}, "fast": {}, "official": {}}
+
+    monkeypatch.setattr(cuda, "measure", measure)
+    monkeypatch.setattr(sys, "argv", ["cuda", "--tiny", "--rows", "5b-24", "1.5-81"])
+    assert cuda.main() == 0
+    assert done == [("5b-24", True), ("1.5-81", True)]
+    assert capsys.readouterr().out.count("not measured") == 6
+
+
+@pytest.mark.parametrize("row", ["5b-24", "2b-24", "1.5-81"])
 @pytest.mark.filterwarnings("ignore:The card was trained with keys and values")
 def test_every_part_is_measured_and_kept(row):
     """On a GPU where there is one: devices must match there."""
@@ -107,6 +182,7 @@ def test_every_part_is_measured_and_kept(row):
         row, options, cuda_runs.Gpu(place), 1e12, lambda now: kept.append(sorted(now.keys()))
     )
     assert [len(keys) for keys in kept] == [5, 6, 7, 8]
+    assert out["frames"] == models.TINY_FRAMES  # what it did, not what the row is called
     for part in ("paper", "fast", "official"):
         assert "error" not in out[part]
         assert min(out[part]["steps"]) > 0

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pe_toolkit.apply import CardWarning, applied, generate
-from pe_toolkit.backbones import hooks
+from pe_toolkit.backbones import hooks, variant_for
 from pe_toolkit.backbones.keyvalue import ReferenceKeysValues
 from pe_toolkit.errors import MismatchError, UsageError
 from pe_toolkit.training import TrainConfig, train
@@ -109,6 +109,23 @@ def test_a_card_with_keys_and_values_gives_the_trained_latents(positions, schedu
     with pytest.warns(CardWarning, match="without them"), applied(adapter, card, no_kv=True):
         bare = adapter.pipe(**arguments()).frames
     assert not torch.equal(latents, bare)
+
+
+@pytest.mark.parametrize("name", ["cogvideox-5b", "cogvideox-2b"])
+def test_the_published_setting_gives_the_trained_video_again(name):
+    """`--recipe paper --kv-from REF`, on a tiny model under the published name."""
+    row = variant_for(name)
+    adapter = tiny_adapter(
+        row.positions, "dpm" if row.dynamic_cfg else "ddim",
+        name=name, hub_id=row.hub_id, dynamic_cfg=row.dynamic_cfg,
+    )  # fmt: skip
+    card, frames = trained(adapter, recipe="paper", steps=10, inner_steps=1)
+    [made] = generate(adapter, [PROMPT], [3], card=card, kv_from=moving_square())
+    assert np.array_equal(made.frames, frames)
+    [other] = generate(
+        adapter, [PROMPT], [3], card=card, kv_from=moving_square(), negative_prompt=""
+    )
+    assert not np.array_equal(other.frames, frames)
 
 
 def test_keys_and_values_alone_and_latents_cards():

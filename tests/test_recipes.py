@@ -4,19 +4,47 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
+import torch
+from click.testing import CliRunner
 from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler
 
-from pe_toolkit.backbones import variant_for
+from pe_toolkit.apply import applied, generate, replay
+from pe_toolkit.backbones import VARIANTS, CogVideoXAdapter, variant_for
 from pe_toolkit.backbones.sampling import noise_levels
+from pe_toolkit.card import MotionCard
+from pe_toolkit.cli import apply_steps, loading, train_steps
+from pe_toolkit.cli.main import cli
+from pe_toolkit.cli.output import Output
+from pe_toolkit.cli.train import train as train_command
 from pe_toolkit.errors import UsageError
 from pe_toolkit.training import TrainConfig
 from pe_toolkit.training.config import PAPER_SHARE
-from pe_toolkit.training.events import GuidedStep
+from pe_toolkit.training.events import GuidedStep, PreviewFrames
 from pe_toolkit.training.trainer import guided_steps, train
-from tests.tiny import moving_square, tiny_adapter
+from pe_toolkit.video import write_video
+from tests.test_image_to_video import adapter_of as image_to_video
+from tests.tiny import FRAMES, GUIDANCE, SIDE, TOKENS, moving_square, tiny_adapter, tiny_pipe
 
 FIRST_TEN = list(range(999, 800, -20))
+
+
+def stock_latents(adapter, prompt, seed, negative, steps, scale, dynamic):
+    """What the pipeline itself makes, as whoever calls it would."""
+    return adapter.pipe(
+        prompt=prompt,
+        negative_prompt=negative or None,
+        num_frames=FRAMES,
+        width=SIDE,
+        height=SIDE,
+        num_inference_steps=steps,
+        guidance_scale=scale,
+        use_dynamic_cfg=dynamic,
+        generator=torch.Generator("cpu").manual_seed(seed),
+        max_sequence_length=TOKENS,
+        output_type="latent",
+    ).frames
 
 
 @pytest.mark.parametrize("name", ["cogvideox-2b", "cogvideox-5b", "cogvideox-5b-i2v"])
@@ -85,6 +113,178 @@ def test_fast_goes_as_far_in_one_step():
     assert (asked.inner_steps, asked.learning_rates) == (4, (0.5, 0.5))
     with pytest.raises(UsageError, match="default, paper, fast"):
         TrainConfig(recipe="slow").resolve(variant)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("scheduler", "dynamic"), [("ddim", False), ("dpm", True)])
+def test_a_pipeline_of_the_users_own_is_guided_as_its_scheduler_wants(scheduler, dynamic):
+    adapter = CogVideoXAdapter(tiny_pipe("rotary", scheduler))
+    config = TrainConfig(
+        prompts=("a red circle",), block=1, inner_steps=0, steps=5, guided_range=(0.9, 1.0)
+    )
+    *_, last = train(adapter, moving_square(), config)
+    assert last.card.spec.schedule.dynamic_cfg is dynamic
+    assert last.card.spec.schedule.scheduler == type(adapter.pipe.scheduler).__name__
+
+
+def test_another_scheduler_for_a_generation_wins_and_has_no_dynamic_guidance():
+    adapter = tiny_adapter("rotary", "dpm", dynamic_cfg=True)
+    *_, last = train(adapter, moving_square(), TrainConfig(prompts=("a red circle",)))
+    assert last.card.spec.schedule.dynamic_cfg
+    [made] = generate(adapter, ["a red circle"], [3], card=last.card, scheduler="ddim")
+    before = adapter.pipe.scheduler
+    adapter.pipe.scheduler = CogVideoXDDIMScheduler.from_config(before.config)
+    with applied(adapter, last.card):
+        latents = stock_latents(adapter, "a red circle", 3, "", 5, GUIDANCE, dynamic=False)
+    assert np.array_equal(made.frames, adapter.decode(latents, FRAMES))
+    adapter.pipe.scheduler = before
+    [own] = generate(adapter, ["a red circle"], [3], card=last.card)
+    with applied(adapter, last.card):
+        latents = stock_latents(adapter, "a red circle", 3, "", 5, GUIDANCE, dynamic=True)
+    assert np.array_equal(own.frames, adapter.decode(latents, FRAMES))
+
+
+def published(name, **changes):
+    """A tiny model under the name of a published one, so that recipes treat it as such."""
+    row = variant_for(name)
+    scheduler = "dpm" if row.dynamic_cfg else "ddim"
+    own = {"name": name, "hub_id": row.hub_id, "dynamic_cfg": row.dynamic_cfg}
+    return tiny_adapter(row.positions, scheduler, **own, **changes)
+
+
+def trained(adapter, **changes):
+    """A card of `--recipe paper` and the frames that its training ended with."""
+    config = TrainConfig(
+        prompts=("a red circle",), recipe="paper", seed=3, steps=10, inner_steps=1, preview=True
+    )
+    events = list(train(adapter, moving_square(), dataclasses.replace(config, **changes)))
+    return events[-1].card, next(e for e in events if isinstance(e, PreviewFrames)).frames
+
+
+@pytest.mark.parametrize("name", ["cogvideox-5b", "cogvideox-2b"])
+def test_a_paper_card_on_its_own_sample_gives_the_trained_video(name):
+    adapter = published(name)
+    card, frames = trained(adapter)
+    negative = TrainConfig(recipe="paper").resolve(variant_for(name)).negative_prompt
+    assert card.spec.schedule.negative_prompt == negative
+    assert (card.spec.format_version, "negative_prompt" in card.spec.schedule.to_dict()) == (
+        "1.3", True,
+    )  # fmt: skip
+    [made] = generate(adapter, ["a red circle"], [3], card=card)
+    assert np.array_equal(made.frames, frames)
+    # Whatever is asked for wins, also nothing.
+    for asked in ("", "blue square"):
+        [other] = generate(adapter, ["a red circle"], [3], card=card, negative_prompt=asked)
+        with applied(adapter, card):
+            latents = stock_latents(
+                adapter, "a red circle", 3, asked, 10, 7.0, adapter.variant.dynamic_cfg
+            )
+        assert np.array_equal(other.frames, adapter.decode(latents, FRAMES))
+        assert not np.array_equal(other.frames, frames)
+
+
+def test_a_paper_card_of_latents_is_replayed_with_its_negative_prompt():
+    adapter = published("cogvideox-2b")
+    card, frames = trained(adapter, mode="latents", learning_rates=(0.05, 0.05))
+    [made] = generate(adapter, ["a red circle"], [3], card=card)
+    assert np.array_equal(made.frames, frames)
+    [other] = generate(adapter, ["a red circle"], [3], card=card, negative_prompt="blue square")
+    assert not np.array_equal(other.frames, frames)
+    with replay(adapter, card) as replaying:
+        latents = adapter.pipe(
+            prompt="a red circle", num_frames=FRAMES, width=SIDE, height=SIDE,
+            num_inference_steps=10, guidance_scale=7.0,
+            generator=torch.Generator("cpu").manual_seed(3), max_sequence_length=TOKENS,
+            output_type="latent", **replaying.arguments(),
+        ).frames  # fmt: skip
+    assert np.array_equal(adapter.decode(latents, FRAMES), frames)
+
+
+@pytest.mark.parametrize("mode", ["positions", "latents"])
+def test_the_plain_comparison_has_the_cards_negative_prompt_too(mode):
+    adapter = published("cogvideox-5b")
+    card, frames = trained(adapter, mode=mode, learning_rates=(0.05, 0.05))
+    options = {
+        "strength": 1.0, "steps": None, "guidance_scale": None, "negative_prompt": None,
+        "scheduler": None, "cache": "none", "no_card": True,
+    }  # fmt: skip
+    negative = card.spec.schedule.negative_prompt
+    for asked, used in ((None, negative), ("", ""), ("blue square", "blue square")):
+        told = apply_steps.arguments(card, options | {"negative_prompt": asked})
+        assert told["negative_prompt"] == used
+    told = apply_steps.arguments(card, options)
+    if mode == "latents":  # the card is not there to say so, and the variant's scale is another
+        assert (told["card"], told["guidance_scale"]) == (None, 7.0)
+    [made] = generate(adapter, ["a red circle"], [3], **told)
+    latents = stock_latents(adapter, "a red circle", 3, negative, 10, 7.0, dynamic=True)
+    assert np.array_equal(made.frames, adapter.decode(latents, FRAMES))
+    assert not np.array_equal(made.frames, frames)
+
+
+def test_a_card_without_a_negative_prompt_says_nothing_of_one():
+    card, _ = trained(tiny_adapter())
+    assert "negative_prompt" not in card.spec.schedule.to_dict()
+
+
+def command(*more: str) -> dict[str, object]:
+    """The options of `pe train REF -o CARD ...` as the command gets them."""
+    context = train_command.make_context("train", ["ref.mp4", "-o", "card.safetensors", *more])
+    return context.params | {"prompts": ()}
+
+
+def test_the_published_24_frames_only_where_a_backbone_leaves_the_choice(tmp_path):
+    reference = tmp_path / "ref.mp4"
+    write_video(reference, moving_square(56, 64).frames, fps=8)
+    paper, own = command("--recipe", "paper"), command("--recipe", "default")
+    for name, row in VARIANTS.items():
+        shape = train_steps.Shape.of_variant(row)
+        fixed = name == "cogvideox-5b-i2v"
+        assert shape.fixed_size == row.fixed_size == fixed, name
+        assert train_steps.frames_for(paper, row) == (49 if fixed else 24), name
+        assert train_steps.frames_for(own, row) == row.frames
+        small = dataclasses.replace(shape, width=SIDE, height=SIDE)
+        if name.startswith("cogvideox-5b"):
+            clip = train_steps.read_reference(reference, paper, small, Output())
+            assert len(clip.frames) == (49 if fixed else 24)
+    assert train_steps.frames_for(paper, None) == 24
+    assert train_steps.frames_for(own, None) is None
+    asked = command("--recipe", "paper", "--frames", "17")
+    assert train_steps.frames_for(asked, variant_for("cogvideox-5b")) == 17
+
+
+@pytest.mark.parametrize("more", [("--frames", "24"), ("--size", "640x480"), ("--frames", "81")])
+def test_another_size_than_the_learned_one_is_refused_before_anything_is_loaded(more):
+    shape = train_steps.Shape.of_variant(variant_for("cogvideox-5b-i2v"))
+    with pytest.raises(UsageError, match="49 frames of 720x480, the one size") as caught:
+        train_steps.check_usage(command(*more), shape)
+    assert caught.value.hint == "Leave --frames and --size out."
+    train_steps.check_usage(command("--frames", "49", "--size", "720x480"), shape)
+    train_steps.check_usage(
+        command(*more), train_steps.Shape.of_variant(variant_for("cogvideox1.5-5b-i2v"))
+    )
+
+
+def test_memory_is_planned_for_the_frames_that_are_trained():
+    for name, frames in (("cogvideox-5b", 24), ("THUDM/CogVideoX-5b-I2V", 49), ("./folder", 24)):
+        asked = loading._purpose(command("--recipe", "paper"), None, name)
+        assert asked.frames == frames
+    assert loading._purpose(command(), None, "./folder").frames is None
+
+
+def test_paper_on_an_image_to_video_folder_with_learned_positions(tmp_path, monkeypatch):
+    """33 frames learned: 24 would be refused, after the model was loaded."""
+    monkeypatch.chdir(tmp_path)
+    learned = image_to_video("1.0").pipe
+    config = {k: v for k, v in learned.transformer.config.items() if not k.startswith("_")}
+    parts = learned.components | {
+        "transformer": type(learned.transformer)(**config | {"sample_frames": 33}).eval()
+    }
+    type(learned)(**parts).save_pretrained("folder")
+    write_video("ref.mp4", moving_square(40, 64).frames, fps=8)
+    call = ["train", "ref.mp4", "-o", "c.safetensors", "--backbone", "./folder", "--prompt"]
+    call += ["a red circle", "--recipe", "paper", "--steps", "5", "--set", "K=1"]
+    result = CliRunner().invoke(cli, [*call, "--set", "block=1"])
+    assert result.exit_code == 0, result.output
+    assert MotionCard.load(tmp_path / "c.safetensors").spec.clip.frames == 33
 
 
 def test_paper_guides_a_fifth_whatever_the_steps():

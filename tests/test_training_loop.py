@@ -17,6 +17,7 @@ from pe_toolkit.card import MotionCard
 from pe_toolkit.errors import MotionError, ResumeError, UnsupportedError, UsageError
 from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.training.events import Finished, GuidedStep, InnerStep, PreviewFrames, Resumed
+from tests import test_image_to_video
 from tests.tiny import FRAMES, GUIDANCE, SIDE, TOKENS, clip_of, moving_square, tiny_adapter
 
 PROMPTS = ["a red circle", "a blue square"]
@@ -65,24 +66,56 @@ def test_the_loop_is_the_pipelines_bit_for_bit(positions, scheduler, dynamic, gu
     assert torch.equal(sampler.latents, stock_latents(adapter, guidance_scale, dynamic))
 
 
+def all_samples(monkeypatch):
+    """The latents of every sample of a training, as they are when it ends; a preview shows one."""
+    held, init = [], Sampler.__init__
+
+    def keep(self, *args, **options):
+        held.append(self)
+        init(self, *args, **options)
+
+    monkeypatch.setattr(Sampler, "__init__", keep)
+    return lambda: held[-1].latents
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(("scheduler", "dynamic"), [("ddim", False), ("dpm", True)])
 @pytest.mark.parametrize(
     ("positions", "form"), [("rotary", "angle"), ("rotary", "table"), ("absolute", "table")]
 )
-def test_learning_rate_zero_changes_nothing(positions, form, scheduler, dynamic):
+def test_learning_rate_zero_changes_nothing(
+    positions, form, scheduler, dynamic, dtype, monkeypatch
+):
     adapter = tiny_adapter(positions, scheduler, dynamic_cfg=dynamic)
+    adapter.pipe.to(dtype)
+    latents = all_samples(monkeypatch)
     config = dataclasses.replace(
         CONFIG, parametrisation=form, learning_rates=(0.0, 0.0), preview=True
     )
     card, events = finished(adapter, config)
     assert not card.tensors["positions"].any()
+    stock = stock_latents(adapter, GUIDANCE, dynamic)
+    assert stock.dtype == dtype
+    assert torch.equal(latents(), stock)
     preview = next(e for e in events if isinstance(e, PreviewFrames))
-    latents = stock_latents(adapter, GUIDANCE, dynamic)
-    assert np.array_equal(preview.frames, adapter.decode(latents[:1], FRAMES))
+    assert np.array_equal(preview.frames, adapter.decode(stock[:1], FRAMES))
 
 
-def test_latents_mode_at_learning_rate_zero_is_the_pipeline():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("kind", ["1.0", "1.5"])
+def test_learning_rate_zero_changes_nothing_from_an_image_either(kind, dtype, monkeypatch):
+    adapter = test_image_to_video.adapter_of(kind)
+    adapter.pipe.to(dtype)
+    latents = all_samples(monkeypatch)
+    config = dataclasses.replace(CONFIG, learning_rates=(0.0, 0.0), preview=True)
+    card, _ = finished(adapter, config, image=test_image_to_video.PICTURE)
+    assert not card.tensors["positions"].any()
+    assert torch.equal(latents(), test_image_to_video.stock(adapter, PROMPTS, [3, 4]))
+
+
+def test_latents_mode_at_learning_rate_zero_is_the_pipeline(monkeypatch):
     adapter = tiny_adapter()
+    ours = all_samples(monkeypatch)
     config = TrainConfig(
         prompts=(PROMPTS[0],), seed=3, mode="latents", learning_rates=(0.0, 0.0), preview=True
     )
@@ -99,6 +132,7 @@ def test_latents_mode_at_learning_rate_zero_is_the_pipeline():
         max_sequence_length=TOKENS,
         output_type="latent",
     ).frames
+    assert torch.equal(ours(), latents)
     assert np.array_equal(preview.frames, adapter.decode(latents, FRAMES))
 
 

@@ -21,6 +21,7 @@ from diffusers import (
 )
 
 from pe_toolkit.acceleration import CACHES
+from pe_toolkit.acceleration.timestep import read_timestep
 from pe_toolkit.errors import UnsupportedError, UsageError
 
 Guided = Callable[[int], bool]
@@ -230,4 +231,4 @@ def _keep_context(transformer: Any) -> None:
 
 
 def _timestep(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
-    return int((kwargs["timestep"] if "timestep" in kwargs else args[2]).flatten()[0])
+    return read_timestep(kwargs["timestep"] if "timestep" in kwargs else args[2])

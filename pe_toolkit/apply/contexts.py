@@ -36,6 +36,9 @@ def applied(
 ) -> Iterator[Application]:
     """Guide every generation of `pipe` by a positions card while the context is open.
 
+    The call stays the caller's: `card.spec.schedule` says with which steps, guidance scale and
+    negative prompt the card was trained, `card.spec.clip` at which size.
+
     Args:
         pipe: a CogVideoX pipeline or its adapter, however loaded (LoRA, offload, compiled).
         card: a positions card for this backbone.

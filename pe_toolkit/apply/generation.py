@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from pe_toolkit.acceleration.compiling import compiled
 from pe_toolkit.apply.contexts import applied
 from pe_toolkit.apply.latents import replay
 from pe_toolkit.apply.positions import Application
@@ -44,9 +45,10 @@ def generate(
     strength: float = 1.0,
     steps: int | None = None,
     guidance_scale: float | None = None,
-    negative_prompt: str = "",
+    negative_prompt: str | None = None,
     scheduler: str | None = None,
     cache: str = "none",
+    compile: bool = False,
     on_step: Callable[[int, int], None] | None = None,
     kv_from: Clip | None = None,
     no_kv: bool = False,
@@ -55,11 +57,15 @@ def generate(
     """Generate prompts x seeds with the stock pipeline, one video at a time (same bytes in and out
     of a batch).
 
-    Steps, guidance scale, frames and size come from the card, else from the backbone.
+    Steps, guidance scale, negative prompt, frames and size come from the card, else from the
+    backbone.
 
     Args:
-        scheduler: `ddim` or `dpm`, or None to keep the pipeline's.
+        negative_prompt: instead of the card's; "" for none.
+        scheduler: `ddim` or `dpm`, or None to keep the pipeline's. `ddim` is without dynamic
+            guidance, whatever the card says: CogVideoX has it for DPM only.
         cache: one of `acceleration.CACHES`; off during the guided steps.
+        compile: compile the blocks of the transformer: pays from a few generations on.
         on_step: called after every denoising step with how many are done, and of how many.
         kv_from, no_kv: as in `applied`.
         image: uint8 RGB `(H, W, 3)`: the first frame, for image-to-video backbones.
@@ -83,23 +89,27 @@ def generate(
         )
         steps = steps or spec.schedule.steps
         guidance_scale = spec.schedule.guidance_scale if guidance_scale is None else guidance_scale
-        dynamic = spec.schedule.dynamic_cfg
+        dynamic, negative = spec.schedule.dynamic_cfg, spec.schedule.negative_prompt
     else:
         frames, (width, height) = adapter.frames, adapter.size
         fps, dynamic = (variant.fps, variant.dynamic_cfg) if variant else (8.0, False)
+        negative = variant.negative_prompt if variant else None
         steps = steps or (variant.steps if variant else 50)
         guidance_scale = (
             guidance_scale
             if guidance_scale is not None
             else (variant.guidance_scale if variant else 6.0)
         )
+    negative = negative if negative_prompt is None else negative_prompt
     with swapped_scheduler(adapter, scheduler), contextlib.ExitStack() as stack:
         log: Application | None = None
         extra: dict[str, Any] = {}
+        stack.enter_context(compiled(adapter.transformer, compile))
         stack.enter_context(step_cache(adapter, card, strength, steps, cache))
         if card is not None and card.spec.kind == "latents":
             replaying = replay(adapter, card, kv_from=kv_from, no_kv=no_kv)
             extra = stack.enter_context(replaying).arguments()
+            extra.pop("negative_prompt", None)  # decided above
         elif card is not None:
             log = stack.enter_context(
                 applied(adapter, card, strength, kv_from=kv_from, no_kv=no_kv)
@@ -115,13 +125,13 @@ def generate(
                     log.timesteps.clear()
                 video = adapter.pipe(
                     prompt=prompt,
-                    negative_prompt=negative_prompt or None,
+                    negative_prompt=negative or None,
                     num_frames=frames,
                     width=width,
                     height=height,
                     num_inference_steps=steps,
                     guidance_scale=guidance_scale,
-                    use_dynamic_cfg=dynamic,
+                    use_dynamic_cfg=dynamic and scheduler != "ddim",
                     generator=torch.Generator("cpu").manual_seed(seed),
                     max_sequence_length=adapter.max_text_tokens,
                     output_type="np",

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from pe_toolkit.acceleration import caches
+from pe_toolkit.acceleration.timestep import read_timestep
 from pe_toolkit.apply.checks import adapter_of, check_card, keys_values, vae_check
 from pe_toolkit.apply.contexts import compiled_by_blocks
 from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
@@ -22,18 +23,23 @@ from pe_toolkit.video import Clip
 
 @dataclass(frozen=True)
 class Replay:
-    """Pass `latents` and `callback_on_step_end` to the pipeline, together with the card's steps and
-    guidance.
+    """Pass `latents`, `callback_on_step_end` and, where the card has one, `negative_prompt` to the
+    pipeline, together with the card's steps and guidance.
     """
 
     latents: torch.Tensor | None
     callback_on_step_end: Any
+    negative_prompt: str | None = None
 
     def arguments(self) -> dict[str, Any]:
-        """The keyword arguments to add to a `pipe(...)` call."""
+        """The keyword arguments to add to a `pipe(...)` call; change the dictionary first if the
+        negative prompt is to be another.
+        """
         out: dict[str, Any] = {"callback_on_step_end": self.callback_on_step_end}
         if self.latents is not None:
             out["latents"] = self.latents
+        if self.negative_prompt is not None:
+            out["negative_prompt"] = self.negative_prompt
         return out
 
 
@@ -68,7 +74,7 @@ def replay(
     def callback(pipe: Any, step: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
         steps = pipe.scheduler.timesteps
         if step + 1 < len(steps):
-            kept = stored.get(int(steps[step + 1]))
+            kept = stored.get(read_timestep(steps[step + 1]))
             if kept is not None:
                 latents = values["latents"]
                 values["latents"] = kept.to(latents).expand_as(latents).clone()
@@ -83,7 +89,7 @@ def replay(
             stack.enter_context(compiled_by_blocks(adapter))
             stack.enter_context(kv.injected(lambda t: t in stored))
         stack.enter_context(caches.held_off(adapter.transformer, lambda t: t in stored))
-        yield Replay(start, callback)
+        yield Replay(start, callback, card.spec.schedule.negative_prompt)
 
 
 def timesteps_of(adapter: CogVideoXAdapter, steps: int) -> torch.Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pe_toolkit.acceleration.timestep import read_timestep
 from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
 from pe_toolkit.backbones.sampling import noise_levels
 from pe_toolkit.card import MotionCard
@@ -78,7 +79,7 @@ class CardPositions:
 
     def __call__(self, timestep: torch.Tensor) -> Any:
         """The injected positions at a timestep, or None to leave the model's own."""
-        t = int(timestep.flatten()[0])
+        t = read_timestep(timestep)
         if self.last is None or self.last[0] != t:
             self.last = None  # before the next one is made: two need twice the memory
             self.last = (t, self._at(t))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from diffusers.utils.torch_utils import randn_tensor
 
+from pe_toolkit.acceleration.timestep import read_timestep
 from pe_toolkit.backbones import hooks
 
 if TYPE_CHECKING:
@@ -105,13 +106,13 @@ class ReferenceKeysValues:
 
         Enter it before `hooks.positions`, and let positions pass through `unless_recording`.
         `now` tells the timestep of the pass that begins; without it, it is read off the tensor that
-        the pass is given, for which a GPU must finish all that it was asked before.
+        the pass is given (a pipeline's schedule once, anything else at every pass).
         """
 
         def select(timestep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
             if self.recording:
                 return None
-            t = int(timestep.flatten()[0]) if now is None else now()
+            t = read_timestep(timestep) if now is None else now()
             return self.at(t) if guides(t) else None
 
         with hooks.keys_and_values(self.adapter.transformer, BLOCK, select):

@@ -99,6 +99,8 @@ def load_backbone(
         assert model_id is not None
         revision = prepare_download(model_id, revision, say)
         pipe = _from_pretrained(model_id, wanted, revision)
+        if variant is not None:
+            _recommend(pipe, variant)
     if offload == "auto":
         offload = "none"  # what is bundled is a few megabytes: there is nothing to gain
         if variant is None:
@@ -230,6 +232,19 @@ def _from_pretrained(source: str, dtype: torch.dtype, revision: str | None) -> A
             f"{str(error).splitlines()[0]}",
             "Check the name and your network; `pe doctor` lists known backbones.",
         ) from error
+
+
+def _recommend(pipe: Any, variant: Variant) -> None:
+    """Give a published checkpoint that we loaded the scheduler of its row in the table.
+
+    Not every checkpoint comes with the one that its authors recommend: 1.5 is published with DDIM,
+    where their script takes DPM. Folders, and pipelines that users load themselves, keep theirs.
+    """
+    import diffusers
+
+    kind, own = getattr(diffusers, variant.scheduler), pipe.scheduler
+    if type(own) is not kind or own.config.timestep_spacing != "trailing":
+        pipe.scheduler = kind.from_config(own.config, timestep_spacing="trailing")
 
 
 def prepare_download(model_id: str, revision: str | None, say: Say) -> str | None:

@@ -24,7 +24,8 @@ class Variant:
     is the transformer block whose queries and keys are compared, reading where and how the
     reference's are read (None: the same block, by attention). start_scale is how far a start of
     `flow` moves the positions, in times of the reference's own motion. download_gb and min_gpu_gb
-    are decimal gigabytes, 0 if none.
+    are decimal gigabytes, 0 if none. fixed_size says that positions were learned for these frames
+    and this size only.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Variant:
     start_scale: float = 1.0
     download_gb: float = 0.0
     min_gpu_gb: float = 0.0
+    fixed_size: bool = False
     sources: MappingProxyType[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
@@ -63,43 +65,74 @@ class Variant:
         return self.hub_id is None
 
 
-_PAPER = "DiTFlow (arXiv 2412.07776), section 5 and official configuration"
-_MODEL = "the model's card and pipeline defaults"
-_MEASURED = "docs/experiments.md"
-_PAPER_SOURCES = MappingProxyType(
-    {
-        "block": _PAPER,
-        "guided_range": _PAPER + ": the first 10 of 50 steps",
-        "tau": _PAPER,
-        "mask": _PAPER + ": displacement != 0",
-        "inner_steps": _PAPER,
-        "learning_rates": _PAPER,
-        "frames": _MODEL,
-        "steps": _PAPER,
-        "guidance_scale": _MODEL,
-        "scheduler": _MODEL,
-        "dynamic_cfg": _MODEL,
-        "negative_prompt": _MODEL + ": none",
-        "dtype": _MODEL,
-    }
+_PAPER = (
+    "DiTFlow, https://arxiv.org/abs/2412.07776 section 5, and its official configuration, "
+    "https://ditflow.github.io"
 )
+_SCRIPT = "CogVideoX's own inference/cli_demo.py, https://github.com/THUDM/CogVideo"
+_HUB = "https://huggingface.co/"
+_MEASURED = "docs/experiments.md"
+_TRAINED = "as it was trained: benchmarks/backbone/transformer.py"
+_FORM = (
+    "tables where positions are absolute, as in the official code; where they are rotary, angles: "
+    "ours, always a rotation (pe_toolkit/embedding/rotary.py)"
+)
+_NO_DOWNLOAD = "the weights ship with pe-toolkit"
+
+
+def _published_sources(hub_id: str, *, ran: bool) -> MappingProxyType[str, str]:
+    """Sources of a published checkpoint; `ran`: the paper itself used it."""
+    paper = _PAPER if ran else f"taken over from cogvideox-5b, not measured here: {_PAPER}"
+    card = f"the model's card, {_HUB}{hub_id}"
+    config = f"{_HUB}{hub_id}/blob/main/transformer/config.json"
+    method = ("block", "tau", "inner_steps", "learning_rates", "latent_learning_rates", "samples")
+    return MappingProxyType(
+        dict.fromkeys(method, paper)
+        | {
+            "guided_range": f"{paper}: the first 10 of 50 steps, by noise (tests/test_recipes.py)",
+            "mask": f"{paper}: where the displacement is not 0, as in the code",
+            "start": f"{paper}: the model's own positions",
+            "start_scale": f"{paper}: no start by flow, so that it scales nothing",
+            "reading": f"{paper}: the attention of the same block, without noise",
+            "parametrisation": _FORM,
+            **dict.fromkeys(
+                ("frames", "width", "height", "fps", "guidance_scale", "steps", "dtype"), card
+            ),
+            "negative_prompt": f"{card}: none",
+            "scheduler": _SCRIPT,
+            "dynamic_cfg": f"{_SCRIPT}: with DPM only",
+            **dict.fromkeys(("positions", "max_text_tokens", "fixed_size"), config),
+            "download_gb": f"sizes of the files of {_HUB}{hub_id}/tree/main",
+            "min_gpu_gb": "above what pe_toolkit/backbones/memory.py expects with --offload model",
+        }
+    )
+
+
 _BUNDLED_SOURCES = MappingProxyType(
     dict.fromkeys(
         (
-            "block",
-            "reading",
-            "guided_range",
-            "tau",
-            "mask",
-            "inner_steps",
-            "learning_rates",
-            "samples",
-            "start",
-            "start_scale",
+            "block", "reading", "guided_range", "tau", "mask", "inner_steps", "learning_rates",
+            "latent_learning_rates", "samples", "start", "start_scale",
+            "guidance_scale",
         ),
         _MEASURED,
     )
-)
+    | dict.fromkeys(
+        (
+            "positions", "frames", "width", "height", "fps", "scheduler", "max_text_tokens",
+            "fixed_size",
+        ),
+        _TRAINED,
+    )
+    | {
+        "dynamic_cfg": "off: with DDIM it should be, " + _SCRIPT,
+        "negative_prompt": _TRAINED + ", on empty prompts without guidance",
+        "steps": "what docs/experiments.md was measured with; fewer than 50, for CPUs",
+        "parametrisation": _FORM,
+        "dtype": "docs/decisions.md: bfloat16 instead where the CPU multiplies it in hardware",
+    }
+    | dict.fromkeys(("download_gb", "min_gpu_gb"), _NO_DOWNLOAD)
+)  # fmt: skip
 # The first 10 of 50 trailing steps of CogVideoX are t = 999 .. 819. Noise at t = 819 is 0.9932 on
 # 5b and 1.5 (SNR shift 1) and 0.9978 on 2b (shift 3), at the eleventh step 0.9910 and 0.9971; these
 # bounds give the first fifth of 25, 30 and 100 steps as well (tests/test_recipes.py).
@@ -171,7 +204,7 @@ _TEXT_TO_VIDEO = (
         dtype="float16",
         download_gb=13.8,
         min_gpu_gb=16.0,
-        sources=_PAPER_SOURCES,
+        sources=_published_sources("THUDM/CogVideoX-2b", ran=True),
     ),
     Variant(
         name="cogvideox-5b",
@@ -199,7 +232,7 @@ _TEXT_TO_VIDEO = (
         dtype="bfloat16",
         download_gb=21.6,
         min_gpu_gb=24.0,
-        sources=_PAPER_SOURCES,
+        sources=_published_sources("THUDM/CogVideoX-5b", ran=True),
     ),
     Variant(
         name="cogvideox1.5-5b",
@@ -227,7 +260,7 @@ _TEXT_TO_VIDEO = (
         dtype="bfloat16",
         download_gb=31.6,
         min_gpu_gb=40.0,
-        sources=_PAPER_SOURCES,
+        sources=_published_sources("THUDM/CogVideoX1.5-5B", ran=False),
     ),
 )
 
@@ -237,8 +270,14 @@ def _image_to_video(row: Variant, hub_id: str, more_gb: float) -> Variant:
 
     Only rotary positions are optimised: 5b has a learned table beside them, which fixes the size.
     """
-    download = round(row.download_gb + more_gb, 1)
-    return replace(row, name=f"{row.name}-i2v", hub_id=hub_id, download_gb=download)
+    return replace(
+        row,
+        name=f"{row.name}-i2v",
+        hub_id=hub_id,
+        download_gb=round(row.download_gb + more_gb, 1),
+        fixed_size=row.name == "cogvideox-5b",
+        sources=_published_sources(hub_id, ran=False),
+    )
 
 
 _ROWS: tuple[Variant, ...] = (

@@ -128,6 +128,8 @@ class ScheduleSpec(Section):
     timesteps: tuple[int, ...] = ruled(ListOf(Integer(0, 1_000_000), 1, MAX_GUIDED_STEPS))
     noise: tuple[float, ...] = ruled(ListOf(_UNIT, 1, MAX_GUIDED_STEPS))
     """`sqrt(1 - alphas_cumprod[t])` of each guided step, never rising."""
+    negative_prompt: str | None = optional(Text(most=2000))
+    """What the card was trained to avoid; None: nothing (since 1.3)."""
 
     def check_together(self) -> None:
         guided = len(self.timesteps)
@@ -333,10 +335,11 @@ class CardSpec(Section):
                 f"Expected a card of format {self.format_version} without `reference.used` and "
                 "`reference.fit`, which came with 1.2."
             )
-        if minor in ("0", "1", "2") and (recipe.reading or recipe.start_scale) is not None:
+        news = (recipe.reading, recipe.start_scale, self.schedule.negative_prompt)
+        if minor in ("0", "1", "2") and any(value is not None for value in news):
             raise CardError(
-                f"Expected a card of format {self.format_version} without `recipe.reading` and "
-                "`recipe.start_scale`, which came with 1.3."
+                f"Expected a card of format {self.format_version} without `recipe.reading`, "
+                "`recipe.start_scale` and `schedule.negative_prompt`, which came with 1.3."
             )
 
     def _check_kind(self) -> None:

@@ -97,6 +97,7 @@ def build_card(
             dynamic_cfg=settings.dynamic_cfg,
             timesteps=tuple(sampler.times[i] for i in guided),
             noise=tuple(sampler.noise[i] for i in guided),
+            negative_prompt=settings.negative_prompt or None,
         ),
         recipe=RecipeSpec(
             name=settings.recipe,

@@ -1,7 +1,7 @@
 """What training keeps on the device, and what it lets go of.
 
 Nothing here changes a result: checkpointing recomputes what it does not keep, parked modules are
-not used meanwhile, compiled blocks compute the same (up to rounding).
+not used meanwhile.
 """
 
 from __future__ import annotations
@@ -95,24 +95,6 @@ def checkpointed(transformer: Any, on: bool) -> Iterator[None]:
         yield
     finally:
         switch[before]()
-
-
-@contextlib.contextmanager
-def compiled(transformer: Any, on: bool) -> Iterator[None]:
-    """Compile the call of every block (one graph serves all of them), then leave them as they were.
-
-    The tapped block runs uncompiled: it is left in the middle.
-    """
-    blocks = list(transformer.transformer_blocks) if on else []
-    before = [block._compiled_call_impl for block in blocks]
-    try:
-        for block in blocks:
-            if block._compiled_call_impl is None:
-                block.compile()
-        yield
-    finally:
-        for block, call in zip(blocks, before, strict=True):
-            block._compiled_call_impl = call
 
 
 @contextlib.contextmanager

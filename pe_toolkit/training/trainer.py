@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pe_toolkit.acceleration.compiling import compiled
 from pe_toolkit.backbones import hooks
 from pe_toolkit.backbones.bundled.vocabulary import TRAINING_PROMPTS
 from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
@@ -21,7 +22,7 @@ from pe_toolkit.backbones.sampling import Sampler
 from pe_toolkit.backbones.variants import VARIANTS, Variant
 from pe_toolkit.errors import MotionError, UsageError
 from pe_toolkit.motion.flow import AttentionMotionFlow
-from pe_toolkit.motion.path import mean_path
+from pe_toolkit.motion.path import mean_path, reach
 from pe_toolkit.objectives.amf import AmfObjective
 from pe_toolkit.training import events, memory, quantized
 from pe_toolkit.training.config import PAPER_SHARE, Resolved, TrainConfig
@@ -173,7 +174,7 @@ def train(
         )
         yield events.Optimising(checkpoint)
         stack.enter_context(memory.checkpointed(transformer, checkpoint))
-        stack.enter_context(memory.compiled(transformer, config.compile))
+        stack.enter_context(compiled(transformer, config.compile))
         with contextlib.ExitStack() as guiding:
             guiding.enter_context(memory.parked(adapter.pipe, ("vae",)))
             inject: Any = positions
@@ -245,9 +246,11 @@ def _rate(rates: tuple[float, float], step: int, total: int) -> float:
 def _nearest_variant(adapter: CogVideoXAdapter) -> Variant:
     """Defaults for a model that no row names: those of the closest CogVideoX."""
     kind = "-i2v" if adapter.image_to_video else ""
-    if adapter.transformer.config.patch_size_t:
-        return VARIANTS[f"cogvideox1.5-5b{kind}"]
-    return VARIANTS[f"cogvideox-5b{kind}" if adapter.positions == "rotary" else "cogvideox-2b"]
+    name = f"cogvideox-5b{kind}" if adapter.positions == "rotary" else "cogvideox-2b"
+    row = VARIANTS[f"cogvideox1.5-5b{kind}" if adapter.transformer.config.patch_size_t else name]
+    # The scheduler is the user's: dynamic guidance goes with the recommended one (DPM) only.
+    same = type(adapter.pipe.scheduler).__name__ == row.scheduler
+    return row if same else dataclasses.replace(row, dynamic_cfg=False)
 
 
 def _samples(
@@ -275,8 +278,10 @@ def _start(form: Any, flow: AttentionMotionFlow, settings: Resolved) -> torch.Te
     """
     if settings.start == "zero":
         return torch.zeros(form.shape)
-    path = mean_path(flow, flow.grid.frames // 2).double()  # (F, 2) as (dx, dy)
-    dx, dy = (path * settings.start_scale).repeat_interleave(flow.grid.per_frame, dim=0).unbind(-1)
+    grid = flow.grid
+    path = mean_path(flow, grid.frames // 2)  # (F, 2) as (dx, dy)
+    path = path.double() * reach(path, grid, settings.start_scale)
+    dx, dy = path.repeat_interleave(grid.per_frame, dim=0).unbind(-1)
     offsets = torch.stack([torch.zeros_like(dx), -dy, -dx], dim=-1)  # (S, 3): dt, dy, dx
     return form.from_offsets(offsets.to(_device_of(form))).cpu()  # type: ignore[no-any-return]
 

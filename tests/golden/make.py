@@ -98,6 +98,7 @@ def description(case: str = "rotary-angle") -> dict[str, Any]:
         made["format_version"] = "1.3"
         made["recipe"] |= {"mask": "tracked", "start": "flow", "start_scale": 1.5}
         made["recipe"]["reading"] = {"blocks": [4, 5], "by": "content", "timestep": 200}
+        made["schedule"]["negative_prompt"] = "schlechte Qualität, blurred"
     return made
 
 
