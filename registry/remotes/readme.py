@@ -233,6 +233,8 @@ def _training(spec: CardSpec) -> list[str]:
         f"{recipe.dtype}",
         f"- scheduler: {code(spec.schedule.scheduler)}, guidance {spec.schedule.guidance_scale:g}",
     ]
+    if spec.schedule.negative_prompt:
+        lines.append(f"- negative prompt: {code(spec.schedule.negative_prompt)}")
     if losses:
         lines.append(f"- loss: {losses[0][0]:.4g} at the start, {losses[-1][1]:.4g} at the end")
     lines += [f"- pairs of prompt and seed: {len(spec.samples)}, with the prompts"]
