@@ -31,7 +31,7 @@ class Reader:
         if not whole or base.is_inference():
             return int(timestep.flatten()[0])
         if self._base is None or self._base() is not base or self._version != base._version:
-            self._values = [int(value) for value in base.flatten().tolist()]
+            self._values = [int(value) for value in base.flatten().cpu().tolist()]
             self._base, self._version = weakref.ref(base), base._version
         return self._values[timestep.storage_offset() - base.storage_offset()]
 
