@@ -50,8 +50,8 @@ def test_show_json_is_one_summary_line() -> None:
     ("share", "variant", "said"),
     [
         (0.0, "bundled", "0.0% of the picture moves and can be followed: little to learn from"),
-        (0.005, "bundled-absolute", "0.5% of the picture moves and can be followed: little to"),
-        (0.019, "bundled", "1.9% of the picture moves and can be followed"),
+        (0.04, "bundled-absolute", "4.0% of the picture moves and can be followed: little to"),
+        (0.076, "bundled", "7.6% of the picture moves and can be followed"),
         (0.005, "cogvideox-5b", "0.5% of the picture moves and can be followed"),
     ],
 )
