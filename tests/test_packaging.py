@@ -110,7 +110,10 @@ def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from the sdist, not from the tree: whatever the sdist forgets is missing here too."""
     folder = tmp_path_factory.mktemp("sdist")
     with tarfile.open(sdist) as archive:
-        archive.extractall(folder, filter="data")
+        if hasattr(tarfile, "data_filter"):  # Python 3.11.4
+            archive.extractall(folder, filter="data")
+        else:
+            archive.extractall(folder)
     tree = next(folder.iterdir())
     build(tree, "--wheel")
     return next((tree / "dist").glob("*.whl"))

@@ -147,9 +147,14 @@ def test_a_tag_that_is_moved_and_cannot_be_set(
     assert len(repo.commits) == 3
 
 
-def test_ctrl_c_while_a_tag_is_moved(hub: HubServer, there: bytes, folder: Path) -> None:
+def test_ctrl_c_while_a_tag_is_moved(
+    hub: HubServer, there: bytes, folder: Path, request: pytest.FixtureRequest
+) -> None:
     main = threading.main_thread().ident
     assert main is not None
+    # Background jobs of a shell begin with SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     stop = lambda: signal.pthread_kill(main, signal.SIGINT)  # noqa: E731
     hub.faults.append(Fault(*TAG, action=stop, cut="before"))
     other = make_card(folder, seed=1)
