@@ -199,6 +199,13 @@ def test_a_paper_card_of_latents_is_replayed_with_its_negative_prompt():
     assert np.array_equal(adapter.decode(latents, FRAMES), frames)
 
 
+def test_latents_replayed_with_dpm_draw_the_noise_that_they_were_trained_with() -> None:
+    adapter = published("cogvideox-5b")
+    card, frames = trained(adapter, mode="latents", learning_rates=(0.05, 0.05))
+    [made] = generate(adapter, ["a red circle"], [3], card=card)
+    assert np.array_equal(made.frames, frames)
+
+
 @pytest.mark.parametrize("mode", ["positions", "latents"])
 def test_the_plain_comparison_has_the_cards_negative_prompt_too(mode):
     adapter = published("cogvideox-5b")

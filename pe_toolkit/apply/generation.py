@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers.utils.torch_utils import randn_tensor
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -123,6 +124,11 @@ def generate(
                 began = time.monotonic()
                 if log is not None:
                     log.timesteps.clear()
+                generator = torch.Generator("cpu").manual_seed(seed)
+                if "latents" in extra and not adapter.image_to_video:
+                    # The pipeline draws no first noise then, and DPM would draw it later instead.
+                    shape = (1, *adapter.latent_shape(frames, width, height))
+                    randn_tensor(shape, generator=generator, dtype=adapter.pipe.text_encoder.dtype)
                 video = adapter.pipe(
                     prompt=prompt,
                     negative_prompt=negative or None,
@@ -132,7 +138,7 @@ def generate(
                     num_inference_steps=steps,
                     guidance_scale=guidance_scale,
                     use_dynamic_cfg=dynamic and scheduler != "ddim",
-                    generator=torch.Generator("cpu").manual_seed(seed),
+                    generator=generator,
                     max_sequence_length=adapter.max_text_tokens,
                     output_type="np",
                     **extra,

@@ -50,7 +50,9 @@ def replay(
     """Replay a latents card: `with replay(pipe, card) as r: pipe(prompt=..., **r.arguments())`.
 
     The stored z_t take the place of the pipeline's own at each guided step. `kv_from` and `no_kv`
-    as in `applied`.
+    as in `applied`. A pipeline that is given latents draws no first noise, so that DPM, which draws
+    noise at every step, gets other noise than in training: draw as much from the generator first
+    (`generate` does, but for image-to-video) to have the very video of the training.
 
     Raises:
         UnsupportedError: a positions card (use `applied`).
