@@ -3,9 +3,10 @@
     attention   the argmax of the attention that the transformer computes (the paper)
     content     of what the patches are, wherever they are: positions turned back, matched both ways
 
-Attention prefers near patches, also where the object has moved on: in the bundled backbone, by a
-third of the way over eight latent frames. Queries and keys without their rotary embedding do not
-know how far they are from each other (docs/experiments.md).
+Attention prefers near patches, also where the object has moved on: in the bundled backbone it
+finds 56 % of an object's patches eight latent frames later, reading by content 88 %
+(`python -m benchmarks.readings`). Queries and keys without their rotary embedding do not know how
+far they are from each other.
 """
 
 from __future__ import annotations

@@ -4,5 +4,5 @@ attention       queries, keys -> cross-frame attention logits
 displacement    logits -> soft (differentiable) and hard (argmax) displacement
 masks           which displacements to believe
 flow            `AttentionMotionFlow`, the reference's motion as a value
-anchor          that motion as one offset per patch, to start positions from
+path            that motion as one offset per frame, to start positions from
 """
