@@ -33,7 +33,7 @@ import torch
 from benchmarks import cuda_memory, models, report
 from benchmarks.cuda_runs import GIB, GUIDED, STEPS, Gpu, generations, official, ours
 from benchmarks.official import logits_bytes
-from pe_toolkit.backbones import CogVideoXAdapter, memory
+from pe_toolkit.backbones import CogVideoXAdapter, architectures, memory
 
 EFFICIENCY = 0.4
 """Share of the measured rate that the transformer is expected to reach, for the time to wait."""
@@ -103,8 +103,8 @@ def measure(
 
 def computed(name: str, frames: int, cap: float, rate: float) -> dict[str, Any]:
     """What the formulas say of one size."""
-    architecture, variant = memory.ARCHITECTURES[name], models.variant(name)
-    request = memory.Request.of(variant, guided=GUIDED, frames=frames, samples=1)
+    architecture, variant = architectures.ARCHITECTURES[name], models.variant(name)
+    request = memory.Request.of(variant, guided=GUIDED, frames=frames, samples=1, offload="model")
     f, h, w = architecture.grid(frames, request.width, request.height)
     estimate = memory.train_estimate(architecture, request, checkpointing=False)
     checkpointing = estimate.gpu_bytes > cap * GIB
@@ -128,7 +128,7 @@ def work(row: str, options: argparse.Namespace) -> float:
     The published way's gradients of weights and its checkpointing double its inner steps.
     """
     name, frames = ROWS[row]
-    architecture = memory.ARCHITECTURES[name]
+    architecture = architectures.ARCHITECTURES[name]
     request = memory.Request.of(models.variant(name), guided=GUIDED, frames=frames, samples=1)
     card = memory.train_flops(architecture, request, checkpointing=True)
     generation = memory.apply_flops(architecture, request)

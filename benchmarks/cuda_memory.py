@@ -12,7 +12,7 @@ import torch
 
 from benchmarks import models
 from pe_toolkit.apply import applied
-from pe_toolkit.backbones import CogVideoXAdapter, memory
+from pe_toolkit.backbones import CogVideoXAdapter, architectures, memory
 from pe_toolkit.backbones.offload import place
 from pe_toolkit.backbones.placement import CHOICES
 from pe_toolkit.training import TrainConfig, train
@@ -52,7 +52,7 @@ def cases(name: str, frames: int) -> Iterator[Case]:
     """Training and applying in each mode that `--offload auto` picks from, and a training without
     checkpointing, which says so where it does not fit.
     """
-    a = memory.ARCHITECTURES[name]
+    a = architectures.ARCHITECTURES[name]
     plain = memory.Request.of(models.variant(name), guided=1, frames=frames, samples=1, steps=STEPS)
 
     def case(task: str, mode: str, estimate: memory.Estimate, checkpointing: str = "on") -> Case:

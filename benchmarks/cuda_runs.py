@@ -17,6 +17,7 @@ from pe_toolkit.acceleration import caches
 from pe_toolkit.acceleration.compiling import compiled
 from pe_toolkit.apply import applied
 from pe_toolkit.backbones import CogVideoXAdapter
+from pe_toolkit.backbones.offload import place
 from pe_toolkit.backbones.sampling import Sampler
 from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.training.events import Finished, GuidedStep
@@ -71,7 +72,12 @@ class Gpu:
 def ours(
     adapter: CogVideoXAdapter, frames: int, recipe: str, gpu: Gpu, checkpointing: str
 ) -> dict[str, Any]:
-    """A whole card by the trainer; seconds of every guided step, and the peak of all of it."""
+    """A whole card by the trainer; seconds of every guided step, and the peak of all of it.
+
+    Placed as `--offload auto` places a training: part after part.
+    """
+    adapter.pipe.to("cpu")
+    place(adapter.pipe, gpu.device, "model")
     config = TrainConfig(
         samples=1,
         recipe=recipe,  # type: ignore[arg-type]

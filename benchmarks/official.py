@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.amf import official_loss
-from pe_toolkit.backbones import memory
+from pe_toolkit.backbones import architectures, memory
 from pe_toolkit.motion.flow import AttentionMotionFlow
 
 
@@ -225,10 +225,10 @@ def amf_bytes(heads: int, tokens: int, size: int = 2) -> int:
     and 49 frames, 7.94 and 37.1 GB on 2b. The transcription here is kinder: it drops the logits
     once their mean is taken, so that they and their gradients are never there together.
     """
-    return 2 * logits_bytes(heads, tokens, size) + 2 * heads * tokens * memory.HEAD * size
+    return 2 * logits_bytes(heads, tokens, size) + 2 * heads * tokens * architectures.HEAD * size
 
 
-def gradient_parameters(a: memory.Architecture, block: int) -> int:
+def gradient_parameters(a: architectures.Architecture, block: int) -> int:
     """Parameters that get a gradient: all up to block n, and of that what makes queries and keys.
 
     Published rotary and absolute models; none with learned positions.
@@ -238,12 +238,12 @@ def gradient_parameters(a: memory.Architecture, block: int) -> int:
     embed = (a.in_channels * patch + 1) * d + (a.text_channels + 1) * d
     time = d * t + t + t * t + t
     norm = 6 * d * t + 6 * d + 2 * d
-    head = 2 * memory.HEAD
+    head = 2 * architectures.HEAD
     whole = 2 * norm + 4 * (d * d + d) + 2 * head + 8 * d * d + 5 * d
     return embed + time + block * whole + norm + 2 * (d * d + d) + 2 * head
 
 
-def least_bytes(a: memory.Architecture, request: memory.Request) -> dict[str, float]:
+def least_bytes(a: architectures.Architecture, request: memory.Request) -> dict[str, float]:
     """What the official code needs at its AMF, at least: bytes of weights, weight gradients and
     AMF. Its activations, text encoder and VAE come on top.
     """

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import cuda_memory, official
-from pe_toolkit.backbones import memory
+from pe_toolkit.backbones import architectures, memory
 from pe_toolkit.backbones.variants import VARIANTS
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
@@ -191,7 +191,7 @@ def estimates() -> str:
     )
     lines = ["| backbone | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
     for name, frames in SIZES:
-        a = memory.ARCHITECTURES[name]
+        a = architectures.ARCHITECTURES[name]
         r = memory.Request.of(VARIANTS[name], guided=10, frames=frames, samples=1)
         moved, grouped = (dataclasses.replace(r, offload=kind) for kind in ("model", "group"))
         kept = memory.train_estimate(a, r, checkpointing=True)

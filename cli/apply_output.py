@@ -157,6 +157,9 @@ def record(
     """What a video was made from. No times and no paths: equal requests give equal records."""
     spec, used = card.spec, apply_steps.arguments(card, o)
     applied = not o["no_card"]
+    backbone = o["backbone"] or spec.backbone.model_id or spec.backbone.variant
+    if Path(backbone).is_dir():
+        backbone = Path(backbone).resolve().name
     return {
         "video": target.video.name,
         "prompt": made.prompt,
@@ -169,9 +172,10 @@ def record(
         "guided_steps": made.guided_steps if applied else 0,
         "steps": used["steps"],
         "guidance_scale": used["guidance_scale"],
-        "scheduler": o["scheduler"] or spec.schedule.scheduler,
-        "backbone": spec.backbone.model_id or spec.backbone.variant,
+        "scheduler": made.scheduler,
+        "backbone": backbone,
         "cache": o["cache"],
+        "compile": o["compile_"],
         "quantize": o["quantize"],
         "loras": [Path(lora).name for lora in o["loras"]],
         "kv": applied and o.get("kv_from") is not None,

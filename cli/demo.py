@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from pe_toolkit.cli import demo_steps, files, loading, options, train_steps
+from pe_toolkit.cli import demo_steps, files, loading, options, train_shape, train_steps
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.output import size_text
 from pe_toolkit.cli.progress import Progress
@@ -64,7 +64,7 @@ def demo(session: Session, /, output: Path, **o: Any) -> None:
     out.talk(f"Made {places.reference}: {scene.caption}, moving on an {scene.family}")
 
     asked = demo_steps.request(o)
-    shape = train_steps.Shape.of_variant(variant)
+    shape = train_shape.Shape.of_variant(variant)
     config = train_steps.build_config(asked, f"demo-{scene.family}", variant)
     clip = train_steps.read_reference(places.reference, asked, shape, out)
     adapter = loading.load(o["backbone"], None, o, out)

@@ -33,9 +33,9 @@ def estimate(
     Raises:
         UsageError: a size or frame count that the backbone cannot make.
     """
-    from pe_toolkit.backbones import memory, placement
+    from pe_toolkit.backbones import architectures, memory, placement
 
-    architecture = memory.architecture_for(variant)
+    architecture = architectures.architecture_for(variant)
     if architecture is None:
         return None
     width, height = o["size"] or (variant.width, variant.height)

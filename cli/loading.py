@@ -73,10 +73,10 @@ def _purpose(o: Mapping[str, Any], clip: ClipSpec | None, name: str) -> Purpose:
         return Purpose(("apply",), clip.frames, (clip.width, clip.height))
     if "checkpointing" not in o:
         return Purpose()
-    from pe_toolkit.cli import machine, train_steps
+    from pe_toolkit.cli import machine, train_shape
 
     _, row, _ = machine.resolve(name, o["device"])
-    return Purpose(("train",), train_steps.frames_for(o, row), o["size"], o["checkpointing"])
+    return Purpose(("train",), train_shape.frames_for(o, row), o["size"], o["checkpointing"])
 
 
 def _quiet(out: Output) -> None:

@@ -15,6 +15,7 @@ from pe_toolkit.cli import (
     options,
     prompts,
     speed,
+    train_shape,
     train_steps,
 )
 from pe_toolkit.cli.errors import Session
@@ -101,7 +102,7 @@ def train(session: Session, /, reference: Path, output: Path, **o: Any) -> None:
     train_steps.check_state(state, resume=o["resume"], force=force)
 
     backbone, known, remark = machine.resolve(o["backbone"], o["device"])
-    shape = train_steps.Shape.of_variant(known) if known is not None else None
+    shape = train_shape.Shape.of_variant(known) if known is not None else None
     train_steps.check_usage(o, shape)
     config = train_steps.build_config(o, name, known)
     if remark:
@@ -113,7 +114,7 @@ def train(session: Session, /, reference: Path, output: Path, **o: Any) -> None:
     image = conditions.read_image(o["image"])
     adapter = loading.load(backbone, o["revision"], o, out)
     if shape is None:  # a folder or Hub id shows what it is only when it is loaded
-        shape = train_steps.Shape.of_adapter(adapter)
+        shape = train_shape.Shape.of_adapter(adapter)
         train_steps.check_usage(o, shape)
         clip = train_steps.read_reference(reference, o, shape, out)
 

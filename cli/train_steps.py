@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pe_toolkit.cli import speed, train_sampling
+from pe_toolkit.cli import speed, train_sampling, train_shape
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.output import Output, size_text
 from pe_toolkit.cli.progress import Progress
@@ -20,39 +20,6 @@ if TYPE_CHECKING:
     from pe_toolkit.card import CardInfo, MotionCard
     from pe_toolkit.training import TrainConfig
     from pe_toolkit.video import Clip
-
-# The published setting: the first 24 frames, six latent frames. Not where a backbone has learned
-# its positions for one frame count.
-PAPER_FRAMES = 24
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Frames and pixels of a generation, whether others are possible, and whether its positions are
-    rotary or absolute.
-    """
-
-    name: str
-    positions: str
-    frames: int
-    width: int
-    height: int
-    fps: float
-    fixed_size: bool = False
-
-    @classmethod
-    def of_variant(cls, v: Variant) -> Shape:
-        """Known from the table before a model is loaded."""
-        return cls(v.name, v.positions, v.frames, v.width, v.height, v.fps, v.fixed_size)
-
-    @classmethod
-    def of_adapter(cls, adapter: Any) -> Shape:
-        """What a loaded model says of itself; a folder or a Hub id may have no row in the table."""
-        row = adapter.variant
-        name, fps = (row.name, row.fps) if row else ("this backbone", 8.0)
-        width, height = adapter.size
-        fixed = bool(adapter.transformer.config.use_learned_positional_embeddings)
-        return cls(name, adapter.positions, adapter.frames, width, height, fps, fixed)
 
 
 @dataclass
@@ -65,7 +32,7 @@ class Result:
     preview_fps: float = 8.0
 
 
-def check_usage(o: Mapping[str, Any], shape: Shape | None) -> None:
+def check_usage(o: Mapping[str, Any], shape: train_shape.Shape | None) -> None:
     """Requests that make no sense, found before anything is read.
 
     `shape` is None for a folder or Hub id that is not known before it is loaded.
@@ -95,37 +62,11 @@ def check_usage(o: Mapping[str, Any], shape: Shape | None) -> None:
             "Use --param table, or a backbone with rotary positions.",
         )
     if shape is not None and shape.fixed_size:
-        _check_size(o, shape)
+        train_shape.check_size(o, shape)
     speed.check_quantize(o)
     keys = [key for key, _ in o["overrides"]]
     if twice := next((key for key in keys if keys.count(key) > 1), None):
         raise UsageError(f"Expected each --set key once, got {twice!r} more than once.")
-
-
-def _check_size(o: Mapping[str, Any], shape: Shape) -> None:
-    own = (shape.frames, (shape.width, shape.height))
-    frames, (width, height) = o["frames"] or own[0], o["size"] or own[1]
-    if (frames, (width, height)) != own:
-        raise UsageError(
-            f"Expected {shape.frames} frames of {shape.width}x{shape.height}, the one size for "
-            f"which {shape.name} learned its positions, got {frames} frames of {width}x{height}.",
-            "Leave --frames and --size out.",
-        )
-
-
-def frames_for(o: Mapping[str, Any], own: Shape | Variant | None) -> int | None:
-    """Frames to train with; `own` is None for a backbone that is not known before it is loaded.
-
-    Returns:
-        What `--frames` says, else the published count where the recipe and the backbone allow it,
-        else the backbone's own, None if that is not known.
-    """
-    frames: int | None = o["frames"]
-    if frames is not None or own is None:
-        return frames or (PAPER_FRAMES if o["recipe"] == "paper" else None)
-    if o["recipe"] == "paper" and not own.fixed_size:
-        return min(own.frames, PAPER_FRAMES)
-    return own.frames
 
 
 def check_texts(texts: Mapping[str, str]) -> None:
@@ -165,7 +106,9 @@ def check_state(state: Path, *, resume: bool, force: bool) -> None:
         )
 
 
-def read_reference(path: Path, o: Mapping[str, Any], shape: Shape | None, out: Output) -> Clip:
+def read_reference(
+    path: Path, o: Mapping[str, Any], shape: train_shape.Shape | None, out: Output
+) -> Clip:
     """The reference as the backbone wants it; says how it was sampled; refuses one without motion.
 
     Without a shape this is a first look, so that a bad clip is found before a model is loaded.
@@ -181,7 +124,7 @@ def read_reference(path: Path, o: Mapping[str, Any], shape: Shape | None, out: O
         require_motion(clip)
         return clip
     paper = o["recipe"] == "paper"
-    frames = frames_for(o, shape)
+    frames = train_shape.frames_for(o, shape)
     assert frames is not None  # the shape knows
     size = o["size"] or (shape.width, shape.height)
     if o["fps"] is not None:
@@ -197,7 +140,7 @@ def read_reference(path: Path, o: Mapping[str, Any], shape: Shape | None, out: O
         fps=fps,
         size=size,
         fit=o["fit"],
-        min_frames=latent_frames(frames),
+        min_frames=train_shape.latent_frames(frames),
     )
     train_sampling.tell(clip, how, shape.fps, out)
     # A published recipe is followed to the letter, and who names a rate wants that rate.
@@ -205,11 +148,6 @@ def read_reference(path: Path, o: Mapping[str, Any], shape: Shape | None, out: O
         train_sampling.suggest(clip, shape.fps, out)
     require_motion(clip)
     return clip
-
-
-def latent_frames(frames: int) -> int:
-    """Latent frames of a CogVideoX clip: a reference with fewer frames is too short."""
-    return max(2, (frames - 1) // 4 + 1)
 
 
 def build_config(o: Mapping[str, Any], name: str, variant: Variant | None) -> TrainConfig:

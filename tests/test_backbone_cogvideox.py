@@ -15,6 +15,7 @@ from diffusers.models.embeddings import get_3d_rotary_pos_embed, get_3d_sincos_p
 from pe_toolkit.backbones import (
     VARIANTS,
     CogVideoXAdapter,
+    architectures,
     hooks,
     load_backbone,
     loading,
@@ -260,7 +261,7 @@ def test_every_default_has_a_source():
 def test_the_smallest_gpu_is_enough_by_the_memory_model():
     """What `sources` says of `min_gpu_gb`."""
     for row in VARIANTS.values():
-        architecture = memory.architecture_for(row)
+        architecture = architectures.architecture_for(row)
         if architecture is None:
             continue
         request = memory.Request.of(row, guided=10)

@@ -22,7 +22,7 @@ GOLDEN = Path(__file__).parent / "golden"
 OPTIONS = {
     "force": False, "sheet": None, "no_card": False, "negative_prompt": "", "strength": 1.0,
     "scheduler": None, "steps": None, "guidance_scale": None, "cache": "none", "quantize": "none",
-    "loras": (),
+    "loras": (), "backbone": None, "compile_": True,
 }  # fmt: skip
 
 
@@ -47,7 +47,8 @@ def taken(answer: Following | BaseException | None, folder: Path) -> Results:
     results = Results(card, OPTIONS, Output(), None, motion)
     try:
         with Progress(results.out, "video", 1) as bar:
-            results.take(target, Generated("a red circle", 5, frames, 8.0, 2, 0.5), bar)
+            made = Generated("a red circle", 5, frames, 8.0, 2, "TheScheduler", 0.5)
+            results.take(target, made, bar)
     finally:
         assert read_clip(target.video).frames.shape == frames.shape
     results.finish()
@@ -79,6 +80,7 @@ def test_a_video_is_kept_whatever_its_score(
     done = taken(answer, tmp_path).done[0]
     for found in (facts(tmp_path), done):
         assert (found["motion_follows"], found["motion_follows_reason"]) == (score, reason)
+    assert (facts(tmp_path)["scheduler"], facts(tmp_path)["compile"]) == ("TheScheduler", True)
     err = capsys.readouterr().err
     assert ("no motion score" in err) == (score is None and answer is not None)
     assert ("Warning: " in err) == ("tried /x" in err) == isinstance(answer, BaseException)

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from pe_toolkit.card import ClipSpec, GridSpec, MotionCard, read_info
-from pe_toolkit.cli import train_sampling, train_steps
+from pe_toolkit.cli import train_sampling, train_shape, train_steps
 from pe_toolkit.cli.output import Output
 from pe_toolkit.cli.show import describe
 from tests.clips import moving_square, write_clip
 
 GOLDEN = Path(__file__).parent / "golden"
-SHAPE = train_steps.Shape("bundled", "rotary", 33, 64, 64, 16.0)
+SHAPE = train_shape.Shape("bundled", "rotary", 33, 64, 64, 16.0)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from benchmarks.official import (
     least_bytes,
     logits_bytes,
 )
-from pe_toolkit.backbones import memory
+from pe_toolkit.backbones import architectures, memory
 from pe_toolkit.training import memory as training_memory
 
 
@@ -59,7 +59,7 @@ def test_gradients_of_weights_are_those_that_a_published_step_leaves(name):
     run = official(adapter)
     run.guided_step(torch.randn_like(run.reference), 999, 0.002, 7.0)
     got = sum(p.numel() for p in adapter.transformer.parameters() if p.grad is not None)
-    a = memory.Architecture(
+    a = architectures.Architecture(
         3, 2, adapter.positions, in_channels=4, text_channels=16, time_channels=8,
         patch_size_t=adapter.transformer.config.patch_size_t,
     )  # fmt: skip
@@ -74,7 +74,7 @@ def test_gradients_of_weights_are_those_that_a_published_step_leaves(name):
     ],
 )  # fmt: skip
 def test_bytes_of_the_official_amf_are_those_counted_on_its_own_function(name, frames, gigabytes):
-    a = memory.ARCHITECTURES[name]
+    a = architectures.ARCHITECTURES[name]
     request = memory.Request.of(models.variant(name), guided=10, frames=frames)
     least = least_bytes(a, request)
     assert least["AMF"] / 1e9 == pytest.approx(gigabytes, rel=1e-3)
@@ -273,7 +273,7 @@ def test_the_time_to_wait_counts_every_part():
     peaks = sum(case.flops for case in cuda_memory.cases("cogvideox-5b", 24))
     assert 0.01 < peaks / whole < 0.2
     rest = argparse.Namespace(steps=0, cache_steps=0, repeats=-1)  # two cards only, and the peaks
-    a = memory.ARCHITECTURES["cogvideox-5b"]
+    a = architectures.ARCHITECTURES["cogvideox-5b"]
     r = memory.Request.of(models.variant("cogvideox-5b"), guided=10, frames=24, samples=1)
     cards = 2 * memory.train_flops(a, r, checkpointing=True)
     assert cuda.work("5b-24", rest) == pytest.approx(cards + peaks)

@@ -10,7 +10,7 @@ import torch
 from diffusers import CogVideoXImageToVideoPipeline, CogVideoXTransformer3DModel
 from PIL import Image
 
-from pe_toolkit.apply import applied, generate
+from pe_toolkit.apply import applied, generate, replay
 from pe_toolkit.backbones import CogVideoXAdapter, hooks, variant_for
 from pe_toolkit.backbones.sampling import Sampler
 from pe_toolkit.errors import MismatchError, UnsupportedError, UsageError
@@ -102,6 +102,30 @@ def test_a_card_applied_to_its_own_sample_gives_the_trained_latents(kind, kv):
         adapter, PROMPTS[:1], [3], card=card, image=PICTURE, kv_from=moving_square() if kv else None
     )
     assert np.array_equal(made.frames, preview.frames)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("first", [0.995, 1.0])
+def test_latents_replayed_are_the_video_of_the_training(kind, first):
+    """With DPM: it draws noise at every step, after the image's latents and the first noise."""
+    adapter = adapter_of(kind)
+    assert type(adapter.pipe.scheduler).__name__ == "CogVideoXDPMScheduler"
+    config = dataclasses.replace(
+        CONFIG, mode="latents", learning_rates=(0.05, 0.05), guided_range=(0.95, first)
+    )
+    events = list(train(adapter, moving_square(), config, image=PICTURE))
+    preview = next(e for e in events if isinstance(e, PreviewFrames))
+    assert isinstance(events[-1], Finished)
+    card = events[-1].card
+    [made] = generate(adapter, PROMPTS[:1], [3], card=card, image=PICTURE)
+    assert np.array_equal(made.frames, preview.frames)
+    before = adapter.pipe.__dict__.get("prepare_latents")
+    with replay(adapter.pipe, card) as replaying:
+        latents = stock(adapter, PROMPTS[:1], [3], **replaying.arguments())
+    assert adapter.pipe.__dict__.get("prepare_latents") is before
+    assert np.array_equal(adapter.decode(latents, FRAMES), preview.frames)
+    [other] = generate(adapter, PROMPTS[:1], [3], image=PICTURE)
+    assert not np.array_equal(other.frames, preview.frames)
 
 
 def test_the_reference_begins_its_own_training():

@@ -7,7 +7,7 @@ import torch
 from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
 from transformers import T5Config, T5EncoderModel
 
-from pe_toolkit.backbones import hooks, memory
+from pe_toolkit.backbones import architectures, hooks, memory
 from pe_toolkit.backbones.processors import PositionedAttnProcessor
 from pe_toolkit.backbones.variants import VARIANTS
 from tests.fake import fake, peak
@@ -43,10 +43,10 @@ def test_parameters_of_the_published_configurations(name):
     with torch.device("meta"):
         real = CogVideoXTransformer3DModel(**CONFIGS[name])
     count = sum(p.numel() for p in real.parameters())
-    assert memory.ARCHITECTURES[name].parameters == count
-    if memory.ARCHITECTURES[name].learned:
+    assert architectures.ARCHITECTURES[name].parameters == count
+    if architectures.ARCHITECTURES[name].learned:
         learned = real.patch_embed.pos_embedding.numel() * 2
-        a, r = memory.ARCHITECTURES[name], request(name)
+        a, r = architectures.ARCHITECTURES[name], request(name)
         assert memory.weight_bytes(a, r)["transformer"] == count * 2 + learned
 
 
@@ -65,9 +65,9 @@ def test_parameters_of_text_encoder_and_vae():
     assert sum(p.numel() for p in vae.parameters()) == memory.VAE_PARAMETERS
 
 
-@pytest.mark.parametrize("name", memory.ARCHITECTURES)
+@pytest.mark.parametrize("name", architectures.ARCHITECTURES)
 def test_every_published_row_has_an_estimate_and_the_right_grid(name):
-    a, variant = memory.ARCHITECTURES[name], VARIANTS[name]
+    a, variant = architectures.ARCHITECTURES[name], VARIANTS[name]
     grid = {"cogvideox1.5": (11, 48, 85)}.get(name.split("-")[0], (13, 30, 45))
     assert a.grid(variant.frames, variant.width, variant.height) == grid
     assert a.positions == variant.positions
@@ -89,7 +89,7 @@ def test_every_published_row_has_an_estimate_and_the_right_grid(name):
 
 def test_arithmetic_of_the_paper_setting():
     """Worked out by hand: 5b, 24 frames, 50 steps, K = 5 at block 20."""
-    a, r = memory.ARCHITECTURES["cogvideox-5b"], request("cogvideox-5b", frames=24)
+    a, r = architectures.ARCHITECTURES["cogvideox-5b"], request("cogvideox-5b", frames=24)
     assert memory.apply_flops(a, r) / 1e15 == pytest.approx(11.5, rel=0.01)
     assert memory.train_flops(a, r, checkpointing=False) / 1e15 == pytest.approx(9, rel=0.05)
 

@@ -14,7 +14,7 @@ from pe_toolkit.apply import applied, generate, replay
 from pe_toolkit.backbones import VARIANTS, CogVideoXAdapter, variant_for
 from pe_toolkit.backbones.sampling import noise_levels
 from pe_toolkit.card import MotionCard
-from pe_toolkit.cli import apply_steps, loading, train_steps
+from pe_toolkit.cli import apply_steps, loading, train_shape, train_steps
 from pe_toolkit.cli.main import cli
 from pe_toolkit.cli.output import Output
 from pe_toolkit.cli.train import train as train_command
@@ -22,7 +22,8 @@ from pe_toolkit.errors import UsageError
 from pe_toolkit.training import TrainConfig
 from pe_toolkit.training.config import PAPER_SHARE
 from pe_toolkit.training.events import GuidedStep, PreviewFrames
-from pe_toolkit.training.trainer import guided_steps, train
+from pe_toolkit.training.schedule import guided_steps
+from pe_toolkit.training.trainer import train
 from pe_toolkit.video import write_video
 from tests.test_image_to_video import adapter_of as image_to_video
 from tests.tiny import FRAMES, GUIDANCE, SIDE, TOKENS, moving_square, tiny_adapter, tiny_pipe
@@ -243,30 +244,30 @@ def test_the_published_24_frames_only_where_a_backbone_leaves_the_choice(tmp_pat
     write_video(reference, moving_square(56, 64).frames, fps=8)
     paper, own = command("--recipe", "paper"), command("--recipe", "default")
     for name, row in VARIANTS.items():
-        shape = train_steps.Shape.of_variant(row)
+        shape = train_shape.Shape.of_variant(row)
         fixed = name == "cogvideox-5b-i2v"
         assert shape.fixed_size == row.fixed_size == fixed, name
-        assert train_steps.frames_for(paper, row) == (49 if fixed else 24), name
-        assert train_steps.frames_for(own, row) == row.frames
+        assert train_shape.frames_for(paper, row) == (49 if fixed else 24), name
+        assert train_shape.frames_for(own, row) == row.frames
         small = dataclasses.replace(shape, width=SIDE, height=SIDE)
         if name.startswith("cogvideox-5b"):
             clip = train_steps.read_reference(reference, paper, small, Output())
             assert len(clip.frames) == (49 if fixed else 24)
-    assert train_steps.frames_for(paper, None) == 24
-    assert train_steps.frames_for(own, None) is None
+    assert train_shape.frames_for(paper, None) == 24
+    assert train_shape.frames_for(own, None) is None
     asked = command("--recipe", "paper", "--frames", "17")
-    assert train_steps.frames_for(asked, variant_for("cogvideox-5b")) == 17
+    assert train_shape.frames_for(asked, variant_for("cogvideox-5b")) == 17
 
 
 @pytest.mark.parametrize("more", [("--frames", "24"), ("--size", "640x480"), ("--frames", "81")])
 def test_another_size_than_the_learned_one_is_refused_before_anything_is_loaded(more):
-    shape = train_steps.Shape.of_variant(variant_for("cogvideox-5b-i2v"))
+    shape = train_shape.Shape.of_variant(variant_for("cogvideox-5b-i2v"))
     with pytest.raises(UsageError, match="49 frames of 720x480, the one size") as caught:
         train_steps.check_usage(command(*more), shape)
     assert caught.value.hint == "Leave --frames and --size out."
     train_steps.check_usage(command("--frames", "49", "--size", "720x480"), shape)
     train_steps.check_usage(
-        command(*more), train_steps.Shape.of_variant(variant_for("cogvideox1.5-5b-i2v"))
+        command(*more), train_shape.Shape.of_variant(variant_for("cogvideox1.5-5b-i2v"))
     )
 
 

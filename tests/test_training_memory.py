@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 from accelerate import cpu_offload
+from accelerate.hooks import CpuOffload, add_hook_to_module
 
 from pe_toolkit.acceleration.quantize import quantize
 from pe_toolkit.backbones import hooks
 from pe_toolkit.backbones.offload import group_offload
 from pe_toolkit.errors import TrainingError, UnsupportedError
 from pe_toolkit.training import TrainConfig, memory, train
-from pe_toolkit.training.events import Finished, InnerStep
+from pe_toolkit.training.events import Finished, GuidedStep, InnerStep
 from tests.tiny import FRAMES, SIDE, moving_square, tiny_adapter
 
 CONFIG = TrainConfig(prompts=("a red circle", "a blue square"), seed=3)
@@ -130,6 +131,41 @@ def test_parked_leaves_alone_what_is_there_or_hooked():
     pipe.vae._hf_hook = object()
     assert memory._hooked(pipe.vae)
     assert not memory._hooked(pipe.text_encoder)
+
+
+class Sending(CpuOffload):
+    """The hook of `enable_model_cpu_offload`; counts how often it sends its module away."""
+
+    sent = 0
+
+    def init_hook(self, module):
+        self.sent += 1
+        return super().init_hook(module)
+
+
+def test_parked_sends_away_what_model_offloading_would_leave_until_the_next_part_is_called():
+    pipe = tiny_adapter().pipe
+    hook = Sending("cpu")
+    add_hook_to_module(pipe.text_encoder, hook)
+    before = hook.sent
+    with memory.parked(pipe, ("text_encoder",)):  # it is away already: on the CPU
+        assert hook.sent == before
+    with memory.parked(pipe, ("text_encoder",), away="elsewhere"):
+        assert hook.sent == before + 1
+        assert next(pipe.text_encoder.parameters()).device.type == "cpu"
+    assert hook.sent == before + 1
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_one_part_after_the_other_is_on_the_gpu_in_a_training_with_model_offload():
+    adapter = tiny_adapter()
+    adapter.pipe.enable_model_cpu_offload(device="cuda")
+    there = {}
+    for event in train(adapter, moving_square(), TrainConfig(samples=1, steps=5)):
+        if isinstance(event, GuidedStep):
+            parts = ("text_encoder", "transformer", "vae")
+            there = {n: next(getattr(adapter.pipe, n).parameters()).device.type for n in parts}
+    assert there == {"text_encoder": "cpu", "transformer": "cuda", "vae": "cpu"}
 
 
 def test_group_offload_brings_what_is_called():

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers.utils.torch_utils import randn_tensor
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -27,13 +26,16 @@ from pe_toolkit.video import Clip
 
 @dataclass(frozen=True)
 class Generated:
-    """One video: uint8 RGB frames `(F, H, W, 3)`, and how it came about."""
+    """One video: uint8 RGB frames `(F, H, W, 3)`, and how it came about. `scheduler` is the name of
+    its class.
+    """
 
     prompt: str
     seed: int
     frames: NDArray[np.uint8]
     fps: float
     guided_steps: int
+    scheduler: str
     seconds: float
 
 
@@ -125,10 +127,6 @@ def generate(
                 if log is not None:
                     log.timesteps.clear()
                 generator = torch.Generator("cpu").manual_seed(seed)
-                if "latents" in extra and not adapter.image_to_video:
-                    # The pipeline draws no first noise then, and DPM would draw it later instead.
-                    shape = (1, *adapter.latent_shape(frames, width, height))
-                    randn_tensor(shape, generator=generator, dtype=adapter.pipe.text_encoder.dtype)
                 video = adapter.pipe(
                     prompt=prompt,
                     negative_prompt=negative or None,
@@ -153,7 +151,9 @@ def generate(
                     )
                 guided = log.guided_steps if log else (spec.guided_steps if spec else 0)
                 pixels = np.rint(np.asarray(video) * 255).astype(np.uint8)
-                yield Generated(prompt, seed, pixels, fps, guided, time.monotonic() - began)
+                used = type(adapter.pipe.scheduler).__name__
+                seconds = time.monotonic() - began
+                yield Generated(prompt, seed, pixels, fps, guided, used, seconds)
 
 
 def _reporting(on_step: Callable[[int, int], None], inner: Any) -> Any:

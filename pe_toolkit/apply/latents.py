@@ -17,17 +17,16 @@ from pe_toolkit.apply.checks import adapter_of, check_card, keys_values, vae_che
 from pe_toolkit.apply.contexts import compiled_by_blocks
 from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
 from pe_toolkit.card import MotionCard
-from pe_toolkit.errors import UnsupportedError
+from pe_toolkit.errors import MismatchError, UnsupportedError
 from pe_toolkit.video import Clip
 
 
 @dataclass(frozen=True)
 class Replay:
-    """Pass `latents`, `callback_on_step_end` and, where the card has one, `negative_prompt` to the
-    pipeline, together with the card's steps and guidance.
+    """Pass `callback_on_step_end` and, where the card has one, `negative_prompt` to the pipeline,
+    together with the card's steps and guidance.
     """
 
-    latents: torch.Tensor | None
     callback_on_step_end: Any
     negative_prompt: str | None = None
 
@@ -36,8 +35,6 @@ class Replay:
         negative prompt is to be another.
         """
         out: dict[str, Any] = {"callback_on_step_end": self.callback_on_step_end}
-        if self.latents is not None:
-            out["latents"] = self.latents
         if self.negative_prompt is not None:
             out["negative_prompt"] = self.negative_prompt
         return out
@@ -49,14 +46,14 @@ def replay(
 ) -> Iterator[Replay]:
     """Replay a latents card: `with replay(pipe, card) as r: pipe(prompt=..., **r.arguments())`.
 
-    The stored z_t take the place of the pipeline's own at each guided step. `kv_from` and `no_kv`
-    as in `applied`. A pipeline that is given latents draws no first noise, so that DPM, which draws
-    noise at every step, gets other noise than in training: draw as much from the generator first
-    (`generate` does, but for image-to-video) to have the very video of the training.
+    The stored z_t take the place of the pipeline's own at each guided step, those of the first step
+    after the pipeline has drawn its noise: the generator is then where it was in training, which
+    matters to DPM (it draws noise at every step) and to image-to-video (the image's latents are
+    drawn before). `kv_from` and `no_kv` as in `applied`.
 
     Raises:
         UnsupportedError: a positions card (use `applied`).
-        MismatchError: another backbone or size.
+        MismatchError: another backbone or size; also inside, of a generation.
         UnsupportedError: also inside, a VAE that cannot decode as it is offloaded.
     """
     if card.spec.kind != "latents":
@@ -83,7 +80,6 @@ def replay(
         return values
 
     whole = first == max(int(t) for t in timesteps_of(adapter, card.spec.schedule.steps))
-    start = stored[first].to(adapter.device, adapter.dtype) if whole else None
     kv = keys_values(adapter, card, kv_from, no_kv)
     with contextlib.ExitStack() as stack:
         stack.enter_context(vae_check(adapter))
@@ -91,7 +87,33 @@ def replay(
             stack.enter_context(compiled_by_blocks(adapter))
             stack.enter_context(kv.injected(lambda t: t in stored))
         stack.enter_context(caches.held_off(adapter.transformer, lambda t: t in stored))
-        yield Replay(start, callback, card.spec.schedule.negative_prompt)
+        if whole:
+            stack.enter_context(_beginning_with(adapter.pipe, stored[first]))
+        yield Replay(callback, card.spec.schedule.negative_prompt)
+
+
+@contextlib.contextmanager
+def _beginning_with(pipe: Any, start: torch.Tensor) -> Iterator[None]:
+    """The pipeline prepares its latents as ever, and begins with `start` `(1, F', C, h, w)`."""
+    own = pipe.prepare_latents
+
+    def prepare_latents(*args: Any, **options: Any) -> Any:
+        drawn = own(*args, **options)
+        noise, *conditions = drawn if isinstance(drawn, tuple) else (drawn,)  # with the image's
+        if noise.shape[1:] != start.shape[1:]:
+            raise MismatchError(
+                f"Expected a generation with latents {tuple(start.shape[1:])} as the card's, got "
+                f"{tuple(noise.shape[1:])}.",
+                "Use the card's frames, width and height.",
+            )
+        latents = start.to(noise).expand_as(noise).clone()
+        return (latents, *conditions) if conditions else latents
+
+    pipe.prepare_latents = prepare_latents
+    try:
+        yield
+    finally:
+        del pipe.prepare_latents
 
 
 def timesteps_of(adapter: CogVideoXAdapter, steps: int) -> torch.Tensor:

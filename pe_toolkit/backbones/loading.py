@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from pe_toolkit.acceleration import quantize as weights
-from pe_toolkit.backbones import bundled, memory, placement, tiling
+from pe_toolkit.backbones import architectures, bundled, memory, placement, tiling
 from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
 from pe_toolkit.backbones.offload import OFFLOADS, place, settle
 from pe_toolkit.backbones.placement import Purpose, architecture_of, request_of
@@ -85,7 +85,7 @@ def load_backbone(
     dtype = dtype or default_dtype(variant, where)
     wanted = getattr(torch, dtype)
     purpose = purpose or Purpose()
-    architecture = memory.architecture_for(variant) if variant is not None else None
+    architecture = architectures.architecture_for(variant) if variant is not None else None
     if variant is not None and architecture is not None:  # known before anything is downloaded
         request = memory.Request.of(variant, guided=1, dtype=dtype, quantize=quantize)
         offload = settle(offload, where, variant.name, architecture, request, purpose, say)
@@ -104,8 +104,10 @@ def load_backbone(
     if offload == "auto":
         offload = "none"  # what is bundled is a few megabytes: there is nothing to gain
         if variant is None:
-            request = request_of(pipe.transformer.config, dtype=dtype, quantize=quantize)
-            architecture = architecture_of(pipe.transformer.config)
+            config = pipe.transformer.config
+            request = request_of(config, dtype=dtype, quantize=quantize)
+            architecture = architecture_of(config)
+            purpose = purpose.within(config)
             offload = settle("auto", where, name, architecture, request, purpose, say)
     if on_offload is not None:
         on_offload(offload)

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from diffusers.hooks.group_offloading import apply_group_offloading
 
-from pe_toolkit.backbones.memory import Architecture, Request
+from pe_toolkit.backbones.architectures import Architecture
+from pe_toolkit.backbones.memory import Request
 from pe_toolkit.backbones.placement import Purpose, decide
 
 OFFLOADS = ("auto", "none", "model", "group", "sequential")

@@ -10,11 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pe_toolkit.backbones import recompute
+from pe_toolkit.backbones.architectures import HEAD, Architecture
 from pe_toolkit.backbones.memory import (
     BYTES,
-    HEAD,
     OVERHEAD,
-    Architecture,
     Estimate,
     Request,
     apply_estimate,
@@ -28,6 +27,11 @@ Task = Literal["train", "apply"]
 CHOICES = ("none", "model", "group")
 """What `auto` picks from, fastest first. Sequential needs hardly less than group, at many times
 its transfers.
+"""
+ALONE: Mapping[Task, tuple[str, ...]] = {"train": ("model", "none", "group"), "apply": CHOICES}
+"""The same for a backbone that is loaded for one task, best first. A training uses its parts one
+after the other: moving each in when its turn comes takes seconds of all of it, and spares the GPU
+the text encoder (9.5 GB of CogVideoX).
 """
 LEAVING = ("group", "sequential")
 """Modes in which a weight is only there during its layer's forward pass."""
@@ -58,6 +62,12 @@ class Purpose:
         width, height = self.size or (request.width, request.height)
         return replace(request, frames=self.frames or request.frames, width=width, height=height)
 
+    def within(self, config: Any) -> Purpose:
+        """The same on a transformer of that configuration: learned positions allow one size."""
+        if config.use_learned_positional_embeddings:
+            return replace(self, frames=None, size=None)
+        return self
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -77,10 +87,14 @@ class Plan:
 
     @property
     def chosen(self) -> str:
-        """The fastest mode that fits; the smallest if none does; `none` without a GPU."""
+        """What `auto` takes for this task alone; `none` without a GPU."""
+        return self.first(ALONE[self.task])
+
+    def first(self, order: tuple[str, ...]) -> str:
+        """The first mode that fits; the smallest if none does; `none` without a GPU."""
         if self.free_bytes is None:
             return "none"
-        modes = [mode for mode in CHOICES if mode in self.estimates]
+        modes = [mode for mode in order if mode in self.estimates]
         smallest = min(modes, key=self.peak)
         return next((mode for mode in modes if self.fits(mode)), smallest)
 
@@ -191,8 +205,10 @@ def decide(
         for task in purpose.tasks
     ]
     mode = wanted
-    if wanted == "auto":  # the furthest that a task asks for and all of them allow
-        last = max(CHOICES.index(p.chosen) for p in plans)
+    if wanted == "auto" and len(plans) == 1:
+        mode = plans[0].chosen
+    elif wanted == "auto":  # the furthest that a task asks for and all of them allow
+        last = max(CHOICES.index(p.first(CHOICES)) for p in plans)
         mode = [m for m in CHOICES[: last + 1] if all(m in p.estimates for p in plans)][-1]
     worst = max(plans, key=lambda p: p.peak(mode))
     peak, free = worst.peak(mode), free_bytes / GB

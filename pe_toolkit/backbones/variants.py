@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal
 
+from pe_toolkit.backbones import sources
 from pe_toolkit.backbones.reading import Reading
 from pe_toolkit.errors import UsageError
 
@@ -65,74 +66,6 @@ class Variant:
         return self.hub_id is None
 
 
-_PAPER = (
-    "DiTFlow, https://arxiv.org/abs/2412.07776 section 5, and its official configuration, "
-    "https://ditflow.github.io"
-)
-_SCRIPT = "CogVideoX's own inference/cli_demo.py, https://github.com/THUDM/CogVideo"
-_HUB = "https://huggingface.co/"
-_MEASURED = "docs/experiments.md"
-_TRAINED = "as it was trained: benchmarks/backbone/transformer.py"
-_FORM = (
-    "tables where positions are absolute, as in the official code; where they are rotary, angles: "
-    "ours, always a rotation (pe_toolkit/embedding/rotary.py)"
-)
-_NO_DOWNLOAD = "the weights ship with pe-toolkit"
-
-
-def _published_sources(hub_id: str, *, ran: bool) -> MappingProxyType[str, str]:
-    """Sources of a published checkpoint; `ran`: the paper itself used it."""
-    paper = _PAPER if ran else f"taken over from cogvideox-5b, not measured here: {_PAPER}"
-    card = f"the model's card, {_HUB}{hub_id}"
-    config = f"{_HUB}{hub_id}/blob/main/transformer/config.json"
-    method = ("block", "tau", "inner_steps", "learning_rates", "latent_learning_rates", "samples")
-    return MappingProxyType(
-        dict.fromkeys(method, paper)
-        | {
-            "guided_range": f"{paper}: the first 10 of 50 steps, by noise (tests/test_recipes.py)",
-            "mask": f"{paper}: where the displacement is not 0, as in the code",
-            "start": f"{paper}: the model's own positions",
-            "start_scale": f"{paper}: no start by flow, so that it scales nothing",
-            "reading": f"{paper}: the attention of the same block, without noise",
-            "parametrisation": _FORM,
-            **dict.fromkeys(
-                ("frames", "width", "height", "fps", "guidance_scale", "steps", "dtype"), card
-            ),
-            "negative_prompt": f"{card}: none",
-            "scheduler": _SCRIPT,
-            "dynamic_cfg": f"{_SCRIPT}: with DPM only",
-            **dict.fromkeys(("positions", "max_text_tokens", "fixed_size"), config),
-            "download_gb": f"sizes of the files of {_HUB}{hub_id}/tree/main",
-            "min_gpu_gb": "above what pe_toolkit/backbones/memory.py expects with --offload model",
-        }
-    )
-
-
-_BUNDLED_SOURCES = MappingProxyType(
-    dict.fromkeys(
-        (
-            "block", "reading", "guided_range", "tau", "mask", "inner_steps", "learning_rates",
-            "latent_learning_rates", "samples", "start", "start_scale",
-            "guidance_scale",
-        ),
-        _MEASURED,
-    )
-    | dict.fromkeys(
-        (
-            "positions", "frames", "width", "height", "fps", "scheduler", "max_text_tokens",
-            "fixed_size",
-        ),
-        _TRAINED,
-    )
-    | {
-        "dynamic_cfg": "off: with DDIM it should be, " + _SCRIPT,
-        "negative_prompt": _TRAINED + ", on empty prompts without guidance",
-        "steps": "what docs/experiments.md was measured with; fewer than 50, for CPUs",
-        "parametrisation": _FORM,
-        "dtype": "docs/decisions.md: bfloat16 instead where the CPU multiplies it in hardware",
-    }
-    | dict.fromkeys(("download_gb", "min_gpu_gb"), _NO_DOWNLOAD)
-)  # fmt: skip
 # The first 10 of 50 trailing steps of CogVideoX are t = 999 .. 819. Noise at t = 819 is 0.9932 on
 # 5b and 1.5 (SNR shift 1) and 0.9978 on 2b (shift 3), at the eleventh step 0.9910 and 0.9971; these
 # bounds give the first fifth of 25, 30 and 100 steps as well (tests/test_recipes.py).
@@ -165,7 +98,7 @@ _BUNDLED = Variant(
     start_scale=1.5,
     max_text_tokens=16,
     dtype="float32",
-    sources=_BUNDLED_SOURCES,
+    sources=sources.BUNDLED,
 )
 
 _TEXT_TO_VIDEO = (
@@ -204,7 +137,7 @@ _TEXT_TO_VIDEO = (
         dtype="float16",
         download_gb=13.8,
         min_gpu_gb=16.0,
-        sources=_published_sources("THUDM/CogVideoX-2b", ran=True),
+        sources=sources.published("THUDM/CogVideoX-2b", ran=True),
     ),
     Variant(
         name="cogvideox-5b",
@@ -232,7 +165,7 @@ _TEXT_TO_VIDEO = (
         dtype="bfloat16",
         download_gb=21.6,
         min_gpu_gb=24.0,
-        sources=_published_sources("THUDM/CogVideoX-5b", ran=True),
+        sources=sources.published("THUDM/CogVideoX-5b", ran=True),
     ),
     Variant(
         name="cogvideox1.5-5b",
@@ -260,7 +193,7 @@ _TEXT_TO_VIDEO = (
         dtype="bfloat16",
         download_gb=31.6,
         min_gpu_gb=40.0,
-        sources=_published_sources("THUDM/CogVideoX1.5-5B", ran=False),
+        sources=sources.published("THUDM/CogVideoX1.5-5B", ran=False),
     ),
 )
 
@@ -276,7 +209,7 @@ def _image_to_video(row: Variant, hub_id: str, more_gb: float) -> Variant:
         hub_id=hub_id,
         download_gb=round(row.download_gb + more_gb, 1),
         fixed_size=row.name == "cogvideox-5b",
-        sources=_published_sources(hub_id, ran=False),
+        sources=sources.published(hub_id, ran=False),
     )
 
 

@@ -101,14 +101,19 @@ def checkpointed(transformer: Any, on: bool) -> Iterator[None]:
 def parked(pipe: Any, names: Sequence[str], away: str = "cpu") -> Iterator[None]:
     """Move components that are not used meanwhile off the device, and back on exit.
 
-    Those under offload hooks are left alone: they are moved already.
+    Those under offload hooks come by themselves with their next call. Model offloading sends one
+    away only when the next in the pipeline's order is called, so those are sent now; the other
+    kinds hold nothing between calls.
     """
     homes: list[tuple[nn.Module, torch.device]] = []
     module: Any
     for name in names:
         module = getattr(pipe, name, None)
         parameter = next(module.parameters(), None) if module is not None else None
-        if parameter is None or parameter.device.type in (away, "meta") or _hooked(module):
+        if parameter is None or parameter.device.type in (away, "meta"):
+            continue
+        if _hooked(module):
+            _send_away(module)
             continue
         homes.append((module, parameter.device))
     try:
@@ -118,6 +123,14 @@ def parked(pipe: Any, names: Sequence[str], away: str = "cpu") -> Iterator[None]
     finally:
         for module, home in homes:
             module.to(home)
+
+
+def _send_away(module: Any) -> None:
+    from accelerate.hooks import CpuOffload  # type: ignore[import-untyped]
+
+    hook = getattr(module, "_hf_hook", None)
+    if isinstance(hook, CpuOffload):
+        hook.init_hook(module)
 
 
 def _hooked(module: Any) -> bool:

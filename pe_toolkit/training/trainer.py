@@ -20,15 +20,16 @@ from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
 from pe_toolkit.backbones.keyvalue import ReferenceKeysValues
 from pe_toolkit.backbones.sampling import Sampler
 from pe_toolkit.backbones.variants import VARIANTS, Variant
-from pe_toolkit.errors import MotionError, UsageError
+from pe_toolkit.errors import MotionError
 from pe_toolkit.motion.flow import AttentionMotionFlow
-from pe_toolkit.motion.path import mean_path, reach
 from pe_toolkit.objectives.amf import AmfObjective
 from pe_toolkit.training import events, memory, quantized
 from pe_toolkit.training.config import PAPER_SHARE, Resolved, TrainConfig
 from pe_toolkit.training.describe import build_card
 from pe_toolkit.training.modes import LatentMode, Mode, PositionMode, Problem
 from pe_toolkit.training.resume import ResumeState
+from pe_toolkit.training.schedule import guided_steps, learning_rate
+from pe_toolkit.training.start import first_delta
 from pe_toolkit.video import Clip, require_motion
 
 # Content that CogVideoX draws well and that has nothing to do with most references.
@@ -140,7 +141,7 @@ def train(
         problem = Problem(adapter, sampler, objective, settings.block, settings.reuse)
         mode: Mode
         if form is not None:
-            mode = PositionMode(problem, form, _start(form, flow, settings).to(adapter.device))
+            mode = PositionMode(problem, form, first_delta(form, flow, settings).to(adapter.device))
         else:
             mode = LatentMode(problem)
 
@@ -187,7 +188,7 @@ def train(
                 active[0], at[0] = index in guided, index
                 if index in guided:
                     step_began = time.monotonic()
-                    rate = _rate(settings.learning_rates, guided.index(index), len(guided))
+                    rate = learning_rate(settings.learning_rates, guided.index(index), len(guided))
                     trace: list[float] = []
                     for loss in mode.optimise(index, rate, settings.inner_steps):
                         trace.append(loss)
@@ -221,28 +222,6 @@ def train(
     yield events.Finished(card, time.monotonic() - began)
 
 
-def guided_steps(noise: list[float], guided_range: tuple[float, ...]) -> list[int]:
-    """Indices of the steps whose noise level lies in (low, high), rounding forgiven.
-
-    Raises:
-        UsageError: if there are none.
-    """
-    low, high = guided_range
-    steps = [i for i, level in enumerate(noise) if low - 1e-6 <= level <= high + 1e-6]
-    if not steps:
-        raise UsageError(
-            f"Expected at least one step with a noise level within {low:.3f} .. {high:.3f}, got "
-            f"none of {len(noise)}.",
-            "Use more --steps, or a wider --set range=LOW,HIGH.",
-        )
-    return steps
-
-
-def _rate(rates: tuple[float, float], step: int, total: int) -> float:
-    """Linear from the first rate to the last (the paper; the official code stops one short)."""
-    return rates[0] + (rates[1] - rates[0]) * (step / max(1, total - 1))
-
-
 def _nearest_variant(adapter: CogVideoXAdapter) -> Variant:
     """Defaults for a model that no row names: those of the closest CogVideoX."""
     kind = "-i2v" if adapter.image_to_video else ""
@@ -268,33 +247,9 @@ def _samples(
     return [known[i % len(known)] for i in range(count)], [settings.seed + i for i in range(count)]
 
 
-def _start(form: Any, flow: AttentionMotionFlow, settings: Resolved) -> torch.Tensor:
-    """The delta before the first guided step: zero, or every patch put back along the reference's
-    own flow.
-
-    A patch that pretends to sit where it was in the middle frame attends across frames as if
-    nothing had moved in between: positions shifted by *minus* the path carry the motion before any
-    optimisation (the idea of RoPECraft, without an optical flow network).
-    """
-    if settings.start == "zero":
-        return torch.zeros(form.shape)
-    grid = flow.grid
-    path = mean_path(flow, grid.frames // 2)  # (F, 2) as (dx, dy)
-    path = path.double() * reach(path, grid, settings.start_scale)
-    dx, dy = path.repeat_interleave(grid.per_frame, dim=0).unbind(-1)
-    offsets = torch.stack([torch.zeros_like(dx), -dy, -dx], dim=-1)  # (S, 3): dt, dy, dx
-    return form.from_offsets(offsets.to(_device_of(form))).cpu()  # type: ignore[no-any-return]
-
-
 def _rotary(adapter: CogVideoXAdapter, form: Any) -> bool:
     """Whether the gradient goes to rotary tables."""
     return form is not None and adapter.positions == "rotary"
-
-
-def _device_of(form: Any) -> torch.device:
-    base = form.base
-    device: torch.device = (base[0] if isinstance(base, tuple) else base).device
-    return device
 
 
 @contextlib.contextmanager

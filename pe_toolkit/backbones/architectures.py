@@ -1,0 +1,66 @@
+"""The published transformer configurations, as far as they decide sizes; imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pe_toolkit.backbones.variants import Variant
+
+HEAD = 64
+"""Channels per attention head of every CogVideoX."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The fields of a published transformer configuration that decide its size."""
+
+    layers: int
+    heads: int
+    positions: str
+    in_channels: int = 16
+    patch_size_t: int | None = None
+    ofs: bool = False
+    learned: tuple[int, int, int] | None = None
+    """Grid of a learned table of positions (5b image-to-video)."""
+    patch: int = 2
+    text_tokens: int = 226
+    text_channels: int = 4096
+    time_channels: int = 512
+
+    @property
+    def channels(self) -> int:
+        return self.heads * HEAD
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of the transformer; buffers are not counted."""
+        d, t = self.channels, self.time_channels
+        patch = self.patch**2 * (self.patch_size_t or 1)
+        embed = self.in_channels * patch * d + d + self.text_channels * d + d
+        time = d * t + t + t * t + t
+        ofs = 2 * (t * t + t) if self.ofs else 0
+        norms = 2 * (6 * d * t + 6 * d + 2 * d)
+        attention = 4 * (d * d + d) + 2 * (2 * HEAD)
+        feed_forward = 8 * d * d + 5 * d
+        last = 2 * d + (2 * d * t + 2 * d + 2 * d) + 16 * patch * d + 16 * patch
+        return embed + time + ofs + self.layers * (norms + attention + feed_forward) + last
+
+    def grid(self, frames: int, width: int, height: int) -> tuple[int, int, int]:
+        """Token grid of a clip of that size (see `CogVideoXAdapter.grid_for`)."""
+        latent = (frames - 1) // 4 + 1
+        step = self.patch_size_t or 1
+        return -(-latent // step), height // (8 * self.patch), width // (8 * self.patch)
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "cogvideox-2b": Architecture(30, 30, "absolute"),
+    "cogvideox-5b": Architecture(42, 48, "rotary"),
+    "cogvideox1.5-5b": Architecture(42, 48, "rotary", patch_size_t=2),
+    "cogvideox-5b-i2v": Architecture(42, 48, "rotary", in_channels=32, learned=(13, 30, 45)),
+    "cogvideox1.5-5b-i2v": Architecture(42, 48, "rotary", in_channels=32, patch_size_t=2, ofs=True),
+}
+
+
+def architecture_for(variant: Variant) -> Architecture | None:
+    """The published architecture of a row of the table; None for the bundled ones."""
+    return ARCHITECTURES.get(variant.name)
