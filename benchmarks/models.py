@@ -69,15 +69,31 @@ def variant(name: str, *, tiny: bool = False) -> Variant:
     return dataclasses.replace(row, **changes)
 
 
-def build(name: str, device: torch.device, *, tiny: bool = False) -> CogVideoXAdapter:
-    """The real classes at the published (or tiny) configuration."""
+def build(
+    name: str,
+    device: torch.device,
+    *,
+    tiny: bool = False,
+    dtype: torch.dtype | None = None,
+    layers: int | None = None,
+    light: bool = False,
+) -> CogVideoXAdapter:
+    """The real classes at the published (or tiny) configuration.
+
+    `layers` leaves out the last blocks of the transformer; light: a text encoder and a VAE that
+    give tensors of the published shapes, from next to no weights.
+    """
     row = variant(name, tiny=tiny)
-    dtype = torch.float32 if tiny else getattr(torch, row.dtype)
+    dtype = dtype or (torch.float32 if tiny else getattr(torch, row.dtype))
     config = PUBLISHED[name] | (_TINY if tiny else {})
+    config |= {} if layers is None else {"num_layers": layers}
+    reader = (_TINY_T5 if tiny else _T5) | ({"num_layers": 1} if light else {})
     kinds = (("CogVideoXDownBlock3D",) * (3 if tiny else 4), (8,) * 3, 4, 1)
-    down, channels, latent, layers = kinds
+    down, channels, latent, per_block = kinds
     if not tiny:
-        channels, latent, layers = (128, 256, 256, 512), 16, 3  # type: ignore[assignment]
+        channels, latent, per_block = (128, 256, 256, 512), 16, 3  # type: ignore[assignment]
+    if light:
+        channels, per_block = (32,) * len(down), 1  # type: ignore[assignment]
     torch.manual_seed(0)
     torch.set_default_dtype(dtype)
     try:
@@ -88,12 +104,12 @@ def build(name: str, device: torch.device, *, tiny: bool = False) -> CogVideoXAd
                 down_block_types=down,
                 up_block_types=tuple(d.replace("Down", "Up") for d in down),
                 latent_channels=latent,
-                layers_per_block=layers,
+                layers_per_block=per_block,
                 norm_num_groups=2 if tiny else 32,
                 sample_height=32 if tiny else 480,
                 sample_width=32 if tiny else 720,
             ).eval()
-            text = T5EncoderModel(T5Config(**(_TINY_T5 if tiny else _T5))).eval()
+            text = T5EncoderModel(T5Config(**reader)).eval()
     finally:
         torch.set_default_dtype(torch.float32)
     kind = CogVideoXDPMScheduler if "DPM" in row.scheduler else CogVideoXDDIMScheduler

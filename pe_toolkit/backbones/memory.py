@@ -42,6 +42,8 @@ TAPPED_UNITS = {
     ("absolute", False): (12.1, 5.1),
     ("absolute", True): (1.0, 5.1),
 }
+GUIDED_STAGES = ("AMF", "backward", "denoising")
+"""Those of a guided step."""
 # Bytes per pixel of the tile at the VAE's peak, from the second batch of frames on, 16-bit.
 DECODE_BYTES = 45_800
 ENCODE_BYTES = 19_100
@@ -234,18 +236,27 @@ def train_weights(a: Architecture, r: Request) -> Mapping[str, float]:
 
 
 def train_estimate(a: Architecture, r: Request, *, checkpointing: bool) -> Estimate:
-    """Peak of a training, one sample at a time. Everything is on the GPU while the text is encoded
-    (unless offloaded); then the text encoder leaves it, and after the reference the VAE.
+    """Peak of a training, one sample at a time: the largest of its stages."""
+    stages = train_stages(a, r, checkpointing=checkpointing)
+    return _peak(stages, weight_bytes(a, r), train_flops(a, r, checkpointing=checkpointing))
 
-    An optimisation step is either at its AMF (what the forward pass kept, and the AMF) or in its
-    backward pass; the denoising step needs two samples' passes without gradients.
+
+def train_stages(
+    a: Architecture, r: Request, *, checkpointing: bool
+) -> dict[str, dict[str, float]]:
+    """Bytes of every stage of a training, by what they are for, `OVERHEAD` apart.
+
+    Everything is on the GPU while the text is encoded (unless offloaded); then the text encoder
+    leaves it, and after the reference the VAE. An optimisation step is either at its AMF (what the
+    forward pass kept, and the AMF) or in its backward pass; the denoising step needs two samples'
+    passes without gradients.
     """
-    weights, unit, key = weight_bytes(a, r), unit_bytes(a, r), (a.positions, checkpointing)
+    unit, key = unit_bytes(a, r), (a.positions, checkpointing)
     resident = train_weights(a, r)
     transformer = resident["transformer"]
     each, rest = STEP_UNITS[key]
     tapped_each, tapped_rest = TAPPED_UNITS[key]
-    stages = {
+    return {
         "text": {"weights": resident["text encoder"]},
         "encoding": {
             "weights": resident["vae"],
@@ -262,7 +273,6 @@ def train_estimate(a: Architecture, r: Request, *, checkpointing: bool) -> Estim
             "activations": 2 * PASS_UNITS[a.positions] * unit,
         },
     }
-    return _peak(stages, weights, train_flops(a, r, checkpointing=checkpointing))
 
 
 def _peak(
