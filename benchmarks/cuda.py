@@ -34,6 +34,7 @@ from benchmarks import cuda_memory, models, report
 from benchmarks.cuda_runs import GIB, GUIDED, STEPS, Gpu, generations, official, ours
 from benchmarks.official import logits_bytes
 from pe_toolkit.backbones import CogVideoXAdapter, architectures, memory
+from pe_toolkit.backbones.recompute import LEVELS
 
 EFFICIENCY = 0.4
 """Share of the measured rate that the transformer is expected to reach, for the time to wait."""
@@ -106,15 +107,17 @@ def computed(name: str, frames: int, cap: float, rate: float) -> dict[str, Any]:
     architecture, variant = architectures.ARCHITECTURES[name], models.variant(name)
     request = memory.Request.of(variant, guided=GUIDED, frames=frames, samples=1, offload="model")
     f, h, w = architecture.grid(frames, request.width, request.height)
-    estimate = memory.train_estimate(architecture, request, checkpointing=False)
-    checkpointing = estimate.gpu_bytes > cap * GIB
-    if checkpointing:
-        estimate = memory.train_estimate(architecture, request, checkpointing=True)
+    estimates = {
+        level: memory.train_estimate(architecture, request, checkpointing=level) for level in LEVELS
+    }
+    fits = (level for level, e in estimates.items() if e.gpu_bytes <= cap * GIB)
+    checkpointing = next(fits, "on")
+    estimate = estimates[checkpointing]
     one = dataclasses.replace(request, guided=1)
-    flops = memory.train_flops(architecture, one, checkpointing=False)
+    flops = memory.train_flops(architecture, one, checkpointing="off")
     return {
         "logits_bytes": logits_bytes(architecture.heads, f * h * w),
-        "checkpointing": "on" if checkpointing else "off",
+        "checkpointing": checkpointing,
         "estimate_gib": estimate.gpu_bytes / GIB,
         "flops_per_step": flops,
         "floor_seconds": flops / rate,
@@ -130,7 +133,7 @@ def work(row: str, options: argparse.Namespace) -> float:
     name, frames = ROWS[row]
     architecture = architectures.ARCHITECTURES[name]
     request = memory.Request.of(models.variant(name), guided=GUIDED, frames=frames, samples=1)
-    card = memory.train_flops(architecture, request, checkpointing=True)
+    card = memory.train_flops(architecture, request, checkpointing="on")
     generation = memory.apply_flops(architecture, request)
     published = (options.repeats + 1) * (2 * card / GUIDED + generation / STEPS)
     short = (3 * options.repeats + 4) * options.steps / STEPS

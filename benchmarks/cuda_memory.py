@@ -61,9 +61,9 @@ def cases(name: str, frames: int) -> Iterator[Case]:
 
     for mode in CHOICES:
         r = dataclasses.replace(plain, offload=mode)
-        yield case("train", mode, memory.train_estimate(a, r, checkpointing=True))
+        yield case("train", mode, memory.train_estimate(a, r, checkpointing="on"))
         yield case("apply", mode, memory.apply_estimate(a, r))
-    yield case("train", "none", memory.train_estimate(a, plain, checkpointing=False), "off")
+    yield case("train", "none", memory.train_estimate(a, plain, checkpointing="off"), "off")
 
 
 def peak(adapter: CogVideoXAdapter, card: Any, case: Case, gpu: Gpu) -> dict[str, Any]:

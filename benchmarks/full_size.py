@@ -30,6 +30,7 @@ import torch
 from benchmarks import models
 from benchmarks.official import Official
 from pe_toolkit.backbones import CogVideoXAdapter, architectures, memory
+from pe_toolkit.backbones.recompute import LEVELS
 from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.training.events import GuidedStep, Optimising
 
@@ -120,14 +121,13 @@ def expected(o: argparse.Namespace) -> dict[str, float]:
         models.variant(o.backbone), guided=1, frames=o.frames, samples=1, inner=o.inner,
         dtype="bfloat16",
     )  # fmt: skip
-    checkpointing = o.checkpointing == "on"
-    stages = memory.train_stages(a, r, checkpointing=checkpointing)
+    stages = memory.train_stages(a, r, checkpointing=o.checkpointing)
     above = {
         name: (sum(parts.values()) - parts["weights"]) / GIB
         for name, parts in stages.items()
         if name in memory.GUIDED_STAGES
     }
-    flops = memory.train_flops(a, r, checkpointing=checkpointing)
+    flops = memory.train_flops(a, r, checkpointing=o.checkpointing)
     return {"above_gib": max(above.values()), "pflop": flops / 1e15}
 
 
@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=24)
     parser.add_argument("--inner", type=int, default=5, help="K")
     parser.add_argument("--layers", type=int, help="blocks of the transformer; default: all")
-    parser.add_argument("--checkpointing", choices=["on", "off"], default="on")
+    parser.add_argument("--checkpointing", choices=LEVELS, default="partly")
     parser.add_argument("--only", choices=["ours", "official"])
     parser.add_argument("--record", type=Path)
     o = parser.parse_args()

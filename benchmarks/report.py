@@ -194,12 +194,12 @@ def estimates() -> str:
         a = architectures.ARCHITECTURES[name]
         r = memory.Request.of(VARIANTS[name], guided=10, frames=frames, samples=1)
         moved, grouped = (dataclasses.replace(r, offload=kind) for kind in ("model", "group"))
-        kept = memory.train_estimate(a, r, checkpointing=True)
+        kept = memory.train_estimate(a, r, checkpointing="on")
         peaks = (
             kept,
-            memory.train_estimate(a, r, checkpointing=False),
-            memory.train_estimate(a, moved, checkpointing=True),
-            memory.train_estimate(a, grouped, checkpointing=True),
+            memory.train_estimate(a, r, checkpointing="off"),
+            memory.train_estimate(a, moved, checkpointing="on"),
+            memory.train_estimate(a, grouped, checkpointing="on"),
             memory.apply_estimate(a, r),
             memory.apply_estimate(a, moved),
             memory.apply_estimate(a, grouped),

@@ -58,7 +58,7 @@ class Session:
     resume: Path | None = None
     """The state that an interrupted training leaves behind."""
     checkpointing: str | None = None
-    """In a training `on` or `off`, or `auto` until it has chosen; None elsewhere."""
+    """In a training `on`, `partly` or `off`, or `auto` until it has chosen; None elsewhere."""
     untiled: bool = False
     """Whether videos are decoded whole although `--vae-tiling` could be had."""
 
@@ -121,7 +121,7 @@ def _less_memory(session: Session) -> str:
     kept.
     """
     left = []
-    if session.checkpointing == "off":
+    if session.checkpointing in ("off", "partly"):
         left.append("--checkpointing on")
     elif session.gpu is not False and session.offload in LESS:
         unsure = " (on a GPU)" if session.gpu is None else ""

@@ -159,7 +159,7 @@ def _facts(estimate: Any, rate: float) -> dict[str, Any]:
 def _line(facts: Mapping[str, Any]) -> str:
     parts = " + ".join(f"{name} {size:.1f}" for name, size in facts["parts_gb"].items())
     minutes = facts["seconds"] / 60
-    how = f", checkpointing {'on' if facts['checkpointing'] else 'off'}"
+    how = f", checkpointing {facts['checkpointing']}"
     return (
         f"{facts['gpu_gb']:.1f} GB of GPU memory at {facts['peak_at']} ({parts} + 1.0 assumed), "
         f"--offload {facts['offload']}{how if facts['checkpointing'] is not None else ''}, "

@@ -247,7 +247,7 @@ offload_option = click.option(
     show_default=True,
     callback=_set_offload,
     help="Keep parts of the model in main memory: slower, needs less of the GPU's. auto: as little "
-    "as fits.",
+    "as fits; in a training, one part after the other.",
 )
 machine_options = combine(
     click.option("--device", type=Device(), metavar="D", help="cpu, cuda, cuda:N, xpu or mps."),

@@ -63,10 +63,11 @@ Example:
 @conditions.image_option
 @click.option(
     "--checkpointing",
-    type=click.Choice(["auto", "on", "off"]),
+    type=click.Choice(["auto", "off", "partly", "on"]),
     default="auto",
     show_default=True,
-    help="Recompute activations instead of keeping them: less memory, more time; --quantize does.",
+    help="Recompute activations instead of keeping them: less memory, more time; --quantize fp8 "
+    "does. auto: as little as fits.",
 )
 @speed.quantize_option
 @click.option("--compile", "compile_", is_flag=True, help="Compile the model: pays on long runs.")

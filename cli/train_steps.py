@@ -199,7 +199,7 @@ def draw(events: Iterator[Any], session: Session) -> Result:
                 case kinds.ReferenceMatched() if not out.json:
                     out.talk(f"Reference: {followed(event.followed)}")
                 case kinds.Optimising():
-                    session.checkpointing = "on" if event.checkpointing else "off"
+                    session.checkpointing = event.checkpointing
                 case kinds.InnerStep():
                     bar.part((event.inner + 1) / inner, f"loss {event.loss:.4g}")
                 case kinds.GuidedStep():

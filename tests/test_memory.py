@@ -9,7 +9,9 @@ from transformers import T5Config, T5EncoderModel
 
 from pe_toolkit.backbones import architectures, hooks, memory
 from pe_toolkit.backbones.processors import PositionedAttnProcessor
+from pe_toolkit.backbones.recompute import LEVELS
 from pe_toolkit.backbones.variants import VARIANTS
+from pe_toolkit.training.memory import checkpointed
 from tests.fake import fake, peak
 
 CONFIGS = {
@@ -72,8 +74,8 @@ def test_every_published_row_has_an_estimate_and_the_right_grid(name):
     assert a.grid(variant.frames, variant.width, variant.height) == grid
     assert a.positions == variant.positions
     r = request(name)
-    on = memory.train_estimate(a, r, checkpointing=True)
-    off = memory.train_estimate(a, r, checkpointing=False)
+    on = memory.train_estimate(a, r, checkpointing="on")
+    off = memory.train_estimate(a, r, checkpointing="off")
     assert on.gpu_bytes < off.gpu_bytes
     assert on.flops > off.flops
     whole = memory.apply_estimate(a, r)
@@ -91,7 +93,7 @@ def test_arithmetic_of_the_paper_setting():
     """Worked out by hand: 5b, 24 frames, 50 steps, K = 5 at block 20."""
     a, r = architectures.ARCHITECTURES["cogvideox-5b"], request("cogvideox-5b", frames=24)
     assert memory.apply_flops(a, r) / 1e15 == pytest.approx(11.5, rel=0.01)
-    assert memory.train_flops(a, r, checkpointing=False) / 1e15 == pytest.approx(9, rel=0.05)
+    assert memory.train_flops(a, r, checkpointing="off") / 1e15 == pytest.approx(9, rel=0.05)
 
 
 # Activations at the real width and token count, fewer blocks. -------------------------------------
@@ -134,13 +136,11 @@ def test_units_of_a_pass_without_gradients(positions):
 
 
 @pytest.mark.parametrize("positions", ["rotary", "absolute"])
-@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("checkpointing", LEVELS)
 def test_units_of_an_optimisation_step(positions, checkpointing):
     rotary, block, tokens = positions == "rotary", 3, 6 * 1350
     with fake():
         model, given = transformer(rotary, block + 1), inputs(1, 6)
-        if checkpointing:
-            model.enable_gradient_checkpointing()
         delta = torch.zeros(*((2, tokens, 32) if rotary else (tokens, 3072)), requires_grad=True)
         there = [t for t in given.values() if isinstance(t, torch.Tensor)]
         with peak(model, delta, *there) as counter:
@@ -148,7 +148,7 @@ def test_units_of_an_optimisation_step(positions, checkpointing):
             if rotary:
                 value = [(table(d, torch.cos), table(d, torch.sin)) for d in delta]
             kind = hooks.rotary_positions if rotary else hooks.absolute_positions
-            with kind(model, lambda _: value):
+            with kind(model, lambda _: value), checkpointed(model, checkpointing):
                 q, k = hooks.queries_and_keys(model, block, lambda: model(**given))
             tapped = counter.now
             (q.float().sum() + k.float().sum()).backward()

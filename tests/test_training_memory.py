@@ -9,10 +9,12 @@ import pytest
 import torch
 from accelerate import cpu_offload
 from accelerate.hooks import CpuOffload, add_hook_to_module
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pe_toolkit.acceleration.quantize import quantize
-from pe_toolkit.backbones import hooks
+from pe_toolkit.backbones import hooks, recompute
 from pe_toolkit.backbones.offload import group_offload
+from pe_toolkit.backbones.recompute import kept_bytes
 from pe_toolkit.errors import TrainingError, UnsupportedError
 from pe_toolkit.training import TrainConfig, memory, train
 from pe_toolkit.training.events import Finished, GuidedStep, InnerStep
@@ -61,23 +63,33 @@ def test_the_estimate_counts_what_autograd_keeps(positions, dtype):
     adapter.transformer.to(dtype)
     # The difference of two depths: one block, without embeddings and the tap.
     one = kept(adapter, 2, dtype, rotary=rotary) - kept(adapter, 1, dtype, rotary=rotary)
-    options = {"rotary": rotary, "checkpointing": False}
-    tokens = adapter.grid.tokens
-    estimate = memory.kept_bytes(adapter, tokens, 2, **options) - memory.kept_bytes(
-        adapter, tokens, 1, **options
-    )
+    unit = memory.unit_bytes(adapter, adapter.grid.tokens)
+
+    def expected(blocks, level):
+        return kept_bytes(unit, dtype.itemsize, blocks, rotary=rotary, level=level)
+
+    estimate = expected(2, "off") - expected(1, "off")
     assert estimate == pytest.approx(one, rel=0.15)
-    less = memory.kept_bytes(adapter, tokens, 2, rotary=rotary, checkpointing=True)
-    assert less < memory.kept_bytes(adapter, tokens, 2, **options) / 10
+    assert expected(2, "on") < expected(2, "off") / 10
+    assert expected(2, "on") < expected(2, "partly") < expected(2, "off") / 3
 
 
-def test_auto_asks_the_free_memory():
+def test_auto_asks_the_free_memory(monkeypatch):
     adapter = tiny_adapter()
     asked = (adapter, adapter.grid.tokens, 1)
-    assert memory.wants_checkpointing("on", *asked, rotary=True)
-    assert not memory.wants_checkpointing("off", *asked, rotary=True)
-    assert not memory.wants_checkpointing("auto", *asked, rotary=True)  # a CPU
+    for choice, level in (("on", "on"), ("partly", "partly"), ("off", "off"), ("auto", "off")):
+        assert memory.checkpointing_level(choice, *asked, rotary=True) == level  # a CPU
+    assert memory.checkpointing_level("partly", *asked, rotary=True, compiled=True) == "on"
     assert memory.free_bytes(torch.device("cpu")) is None
+    unit = memory.unit_bytes(adapter, adapter.grid.tokens)
+    for units, level in ((1000, "off"), (20, "partly"), (8, "on")):
+        monkeypatch.setattr(memory, "free_bytes", lambda _, units=units: units * unit)
+        assert memory.checkpointing_level("auto", *asked, rotary=True) == level
+        at_least = {"on": "on", "partly": "on"}.get(level, level)
+        assert memory.checkpointing_level("auto", *asked, rotary=True, compiled=True) == at_least
+    quantize(adapter.transformer, "fp8")
+    monkeypatch.setattr(memory, "free_bytes", lambda _: 1000 * unit)
+    assert memory.checkpointing_level("auto", *asked, rotary=True) == "partly"
 
 
 def test_a_cap_on_the_process_counts_as_full(monkeypatch):
@@ -97,15 +109,67 @@ def test_a_cap_on_the_process_counts_as_full(monkeypatch):
 @pytest.mark.parametrize("positions", ["rotary", "absolute"])
 def test_checkpointing_changes_no_bit_and_is_put_back(positions):
     cards = []
-    for choice in ("off", "on"):
+    for choice in ("off", "partly", "on"):
         adapter = tiny_adapter(positions)
         cards.append(finished(adapter, checkpointing=choice).tensors["positions"])
         assert not adapter.transformer.gradient_checkpointing
-    assert np.array_equal(*cards)
-    adapter.transformer.enable_gradient_checkpointing()
-    with memory.checkpointed(adapter.transformer, False):
-        assert not adapter.transformer.gradient_checkpointing
-    assert adapter.transformer.gradient_checkpointing
+    assert np.array_equal(cards[0], cards[1])
+    assert np.array_equal(cards[0], cards[2])
+
+    def own(block, *args):
+        return block(*args)
+
+    adapter.transformer.enable_gradient_checkpointing(own)
+    for level in recompute.LEVELS:
+        with memory.checkpointed(adapter.transformer, level):
+            assert adapter.transformer.gradient_checkpointing == (level != "off")
+            assert adapter.transformer._gradient_checkpointing_func is not own
+        assert adapter.transformer.gradient_checkpointing
+        assert adapter.transformer._gradient_checkpointing_func is own
+
+
+class Counted(TorchDispatchMode):
+    """Calls of attention, and operations of the matrices of one shape each, (n, k) x (k, m)."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention, self.matrices = 0, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.addmm.default:  # of forward passes: a backward pass has mm
+            (n, k), m = args[1].shape, args[2].shape[1]
+            self.matrices += 2 * n * k * m
+        self.attention += func.__name__.startswith("_scaled_dot_product") and (
+            "backward" not in func.__name__
+        )
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("level", recompute.LEVELS)
+def test_partly_recomputes_neither_attention_nor_the_second_matrix(level):
+    """`train_flops` and KEPT say so; with frozen weights no other matrix is in a forward pass."""
+    adapter, block = tiny_adapter(), 2
+    transformer = adapter.transformer.requires_grad_(False)
+    form = adapter.form("angle", FRAMES, SIDE, SIDE)
+    delta = torch.zeros(form.shape, requires_grad=True)
+    latents = torch.randn(1, *adapter.latent_shape(FRAMES, SIDE, SIDE))
+    with (
+        memory.checkpointed(transformer, level),
+        hooks.positions(transformer, adapter.positions, lambda _: form.embed(delta)),
+        Counted() as counted,
+    ):
+        q, k = adapter.queries_and_keys(latents, torch.randn(1, 8, 16), 500, block, None)
+        before = counted.attention, counted.matrices
+        (q * k).sum().backward()
+    again = counted.attention - before[0], counted.matrices - before[1]
+    tokens, width = adapter.grid.tokens + 8, 32
+    of_blocks = block * 24 * tokens * width**2  # q, k, v, out: 8; feed-forward: 16
+    share = {"off": 0.0, "partly": 2 / 3, "on": 1.0}[level]
+    assert before[0] == block
+    assert again[0] == (block if level == "on" else 0)
+    # The two norms of a block turn the time embedding (one token) into shifts, scales and gates.
+    assert again[1] == pytest.approx(share * of_blocks, rel=0.1, abs=1)
+    assert delta.grad.abs().sum() > 0
 
 
 @pytest.mark.slow  # dynamo traces for half a minute

@@ -45,7 +45,8 @@ def load_backbone(
         dtype: one of `DTYPES`; default: see `default_dtype`.
         offload: `none`, `model`, `group` or `sequential`: keep parts off the GPU while unused.
             `auto` takes the first of none, model and group that the memory model expects to fit
-            into what is free; without a CUDA GPU it is `none`.
+            into what is free (for a training alone model first: `placement.ALONE`); without a CUDA
+            GPU it is `none`.
         quantize: one of `acceleration.QUANTIZATIONS`: weights of 8 bits.
         vae_tiling: encode and decode in tiles; default: everywhere but with the bundled backbone on
             a CPU.

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pe_toolkit.backbones.architectures import HEAD, Architecture
+from pe_toolkit.backbones.recompute import Level
 from pe_toolkit.backbones.variants import Variant
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -30,17 +31,21 @@ OVERHEAD = 1.0e9
 PASS_UNITS = {"rotary": 16.0, "absolute": 12.0}
 # Units of an optimisation step tapped at block n: `n x each + rest`, backward included.
 STEP_UNITS = {
-    ("rotary", False): (20.0, 20.0),
-    ("rotary", True): (1.0, 30.3),
-    ("absolute", False): (12.1, 11.1),
-    ("absolute", True): (1.0, 22.2),
+    ("rotary", "off"): (20.0, 20.0),
+    ("rotary", "partly"): (3.0, 28.2),
+    ("rotary", "on"): (1.0, 30.3),
+    ("absolute", "off"): (12.1, 11.1),
+    ("absolute", "partly"): (3.0, 20.1),
+    ("absolute", "on"): (1.0, 22.2),
 }
 # Units alive when the forward pass of that step ends and the AMF begins.
 TAPPED_UNITS = {
-    ("rotary", False): (20.0, 10.0),
-    ("rotary", True): (1.0, 13.1),
-    ("absolute", False): (12.1, 5.1),
-    ("absolute", True): (1.0, 5.1),
+    ("rotary", "off"): (20.0, 10.0),
+    ("rotary", "partly"): (3.0, 13.1),
+    ("rotary", "on"): (1.0, 13.1),
+    ("absolute", "off"): (12.1, 5.1),
+    ("absolute", "partly"): (3.0, 5.1),
+    ("absolute", "on"): (1.0, 5.1),
 }
 GUIDED_STAGES = ("AMF", "backward", "denoising")
 """Those of a guided step."""
@@ -165,16 +170,19 @@ def apply_flops(a: Architecture, r: Request) -> float:
     return 2 * r.steps * sum(pass_flops(a, r, a.layers))
 
 
-def train_flops(a: Architecture, r: Request, *, checkpointing: bool) -> float:
+def train_flops(a: Architecture, r: Request, *, checkpointing: Level) -> float:
     """A card: the guided steps' inner steps, then their denoising steps; nothing after them.
 
     An inner step is a forward pass to block n and a backward pass to the positions: matrices once
-    (weights are frozen), attention 2.5 times; with checkpointing one more forward pass.
+    (weights are frozen), attention 2.5 times; with checkpointing one more forward pass, partly
+    without attention and the second matrix of the feed-forward, a third of all matrices.
     """
     matrices, attention = pass_flops(a, r, r.block)
     inner = 2 * matrices + 3.5 * attention
-    if checkpointing:
+    if checkpointing == "on":
         inner += matrices + attention
+    elif checkpointing == "partly":
+        inner += 2 / 3 * matrices
     inner += 3 * 2 * 2.0 * amf_pairs(a, r) * a.channels
     denoise = 2 * sum(pass_flops(a, r, a.layers))
     return r.samples * r.guided * (r.inner * inner + denoise)
@@ -235,14 +243,14 @@ def train_weights(a: Architecture, r: Request) -> Mapping[str, float]:
     return resident
 
 
-def train_estimate(a: Architecture, r: Request, *, checkpointing: bool) -> Estimate:
+def train_estimate(a: Architecture, r: Request, *, checkpointing: Level) -> Estimate:
     """Peak of a training, one sample at a time: the largest of its stages."""
     stages = train_stages(a, r, checkpointing=checkpointing)
     return _peak(stages, weight_bytes(a, r), train_flops(a, r, checkpointing=checkpointing))
 
 
 def train_stages(
-    a: Architecture, r: Request, *, checkpointing: bool
+    a: Architecture, r: Request, *, checkpointing: Level
 ) -> dict[str, dict[str, float]]:
     """Bytes of every stage of a training, by what they are for, `OVERHEAD` apart.
 

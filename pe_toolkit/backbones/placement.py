@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pe_toolkit.backbones import recompute
 from pe_toolkit.backbones.architectures import HEAD, Architecture
@@ -21,6 +21,7 @@ from pe_toolkit.backbones.memory import (
     train_weights,
     unit_bytes,
 )
+from pe_toolkit.backbones.recompute import Level
 from pe_toolkit.errors import DeviceError, UnsupportedError
 
 Task = Literal["train", "apply"]
@@ -77,13 +78,13 @@ class Plan:
         task: what it is for.
         free_bytes: what the GPU can still give; None if there is none to ask.
         estimates: of every mode that the task can use.
-        checkpointing: in a training, whether activations are recomputed in that mode.
+        checkpointing: in a training, how much is recomputed in that mode.
     """
 
     task: Task
     free_bytes: float | None
     estimates: Mapping[str, Estimate]
-    checkpointing: Mapping[str, bool]
+    checkpointing: Mapping[str, Level]
 
     @property
     def chosen(self) -> str:
@@ -144,7 +145,7 @@ def plan(
         UnsupportedError: a training without checkpointing that no mode allows (fp8 weights).
     """
     estimates: dict[str, Estimate] = {}
-    recomputed: dict[str, bool] = {}
+    recomputed: dict[str, Level] = {}
     for mode in (*CHOICES, "sequential"):
         moved = replace(request, offload=mode)
         if task == "apply":
@@ -154,9 +155,9 @@ def plan(
         if leaves and checkpointing == "off":
             continue  # see `needs_checkpointing`
         recomputed[mode] = (
-            leaves
-            or checkpointing == "on"
-            or (checkpointing == "auto" and _recomputes(architecture, moved, free_bytes))
+            _recomputes(architecture, moved, free_bytes, "partly" if leaves else "off")
+            if checkpointing == "auto"
+            else cast(Level, checkpointing)
         )
         estimates[mode] = train_estimate(architecture, moved, checkpointing=recomputed[mode])
     if not estimates:
@@ -164,18 +165,21 @@ def plan(
     return Plan(task, free_bytes, estimates, recomputed)
 
 
-def _recomputes(a: Architecture, r: Request, free_bytes: float | None) -> bool:
+def _recomputes(a: Architecture, r: Request, free_bytes: float | None, least: Level) -> Level:
     """What the trainer will find when it asks: the transformer is there, and the VAE still is.
     Without a GPU to ask, the smaller way.
     """
     if free_bytes is None:
-        return True
+        return "on"
     weights = train_weights(a, r)
-    kept = recompute.kept_bytes(
-        unit_bytes(a, r), BYTES[r.dtype], r.block,
-        rotary=a.positions == "rotary", checkpointing=False,
-    )  # fmt: skip
-    return recompute.needed(kept, free_bytes - max(weights["transformer"], weights["vae"]))
+    return recompute.level_for(
+        unit_bytes(a, r),
+        BYTES[r.dtype],
+        r.block,
+        free_bytes - max(weights["transformer"], weights["vae"]),
+        rotary=a.positions == "rotary",
+        least=least,
+    )
 
 
 def decide(

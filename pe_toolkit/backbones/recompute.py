@@ -1,4 +1,4 @@
-"""When a training recomputes its activations instead of keeping them: the one rule.
+"""What of its activations a training recomputes instead of keeping them: the one rule.
 
 The trainer asks it with the memory that is free once the backbone is in place, `placement.plan`
 (and so `pe doctor` and `--offload auto`) with what is going to be. Arithmetic only; no torch.
@@ -6,18 +6,26 @@ The trainer asks it with the memory that is free once the backbone is in place, 
 
 from __future__ import annotations
 
+from typing import Literal
+
+Level = Literal["off", "partly", "on"]
+LEVELS: tuple[Level, ...] = ("off", "partly", "on")
+"""What of a block is computed again in the backward pass: nothing; all but its attention and the
+second matrix of its feed-forward, whose outputs are small for what they cost (`KEPT`); all of it.
+"""
+
 # What one block keeps for its backward pass when its weights are frozen, in numbers of one
 # (text + video tokens) x channels tensor of the model's dtype. Counted with saved-tensor hooks
 # (tests/test_training_memory.py): inputs of four norms, q, k, v, the attention's output and the
 # hidden layer of the feed-forward (4); a gradient to rotary tables adds float32 copies of q and k.
-KEPT = {"other": 12.3, "rotary-2": 19.2, "rotary-4": 16.0, "checkpointed": 1.0}
-# Of the free memory: the rest is for one block's recomputation, the AMF and fragmentation.
-SHARE = 0.7
+# Recomputed, it keeps its input; partly, two more.
+KEPT = {"other": 12.3, "rotary-2": 19.2, "rotary-4": 16.0, "partly": 3.1, "on": 1.0}
+# Of the free memory: the rest is for one block's recomputation, the AMF and fragmentation. Where
+# the kept is less, the rest is more of the whole.
+SHARE = {"off": 0.7, "partly": 0.6}
 
 
-def kept_bytes(
-    unit: float, itemsize: int, block: int, *, rotary: bool, checkpointing: bool
-) -> float:
+def kept_bytes(unit: float, itemsize: int, block: int, *, rotary: bool, level: Level) -> float:
     """Bytes kept for the backward pass of one sample through blocks 0 .. block - 1.
 
     Args:
@@ -25,15 +33,24 @@ def kept_bytes(
         itemsize: bytes of a number of that dtype.
         block: the tapped block.
         rotary: whether the gradient goes to rotary tables (else to latents or an added table).
-        checkpointing: whether each block keeps its input only.
+        level: how much of each block is recomputed.
     """
     kind = ("rotary-2" if itemsize == 2 else "rotary-4") if rotary else "other"
     # One block more: the tapped one keeps its part up to Q and K.
-    return KEPT["checkpointed" if checkpointing else kind] * unit * (block + 1)
+    return KEPT[kind if level == "off" else level] * unit * (block + 1)
 
 
-def needed(kept: float, free: float) -> bool:
-    """Whether so many bytes of activations would fill the memory that is free beside the weights
-    of the transformer and the VAE.
+def level_for(
+    unit: float, itemsize: int, block: int, free: float, *, rotary: bool, least: Level = "off"
+) -> Level:
+    """The level that recomputes least and fits.
+
+    Args:
+        free: bytes beside the weights of the transformer and the VAE.
+        least: not less than this; the others as in `kept_bytes`.
     """
-    return kept > free * SHARE
+    for level in LEVELS[LEVELS.index(least) : -1]:
+        kept = kept_bytes(unit, itemsize, block, rotary=rotary, level=level)
+        if kept <= free * SHARE[level]:
+            return level
+    return "on"

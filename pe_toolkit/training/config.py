@@ -61,7 +61,9 @@ class TrainConfig:
             in between; 1 computes all.
         kv: inject keys and values of the reference into the first block in guided steps; applying
             the card then needs the clip.
-        checkpointing: `auto` (when memory would not do), `on` or `off`. Changes no result.
+        checkpointing: `auto` (as much as memory asks for), `off`, `partly` (recompute all but
+            attention and the second matrix of the feed-forward; with `compile` all), or `on`.
+            Changes no result.
         compile: compile the blocks of the transformer: pays from some minutes of training on.
     """
 
@@ -85,7 +87,7 @@ class TrainConfig:
     reference_blocks: tuple[int, ...] | None = None
     reuse: int = 1
     kv: bool = False
-    checkpointing: Literal["auto", "on", "off"] = "auto"
+    checkpointing: Literal["auto", "off", "partly", "on"] = "auto"
     compile: bool = False
     name: str = "untitled"
     author: str = ""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pe_toolkit.backbones.recompute import Level
     from pe_toolkit.card import MotionCard
 
 
@@ -46,9 +47,11 @@ class Resumed:
 
 @dataclass(frozen=True)
 class Optimising:
-    """The optimisation begins: whether it checkpoints, as asked for or as `auto` found it best."""
+    """The optimisation begins: how much of its activations it recomputes, as asked for or as `auto`
+    found it best.
+    """
 
-    checkpointing: bool
+    checkpointing: Level
 
 
 @dataclass(frozen=True)

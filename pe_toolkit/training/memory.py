@@ -7,69 +7,89 @@ not used meanwhile.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import (
+    CheckpointPolicy,
+    checkpoint,
+    create_selective_checkpoint_contexts,
+)
 
 from pe_toolkit.backbones import recompute
 from pe_toolkit.backbones.offload import free_bytes
 from pe_toolkit.backbones.placement import needs_checkpointing
+from pe_toolkit.backbones.recompute import LEVELS, Level
 from pe_toolkit.errors import UsageError
 
 if TYPE_CHECKING:
     from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
 
-CHECKPOINTING = ("auto", "on", "off")
+CHECKPOINTING = ("auto", *LEVELS)
 
 
-def kept_bytes(
-    adapter: CogVideoXAdapter, tokens: int, block: int, *, rotary: bool, checkpointing: bool
-) -> int:
-    """Bytes kept for the backward pass of one sample through blocks 0 .. block - 1.
+def unit_bytes(adapter: CogVideoXAdapter, tokens: int) -> int:
+    """Bytes of one activation of one sample: (text + video tokens) x channels."""
+    config = adapter.transformer.config
+    width = config.num_attention_heads * config.attention_head_dim
+    return int((tokens + adapter.max_text_tokens) * width * adapter.dtype.itemsize)
+
+
+def checkpointing_level(
+    choice: str,
+    adapter: CogVideoXAdapter,
+    tokens: int,
+    block: int,
+    *,
+    rotary: bool,
+    compiled: bool = False,
+) -> Level:
+    """What `auto` means here: the least recomputation whose activations, of one sample, leave room
+    in the free memory, by the rule that `pe doctor` goes by as well (`backbones.recompute`).
+
+    Not `off` wherever weights are moved away or cast after a layer's forward pass (group and
+    sequential offloading, fp8): autograd would keep a copy of every one of them, and of some only
+    what was moved away. Not `partly` with compiled blocks: what is inside of them cannot be picked.
+    On a CPU `auto` is off otherwise: main memory can be swapped, time cannot.
 
     Args:
-        adapter: the backbone, for its width and dtype.
+        choice: one of `CHECKPOINTING`.
+        adapter: the backbone, for its width, dtype, device and hooks.
         tokens: video tokens of the clip.
         block: the tapped block.
         rotary: whether the gradient goes to rotary tables (else to latents or an added table).
-        checkpointing: whether each block keeps its input only.
-    """
-    size, config = adapter.dtype.itemsize, adapter.transformer.config
-    width = config.num_attention_heads * config.attention_head_dim
-    unit = (tokens + adapter.max_text_tokens) * width * size
-    return int(recompute.kept_bytes(unit, size, block, rotary=rotary, checkpointing=checkpointing))
-
-
-def wants_checkpointing(
-    choice: str, adapter: CogVideoXAdapter, tokens: int, block: int, *, rotary: bool
-) -> bool:
-    """What `auto` means here: on if the activations of one sample would fill the free memory, by
-    the rule that `pe doctor` goes by as well (`backbones.recompute`).
-
-    Also on wherever weights are moved away or cast after a layer's forward pass (group and
-    sequential offloading, fp8): autograd would keep a copy of every one of them, and of some only
-    what was moved away. On
-    a CPU `auto` is off otherwise: main memory can be swapped, time cannot.
+        compiled: whether the blocks are.
 
     Raises:
-        UsageError: another choice than `CHECKPOINTING`.
+        UsageError: another choice.
         UnsupportedError: `off` with such weights.
     """
     if choice not in CHECKPOINTING:
         raise UsageError(
             f"Expected checkpointing out of {', '.join(CHECKPOINTING)}, got {choice!r}."
         )
-    if weights_leave(adapter.transformer):
-        if choice == "off":
-            raise needs_checkpointing()
-        return True
-    if choice != "auto":
-        return choice == "on"
+    leaves = weights_leave(adapter.transformer)
+    if leaves and choice == "off":
+        raise needs_checkpointing()
     free = free_bytes(adapter.device)
-    needed = kept_bytes(adapter, tokens, block, rotary=rotary, checkpointing=False)
-    return free is not None and recompute.needed(needed, free)
+    level: Level
+    if choice in LEVELS:
+        level = choice
+    elif free is None:
+        level = "on" if leaves else "off"
+    else:
+        level = recompute.level_for(
+            unit_bytes(adapter, tokens),
+            adapter.dtype.itemsize,
+            block,
+            free,
+            rotary=rotary,
+            least="partly" if leaves else "off",
+        )
+    return "on" if compiled and level == "partly" else level
 
 
 def weights_leave(transformer: Any) -> bool:
@@ -83,18 +103,35 @@ def weights_leave(transformer: Any) -> bool:
 
 
 @contextlib.contextmanager
-def checkpointed(transformer: Any, on: bool) -> Iterator[None]:
-    """Gradient checkpointing as asked for, then as it was."""
-    before = transformer.gradient_checkpointing
-    if on == before:
-        yield
-        return
-    switch = (transformer.disable_gradient_checkpointing, transformer.enable_gradient_checkpointing)
-    switch[on]()
+def checkpointed(transformer: Any, level: Level) -> Iterator[None]:
+    """Gradient checkpointing of that level, then as it was."""
+    before = transformer.gradient_checkpointing, transformer._gradient_checkpointing_func
+    if level == "off":
+        transformer.disable_gradient_checkpointing()
+    else:
+        transformer.enable_gradient_checkpointing(_partly if level == "partly" else None)
     try:
         yield
     finally:
-        switch[before]()
+        transformer.disable_gradient_checkpointing()
+        if before[0]:
+            transformer.enable_gradient_checkpointing(before[1])
+
+
+def _partly(block: Any, *args: Any) -> Any:
+    """Recompute a block, but for what `_keep` keeps of it."""
+    contexts = functools.partial(create_selective_checkpoint_contexts, _keep)
+    return checkpoint(block.__call__, *args, use_reentrant=False, context_fn=contexts)
+
+
+def _keep(context: Any, op: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
+    """Outputs of one activation each, at 4 N d (N all tokens, d channels) and 8 d^2 operations a
+    token; the other matrices give one for 2 d^2.
+    """
+    attention = op.__name__.startswith("_scaled_dot_product")
+    # The second matrix of the feed-forward: fewer channels come out than go in.
+    narrows = op is torch.ops.aten.addmm.default and args[2].shape[0] > args[2].shape[1]
+    return CheckpointPolicy.MUST_SAVE if attention or narrows else CheckpointPolicy.PREFER_RECOMPUTE
 
 
 @contextlib.contextmanager

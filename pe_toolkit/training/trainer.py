@@ -166,15 +166,16 @@ def train(
         def positions(timestep: Any) -> Any:
             return mode.current if active[0] else None
 
-        checkpoint = memory.wants_checkpointing(
+        level = memory.checkpointing_level(
             config.checkpointing,
             adapter,
             grid.tokens,
             settings.block,
             rotary=_rotary(adapter, form),
+            compiled=config.compile,
         )
-        yield events.Optimising(checkpoint)
-        stack.enter_context(memory.checkpointed(transformer, checkpoint))
+        yield events.Optimising(level)
+        stack.enter_context(memory.checkpointed(transformer, level))
         stack.enter_context(compiled(transformer, config.compile))
         with contextlib.ExitStack() as guiding:
             guiding.enter_context(memory.parked(adapter.pipe, ("vae",)))
