@@ -243,6 +243,20 @@ def gradient_parameters(a: architectures.Architecture, block: int) -> int:
     return embed + time + block * whole + norm + 2 * (d * d + d) + 2 * head
 
 
+def step_flops(a: architectures.Architecture, request: memory.Request) -> float:
+    """Operations of a guided step, counted as `memory.train_flops` counts ours.
+
+    The reference's pass through all blocks; K times forward to the end of block n, again (block n
+    is not checkpointed, which is left out), backward to activations and to weights, and the AMF;
+    the denoising step.
+    """
+    whole = sum(memory.pass_flops(a, request, a.layers))
+    matrices, attention = memory.pass_flops(a, request, request.block + 1)
+    inner = 4 * matrices + 4.5 * attention
+    inner += 3 * 2 * 2.0 * memory.amf_pairs(a, request) * a.channels
+    return whole + request.inner * inner + 2 * whole
+
+
 def least_bytes(a: architectures.Architecture, request: memory.Request) -> dict[str, float]:
     """What the official code needs at its AMF, at least: bytes of weights, weight gradients and
     AMF. Its activations, text encoder and VAE come on top.

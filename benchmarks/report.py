@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks import cuda_memory, official
 from pe_toolkit.backbones import architectures, memory
+from pe_toolkit.backbones.recompute import LEVELS
 from pe_toolkit.backbones.variants import VARIANTS
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
@@ -172,49 +174,75 @@ def _missing(part: dict[str, Any]) -> str:
 
 
 def estimates() -> str:
-    """What the memory model says of the published sizes, in decimal gigabytes."""
-    columns = (
+    """What the formulas say of the published sizes: decimal gigabytes, then operations."""
+    memory_columns = (
         "parameters",
-        "train, checkpointing",
-        "train, none",
-        "train, `--offload model`",
+        "train, `--offload none`",
+        "train (`auto`: `model`)",
+        "the same, partly recomputed",
+        "the same, nothing recomputed",
         "train, `--offload group`",
         "apply",
         "apply, `--offload model`",
         "apply, `--offload group`",
-        "operations of a card",
-        "of a generation",
         "official: logits",
         "its AMF (logits twice, q, k)",
         "its weights + their gradients",
         "official, at least",
     )
-    lines = ["| backbone | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
+    flops_columns = (
+        "a generation",
+        "a card: all recomputed",
+        "partly",
+        "nothing",
+        "official",
+        "a guided step, official / ours: all recomputed",
+        "partly",
+        "nothing",
+    )
+    in_memory, operations = {}, {}
     for name, frames in SIZES:
         a = architectures.ARCHITECTURES[name]
         r = memory.Request.of(VARIANTS[name], guided=10, frames=frames, samples=1)
         moved, grouped = (dataclasses.replace(r, offload=kind) for kind in ("model", "group"))
-        kept = memory.train_estimate(a, r, checkpointing="on")
+        levels = [memory.train_estimate(a, moved, checkpointing=v) for v in reversed(LEVELS)]
+        generation = memory.apply_estimate(a, r)
         peaks = (
-            kept,
-            memory.train_estimate(a, r, checkpointing="off"),
-            memory.train_estimate(a, moved, checkpointing="on"),
+            memory.train_estimate(a, r, checkpointing="on"),
+            *levels,
             memory.train_estimate(a, grouped, checkpointing="on"),
-            memory.apply_estimate(a, r),
+            generation,
             memory.apply_estimate(a, moved),
             memory.apply_estimate(a, grouped),
         )
-        cells = [f"{a.parameters / 1e9:.2f} G", *(f"{e.gpu_bytes / 1e9:.1f}" for e in peaks)]
-        cells += [f"{e.flops / 1e15:.1f} PFLOP" for e in (kept, peaks[-1])]
         theirs = {key: value / 1e9 for key, value in official.least_bytes(a, r).items()}
-        cells += [
+        key = f"{name}, {frames} frames"
+        in_memory[key] = [
+            f"{a.parameters / 1e9:.2f} G",
+            *(f"{e.gpu_bytes / 1e9:.1f}" for e in peaks),
             f"{theirs['logits']:.1f}",
             f"{theirs['AMF']:.1f}",
             f"{theirs['weights']:.1f} + {theirs['gradients']:.1f}",
             f"{theirs['AMF'] + theirs['weights'] + theirs['gradients']:.1f}",
         ]
-        lines.append(f"| {name}, {frames} frames | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        step = official.step_flops(a, r)
+        rest = (r.steps - r.guided) / r.steps * generation.flops
+        counts = [e.flops for e in (generation, *levels)] + [r.guided * step + rest]
+        operations[key] = [
+            *(f"{count / 1e15:.1f}" for count in counts),
+            *(f"{step * r.guided / e.flops:.2f}" for e in levels),
+        ]
+    return (
+        "Gigabytes on the GPU:\n\n"
+        + _rows(memory_columns, in_memory)
+        + "\n\nPFLOP, and what the numbers of operations alone say of the speed:\n\n"
+        + _rows(flops_columns, operations)
+    )
+
+
+def _rows(columns: Sequence[str], rows: dict[str, list[str]]) -> str:
+    lines = ["| backbone | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
+    return "\n".join([*lines, *(f"| {key} | " + " | ".join(c) + " |" for key, c in rows.items())])
 
 
 def _median(values: list[float] | None) -> float | None:

@@ -172,6 +172,21 @@ def test_partly_recomputes_neither_attention_nor_the_second_matrix(level):
     assert delta.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("kind", ["fp8", "group", "model", "kv"])
+def test_partly_changes_no_bit_where_weights_leave_either(kind):
+    cards = []
+    for choice in ("on", "partly"):
+        adapter = tiny_adapter()
+        if kind == "fp8":
+            quantize(adapter.transformer, "fp8")
+        elif kind == "group":
+            group_offload(adapter.pipe, torch.device("cpu"))
+        elif kind == "model":
+            adapter.pipe.enable_model_cpu_offload(device="cpu")
+        cards.append(finished(adapter, checkpointing=choice, kv=kind == "kv").tensors["positions"])
+    assert np.array_equal(*cards)
+
+
 @pytest.mark.slow  # dynamo traces for half a minute
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # asked for by dynamo itself
 def test_compiled_blocks_learn_the_same_and_are_put_back(monkeypatch):
