@@ -88,13 +88,13 @@ class Plan:
 
     @property
     def chosen(self) -> str:
-        """What `auto` takes for this task alone; `none` without a GPU."""
+        """What `auto` takes for this task alone; without a GPU to ask, where there is enough."""
         return self.first(ALONE[self.task])
 
     def first(self, order: tuple[str, ...]) -> str:
-        """The first mode that fits; the smallest if none does; `none` without a GPU."""
+        """The first mode that fits; the smallest if none does; the first without a GPU."""
         if self.free_bytes is None:
-            return "none"
+            return order[0]
         modes = [mode for mode in order if mode in self.estimates]
         smallest = min(modes, key=self.peak)
         return next((mode for mode in modes if self.fits(mode)), smallest)
