@@ -22,7 +22,6 @@ import gc
 import json
 import statistics
 import sys
-import traceback
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -31,7 +30,16 @@ from typing import Any
 import torch
 
 from benchmarks import cuda_memory, models, report
-from benchmarks.cuda_runs import GIB, GUIDED, STEPS, Gpu, generations, official, ours
+from benchmarks.cuda_runs import (
+    GIB,
+    GUIDED,
+    STEPS,
+    Gpu,
+    attempt,
+    generations,
+    official,
+    ours,
+)
 from benchmarks.official import logits_bytes
 from pe_toolkit.backbones import CogVideoXAdapter, architectures, memory
 from pe_toolkit.backbones.recompute import LEVELS
@@ -91,9 +99,11 @@ def measure(
         out["generation"] = seconds | failed
         gpu.cap(None)
         keep(out)
-    if card is not None and gpu.cuda:
+    if gpu.cuda:
         out["memory"] = {}
         for case in cuda_memory.cases(name, frames):
+            if case.task == "apply" and card is None:
+                continue
             adapter = fresh(name, options, gpu)
             found = attempt(functools.partial(cuda_memory.peak, adapter, card, case, gpu))
             del adapter
@@ -151,17 +161,6 @@ def fresh(name: str, options: argparse.Namespace, gpu: Gpu) -> CogVideoXAdapter:
     return models.build(name, gpu.device, tiny=options.tiny)
 
 
-def attempt(call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What it measured, or what stood in the way; the other parts go on."""
-    try:
-        return call()
-    except torch.OutOfMemoryError as error:
-        return {"out_of_memory": str(error).splitlines()[0]}
-    except Exception as error:
-        traceback.print_exc()
-        return {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
-
-
 def say(row: Mapping[str, Any]) -> None:
     """One size, for people."""
     print(f"\n{row['backbone']}, {row['frames']} frames")
@@ -190,6 +189,11 @@ def say(row: Mapping[str, Any]) -> None:
             f"  {name:10} {middle:9.3f} s per guided step [{min(steps):.3f}, {max(steps):.3f}]"
             f"{over}, {facts['card_seconds']:.1f} s per card, peak {peak}"
             + (" without the cap" if "without_cap" in facts else "")
+            + (
+                f" (and {facts['collecting']:.2f} s of garbage collection a step)"
+                if "collecting" in facts
+                else ""
+            )
         )
     for name, seconds in row.get("generation", {}).items():
         if isinstance(seconds, str):

@@ -6,6 +6,7 @@ import argparse
 import copy
 import statistics
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,7 @@ from pe_toolkit.training.memory import parked
 GIB = 2**30
 GUIDED, STEPS = 10, 50
 """Of the published run."""
+OUT_OF_MEMORY = "out of memory"
 
 
 class Gpu:
@@ -67,6 +69,17 @@ class Gpu:
         for _ in range(10):
             a @ a
         return 10 * 2 * n**3 / self.stop(began)["seconds"]
+
+
+def attempt(call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What it measured, or what stood in the way; the other parts go on."""
+    try:
+        return call()
+    except Exception as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            return {"out_of_memory": str(error).splitlines()[0]}
+        traceback.print_exc()
+        return {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
 
 
 def ours(
@@ -119,15 +132,16 @@ def official(adapter: CogVideoXAdapter, frames: int, gpu: Gpu, repeats: int) -> 
         def timed(call: Callable[[int], Any]) -> list[float]:
             seconds = []
             for index in range(repeats + 1):  # the first warms up
-                start = time.perf_counter()
+                start, collecting = time.perf_counter(), run.collecting
                 call(999 - 20 * index)
                 if gpu.cuda:
                     torch.cuda.synchronize(gpu.device)
-                seconds.append(time.perf_counter() - start)
+                collecting = run.collecting - collecting
+                seconds.append(time.perf_counter() - start - collecting)
             return seconds[1:]
 
         steps = timed(lambda t: run.guided_step(latents, t, 0.002, 7.0))
-        facts = gpu.stop(began)
+        facts = gpu.stop(began) | {"collecting": run.collecting / (repeats + 1)}
         plain = timed(lambda t: run.plain_step(latents, t, 7.0))
     del facts["seconds"]
     guided, rest = statistics.median(steps), statistics.median(plain)
@@ -146,7 +160,8 @@ def generations(
 
     Plain and applied are interleaved, in short generations: every step costs the same. A cache
     skips more of a long generation, so those are run at full length, once, and with them a plain
-    one. Then the same with compiled blocks.
+    one. What fails leaves a sentence instead, and the rest goes on; the one that a goal is about
+    comes first (PAB keeps gigabytes).
     """
     frames = card.spec.clip.frames
     short, long = (
@@ -175,12 +190,23 @@ def generations(
             if index:  # the first warms up
                 for name, value in took.items():
                     seconds.setdefault(name, []).append(value)
-        seconds["plain, long"] = [denoise(long)]
-        for cache in ("pab", "taylorseer"):
-            seconds[f"applied, {cache}, long"] = [with_card(long, cache)]
-        if gpu.cuda:
+
+        def part(name: str, run: Callable[[], list[float]]) -> None:
+            facts = attempt(lambda: {"seconds": run()})
+            missed = facts.get("out_of_memory") and f"{OUT_OF_MEMORY}: {facts['out_of_memory']}"
+            seconds[name] = facts.get("seconds") or missed or facts["error"]
+
+        def after_compiling(run: Callable[[Sampler], float], begin: Sampler) -> float:
             with compiled(adapter.transformer, True):  # as `--compile`
-                for run in (lambda: denoise(short), lambda: with_card(short, "taylorseer")):
-                    run()  # compiles
-                seconds["plain, compiled"] = [denoise(short) for _ in range(options.repeats)]
-                seconds["applied, taylorseer, compiled, long"] = [with_card(long, "taylorseer")]
+                run(short)
+                return run(begin)
+
+        part("plain, long", lambda: [denoise(long)])
+        if gpu.cuda:
+            part(
+                "applied, taylorseer, compiled, long",
+                lambda: [after_compiling(lambda b: with_card(b, "taylorseer"), long)],
+            )
+            part("plain, compiled", lambda: [after_compiling(denoise, short)])
+        for cache in ("taylorseer", "pab"):
+            part(f"applied, {cache}, long", lambda cache=cache: [with_card(long, cache)])  # type: ignore[misc]

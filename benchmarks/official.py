@@ -15,6 +15,7 @@ what the official code does at the cost of time and memory, because it is what w
 from __future__ import annotations
 
 import gc
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -123,6 +124,10 @@ class Official:
             q, k = self._tapped(reference, torch.zeros_like(text), 0, grad=False)
             self.flow = AttentionMotionFlow.from_qk(q.float(), k.float(), self.grid, mask="nonzero")
         self.noise = torch.randn_like(reference)
+        self.collecting = 0.0
+        """Seconds in Python's garbage collector so far: they grow with the whole process, so that
+        whoever times a step takes them off.
+        """
 
     def _tables(self) -> Any:
         if len(self.free) == 1:
@@ -198,7 +203,11 @@ class Official:
             official_loss(q, k, self.flow).backward()
             adam.step()
             for _ in range(2):
+                if latents.is_cuda:  # emptying waits for the device anyway
+                    torch.cuda.synchronize()
+                began = time.perf_counter()
                 gc.collect()
+                self.collecting += time.perf_counter() - began
                 if latents.is_cuda:
                     torch.cuda.empty_cache()
         out = self.plain_step(latents, t, scale)

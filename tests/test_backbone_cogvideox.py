@@ -23,6 +23,7 @@ from pe_toolkit.backbones import (
     placement,
     variant_for,
 )
+from pe_toolkit.backbones.loading import nearest_dtype
 from pe_toolkit.backbones.variants import Variant
 from pe_toolkit.embedding import RotaryAngle, RotaryTable, SincosTable, form_for
 from pe_toolkit.embedding.absolute import sincos_3d
@@ -230,6 +231,15 @@ def test_schedulers_that_are_the_users_stay(tmp_path):
     assert type(folder.pipe.scheduler) is type(before)
     bundled = load_backbone("bundled", device="cpu")
     assert type(bundled.pipe.scheduler).__name__ == VARIANTS["bundled"].scheduler
+
+
+@pytest.mark.parametrize(("positions", "dtype"), [("rotary", "bfloat16"), ("absolute", "float16")])
+def test_a_folder_is_loaded_on_a_gpu_as_its_kind_is_published(positions, dtype, tmp_path):
+    tiny_pipe(positions).transformer.save_pretrained(tmp_path / "transformer")
+    for place, expected in (("cuda", dtype), ("cpu", "float32")):
+        assert nearest_dtype(str(tmp_path), None, torch.device(place)) == expected
+    # Loading says what is wrong with it.
+    assert nearest_dtype(str(tmp_path / "none"), None, torch.device("cuda")) == "float32"
 
 
 def test_dynamic_guidance_goes_with_dpm():

@@ -225,6 +225,24 @@ def test_goals_are_judged_by_what_was_measured():
     assert said["seconds per card, published way / ours"] == ["2", "missed |"]
     assert said["applied with cache and compile / plain"] == ["0.38", "aim reached |"]
     assert said["memory model, all rows and offload modes"] == ["-17%", "missed |"]
+    small = row | {"row": "2b-24"}
+    row = row | {
+        "official": {"out_of_memory": "tried"},
+        "generation": {
+            "plain": [10.0], "applied": [10.2], "plain, long": [50.0],
+            "applied, taylorseer, compiled, long": "out of memory: tried",
+        },
+    }  # fmt: skip
+    cells = dict(zip(report.KEYS, report.cells_of(row), strict=True))
+    assert cells["step ratio"] == report.NOTHING
+    assert cells["fastest / plain"] == "out of memory"
+    row["generation"]["applied, taylorseer, compiled, long"] = "RuntimeError: x"
+    assert report.cells_of(row)[report.KEYS.index("fastest / plain")] == "failed"
+    row["generation"] = {"out_of_memory": "tried"}
+    cells = dict(zip(report.KEYS, report.cells_of(row), strict=True))
+    assert cells["applied / plain"] == cells["fastest / plain"] == "out of memory"
+    lines = "\n".join(report.goals({"5b-24": row, "2b-24": small}))
+    assert "(of 2b, 24 frames: the published way of 5b does not fit this GPU) | 1.5 | 1.8" in lines
     row["paper"]["without_cap"] = "out of memory"
     assert "18* | missed" in "\n".join(report.goals({"5b-24": row}))
 

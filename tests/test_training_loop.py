@@ -113,6 +113,27 @@ def test_learning_rate_zero_changes_nothing_from_an_image_either(kind, dtype, mo
     assert torch.equal(latents(), test_image_to_video.stock(adapter, PROMPTS, [3, 4]))
 
 
+@pytest.mark.parametrize("guidance_scale", [1.0, 4.0])
+def test_one_sample_after_the_other_as_on_a_gpu(guidance_scale):
+    """The memory model counts a denoising step as both halves of guidance of one sample."""
+    adapter, batches, ends = tiny_adapter(scheduler="dpm"), [], []
+    handle = adapter.transformer.register_forward_pre_hook(
+        lambda module, args, kwargs: batches.append(len(kwargs["hidden_states"])), with_kwargs=True
+    )
+    for together in (3, 1):
+        sampler = Sampler(
+            adapter, [PROMPTS[0]] * 3, [3, 4, 5], steps=3, guidance_scale=guidance_scale,
+            dynamic_cfg=True, frames=FRAMES, width=SIDE, height=SIDE,
+        )  # fmt: skip
+        sampler.together = together
+        ends.append([sampler.step(index) for index in range(3)][-1])
+    handle.remove()
+    both = 1 if guidance_scale == 1 else 2
+    assert batches == [3 * both] * 3 + [both] * 9
+    assert torch.allclose(*ends, atol=1e-4)
+    assert not torch.allclose(ends[0][0], ends[0][1], atol=0.1)
+
+
 def test_latents_mode_at_learning_rate_zero_is_the_pipeline(monkeypatch):
     adapter = tiny_adapter()
     ours = all_samples(monkeypatch)

@@ -42,7 +42,7 @@ def load_backbone(
         name: `auto`, a name of `VARIANTS`, a local folder, or a Hub id.
         revision: branch, tag or commit on the Hub.
         device: `cpu`, `cuda`, `cuda:1`, `mps`; default: a GPU if there is one.
-        dtype: one of `DTYPES`; default: see `default_dtype`.
+        dtype: one of `DTYPES`; default: see `default_dtype` and `nearest_dtype`.
         offload: `none`, `model`, `group` or `sequential`: keep parts off the GPU while unused.
             `auto` takes the first of none, model and group that the memory model expects to fit
             into what is free (for a training alone model first: `placement.ALONE`); without a CUDA
@@ -83,21 +83,28 @@ def load_backbone(
             "off.",
             "Leave --offload out.",
         )
-    dtype = dtype or default_dtype(variant, where)
+    model_id = None if local or (variant and variant.bundled) else name
+    if model_id is not None and "/" not in model_id and variant is not None:
+        model_id = variant.hub_id
+    source = model_id or str(folder.expanduser())
+    if dtype is None and variant is not None:
+        dtype = default_dtype(variant, where)
+    elif dtype is None:
+        dtype = nearest_dtype(source, revision if model_id else None, where)
+        if where.type != "cpu":
+            say(f"{source}: in {dtype}, as CogVideoX of its kind is published (--dtype: another).")
     wanted = getattr(torch, dtype)
     purpose = purpose or Purpose()
     architecture = architectures.architecture_for(variant) if variant is not None else None
     if variant is not None and architecture is not None:  # known before anything is downloaded
         request = memory.Request.of(variant, guided=1, dtype=dtype, quantize=quantize)
         offload = settle(offload, where, variant.name, architecture, request, purpose, say)
-    digest = model_id = None
+    digest = None
     if variant is not None and variant.bundled:
         pipe, digest = _load_bundled(variant, wanted)
-    elif local:
-        pipe = _from_pretrained(str(folder.expanduser()), wanted, None)
+    elif model_id is None:
+        pipe = _from_pretrained(source, wanted, None)
     else:
-        model_id = name if "/" in name else (variant.hub_id if variant else name)
-        assert model_id is not None
         revision = prepare_download(model_id, revision, say)
         pipe = _from_pretrained(model_id, wanted, revision)
         if variant is not None:
@@ -156,19 +163,38 @@ def pick_device(device: str | None) -> torch.device:
     return where
 
 
-def default_dtype(variant: Variant | None, device: torch.device) -> str:
+def default_dtype(variant: Variant, device: torch.device) -> str:
     """The dtype of a backbone that was asked for without one.
 
     On a GPU what its authors recommend. On a CPU float32, except for the bundled backbone where the
     CPU multiplies bfloat16 in hardware: measured 2.7 times faster with AMX (docs/experiments.md).
     """
-    if variant is None or (device.type == "cpu" and not variant.bundled):
+    if device.type == "cpu" and not variant.bundled:
         return "float32"
     if device.type != "cpu":
         return variant.dtype
     # torch has no public question for this; without an answer, the safe choice.
     fast = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
     return "bfloat16" if fast else "float32"
+
+
+def nearest_dtype(source: str, revision: str | None, device: torch.device) -> str:
+    """The dtype of a folder or a Hub model that no row names, from its configuration: on a GPU that
+    of the published model with the same kind of positions (float32 would need twice the memory,
+    without tensor cores), on a CPU float32.
+    """
+    from diffusers import CogVideoXTransformer3DModel
+
+    if device.type == "cpu":
+        return "float32"
+    try:
+        config = CogVideoXTransformer3DModel.load_config(
+            source, subfolder="transformer", revision=revision
+        )
+    except (OSError, ValueError):  # what is wrong with it, loading says
+        return "float32"
+    rotary = config.get("use_rotary_positional_embeddings", False)
+    return VARIANTS["cogvideox-5b" if rotary else "cogvideox-2b"].dtype
 
 
 def choose(device: torch.device, say: Say) -> str:

@@ -80,6 +80,8 @@ class Sampler:
         self.negative = (
             adapter.encode_text([negative_prompt] * len(prompts)) if guidance_scale > 1 else None
         )
+        self.together = len(prompts) if adapter.device.type == "cpu" else 1
+        """How many samples one pass takes: a GPU one by one (memory), a CPU all (speed)."""
         self.generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         shape = (len(prompts), *adapter.latent_shape(frames, width, height))
         self.image: torch.Tensor | None = None
@@ -125,26 +127,32 @@ class Sampler:
         """One classifier-free guided denoising step of all samples; returns the new latents `(N,
         F', C, h, w)`.
         """
-        t = self.timesteps[index]
-        guided = self.negative is not None
-        x = torch.cat([self.latents] * 2) if guided else self.latents
-        x = self.scheduler.scale_model_input(x, t)
-        text = torch.cat([self.negative, self.text]) if self.negative is not None else self.text
-        image = self.image
+        count = len(self.latents)
+        parts = [slice(i, i + self.together) for i in range(0, count, self.together)]
+        out = torch.cat([self._prediction(index, part) for part in parts])
+        self.latents = self._advance(out, index).to(self.text.dtype)
+        return self.latents
+
+    def _prediction(self, index: int, part: slice) -> torch.Tensor:
+        """The guided prediction of some of the samples, in float32."""
+        latents, text, guided = self.latents[part], self.text[part], self.negative is not None
+        x = torch.cat([latents] * 2) if guided else latents
+        x = self.scheduler.scale_model_input(x, self.timesteps[index])
+        if self.negative is not None:
+            text = torch.cat([self.negative[part], text])
+        image = None if self.image is None else self.image[part]
         if image is not None and guided:
             image = torch.cat([image] * 2)
         with _cache_context(self.adapter.pipe.transformer):
             times = torch.full((x.shape[0],), self.times[index], device=x.device)
             out = self.adapter.forward(x, text, times, self.rotary, image).float()
+        if not guided:
+            return out
         scale = self.guidance_scale
         if self.dynamic_cfg:
             scale = dynamic_guidance(self.guidance_scale, self.steps, self.times[index])
-        if guided:
-            uncond, cond = out.chunk(2)
-            out = uncond + scale * (cond - uncond)
-        latents = self._advance(out, index)
-        self.latents = latents.to(self.text.dtype)
-        return self.latents
+        uncond, cond = out.chunk(2)
+        return uncond + scale * (cond - uncond)
 
     def _advance(self, out: torch.Tensor, index: int) -> torch.Tensor:
         t = self.timesteps[index]

@@ -13,13 +13,15 @@ from pe_toolkit.backbones.sampling import Sampler
 from pe_toolkit.embedding import PositionalForm
 from pe_toolkit.errors import TrainingError
 from pe_toolkit.objectives.amf import AmfObjective
+from pe_toolkit.training.scaling import GradientScaling
 
 
 class Mode(Protocol):
     """One way to guide: `current` is what the position hooks inject, `results` what the card
-    stores.
+    stores, in float16.
     """
 
+    problem: Problem
     current: Any
     results: list[torch.Tensor]
     carried: torch.Tensor
@@ -65,8 +67,7 @@ class Problem:
     ) -> None:
         self.adapter, self.sampler, self.objective, self.block = adapter, sampler, objective, block
         self.reuse = reuse
-        # A GPU takes the samples one by one (memory), a CPU all at once (speed).
-        self.together = len(sampler.text) if adapter.device.type == "cpu" else 1
+        self.scaling = GradientScaling(sampler.text.dtype == torch.float16)
 
     def backward(self, index: int, latents: torch.Tensor, embed: Any = None) -> torch.Tensor:
         """Accumulate gradients of the mean loss over samples; returns that loss, still on the
@@ -78,8 +79,8 @@ class Problem:
         """
         sampler, count = self.sampler, latents.shape[0]
         total = torch.zeros((), device=latents.device)
-        for first in range(0, count, self.together):
-            part = slice(first, first + self.together)
+        for first in range(0, count, sampler.together):
+            part = slice(first, first + sampler.together)
             if embed is not None:
                 embed()
             timestep = sampler.timesteps[index]
@@ -92,9 +93,7 @@ class Problem:
                 sampler.rotary,
                 None if sampler.image is None else sampler.image[part],
             )
-            loss = self.objective.loss(q, k) * (x.shape[0] / count)
-            loss.backward()
-            total = total + loss.detach()
+            total = total + self.scaling.backward(self.objective, q, k, x.shape[0] / count)
         return total
 
     def descend(
@@ -111,15 +110,49 @@ class Problem:
         is read one step late: while the device computes, the next step is already asked for, and
         reading does not wait for that (see `Pending`).
 
+        In float16, all of them are taken again (and their losses yielded) from where `parameter`
+        was, with gradients scaled lower, if one gradient was too large.
+
         Raises:
-            TrainingError: if the loss is not finite.
+            TrainingError: if the loss is not finite, or a gradient too large however it is scaled.
         """
+        if not self.scaling.active:
+            yield from self._attempt(parameter, index, rate, inner_steps, loss, None)
+            return
+        start = parameter.detach().clone()
+        undoing = parameter.register_hook(self.scaling.undo)
+        try:
+            while True:
+                lost = torch.zeros((), dtype=torch.bool, device=parameter.device)
+                yield from self._attempt(parameter, index, rate, inner_steps, loss, lost)
+                if not Pending(lost).number():
+                    return
+                self.scaling.lower(index)
+                with torch.no_grad():
+                    parameter.copy_(start)
+        finally:
+            undoing.remove()
+
+    def _attempt(
+        self,
+        parameter: torch.Tensor,
+        index: int,
+        rate: float,
+        inner_steps: int,
+        loss: Callable[[], torch.Tensor],
+        lost: torch.Tensor | None,
+    ) -> Iterator[float]:
+        """The steps of `descend`; a gradient that is not finite sets `lost` and counts as zero."""
         adam = torch.optim.Adam([parameter], lr=rate)
         waiting: Pending | None = None
         for inner in range(inner_steps):
             if inner % self.reuse == 0:
                 adam.zero_grad(set_to_none=True)
                 value = Pending(loss())
+                if lost is not None and parameter.grad is not None:
+                    broken = ~parameter.grad.isfinite().all()
+                    parameter.grad.masked_fill_(broken, 0)
+                    lost |= broken
             adam.step()
             if waiting is not None:
                 yield self._finite(waiting, index)
@@ -161,8 +194,8 @@ class PositionMode:
 
         yield from problem.descend(delta, index, rate, inner_steps, loss)
         # The card holds half precision: go on with exactly what applying it will use.
-        self.carried = delta.detach().half().float()
-        self.results.append(self.carried)
+        self.results.append(delta.detach().half())
+        self.carried = self.results[-1].float()
         self.current = self.form.embed(self.carried)
 
 
@@ -188,5 +221,5 @@ class LatentMode:
             if rate > 0 and inner_steps
             else sampler.latents
         )
-        self.results.append(kept)
+        self.results.append(kept.half())
         sampler.latents = kept
