@@ -70,7 +70,8 @@ def _purpose(o: Mapping[str, Any], clip: ClipSpec | None, name: str) -> Purpose:
     from pe_toolkit.backbones.placement import Purpose
 
     if clip is not None:
-        return Purpose(("apply",), clip.frames, (clip.width, clip.height))
+        size, tiling = (clip.width, clip.height), o["vae_tiling"] is not False
+        return Purpose(("apply",), clip.frames, size, cache=o["cache"], tiling=tiling)
     if "checkpointing" not in o:
         return Purpose()
     from pe_toolkit.cli import machine, train_shape

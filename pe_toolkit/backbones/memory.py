@@ -60,7 +60,8 @@ TILE = (360, 240)
 class Request:
     """What is to be trained or generated.
 
-    frames, width, height in pixels; samples are (prompt, seed) pairs; inner is K.
+    frames, width, height in pixels; samples are (prompt, seed) pairs; inner is K; cache is that of
+    a generation.
     """
 
     frames: int
@@ -75,6 +76,7 @@ class Request:
     offload: str = "none"
     quantize: str = "none"
     tiling: bool = True
+    cache: str = "none"
 
     @classmethod
     def of(cls, variant: Variant, guided: int, **changes: Any) -> Request:
@@ -200,11 +202,14 @@ def apply_estimate(a: Architecture, r: Request) -> Estimate:
     """
     weights, unit = weight_bytes(a, r), unit_bytes(a, r)
     resident = _resident(a, r, weights)
+    # PAB keeps what the attention of every block gave; the others a few tensors in all.
+    kept_by_cache = {"cache": 2 * a.layers * unit} if r.cache == "pab" else {}
     stages = {
         "text": {"weights": resident["text encoder"]},
         "denoising": {
             "weights": resident["transformer"],
             "activations": 2 * PASS_UNITS[a.positions] * unit,
+            **kept_by_cache,
         },
         "decoding": {"weights": resident["vae"], "VAE": vae_bytes(r, decode=True)},
     }

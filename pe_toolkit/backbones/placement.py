@@ -50,18 +50,28 @@ class Purpose:
     Attributes:
         tasks: the dearest of them decides.
         frames, size: of the clip, size as (width, height) in pixels.
-        checkpointing: of a training: `auto`, `on` or `off`.
+        checkpointing: of a training: one of `training.memory.CHECKPOINTING`.
+        cache, tiling: of a generation: its step cache, and whether it is decoded in tiles.
     """
 
     tasks: tuple[Task, ...] = ("train", "apply")
     frames: int | None = None
     size: tuple[int, int] | None = None
     checkpointing: str = "auto"
+    cache: str = "none"
+    tiling: bool = True
 
     def of(self, request: Request) -> Request:
-        """The request at this frame count and size."""
+        """The request as it is for this purpose."""
         width, height = self.size or (request.width, request.height)
-        return replace(request, frames=self.frames or request.frames, width=width, height=height)
+        return replace(
+            request,
+            frames=self.frames or request.frames,
+            width=width,
+            height=height,
+            cache=self.cache,
+            tiling=self.tiling,
+        )
 
     def within(self, config: Any) -> Purpose:
         """The same on a transformer of that configuration: learned positions allow one size."""
