@@ -204,6 +204,29 @@ def test_latents_cards_replay_to_the_trained_video():
     assert np.abs(made.frames.astype(int) - preview.frames.astype(int)).max() <= 1
 
 
+def test_replay_puts_back_what_it_replaced_and_checks_the_size():
+    adapter = tiny_adapter()
+    card = card_for(adapter, mode="latents")
+    pipe, own = adapter.pipe, adapter.pipe.prepare_latents
+    plain = run(pipe)
+
+    def theirs(*args, **options):
+        return own(*args, **options)
+
+    pipe.prepare_latents = theirs
+    with replay(pipe, card) as outer:
+        replayed = run(pipe, **outer.arguments())
+        with replay(pipe, card) as inner:
+            assert torch.equal(run(pipe, **inner.arguments()), replayed)
+        assert torch.equal(run(pipe, **outer.arguments()), replayed)
+        with pytest.raises(MismatchError, match="latents"):
+            run(pipe, num_frames=FRAMES + 8, **outer.arguments())
+    assert pipe.prepare_latents is theirs
+    del pipe.prepare_latents
+    assert torch.equal(run(pipe), plain)
+    assert not torch.equal(replayed, plain)
+
+
 def test_a_plain_pipeline_gives_no_warning():
     adapter = tiny_adapter()
     card = card_for(adapter)

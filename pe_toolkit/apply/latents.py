@@ -95,7 +95,7 @@ def replay(
 @contextlib.contextmanager
 def _beginning_with(pipe: Any, start: torch.Tensor) -> Iterator[None]:
     """The pipeline prepares its latents as ever, and begins with `start` `(1, F', C, h, w)`."""
-    own = pipe.prepare_latents
+    own, before = pipe.prepare_latents, pipe.__dict__.get("prepare_latents")
 
     def prepare_latents(*args: Any, **options: Any) -> Any:
         drawn = own(*args, **options)
@@ -113,7 +113,9 @@ def _beginning_with(pipe: Any, start: torch.Tensor) -> Iterator[None]:
     try:
         yield
     finally:
-        del pipe.prepare_latents
+        del pipe.prepare_latents  # the method of the class is there again
+        if before is not None:
+            pipe.prepare_latents = before
 
 
 def timesteps_of(adapter: CogVideoXAdapter, steps: int) -> torch.Tensor:
