@@ -20,6 +20,7 @@ from pe_toolkit.apply import applied
 from pe_toolkit.backbones import CogVideoXAdapter
 from pe_toolkit.backbones.offload import place
 from pe_toolkit.backbones.sampling import Sampler
+from pe_toolkit.errors import out_of_memory
 from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.training.events import Finished, GuidedStep
 from pe_toolkit.training.memory import parked
@@ -76,7 +77,7 @@ def attempt(call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     try:
         return call()
     except Exception as error:
-        if isinstance(error, torch.OutOfMemoryError):
+        if out_of_memory(error):
             return {"out_of_memory": str(error).splitlines()[0]}
         traceback.print_exc()
         return {"error": f"{type(error).__name__}: {error}".splitlines()[0]}

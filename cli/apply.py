@@ -88,6 +88,7 @@ def apply(session: Session, /, card_path: Path, output: Path, **o: Any) -> None:
 
     out = session.out
     session.smaller = "a smaller --backbone; the card fixes frames and size."
+    session.cache = o["cache"]
     given = list(o["prompts_"])
     if o["prompt_file"] is not None:
         given += prompts.from_file(o["prompt_file"])

@@ -26,7 +26,7 @@ from typing import NoReturn, TextIO
 import click
 
 from pe_toolkit.cli.output import Output
-from pe_toolkit.errors import PeError
+from pe_toolkit.errors import PeError, out_of_memory
 
 INTERRUPTED = 130
 LESS = {"none": "model", "model": "group", "group": "sequential"}
@@ -59,6 +59,8 @@ class Session:
     """The state that an interrupted training leaves behind."""
     checkpointing: str | None = None
     """In a training `on`, `partly` or `off`, or `auto` until it has chosen; None elsewhere."""
+    cache: str = "none"
+    """The step cache of a generation."""
     untiled: bool = False
     """Whether videos are decoded whole although `--vae-tiling` could be had."""
 
@@ -106,16 +108,6 @@ def _without_tokens(text: str) -> str:
     return re.sub(r"hf_[A-Za-z0-9]{20,}", "***", text)
 
 
-def out_of_memory(exc: BaseException) -> bool:
-    """Whether memory ran out, on CPU or GPU; does not import torch to find out."""
-    return (
-        isinstance(exc, MemoryError)
-        or type(exc).__name__ == "OutOfMemoryError"
-        or (isinstance(exc, OSError) and exc.errno == errno.ENOMEM)
-        or (isinstance(exc, RuntimeError) and "can't allocate memory" in str(exc))
-    )
-
-
 def _less_memory(session: Session) -> str:
     """Which switches are left, the one that costs least first. What a training has finished is
     kept.
@@ -130,6 +122,8 @@ def _less_memory(session: Session) -> str:
         left.append("--quantize fp8")
     if session.untiled:  # the largest of all steps then, and tiles cost next to nothing
         left.insert(0, "--vae-tiling")
+    if session.cache == "pab":  # keeps every block's attention; taylorseer one output of the whole
+        left.insert(0, "--cache taylorseer")
     last = session.smaller if not left or ", or " in session.smaller else f"or {session.smaller}"
     hint = f"Try {', '.join([*left, last])}"
     if session.resume is not None and session.resume.exists():

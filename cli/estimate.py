@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from pe_toolkit.cli import train_shape
 from pe_toolkit.cli.machine import GB
 from pe_toolkit.errors import UsageError
 
@@ -40,7 +41,7 @@ def estimate(
         return None
     width, height = o["size"] or (variant.width, variant.height)
     frames = o["frames"] or variant.frames
-    _check(frames, width, height)
+    _check(variant, o, frames, width, height)
     steps = o["steps"] or variant.steps
     request = memory.Request.of(
         variant,
@@ -171,7 +172,9 @@ def _size(gigabytes: float) -> str:
     return f"{gigabytes * 1000:.0f} MB" if gigabytes < 1 else f"{gigabytes:.1f} GB"
 
 
-def _check(frames: int, width: int, height: int) -> None:
+def _check(variant: Variant, o: Mapping[str, Any], frames: int, width: int, height: int) -> None:
+    if variant.fixed_size:
+        train_shape.check_size(o, train_shape.Shape.of_variant(variant))
     if width % 16 or height % 16:
         raise UsageError(
             f"Expected a width and height in multiples of 16 pixels, got {width}x{height}.",

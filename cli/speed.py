@@ -45,3 +45,22 @@ def check_quantize(o: Mapping[str, Any]) -> None:
         from pe_toolkit.acceleration.quantize import check
 
         check(o["quantize"])
+
+
+def check_training(o: Mapping[str, Any]) -> None:
+    """The same of a training, where compiled blocks want weights that stay. What `--offload auto`
+    picks shows when the model is loaded: `pe_toolkit.training` looks at that.
+
+    Raises:
+        DependencyError: as `check_quantize`.
+        UnsupportedError: `--compile` with `--quantize fp8`, or with an offload mode that moves
+            every weight away after use.
+    """
+    from pe_toolkit.backbones.placement import LEAVING
+
+    check_quantize(o)
+    casts = o["quantize"] == "fp8"
+    if o["compile_"] and (casts or o["offload"] in LEAVING):
+        from pe_toolkit.training.quantized import leaves_compiled
+
+        raise leaves_compiled(casts=casts)

@@ -41,7 +41,7 @@ def check_usage(o: Mapping[str, Any], shape: train_shape.Shape | None) -> None:
         UsageError: more than one sample in latents mode, a form of positions in latents mode,
             another size than the only one of a backbone.
         UnsupportedError: `--param angle` on a backbone with absolute positions.
-        DependencyError: `--quantize` without its package.
+        DependencyError, UnsupportedError: as `speed.check_training`.
     """
     if o["mode"] == "latents":
         if len(o["prompts"]) > 1 or (o["samples"] or 1) > 1:
@@ -63,7 +63,7 @@ def check_usage(o: Mapping[str, Any], shape: train_shape.Shape | None) -> None:
         )
     if shape is not None and shape.fixed_size:
         train_shape.check_size(o, shape)
-    speed.check_quantize(o)
+    speed.check_training(o)
     keys = [key for key, _ in o["overrides"]]
     if twice := next((key for key in keys if keys.count(key) > 1), None):
         raise UsageError(f"Expected each --set key once, got {twice!r} more than once.")

@@ -21,6 +21,16 @@
 
 from __future__ import annotations
 
+import errno
+import re
+
+_NO_MEMORY = re.compile(
+    r"out of memory|not enough memory|can't allocate memory|_ALLOC(ATION)?_FAILED"
+)
+"""What torch says in a plain RuntimeError: its CPU allocator, CUDA's runtime and driver, cuBLAS,
+cuDNN, MPS.
+"""
+
 
 class PeError(Exception):
     """Base of all deliberate errors.
@@ -94,3 +104,13 @@ class OutputError(PeError):
 
 class DependencyError(PeError):
     """An optional package is missing."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on a CPU or a GPU; does not import torch to find out."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"  # torch's
+        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+        or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None)
+    )

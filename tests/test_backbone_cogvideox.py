@@ -335,3 +335,18 @@ def test_published_configurations_at_native_size_on_meta(name):
         q, k = adapter.queries_and_keys(latents, text, 999, variant.block, None)
     assert q.shape == k.shape == (1, heads, grid.tokens, 64)
     assert grid.tokens == q.shape[2]
+
+
+def test_a_block_that_is_not_there_gets_one_that_is():
+    """A model that no row names has the default of a published one, perhaps beyond its last."""
+    for adapter, block in ((CogVideoXAdapter(tiny_pipe()), 1), (tiny_adapter(block=2), 2)):
+        with pytest.raises(UsageError, match="a block from 0 to 2, got 20") as caught:
+            adapter.check_block(20)
+        assert f"--set block={block}" in caught.value.hint
+        adapter.check_block(block)
+        with pytest.raises(UsageError) as caught:
+            adapter.check_block(-1)
+        assert f"--set block={block}" in caught.value.hint
+    with pytest.raises(UsageError) as caught:
+        tiny_adapter(block=20).check_block(20)
+    assert "--set block=1" in caught.value.hint

@@ -77,3 +77,18 @@ def test_hub_id_and_revision_are_compared_where_both_are_known() -> None:
         check_fits(spec, **FITTING | {"positions": "absolute", "variant": "cogvideox-2b"})
     assert "cogvideox-2b" in caught.value.message
     assert "THUDM/CogVideoX-5b" in (caught.value.hint or "")
+
+
+def test_a_card_of_a_folder_names_no_backbone_that_there_is_not() -> None:
+    data = MAKE["description"]()
+    data["backbone"] |= {"variant": "custom", "model_id": None, "revision": None}
+
+    def hint() -> str:
+        with pytest.raises(MismatchError) as caught:
+            check_fits(CardSpec.from_dict(data), **FITTING | {"fingerprint": "sha256:" + "00" * 32})
+        return caught.value.hint or ""
+
+    assert "custom" not in hint()
+    assert hint().startswith("Use --backbone with the folder")
+    data["backbone"]["model_id"] = "somebody/a-model"
+    assert hint() == "Use --backbone somebody/a-model."

@@ -16,8 +16,8 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from pe_toolkit.cli.errors import Session
-from pe_toolkit.cli.main import LazyGroup
+from pe_toolkit.cli.errors import Session, describe
+from pe_toolkit.cli.main import LazyGroup, cli
 from pe_toolkit.cli.options import common, debug_option, machine_options
 from pe_toolkit.errors import CardError, DeviceError, OutputExistsError, UsageError
 
@@ -114,9 +114,60 @@ def test_no_memory_after_the_last_switch() -> None:
     assert "Hint: Try a smaller --backbone." in result.stderr
 
 
-def test_cpu_allocator_message_counts_as_no_memory() -> None:
-    result = run(raiser(RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")))
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: 9 bytes",
+        "[enforce fail at alloc_cpu.cpp:79] data. DefaultCPUAllocator: not enough memory: you",
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported",
+        "CUDA driver error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+        "MPS backend out of memory (MPS allocated: 17.8 GB, max allowed: 18.1 GB).",
+    ],
+)
+def test_messages_that_count_as_no_memory(text: str) -> None:
+    result = run(raiser(RuntimeError(text)))
     assert "Out of memory." in result.stderr
+    assert "Unexpected error" in run(raiser(ValueError(text))).stderr
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA error: an illegal memory access was encountered",
+        "CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasGemmEx`",
+        "cuDNN error: CUDNN_STATUS_NOT_SUPPORTED",
+    ],
+)
+def test_other_failures_of_a_gpu_do_not(text: str) -> None:
+    assert "Unexpected error" in run(raiser(RuntimeError(text))).stderr
+
+
+def test_a_cache_that_fills_memory_is_the_first_thing_to_change() -> None:
+    """PAB keeps what every block's attention gave."""
+    facts = {"gpu": True, "quantize": "none", "offload": "none"}
+    for untiled in (False, True):
+        session = Session(cache="pab", untiled=untiled, **facts)
+        hint = describe(MemoryError(), session)[1]
+        assert hint is not None
+        assert hint.startswith("Try --cache taylorseer, ")
+        assert "--offload model" in hint
+    for cache in ("none", "taylorseer"):
+        assert "--cache" not in str(describe(MemoryError(), Session(cache=cache, **facts))[1])
+
+
+def test_apply_tells_which_cache_is_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def full(*words: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("pe_toolkit.cli.loading.load", full)
+    card = ROOT / "tests" / "golden" / "rotary-angle.safetensors"
+    words = ["apply", str(card), "--prompt", "a", "-o", str(tmp_path / "o.mp4"), "--cache", "pab"]
+    result = CliRunner().invoke(cli, words)
+    assert result.exit_code == 1
+    assert "Hint: Try --cache taylorseer, or a smaller --backbone" in result.stderr
 
 
 def test_interrupt_says_how_to_resume(tmp_path: Path) -> None:

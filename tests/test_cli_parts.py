@@ -309,6 +309,17 @@ def test_doctor_says_what_a_backbone_needs() -> None:
     assert estimate["by_offload"]["model"]["train_gb"] < 20
 
 
+@pytest.mark.parametrize("words", [("--frames", "25"), ("--size", "640x480"), ("--frames", "26")])
+def test_doctor_refuses_what_training_refuses(words: tuple[str, str]) -> None:
+    """Positions that were learned for one size."""
+    result = doctor("--backbone", "cogvideox-5b-i2v", *words)
+    assert result.exit_code == 2
+    assert "49 frames of 720x480, the one size" in " ".join(result.stderr.split())
+    assert "Leave --frames and --size out." in result.stderr
+    same = doctor("--backbone", "cogvideox-5b-i2v", "--frames", "49", "--size", "720x480")
+    assert "49 frames of 720x480" in same.stdout
+
+
 def test_doctor_estimates_what_is_asked_for() -> None:
     words = ("--backbone", "cogvideox-2b", "--json")
     small, large = (

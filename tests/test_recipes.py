@@ -110,6 +110,12 @@ def test_fast_goes_as_far_in_one_step():
     got = TrainConfig(recipe="fast").resolve(variant)
     assert got.inner_steps == 1
     assert got.learning_rates == pytest.approx((0.01, 0.005))
+    bundled = variant_for("bundled")  # other rates for latents than for positions
+    for mode, rates in (("positions", (0.018, 0.009)), ("latents", (0.03, 0.03))):
+        got = TrainConfig(recipe="fast", mode=mode).resolve(bundled)
+        assert (got.inner_steps, got.learning_rates) == (1, pytest.approx(rates))
+        paper = TrainConfig(recipe="paper", mode=mode).resolve(bundled)
+        assert paper.learning_rates == (0.002, 0.001)
     asked = TrainConfig(recipe="fast", learning_rates=(0.5, 0.5), inner_steps=4).resolve(variant)
     assert (asked.inner_steps, asked.learning_rates) == (4, (0.5, 0.5))
     with pytest.raises(UsageError, match="default, paper, fast"):

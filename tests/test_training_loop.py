@@ -5,10 +5,13 @@ the weights.
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from pe_toolkit.apply import applied
 from pe_toolkit.backbones.reading import Reading
@@ -215,6 +218,31 @@ def test_an_interrupted_run_continues_to_the_same_card(tmp_path, mode, scheduler
     key = "positions" if mode == "positions" else "latents"
     assert np.array_equal(card.tensors[key], whole.tensors[key])
     assert card.spec.training.loss == whole.spec.training.loss
+
+
+@pytest.mark.parametrize("mode", ["positions", "latents"])
+def test_a_resume_state_holds_no_more_than_the_card(tmp_path, mode):
+    config = TrainConfig(prompts=(PROMPTS[0],), mode=mode)
+    options = {"guided_range": (0.5, 1.0)}
+    state = tmp_path / "state.resume"
+    whole, _ = finished(tiny_adapter(**options), config, state=state)
+    run = train(tiny_adapter(**options), moving_square(), config, state=state)
+    for event in run:
+        if isinstance(event, GuidedStep):
+            run.close()
+    tensors = load_file(state)
+    [name] = [n for n in tensors if n.startswith(("result.", "carried"))]
+    card = whole.tensors[mode]
+    assert (tensors[name].dtype, tensors[name].numel()) == (torch.float16, card[0].size)
+    # As earlier versions wrote it: the same numbers in float32, and the last ones twice.
+    with safe_open(state, "pt") as file:
+        about = json.loads(file.metadata()["pe"])
+    del about["gradient_limit"]
+    wide = tensors[name].float()
+    tensors |= {name: wide, "carried": wide.clone() if mode == "positions" else torch.zeros(0)}
+    save_file(tensors, state, {"pe": json.dumps(about)})
+    card, _ = finished(tiny_adapter(**options), config, state=state, resume=True)
+    assert np.array_equal(card.tensors[mode], whole.tensors[mode])
 
 
 def test_resume_refuses_another_run(tmp_path):

@@ -6,9 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-import torch
-
-from pe_toolkit.errors import DependencyError
+from pe_toolkit.errors import DependencyError, out_of_memory
 
 
 @contextlib.contextmanager
@@ -46,7 +44,7 @@ def _explained() -> Iterator[None]:
         yield
     except TorchDynamoException as error:
         cause = getattr(error, "inner_exception", error)
-        if isinstance(cause, torch.OutOfMemoryError):
+        if isinstance(cause, Exception) and out_of_memory(cause):
             raise cause from error
         reason = next((line for line in str(cause).splitlines() if line.strip()), "no reason")
         raise DependencyError(

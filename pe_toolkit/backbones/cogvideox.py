@@ -212,12 +212,15 @@ class CogVideoXAdapter(CogVideoXGeometry):
         """Refuse a block the transformer does not have.
 
         Raises:
-            UsageError: names the range.
+            UsageError: names the range, and a block within it.
         """
         last = len(self.transformer.transformer_blocks) - 1
         if not 0 <= block <= last:
+            own = self.variant.block if self.variant else last + 1
+            near = own if own <= last else (last + 1) // 2  # about where the published ones lie
             raise UsageError(
-                f"Expected a block from 0 to {last}, got {block}.", "Leave --set block=... out."
+                f"Expected a block from 0 to {last}, got {block}.",
+                f"Use a number in this range, such as --set block={near}.",
             )
 
     def forward(

@@ -7,6 +7,9 @@ from pe_toolkit.card.text import printable
 from pe_toolkit.errors import MismatchError
 from pe_toolkit.grid import TokenGrid
 
+UNNAMED = "custom"
+"""The variant of a card for a model that is not in the table of backbones."""
+
 
 def check_fits(
     spec: CardSpec,
@@ -48,9 +51,9 @@ def check_fits(
             says what the card needs and what came.
     """
     need = spec.backbone
-    wanted = f"Use --backbone {printable(need.variant)}" + (
-        f" ({printable(need.model_id)})." if need.model_id else "."
-    )
+    wanted = f"Use --backbone {_named(need.variant, need.model_id)}."
+    if need.variant == UNNAMED and need.model_id is None:
+        wanted = "Use --backbone with the folder of the model that it was trained on."
     for what, needed, came in (
         ("backbones of the family", need.family, family),
         ("a backbone with positions of the kind", need.positions, positions),
@@ -86,3 +89,10 @@ def check_fits(
         for what, want, have in known
         if want is not None and have is not None and want != have
     ]
+
+
+def _named(variant: str, model_id: str | None) -> str:
+    if model_id is None:
+        return printable(variant)
+    known = f"{printable(variant)} ({printable(model_id)})"
+    return printable(model_id) if variant == UNNAMED else known

@@ -1,8 +1,9 @@
-"""Which quantized weights training can work with: those whose backward pass reaches the inputs.
+"""Which weights training can work with: those whose backward pass reaches the inputs.
 
 `fp8` (weights stored as float8, cast for each layer's forward pass) and `int8` do. With `fp8` the
 gradients are those of the rounded weights bit for bit (tests/test_training_memory.py): autograd
-keeps the cast copy, which checkpointing then drops block by block.
+keeps the cast copy, which checkpointing then drops block by block. Compiled blocks keep the weight
+itself, and find it as it is when they recompute: cast back, or moved away.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 from pe_toolkit.acceleration.quantize import how_quantized
 from pe_toolkit.errors import UnsupportedError
+from pe_toolkit.training.memory import weights_leave
 
 
 def check_trainable(transformer: Any) -> None:
@@ -33,4 +35,36 @@ def check_trainable(transformer: Any) -> None:
     raise UnsupportedError(
         f"Expected weights that a gradient can pass for training, got {name}-quantized ones.",
         "Use --quantize fp8 or int8, or plain weights with --checkpointing on and --offload model.",
+    )
+
+
+def check_compiled(transformer: Any, asked: bool) -> None:
+    """Refuse compiled blocks whose weights are cast or moved after their forward pass.
+
+    Args:
+        transformer: as the pipeline has it, perhaps compiled by the user, whole or by blocks.
+        asked: whether the training is to compile its blocks.
+
+    Raises:
+        UnsupportedError: says which.
+    """
+    core = getattr(transformer, "_orig_mod", transformer)
+    own = core is not transformer or any(m._compiled_call_impl for m in core.modules())
+    if (asked or own) and weights_leave(core):
+        registries = (getattr(m, "_diffusers_hook", None) for m in core.modules())
+        casts = any(r.get_hook("layerwise_casting") for r in registries if r)
+        raise leaves_compiled(casts=casts)
+
+
+def leaves_compiled(*, casts: bool) -> UnsupportedError:
+    """The error for compiled blocks with weights that are cast, or else moved, after use."""
+    came = (
+        "fp8 weights, which are cast back"
+        if casts
+        else "group or sequential offloading, which moves them away"
+    )
+    return UnsupportedError(
+        f"Expected weights that stay for a compiled training, got {came} after each layer: "
+        "compiled blocks need them for the backward pass.",
+        "Leave --compile out, or use plain weights with --offload none or model.",
     )

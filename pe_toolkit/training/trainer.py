@@ -75,6 +75,7 @@ def train(
     variant = adapter.variant or _nearest_variant(adapter)
     settings = config.resolve(variant)
     quantized.check_trainable(adapter.transformer)
+    quantized.check_compiled(adapter.pipe.transformer, config.compile)
     frames, height, width = clip.frames.shape[:3]
     grid = adapter.grid_for(frames, width, height)
     adapter.check_block(settings.block)
