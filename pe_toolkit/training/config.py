@@ -190,10 +190,10 @@ class TrainConfig:
     def _rates(self, variant: Variant) -> tuple[float, float]:
         if self.learning_rates is not None:
             return self.learning_rates
-        changed: tuple[float, float] | None = self._changes(variant).get("learning_rates")
-        if changed is not None and (self.mode == "positions" or self.recipe == "paper"):
-            return changed
-        return variant.latent_learning_rates if self.mode == "latents" else variant.learning_rates
+        latents = self.mode == "latents" and self.recipe != "paper"
+        name = "latent_learning_rates" if latents else "learning_rates"
+        rates: tuple[float, float] = self._changes(variant).get(name, getattr(variant, name))
+        return rates
 
 
 def fast(variant: Variant) -> dict[str, Any]:
@@ -203,8 +203,9 @@ def fast(variant: Variant) -> dict[str, Any]:
     times the length goes as far as K. Taking one gradient K times (`reuse`) does the same for the
     same number of passes: compared by `benchmarks/fast.py`, numbers in docs/experiments.md.
     """
-    first, last = (rate * variant.inner_steps for rate in variant.learning_rates)
-    return {"inner_steps": 1, "learning_rates": (first, last)}
+    names = ("learning_rates", "latent_learning_rates")
+    longer = {n: tuple(rate * variant.inner_steps for rate in getattr(variant, n)) for n in names}
+    return {"inner_steps": 1, **longer}
 
 
 @dataclass(frozen=True)

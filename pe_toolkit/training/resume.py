@@ -59,17 +59,26 @@ class ResumeState:
     ) -> None:
         """Write the state after a finished step.
 
+        Results are float16, as the card stores them; positions go on from the last one.
+
         Raises:
             OutputError: if it cannot be written.
         """
-        tensors = {"latents": sampler.latents, "carried": mode.carried}
+        tensors = {"latents": sampler.latents}
+        if not mode.results:
+            tensors["carried"] = mode.carried
         if sampler.previous is not None:
             tensors["previous"] = sampler.previous
         tensors |= {f"result.{i:03d}": r for i, r in enumerate(mode.results)}
         tensors |= {f"generator.{i:03d}": g.get_state() for i, g in enumerate(sampler.generators)}
-        about = json.dumps({"identity": self.identity, "next_step": next_step, "losses": losses})
+        about = {
+            "identity": self.identity,
+            "next_step": next_step,
+            "losses": losses,
+            "gradient_limit": mode.problem.scaling.limit,
+        }
         data = safetensors.torch.save(
-            {k: v.detach().cpu().clone() for k, v in tensors.items()}, {"pe": about}
+            {k: v.detach().cpu().clone() for k, v in tensors.items()}, {"pe": json.dumps(about)}
         )
         write_atomically(self.path, [data], force=True)
 
@@ -92,6 +101,8 @@ class ResumeState:
             names = sorted(n for n in tensors if n.startswith("generator."))
             if same and len(names) == len(sampler.generators):
                 self._restore(sampler, mode, tensors, names)
+                scaling = mode.problem.scaling  # of which older states know nothing
+                scaling.limit = float(about.get("gradient_limit", scaling.limit))
                 losses.extend((a, b) for a, b in about["losses"])
                 return int(about["next_step"])
         except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
@@ -115,10 +126,12 @@ class ResumeState:
         sampler.previous = tensors["previous"].to(device) if "previous" in tensors else None
         for generator, name in zip(sampler.generators, names, strict=True):
             generator.set_state(tensors[name])
-        mode.carried = tensors["carried"].to(device)
+        # Older states hold results in float32, which are exactly float16 too.
         mode.results[:] = [
-            tensors[n].to(device) for n in sorted(tensors) if n.startswith("result.")
+            tensors[n].to(device, torch.float16) for n in sorted(tensors) if n.startswith("result.")
         ]
+        started = bool(mode.results)
+        mode.carried = mode.results[-1].float() if started else tensors["carried"].to(device)
 
 
 def _difference(theirs: str, ours: str) -> str:

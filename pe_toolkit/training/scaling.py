@@ -37,7 +37,7 @@ class GradientScaling:
     def __init__(self, active: bool) -> None:
         self.active = active
         self.limit = _LIMIT
-        self._factor: Any = 1.0
+        self._factor: Tensor | float = 1.0
 
     def backward(self, objective: Any, q: Tensor, k: Tensor, share: float) -> Tensor:
         """Backward pass of `share` times the objective of `q` and `k`; returns that loss."""
@@ -49,12 +49,11 @@ class GradientScaling:
         wide = [x.detach().float().requires_grad_() for x in (q, k)]
         loss = objective.loss(*wide) * share
         gradients = torch.autograd.grad(loss, wide)
-        del wide
         largest = torch.stack([g.abs().amax() for g in gradients]).amax()
         self._factor = self.limit / _power(largest)
-        torch.autograd.backward(
-            (q, k), [g.mul_(self._factor).to(q.dtype) for g in gradients]
-        )
+        gradients = tuple(g.mul_(self._factor).to(q.dtype) for g in gradients)
+        del wide  # nor are the wide gradients held while the transformer goes back
+        torch.autograd.backward((q, k), gradients)
         return loss.detach()
 
     def undo(self, gradient: Tensor) -> Tensor:
