@@ -43,14 +43,14 @@ class Case:
 
     @property
     def name(self) -> str:
-        if self.checkpointing == "off":
-            return f"{self.task}, --checkpointing off"
+        if self.checkpointing != "on":
+            return f"{self.task}, --checkpointing {self.checkpointing}"
         return f"{self.task}, --offload {self.offload}"
 
 
 def cases(name: str, frames: int) -> Iterator[Case]:
-    """Training and applying in each mode that `--offload auto` picks from, and a training without
-    checkpointing, which says so where it does not fit.
+    """Training and applying in each mode that `--offload auto` picks from, a training that
+    recomputes partly, and one without checkpointing, which says so where it does not fit.
     """
     a = architectures.ARCHITECTURES[name]
     plain = memory.Request.of(models.variant(name), guided=1, frames=frames, samples=1, steps=STEPS)
@@ -63,6 +63,8 @@ def cases(name: str, frames: int) -> Iterator[Case]:
         r = dataclasses.replace(plain, offload=mode)
         yield case("train", mode, memory.train_estimate(a, r, checkpointing="on"))
         yield case("apply", mode, memory.apply_estimate(a, r))
+    moved = dataclasses.replace(plain, offload="model")
+    yield case("train", "model", memory.train_estimate(a, moved, checkpointing="partly"), "partly")
     yield case("train", "none", memory.train_estimate(a, plain, checkpointing="off"), "off")
 
 

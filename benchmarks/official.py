@@ -255,13 +255,15 @@ def gradient_parameters(a: architectures.Architecture, block: int) -> int:
 def step_flops(a: architectures.Architecture, request: memory.Request) -> float:
     """Operations of a guided step, counted as `memory.train_flops` counts ours.
 
-    The reference's pass through all blocks; K times forward to the end of block n, again (block n
-    is not checkpointed, which is left out), backward to activations and to weights, and the AMF;
-    the denoising step.
+    The reference's pass through all blocks; K times blocks 0 .. n - 1 forward, again (they are
+    checkpointed) and back, to activations and to weights, block n forward and from there back
+    through what makes its queries and keys (a third of its forward matrices), and the AMF; the
+    denoising step.
     """
     whole = sum(memory.pass_flops(a, request, a.layers))
-    matrices, attention = memory.pass_flops(a, request, request.block + 1)
-    inner = 4 * matrices + 4.5 * attention
+    matrices, attention = memory.pass_flops(a, request, request.block)
+    last_matrices, last_attention = memory.pass_flops(a, request, 1)
+    inner = 4 * matrices + 4.5 * attention + 4 / 3 * last_matrices + last_attention
     inner += 3 * 2 * 2.0 * memory.amf_pairs(a, request) * a.channels
     return whole + request.inner * inner + 2 * whole
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pe_toolkit.backbones.variants import VARIANTS
 from pe_toolkit.cli import apply_steps, files
 from pe_toolkit.cli.output import Output
 from pe_toolkit.cli.progress import Progress
@@ -158,8 +159,10 @@ def record(
     spec, used = card.spec, apply_steps.arguments(card, o)
     applied = not o["no_card"]
     backbone = o["backbone"] or spec.backbone.model_id or spec.backbone.variant
-    if Path(backbone).is_dir():
-        backbone = Path(backbone).resolve().name
+    if backbone in VARIANTS:
+        backbone = VARIANTS[backbone].hub_id or backbone
+    elif (folder := Path(backbone).expanduser()).is_dir():
+        backbone = folder.resolve().name
     return {
         "video": target.video.name,
         "prompt": made.prompt,

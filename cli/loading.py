@@ -77,7 +77,8 @@ def _purpose(o: Mapping[str, Any], clip: ClipSpec | None, name: str) -> Purpose:
     from pe_toolkit.cli import machine, train_shape
 
     _, row, _ = machine.resolve(name, o["device"])
-    return Purpose(("train",), train_shape.frames_for(o, row), o["size"], o["checkpointing"])
+    frames = train_shape.frames_for(o, row)
+    return Purpose(("train",), frames, o["size"], o["checkpointing"], compiled=o["compile_"])
 
 
 def _quiet(out: Output) -> None:

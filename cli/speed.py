@@ -56,11 +56,9 @@ def check_training(o: Mapping[str, Any]) -> None:
         UnsupportedError: `--compile` with `--quantize fp8`, or with an offload mode that moves
             every weight away after use.
     """
-    from pe_toolkit.backbones.placement import LEAVING
+    from pe_toolkit.backbones.placement import LEAVING, leaves_compiled
 
     check_quantize(o)
     casts = o["quantize"] == "fp8"
     if o["compile_"] and (casts or o["offload"] in LEAVING):
-        from pe_toolkit.training.quantized import leaves_compiled
-
         raise leaves_compiled(casts=casts)

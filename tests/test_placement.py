@@ -74,6 +74,14 @@ def test_what_a_generation_keeps_besides_is_planned_for() -> None:
     assert pick("cogvideox-5b", Purpose(("apply",), tiling=False), 27.0)[0] != "none"
 
 
+def test_a_compiled_training_that_would_be_moved_in_parts_is_refused_before_the_download() -> None:
+    compiled = Purpose(("train",), compiled=True)
+    assert pick("cogvideox-5b", compiled, 25.2)[0] == "model"
+    with pytest.raises(UnsupportedError, match="compiled training, got group"):
+        pick("cogvideox-5b", compiled, 12.0, total=24.0)
+    assert pick("cogvideox-5b", Purpose(("apply",), compiled=True), 12.0)[0] == "group"
+
+
 def test_a_busy_gpu_is_tried_and_a_small_one_refused() -> None:
     mode, sentence = pick("cogvideox-5b", TRAIN, 5.0, total=24.0)
     assert mode == "group"
@@ -92,7 +100,7 @@ def test_training_without_checkpointing_cannot_let_weights_leave() -> None:
     purpose = Purpose(("train",), checkpointing="off")
     assert pick("cogvideox-5b", purpose, 70.0)[0] == "model"
     mode, sentence = pick("cogvideox-5b", purpose, 30.0, total=80.0)
-    assert mode in ("none", "model")  # not group, which would be refused
+    assert mode == "model"  # not group, which would be refused
     assert sentence is not None
     assert "may not be enough" in sentence
     both = Purpose(checkpointing="off")  # applying alone would take group
@@ -127,7 +135,7 @@ def test_training_without_checkpointing_cannot_let_weights_leave() -> None:
 def test_the_trainer_will_find_what_the_plan_says(
     name: str, free: float, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The trainer asks the GPU once the transformer and the VAE are on it."""
+    """The trainer asks the GPU once the transformer is on it, and the VAE is not any more."""
     _, a, r = parts(name, offload=mode)
     with torch.device("meta"):
         config = {**CONFIGS[name], "num_layers": 1}  # neither asks for the depth
@@ -138,7 +146,7 @@ def test_the_trainer_will_find_what_the_plan_says(
     pipe.vae_scale_factor_spatial = 8
     adapter = CogVideoXAdapter(pipe, VARIANTS[name])
     weights = memory.train_weights(a, r)
-    left = free * GB - weights["vae" if mode == "none" else "transformer"]
+    left = free * GB - weights["transformer"]
     monkeypatch.setattr(training_memory, "free_bytes", lambda _: left)
     found = training_memory.checkpointing_level(
         "auto", adapter, adapter.grid.tokens, r.block, rotary=a.positions == "rotary"

@@ -10,6 +10,7 @@ import torch
 from accelerate import cpu_offload
 from accelerate.hooks import CpuOffload, add_hook_to_module
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import CheckpointPolicy
 
 from pe_toolkit.acceleration.quantize import quantize
 from pe_toolkit.backbones import hooks, recompute
@@ -87,6 +88,10 @@ def test_auto_asks_the_free_memory(monkeypatch):
         assert memory.checkpointing_level("auto", *asked, rotary=True) == level
         at_least = {"on": "on", "partly": "on"}.get(level, level)
         assert memory.checkpointing_level("auto", *asked, rotary=True, compiled=True) == at_least
+    block = adapter.transformer.transformer_blocks[1]
+    block._compiled_call_impl = object()  # the user's `block.compile()`
+    assert memory.checkpointing_level("partly", *asked, rotary=True) == "on"
+    block._compiled_call_impl = None
     quantize(adapter.transformer, "fp8")
     monkeypatch.setattr(memory, "free_bytes", lambda _: 1000 * unit)
     assert memory.checkpointing_level("auto", *asked, rotary=True) == "partly"
@@ -172,6 +177,22 @@ def test_partly_recomputes_neither_attention_nor_the_second_matrix(level):
     assert delta.grad.abs().sum() > 0
 
 
+def test_what_is_worth_keeping_goes_by_operator_and_shape():
+    def kept(op, *shapes):
+        policy = memory._keep(None, op, *(torch.empty(shape) for shape in shapes))
+        return policy is CheckpointPolicy.MUST_SAVE
+
+    aten = torch.ops.aten
+    wide, hidden, narrow = (7, 128), (7, 512), (7, 8)
+    assert kept(aten.addmm.default, (128,), hidden, (512, 128))  # the feed-forward's second
+    assert kept(aten.mm.default, hidden, (512, 128))  # the same with weights of 8 bits
+    assert not kept(aten.addmm.default, (512,), wide, (128, 512))
+    assert not kept(aten.addmm.default, (128,), wide, (128, 128))
+    assert not kept(aten.mm.default, wide, (128, 8))  # a LoRA's first
+    assert not kept(aten.mm.default, narrow, (8, 128))
+    assert not kept(aten.mul.Tensor, wide, wide)
+
+
 @pytest.mark.parametrize("kind", ["fp8", "group", "model", "kv"])
 def test_partly_changes_no_bit_where_weights_leave_either(kind):
     cards = []
@@ -233,6 +254,23 @@ def test_parked_sends_away_what_model_offloading_would_leave_until_the_next_part
         assert hook.sent == before + 1
         assert next(pipe.text_encoder.parameters()).device.type == "cpu"
     assert hook.sent == before + 1
+
+
+def test_a_training_with_model_offload_leaves_nothing_on_the_gpu():
+    """Or the text encoder of what comes next would be brought in beside the transformer."""
+    adapter = tiny_adapter()
+    hooks_ = {}
+    for name in ("text_encoder", "transformer", "vae"):
+        hooks_[name] = Sending("cpu")
+        add_hook_to_module(getattr(adapter.pipe, name), hooks_[name])
+    before = {name: hook.sent for name, hook in hooks_.items()}
+    run = train(adapter, moving_square(), CONFIG)
+    for event in run:
+        if isinstance(event, GuidedStep):
+            break
+    assert hooks_["transformer"].sent == before["transformer"]  # at work until the end
+    run.close()
+    assert all(hook.sent > before[name] for name, hook in hooks_.items())
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -91,8 +91,9 @@ def load_backbone(
         dtype = default_dtype(variant, where)
     elif dtype is None:
         dtype = nearest_dtype(source, revision if model_id else None, where)
-        if where.type != "cpu":
+        if dtype is not None:
             say(f"{source}: in {dtype}, as CogVideoX of its kind is published (--dtype: another).")
+        dtype = dtype or "float32"
     wanted = getattr(torch, dtype)
     purpose = purpose or Purpose()
     architecture = architectures.architecture_for(variant) if variant is not None else None
@@ -178,21 +179,21 @@ def default_dtype(variant: Variant, device: torch.device) -> str:
     return "bfloat16" if fast else "float32"
 
 
-def nearest_dtype(source: str, revision: str | None, device: torch.device) -> str:
+def nearest_dtype(source: str, revision: str | None, device: torch.device) -> str | None:
     """The dtype of a folder or a Hub model that no row names, from its configuration: on a GPU that
     of the published model with the same kind of positions (float32 would need twice the memory,
-    without tensor cores), on a CPU float32.
+    without tensor cores). None on a CPU, and where there is no configuration.
     """
     from diffusers import CogVideoXTransformer3DModel
 
     if device.type == "cpu":
-        return "float32"
+        return None
     try:
         config = CogVideoXTransformer3DModel.load_config(
             source, subfolder="transformer", revision=revision
         )
     except (OSError, ValueError):  # what is wrong with it, loading says
-        return "float32"
+        return None
     rotary = config.get("use_rotary_positional_embeddings", False)
     return VARIANTS["cogvideox-5b" if rotary else "cogvideox-2b"].dtype
 

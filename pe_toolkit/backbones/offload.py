@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -64,6 +65,34 @@ def place(pipe: Any, device: torch.device, offload: str) -> None:
         group_offload(pipe, device)
     else:
         pipe.to(device)
+
+
+def send_away(module: Any) -> bool:
+    """Move a component under model offloading off the device; it comes back with its next call.
+
+    By itself it leaves only when the next component in the pipeline's order is called, and the
+    first of a next run would be brought in beside it.
+
+    Returns:
+        Whether it is under model offloading.
+    """
+    from accelerate.hooks import CpuOffload  # type: ignore[import-untyped]
+
+    hook = getattr(module, "_hf_hook", None)
+    if not isinstance(hook, CpuOffload):
+        return False
+    hook.init_hook(module)
+    return True
+
+
+@contextlib.contextmanager
+def sent_away(pipe: Any) -> Iterator[None]:
+    """On exit, all that model offloading brought has left."""
+    try:
+        yield
+    finally:
+        for name in ("text_encoder", "transformer", "vae"):
+            send_away(getattr(pipe, name, None))
 
 
 def group_offload(pipe: Any, device: torch.device) -> None:

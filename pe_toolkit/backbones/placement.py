@@ -52,6 +52,7 @@ class Purpose:
         frames, size: of the clip, size as (width, height) in pixels.
         checkpointing: of a training: one of `training.memory.CHECKPOINTING`.
         cache, tiling: of a generation: its step cache, and whether it is decoded in tiles.
+        compiled: whether blocks are.
     """
 
     tasks: tuple[Task, ...] = ("train", "apply")
@@ -60,6 +61,7 @@ class Purpose:
     checkpointing: str = "auto"
     cache: str = "none"
     tiling: bool = True
+    compiled: bool = False
 
     def of(self, request: Request) -> Request:
         """The request as it is for this purpose."""
@@ -142,6 +144,20 @@ def needs_checkpointing() -> UnsupportedError:
     )
 
 
+def leaves_compiled(*, casts: bool) -> UnsupportedError:
+    """The error for compiled blocks with weights that are cast, or else moved, after use."""
+    came = (
+        "fp8 weights, which are cast back"
+        if casts
+        else "group or sequential offloading, which moves them away"
+    )
+    return UnsupportedError(
+        f"Expected weights that stay for a compiled training, got {came} after each layer: "
+        "compiled blocks need them for the backward pass.",
+        "Leave --compile out, or use plain weights with --offload none or model.",
+    )
+
+
 def plan(
     architecture: Architecture,
     request: Request,
@@ -176,7 +192,7 @@ def plan(
 
 
 def _recomputes(a: Architecture, r: Request, free_bytes: float | None, least: Level) -> Level:
-    """What the trainer will find when it asks: the transformer is there, and the VAE still is.
+    """What the trainer will find when it asks: of the weights, the transformer's are there.
     Without a GPU to ask, the smaller way.
     """
     if free_bytes is None:
@@ -186,7 +202,7 @@ def _recomputes(a: Architecture, r: Request, free_bytes: float | None, least: Le
         unit_bytes(a, r),
         BYTES[r.dtype],
         r.block,
-        free_bytes - max(weights["transformer"], weights["vae"]),
+        free_bytes - weights["transformer"],
         rotary=a.positions == "rotary",
         least=least,
     )
@@ -210,7 +226,7 @@ def decide(
 
     Raises:
         DeviceError: if the backbone cannot fit this GPU, whatever else runs on it.
-        UnsupportedError: as `check`.
+        UnsupportedError: as `check`; a compiled training that has to be moved in parts.
     """
     check(purpose, wanted, request.quantize)
     request = purpose.of(request)
@@ -237,6 +253,8 @@ def decide(
             f"--offload {mode}, got {total_bytes / GB:.1f} GB.",
             hint,
         )
+    if mode in LEAVING and purpose.compiled and "train" in purpose.tasks:
+        raise leaves_compiled(casts=False)
     if wanted != "auto":
         return mode, None
     stage = worst.estimates[mode].stage

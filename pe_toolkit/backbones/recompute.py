@@ -18,7 +18,7 @@ second matrix of its feed-forward, whose outputs are small for what they cost (`
 # (text + video tokens) x channels tensor of the model's dtype. Counted with saved-tensor hooks
 # (tests/test_training_memory.py): inputs of four norms, q, k, v, the attention's output and the
 # hidden layer of the feed-forward (4); a gradient to rotary tables adds float32 copies of q and k.
-# Recomputed, it keeps its input; partly, two more.
+# Recomputed, it keeps its input; partly, two more (counted on fake tensors, tests/test_memory.py).
 KEPT = {"other": 12.3, "rotary-2": 19.2, "rotary-4": 16.0, "partly": 3.1, "on": 1.0}
 # Of the free memory: the rest is for one block's recomputation, the AMF and fragmentation. Where
 # the kept is less, the rest is more of the whole.
@@ -46,7 +46,7 @@ def level_for(
     """The level that recomputes least and fits.
 
     Args:
-        free: bytes beside the weights of the transformer and the VAE.
+        free: bytes beside the weights of the transformer.
         least: not less than this; the others as in `kept_bytes`.
     """
     for level in LEVELS[LEVELS.index(least) : -1]:

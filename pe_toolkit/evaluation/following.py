@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pe_toolkit.backbones import CogVideoXAdapter
+from pe_toolkit.backbones.offload import sent_away
 from pe_toolkit.backbones.reading import Reading
 from pe_toolkit.card import MotionCard
 from pe_toolkit.errors import UsageError
@@ -108,10 +109,11 @@ class ReferenceMotion:
     def flow(self, frames: NDArray[np.uint8]) -> Tensor:
         """The hard flow `(F', F', H', W', 2)` of a clip, read as that of a reference is."""
         adapter, (count, height, width) = self.adapter, frames.shape[:3]
-        q, k = adapter.reference_queries_and_keys(
-            adapter.encode_clip(frames), self.reading, count, width, height,
-            adapter.encode_image(frames), self._silence,
-        )  # fmt: skip
+        with sent_away(adapter.pipe):
+            q, k = adapter.reference_queries_and_keys(
+                adapter.encode_clip(frames), self.reading, count, width, height,
+                adapter.encode_image(frames), self._silence,
+            )  # fmt: skip
         grid = adapter.grid_for(count, width, height)
         return hard_displacement(q, k, grid, mutual=self.reading.mutual)[0].cpu()
 

@@ -24,6 +24,7 @@ from pe_toolkit.card import (
     TrainingSpec,
     utc_now,
 )
+from pe_toolkit.card.compat import UNNAMED
 
 if TYPE_CHECKING:
     from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
@@ -76,7 +77,7 @@ def build_card(
         kind="positions" if positions else "latents",
         backbone=BackboneSpec(
             family=adapter.family,
-            variant=adapter.variant.name if adapter.variant else "custom",
+            variant=adapter.variant.name if adapter.variant else UNNAMED,
             model_id=adapter.model_id,
             revision=adapter.revision,
             fingerprint=adapter.fingerprint(),

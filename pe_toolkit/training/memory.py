@@ -20,7 +20,7 @@ from torch.utils.checkpoint import (
 )
 
 from pe_toolkit.backbones import recompute
-from pe_toolkit.backbones.offload import free_bytes
+from pe_toolkit.backbones.offload import free_bytes, send_away
 from pe_toolkit.backbones.placement import needs_checkpointing
 from pe_toolkit.backbones.recompute import LEVELS, Level
 from pe_toolkit.errors import UsageError
@@ -89,7 +89,15 @@ def checkpointing_level(
             rotary=rotary,
             least="partly" if leaves else "off",
         )
-    return "on" if compiled and level == "partly" else level
+    if level == "partly" and (compiled or compiled_by_user(adapter.pipe.transformer)):
+        return "on"
+    return level
+
+
+def compiled_by_user(transformer: Any) -> bool:
+    """Whether it, or a part of it, is compiled; `transformer` as the pipeline has it."""
+    core = getattr(transformer, "_orig_mod", transformer)
+    return core is not transformer or any(m._compiled_call_impl for m in core.modules())
 
 
 def weights_leave(transformer: Any) -> bool:
@@ -129,8 +137,12 @@ def _keep(context: Any, op: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
     token; the other matrices give one for 2 d^2.
     """
     attention = op.__name__.startswith("_scaled_dot_product")
-    # The second matrix of the feed-forward: fewer channels come out than go in.
-    narrows = op is torch.ops.aten.addmm.default and args[2].shape[0] > args[2].shape[1]
+    # The second matrix of the feed-forward: fewer channels come out than go in, but not as few as
+    # from a LoRA's first. Weights of 8 bits come as `mm`.
+    narrows = False
+    if op in (torch.ops.aten.addmm.default, torch.ops.aten.mm.default):
+        comes, goes = args[-1].shape
+        narrows = comes / 8 <= goes < comes
     return CheckpointPolicy.MUST_SAVE if attention or narrows else CheckpointPolicy.PREFER_RECOMPUTE
 
 
@@ -150,7 +162,7 @@ def parked(pipe: Any, names: Sequence[str], away: str = "cpu") -> Iterator[None]
         if parameter is None or parameter.device.type in (away, "meta"):
             continue
         if _hooked(module):
-            _send_away(module)
+            send_away(module)
             continue
         homes.append((module, parameter.device))
     try:
@@ -160,14 +172,6 @@ def parked(pipe: Any, names: Sequence[str], away: str = "cpu") -> Iterator[None]
     finally:
         for module, home in homes:
             module.to(home)
-
-
-def _send_away(module: Any) -> None:
-    from accelerate.hooks import CpuOffload  # type: ignore[import-untyped]
-
-    hook = getattr(module, "_hf_hook", None)
-    if isinstance(hook, CpuOffload):
-        hook.init_hook(module)
 
 
 def _hooked(module: Any) -> bool:

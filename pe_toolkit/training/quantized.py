@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 from pe_toolkit.acceleration.quantize import how_quantized
+from pe_toolkit.backbones.placement import leaves_compiled
 from pe_toolkit.errors import UnsupportedError
-from pe_toolkit.training.memory import weights_leave
+from pe_toolkit.training.memory import compiled_by_user, weights_leave
 
 
 def check_trainable(transformer: Any) -> None:
@@ -49,22 +50,7 @@ def check_compiled(transformer: Any, asked: bool) -> None:
         UnsupportedError: says which.
     """
     core = getattr(transformer, "_orig_mod", transformer)
-    own = core is not transformer or any(m._compiled_call_impl for m in core.modules())
-    if (asked or own) and weights_leave(core):
+    if (asked or compiled_by_user(transformer)) and weights_leave(core):
         registries = (getattr(m, "_diffusers_hook", None) for m in core.modules())
         casts = any(r.get_hook("layerwise_casting") for r in registries if r)
         raise leaves_compiled(casts=casts)
-
-
-def leaves_compiled(*, casts: bool) -> UnsupportedError:
-    """The error for compiled blocks with weights that are cast, or else moved, after use."""
-    came = (
-        "fp8 weights, which are cast back"
-        if casts
-        else "group or sequential offloading, which moves them away"
-    )
-    return UnsupportedError(
-        f"Expected weights that stay for a compiled training, got {came} after each layer: "
-        "compiled blocks need them for the backward pass.",
-        "Leave --compile out, or use plain weights with --offload none or model.",
-    )

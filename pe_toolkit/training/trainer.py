@@ -18,6 +18,7 @@ from pe_toolkit.backbones import hooks
 from pe_toolkit.backbones.bundled.vocabulary import TRAINING_PROMPTS
 from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
 from pe_toolkit.backbones.keyvalue import ReferenceKeysValues
+from pe_toolkit.backbones.offload import sent_away
 from pe_toolkit.backbones.sampling import Sampler
 from pe_toolkit.backbones.variants import VARIANTS, Variant
 from pe_toolkit.errors import MotionError
@@ -89,7 +90,7 @@ def train(
     if settings.parametrisation is not None:
         form = adapter.form(settings.parametrisation, frames, width, height)
 
-    with _frozen(adapter.transformer), contextlib.ExitStack() as stack:
+    with _frozen(adapter.transformer), sent_away(adapter.pipe), contextlib.ExitStack() as stack:
         sampler = Sampler(
             adapter,
             prompts,
@@ -167,19 +168,19 @@ def train(
         def positions(timestep: Any) -> Any:
             return mode.current if active[0] else None
 
-        level = memory.checkpointing_level(
-            config.checkpointing,
-            adapter,
-            grid.tokens,
-            settings.block,
-            rotary=_rotary(adapter, form),
-            compiled=config.compile,
-        )
-        yield events.Optimising(level)
-        stack.enter_context(memory.checkpointed(transformer, level))
-        stack.enter_context(compiled(transformer, config.compile))
         with contextlib.ExitStack() as guiding:
             guiding.enter_context(memory.parked(adapter.pipe, ("vae",)))
+            level = memory.checkpointing_level(
+                config.checkpointing,
+                adapter,
+                grid.tokens,
+                settings.block,
+                rotary=_rotary(adapter, form),
+                compiled=config.compile,
+            )
+            yield events.Optimising(level)
+            stack.enter_context(memory.checkpointed(transformer, level))
+            stack.enter_context(compiled(transformer, config.compile))
             inject: Any = positions
             if kv is not None:
                 now = kv.injected(lambda _: active[0], lambda: sampler.times[at[0]])
