@@ -17,6 +17,7 @@ from pe_toolkit.backbones.offload import place
 from pe_toolkit.backbones.placement import CHOICES
 from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.training.events import GuidedStep
+from pe_toolkit.training.memory import KEEPING
 
 if TYPE_CHECKING:
     from benchmarks.cuda_runs import Gpu
@@ -49,8 +50,8 @@ class Case:
 
 
 def cases(name: str, frames: int) -> Iterator[Case]:
-    """Training and applying in each mode that `--offload auto` picks from, a training that
-    recomputes partly, and one without checkpointing, which says so where it does not fit.
+    """Training and applying in each mode that `--offload auto` picks from, and trainings that
+    recompute a little, partly and nothing, which say so where they do not fit.
     """
     a = architectures.ARCHITECTURES[name]
     plain = memory.Request.of(models.variant(name), guided=1, frames=frames, samples=1, steps=STEPS)
@@ -64,7 +65,8 @@ def cases(name: str, frames: int) -> Iterator[Case]:
         yield case("train", mode, memory.train_estimate(a, r, checkpointing="on"))
         yield case("apply", mode, memory.apply_estimate(a, r))
     moved = dataclasses.replace(plain, offload="model")
-    yield case("train", "model", memory.train_estimate(a, moved, checkpointing="partly"), "partly")
+    for level in KEEPING:
+        yield case("train", "model", memory.train_estimate(a, moved, checkpointing=level), level)
     yield case("train", "none", memory.train_estimate(a, plain, checkpointing="off"), "off")
 
 

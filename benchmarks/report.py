@@ -197,7 +197,8 @@ def estimates() -> str:
         "train, `--offload none`",
         "train (`auto`: `model`)",
         "the same, partly recomputed",
-        "the same, nothing recomputed",
+        "a little",
+        "nothing",
         "train, `--offload group`",
         "apply",
         "apply, `--offload model`",
@@ -211,10 +212,12 @@ def estimates() -> str:
         "a generation",
         "a card: all recomputed",
         "partly",
+        "a little",
         "nothing",
         "official",
         "a guided step, official / ours: all recomputed",
         "partly",
+        "a little",
         "nothing",
     )
     in_memory, operations = {}, {}

@@ -58,7 +58,7 @@ class Session:
     resume: Path | None = None
     """The state that an interrupted training leaves behind."""
     checkpointing: str | None = None
-    """In a training `on`, `partly` or `off`, or `auto` until it has chosen; None elsewhere."""
+    """In a training one of its levels, or `auto` until it has chosen; None elsewhere."""
     cache: str = "none"
     """The step cache of a generation."""
     untiled: bool = False
@@ -113,7 +113,7 @@ def _less_memory(session: Session) -> str:
     kept.
     """
     left = []
-    if session.checkpointing in ("off", "partly"):
+    if session.checkpointing in ("off", "little", "partly"):
         left.append("--checkpointing on")
     elif session.gpu is not False and session.offload in LESS:
         unsure = " (on a GPU)" if session.gpu is None else ""

@@ -63,7 +63,7 @@ Example:
 @conditions.image_option
 @click.option(
     "--checkpointing",
-    type=click.Choice(["auto", "off", "partly", "on"]),
+    type=click.Choice(["auto", "off", "little", "partly", "on"]),
     default="auto",
     show_default=True,
     help="Recompute activations instead of keeping them: less memory, more time; --quantize fp8 "

@@ -32,18 +32,22 @@ PASS_UNITS = {"rotary": 16.0, "absolute": 12.0}
 # Units of an optimisation step tapped at block n: `n x each + rest`, backward included.
 STEP_UNITS = {
     ("rotary", "off"): (20.0, 20.0),
+    ("rotary", "little"): (7.0, 25.0),
     ("rotary", "partly"): (3.0, 28.2),
     ("rotary", "on"): (1.0, 30.3),
     ("absolute", "off"): (12.1, 11.1),
+    ("absolute", "little"): (7.0, 16.0),
     ("absolute", "partly"): (3.0, 20.1),
     ("absolute", "on"): (1.0, 22.2),
 }
 # Units alive when the forward pass of that step ends and the AMF begins.
 TAPPED_UNITS = {
     ("rotary", "off"): (20.0, 10.0),
+    ("rotary", "little"): (7.0, 13.1),
     ("rotary", "partly"): (3.0, 13.1),
     ("rotary", "on"): (1.0, 13.1),
     ("absolute", "off"): (12.1, 5.1),
+    ("absolute", "little"): (7.0, 5.1),
     ("absolute", "partly"): (3.0, 5.1),
     ("absolute", "on"): (1.0, 5.1),
 }
@@ -176,15 +180,16 @@ def train_flops(a: Architecture, r: Request, *, checkpointing: Level) -> float:
     """A card: the guided steps' inner steps, then their denoising steps; nothing after them.
 
     An inner step is a forward pass to block n and a backward pass to the positions: matrices once
-    (weights are frozen), attention 2.5 times; with checkpointing one more forward pass, partly
-    without attention and the second matrix of the feed-forward, a third of all matrices.
+    (weights are frozen), attention 2.5 times; with checkpointing one more forward pass, `partly`
+    without attention and the second matrix of the feed-forward, a third of all matrices, and
+    `little` without the first as well.
     """
     matrices, attention = pass_flops(a, r, r.block)
     inner = 2 * matrices + 3.5 * attention
     if checkpointing == "on":
         inner += matrices + attention
-    elif checkpointing == "partly":
-        inner += 2 / 3 * matrices
+    else:
+        inner += {"off": 0.0, "little": 1 / 3, "partly": 2 / 3}[checkpointing] * matrices
     inner += 3 * 2 * 2.0 * amf_pairs(a, r) * a.channels
     denoise = 2 * sum(pass_flops(a, r, a.layers))
     return r.samples * r.guided * (r.inner * inner + denoise)

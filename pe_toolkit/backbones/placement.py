@@ -181,7 +181,7 @@ def plan(
         if leaves and checkpointing == "off":
             continue  # see `needs_checkpointing`
         recomputed[mode] = (
-            _recomputes(architecture, moved, free_bytes, "partly" if leaves else "off")
+            _recomputes(architecture, moved, free_bytes, "little" if leaves else "off")
             if checkpointing == "auto"
             else cast(Level, checkpointing)
         )

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 from typing import Literal
 
-Level = Literal["off", "partly", "on"]
-LEVELS: tuple[Level, ...] = ("off", "partly", "on")
-"""What of a block is computed again in the backward pass: nothing; all but its attention and the
-second matrix of its feed-forward, whose outputs are small for what they cost (`KEPT`); all of it.
+Level = Literal["off", "little", "partly", "on"]
+LEVELS: tuple[Level, ...] = ("off", "little", "partly", "on")
+"""What of a block is computed again in the backward pass: nothing; all but its attention and its
+feed-forward's matrices; all but its attention and the second of those, whose outputs are small for
+what they cost (`KEPT`); all of it.
 """
 
 # What one block keeps for its backward pass when its weights are frozen, in numbers of one
 # (text + video tokens) x channels tensor of the model's dtype. Counted with saved-tensor hooks
 # (tests/test_training_memory.py): inputs of four norms, q, k, v, the attention's output and the
 # hidden layer of the feed-forward (4); a gradient to rotary tables adds float32 copies of q and k.
-# Recomputed, it keeps its input; partly, two more (counted on fake tensors, tests/test_memory.py).
-KEPT = {"other": 12.3, "rotary-2": 19.2, "rotary-4": 16.0, "partly": 3.1, "on": 1.0}
+# Recomputed, it keeps its input; partly two more, a little four besides (counted on fake tensors,
+# tests/test_memory.py).
+KEPT = {"other": 12.3, "rotary-2": 19.2, "rotary-4": 16.0, "little": 7.1, "partly": 3.1, "on": 1.0}
 # Of the free memory: the rest is for one block's recomputation, the AMF and fragmentation. Where
 # the kept is less, the rest is more of the whole.
-SHARE = {"off": 0.7, "partly": 0.6}
+SHARE = {"off": 0.7, "little": 0.7, "partly": 0.6}
 
 
 def kept_bytes(unit: float, itemsize: int, block: int, *, rotary: bool, level: Level) -> float:

@@ -61,8 +61,9 @@ class TrainConfig:
             in between; 1 computes all.
         kv: inject keys and values of the reference into the first block in guided steps; applying
             the card then needs the clip.
-        checkpointing: `auto` (as much as memory asks for), `off`, `partly` (recompute all but
-            attention and the second matrix of the feed-forward; with `compile` all), or `on`.
+        checkpointing: `auto` (as much as memory asks for), `off`, `little` (recompute all but
+            attention and feed-forward matrices), `partly` (all but attention and the second of
+            them), or `on`; with `compile` the two between are `on`.
             Changes no result.
         compile: compile the blocks of the transformer: pays from some minutes of training on.
     """
@@ -87,7 +88,7 @@ class TrainConfig:
     reference_blocks: tuple[int, ...] | None = None
     reuse: int = 1
     kv: bool = False
-    checkpointing: Literal["auto", "off", "partly", "on"] = "auto"
+    checkpointing: Literal["auto", "off", "little", "partly", "on"] = "auto"
     compile: bool = False
     name: str = "untitled"
     author: str = ""

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
 
 CHECKPOINTING = ("auto", *LEVELS)
+KEEPING: tuple[Level, ...] = ("little", "partly")
+"""Levels that keep some of what a block computes."""
 
 
 def unit_bytes(adapter: CogVideoXAdapter, tokens: int) -> int:
@@ -52,8 +54,8 @@ def checkpointing_level(
 
     Not `off` wherever weights are moved away or cast after a layer's forward pass (group and
     sequential offloading, fp8): autograd would keep a copy of every one of them, and of some only
-    what was moved away. Not `partly` with compiled blocks: what is inside of them cannot be picked.
-    On a CPU `auto` is off otherwise: main memory can be swapped, time cannot.
+    what was moved away. Neither `little` nor `partly` with compiled blocks: what is inside of them
+    cannot be picked. On a CPU `auto` is off otherwise: main memory can be swapped, time cannot.
 
     Args:
         choice: one of `CHECKPOINTING`.
@@ -87,9 +89,9 @@ def checkpointing_level(
             block,
             free,
             rotary=rotary,
-            least="partly" if leaves else "off",
+            least="little" if leaves else "off",
         )
-    if level == "partly" and (compiled or compiled_by_user(adapter.pipe.transformer)):
+    if level in KEEPING and (compiled or compiled_by_user(adapter.pipe.transformer)):
         return "on"
     return level
 
@@ -117,7 +119,8 @@ def checkpointed(transformer: Any, level: Level) -> Iterator[None]:
     if level == "off":
         transformer.disable_gradient_checkpointing()
     else:
-        transformer.enable_gradient_checkpointing(_partly if level == "partly" else None)
+        keeping = functools.partial(_recompute, level) if level in KEEPING else None
+        transformer.enable_gradient_checkpointing(keeping)
     try:
         yield
     finally:
@@ -126,24 +129,25 @@ def checkpointed(transformer: Any, level: Level) -> Iterator[None]:
             transformer.enable_gradient_checkpointing(before[1])
 
 
-def _partly(block: Any, *args: Any) -> Any:
+def _recompute(level: Level, block: Any, *args: Any) -> Any:
     """Recompute a block, but for what `_keep` keeps of it."""
-    contexts = functools.partial(create_selective_checkpoint_contexts, _keep)
+    keep = functools.partial(_keep, level)
+    contexts = functools.partial(create_selective_checkpoint_contexts, keep)
     return checkpoint(block.__call__, *args, use_reentrant=False, context_fn=contexts)
 
 
-def _keep(context: Any, op: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
+def _keep(level: Level, context: Any, op: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
     """Outputs of one activation each, at 4 N d (N all tokens, d channels) and 8 d^2 operations a
-    token; the other matrices give one for 2 d^2.
+    token; the other matrices give one for 2 d^2, of which `little` keeps the feed-forward's four.
     """
     attention = op.__name__.startswith("_scaled_dot_product")
-    # The second matrix of the feed-forward: fewer channels come out than go in, but not as few as
-    # from a LoRA's first. Weights of 8 bits come as `mm`.
-    narrows = False
+    # Only the feed-forward's matrices change the number of channels, by four; those of a LoRA by
+    # more, so that they are not meant. Weights of 8 bits come as `mm`.
+    dear = False
     if op in (torch.ops.aten.addmm.default, torch.ops.aten.mm.default):
         comes, goes = args[-1].shape
-        narrows = comes / 8 <= goes < comes
-    return CheckpointPolicy.MUST_SAVE if attention or narrows else CheckpointPolicy.PREFER_RECOMPUTE
+        dear = comes / 8 <= goes < comes or (level == "little" and comes < goes <= 8 * comes)
+    return CheckpointPolicy.MUST_SAVE if attention or dear else CheckpointPolicy.PREFER_RECOMPUTE
 
 
 @contextlib.contextmanager
