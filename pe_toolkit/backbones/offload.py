@@ -67,22 +67,17 @@ def place(pipe: Any, device: torch.device, offload: str) -> None:
         pipe.to(device)
 
 
-def send_away(module: Any) -> bool:
+def send_away(module: Any) -> None:
     """Move a component under model offloading off the device; it comes back with its next call.
 
     By itself it leaves only when the next component in the pipeline's order is called, and the
     first of a next run would be brought in beside it.
-
-    Returns:
-        Whether it is under model offloading.
     """
     from accelerate.hooks import CpuOffload  # type: ignore[import-untyped]
 
     hook = getattr(module, "_hf_hook", None)
-    if not isinstance(hook, CpuOffload):
-        return False
-    hook.init_hook(module)
-    return True
+    if isinstance(hook, CpuOffload):
+        hook.init_hook(module)
 
 
 @contextlib.contextmanager
