@@ -112,17 +112,23 @@ def ours(
     return {"steps": steps[:-1], "card_seconds": facts.pop("seconds"), "card": card} | facts
 
 
+def encoded(adapter: CogVideoXAdapter, frames: int) -> tuple[torch.Tensor, ...]:
+    """What the published way begins with: latents of the reference `(1, F', C, h, w)`, embeddings
+    `(1, tokens, channels)` of the prompt and of nothing.
+    """
+    with torch.no_grad():
+        reference = adapter.encode_clip(models.moving_square(adapter, frames).frames)
+        return reference, *(adapter.encode_text([p]) for p in (models.PROMPT, ""))
+
+
 def official(adapter: CogVideoXAdapter, frames: int, gpu: Gpu, repeats: int) -> dict[str, Any]:
     """A few guided steps of the transcription and a few plain ones, for the whole run's time: its
     guided steps, then the rest of the generation (VAE and text encoder left out).
     """
     variant = adapter.variant
     assert variant is not None
-    clip = models.moving_square(adapter, frames)
     width, height = adapter.size
-    with torch.no_grad():
-        reference = adapter.encode_clip(clip.frames)
-        text, negative = (adapter.encode_text([p]) for p in (models.PROMPT, ""))
+    reference, text, negative = encoded(adapter, frames)
     with parked(adapter.pipe, ("text_encoder",)):
         began = gpu.start()
         run = Official(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import cuda_memory, official
+from benchmarks.cuda_runs import OUT_OF_MEMORY
 from pe_toolkit.backbones import architectures, memory
 from pe_toolkit.backbones.recompute import LEVELS
 from pe_toolkit.backbones.variants import VARIANTS
@@ -181,13 +182,13 @@ def cells_of(row: dict[str, Any]) -> list[str]:
 
 def _missing(part: dict[str, Any]) -> str:
     if "out_of_memory" in part:
-        return "out of memory"
+        return OUT_OF_MEMORY
     return "failed" if "error" in part else NOTHING
 
 
 def _failed(sentence: str) -> str:
     """Of what stands where seconds should."""
-    return "out of memory" if sentence.startswith("out of memory") else "failed"
+    return OUT_OF_MEMORY if sentence.startswith(OUT_OF_MEMORY) else "failed"
 
 
 def estimates() -> str:

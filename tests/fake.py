@@ -44,6 +44,26 @@ class Peak(TorchDispatchMode):
         self.now -= size
 
 
+class Operations(TorchDispatchMode):
+    """Calls of attention, and operations of matrix products: with a bias (`addmm`, forward passes
+    of layers that have one) and without (`mm`, the other layers, and backward passes).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = self.attention_backward = self.addmm = self.mm = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.__name__.startswith("_scaled_dot_product"):
+            self.attention_backward += "backward" in func.__name__
+            self.attention += "backward" not in func.__name__
+        elif func in (torch.ops.aten.addmm.default, torch.ops.aten.mm.default):
+            (n, k), m = args[-2].shape, args[-1].shape[1]
+            name = func.__name__.removesuffix(".default")
+            setattr(self, name, getattr(self, name) + 2 * n * k * m)
+        return func(*args, **(kwargs or {}))
+
+
 @contextlib.contextmanager
 def peak(module: torch.nn.Module | None, *tensors: torch.Tensor) -> Iterator[Peak]:
     """Inside of `fake()`: what a computation adds to a module and inputs that are there already."""

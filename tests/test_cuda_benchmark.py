@@ -9,7 +9,6 @@ import sys
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks import cuda, cuda_memory, cuda_runs, models, report
 from benchmarks.official import (
@@ -21,6 +20,7 @@ from benchmarks.official import (
 )
 from pe_toolkit.backbones import architectures, memory
 from pe_toolkit.training import memory as training_memory
+from tests.fake import Operations
 
 
 def official(adapter):
@@ -69,23 +69,6 @@ def test_gradients_of_weights_are_those_that_a_published_step_leaves(name):
     assert gradient_parameters(a, 1) == got
 
 
-class Counted(TorchDispatchMode):
-    """Attention forward and backward, and operations of matrix products."""
-
-    def __init__(self):
-        super().__init__()
-        self.forward = self.backward = self.matrices = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func.__name__.startswith("_scaled_dot_product"):
-            self.backward += "backward" in func.__name__
-            self.forward += "backward" not in func.__name__
-        elif func in (torch.ops.aten.addmm.default, torch.ops.aten.mm.default):
-            (n, k), m = args[-2].shape, args[-1].shape[1]
-            self.matrices += 2 * n * k * m
-        return func(*args, **(kwargs or {}))
-
-
 @pytest.mark.parametrize("name", ["cogvideox-5b", "cogvideox-2b"])
 def test_operations_of_a_published_step_are_those_that_it_takes(name):
     adapter = models.build(name, torch.device("cpu"), tiny=True)
@@ -93,9 +76,10 @@ def test_operations_of_a_published_step_are_those_that_it_takes(name):
     for inner in (1, 3):  # the difference: two inner steps, without the other passes
         run = official(adapter)
         run.inner = inner
-        with Counted() as counted:
+        with Operations() as counted:
             run.guided_step(torch.randn_like(run.reference), 999, 0.002, 7.0)
-        counts.append((counted.forward, counted.backward, counted.matrices))
+        matrices = counted.addmm + counted.mm
+        counts.append((counted.attention, counted.attention_backward, matrices))
     forward, backward, matrices = ((b - a) / 2 for a, b in zip(*counts, strict=True))
     block = 1
     assert (forward, backward) == (2 * block + 1, block)  # 4.5 = 2 + 2.5 of each, and the last one

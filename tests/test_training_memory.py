@@ -9,7 +9,6 @@ import pytest
 import torch
 from accelerate import cpu_offload
 from accelerate.hooks import CpuOffload, add_hook_to_module
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import CheckpointPolicy
 
 from pe_toolkit.acceleration.quantize import quantize
@@ -19,6 +18,7 @@ from pe_toolkit.backbones.recompute import kept_bytes
 from pe_toolkit.errors import TrainingError, UnsupportedError
 from pe_toolkit.training import TrainConfig, memory, train
 from pe_toolkit.training.events import Finished, GuidedStep, InnerStep
+from tests.fake import Operations
 from tests.tiny import FRAMES, SIDE, moving_square, tiny_adapter
 
 CONFIG = TrainConfig(prompts=("a red circle", "a blue square"), seed=3)
@@ -133,23 +133,6 @@ def test_checkpointing_changes_no_bit_and_is_put_back(positions):
         assert adapter.transformer._gradient_checkpointing_func is own
 
 
-class Counted(TorchDispatchMode):
-    """Calls of attention, and operations of the matrices of one shape each, (n, k) x (k, m)."""
-
-    def __init__(self):
-        super().__init__()
-        self.attention, self.matrices = 0, 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func is torch.ops.aten.addmm.default:  # of forward passes: a backward pass has mm
-            (n, k), m = args[1].shape, args[2].shape[1]
-            self.matrices += 2 * n * k * m
-        self.attention += func.__name__.startswith("_scaled_dot_product") and (
-            "backward" not in func.__name__
-        )
-        return func(*args, **(kwargs or {}))
-
-
 @pytest.mark.parametrize("level", recompute.LEVELS)
 def test_what_is_recomputed_at_each_level(level):
     """`train_flops` and KEPT say so; with frozen weights no other matrix is in a forward pass."""
@@ -161,12 +144,12 @@ def test_what_is_recomputed_at_each_level(level):
     with (
         memory.checkpointed(transformer, level),
         hooks.positions(transformer, adapter.positions, lambda _: form.embed(delta)),
-        Counted() as counted,
+        Operations() as counted,
     ):
         q, k = adapter.queries_and_keys(latents, torch.randn(1, 8, 16), 500, block, None)
-        before = counted.attention, counted.matrices
+        before = counted.attention, counted.addmm
         (q * k).sum().backward()
-    again = counted.attention - before[0], counted.matrices - before[1]
+    again = counted.attention - before[0], counted.addmm - before[1]
     tokens, width = adapter.grid.tokens + 8, 32
     of_blocks = block * 24 * tokens * width**2  # q, k, v, out: 8; feed-forward: 16
     share = {"off": 0.0, "little": 1 / 3, "partly": 2 / 3, "on": 1.0}[level]

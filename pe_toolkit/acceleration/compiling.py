@@ -44,7 +44,7 @@ def _explained() -> Iterator[None]:
         yield
     except TorchDynamoException as error:
         cause = getattr(error, "inner_exception", error)
-        if isinstance(cause, Exception) and out_of_memory(cause):
+        if out_of_memory(cause):
             raise cause from error
         reason = next((line for line in str(cause).splitlines() if line.strip()), "no reason")
         raise DependencyError(

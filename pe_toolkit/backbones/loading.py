@@ -57,7 +57,8 @@ def load_backbone(
         on_offload: gets the offload mode before anything is placed.
 
     Raises:
-        UsageError: an unknown name, dtype, offload or quantization; as `placement.check`.
+        UsageError: an unknown name, dtype, offload or quantization.
+        UnsupportedError: as `placement.decide`, for a training.
         DependencyError: a quantization whose package is missing.
         DeviceError: the device is missing or too small.
         BackboneError: the model cannot be found, downloaded or loaded.

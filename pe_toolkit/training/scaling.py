@@ -40,7 +40,9 @@ class GradientScaling:
         self._factor: Tensor | float = 1.0
 
     def backward(self, objective: Any, q: Tensor, k: Tensor, share: float) -> Tensor:
-        """Backward pass of `share` times the objective of `q` and `k`; returns that loss."""
+        """Backward pass of `share` (0 to 1) times the objective of `q` and `k`, each `(B, heads, S,
+        head_dim)` in the transformer's dtype; returns that loss, a float32 scalar on the device.
+        """
         if not self.active:
             loss: Tensor = objective.loss(q, k) * share
             loss.backward()

@@ -23,5 +23,7 @@ def guided_steps(noise: list[float], guided_range: tuple[float, ...]) -> list[in
 
 
 def learning_rate(rates: tuple[float, float], step: int, total: int) -> float:
-    """Linear from the first rate to the last (the paper; the official code stops one short)."""
+    """Of guided step `step`, 0 .. total - 1: linear from the first of `rates` to the last (the
+    paper; the official code stops one short).
+    """
     return rates[0] + (rates[1] - rates[0]) * (step / max(1, total - 1))

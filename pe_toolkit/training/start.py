@@ -18,6 +18,9 @@ def first_delta(form: Any, flow: AttentionMotionFlow, settings: Resolved) -> tor
     A patch that pretends to sit where it was in the middle frame attends across frames as if
     nothing had moved in between: positions shifted by *minus* the path carry the motion before any
     optimisation (the idea of RoPECraft, without an optical flow network).
+
+    Returns:
+        `form.shape`, on the CPU.
     """
     if settings.start == "zero":
         return torch.zeros(form.shape)

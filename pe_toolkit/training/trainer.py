@@ -70,6 +70,8 @@ def train(
         MotionError: nothing in the reference can be matched and moves.
         TrainingError: the loss is not finite.
         ResumeError: the state belongs to another run.
+        UnsupportedError: weights that training cannot work with: quantized in another way than
+            `fp8` or `int8`, or compiled blocks whose weights leave.
     """
     began = time.monotonic()
     require_motion(clip)
