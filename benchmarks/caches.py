@@ -23,12 +23,12 @@ import numpy as np
 from pe_toolkit.acceleration import CACHES, ratios
 from pe_toolkit.apply import generate
 from pe_toolkit.backbones import CogVideoXAdapter, load_backbone
-from pe_toolkit.backbones.bundled.vocabulary import TRAINING_PROMPTS
-from pe_toolkit.backbones.sampling import Sampler
+from pe_toolkit.backbones.cogvideox.sampling import Sampler
 from pe_toolkit.card import MotionCard
-from pe_toolkit.evaluation.scenes import render, sample_scene
 from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.video import read_clip, write_video
+from pe_toolkit.world.scenes import render, sample_scene
+from pe_toolkit.world.vocabulary import TRAINING_PROMPTS
 
 BACKBONES = ("bundled", "bundled-absolute")
 CALIBRATION_STEPS = 25

@@ -41,8 +41,10 @@ from benchmarks.cuda_runs import (
     ours,
 )
 from benchmarks.official import logits_bytes
-from pe_toolkit.backbones import CogVideoXAdapter, architectures, memory
-from pe_toolkit.backbones.recompute import LEVELS
+from pe_toolkit.backbones import CogVideoXAdapter
+from pe_toolkit.backbones.catalogue import architectures
+from pe_toolkit.backbones.machine import memory
+from pe_toolkit.backbones.machine.recompute import LEVELS
 
 EFFICIENCY = 0.4
 """Share of the measured rate that the transformer is expected to reach, for the time to wait."""

@@ -18,8 +18,8 @@ from pe_toolkit.acceleration import caches
 from pe_toolkit.acceleration.compiling import compiled
 from pe_toolkit.apply import applied
 from pe_toolkit.backbones import CogVideoXAdapter
-from pe_toolkit.backbones.offload import place
-from pe_toolkit.backbones.sampling import Sampler
+from pe_toolkit.backbones.cogvideox.sampling import Sampler
+from pe_toolkit.backbones.machine.offload import place
 from pe_toolkit.errors import out_of_memory
 from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.training.events import Finished, GuidedStep

@@ -30,14 +30,15 @@ from numpy.typing import NDArray
 
 from benchmarks.transfer import clip_of, pairs, references, run_training, truth_of
 from pe_toolkit.apply import Application, CardPositions
-from pe_toolkit.backbones import CogVideoXAdapter, hooks, load_backbone
+from pe_toolkit.backbones import CogVideoXAdapter, load_backbone
+from pe_toolkit.backbones.cogvideox import hooks
+from pe_toolkit.backbones.cogvideox.sampling import Sampler
 from pe_toolkit.backbones.reading import Reading
-from pe_toolkit.backbones.sampling import Sampler
 from pe_toolkit.card import MotionCard
-from pe_toolkit.evaluation.metrics import measure
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.objectives.amf import AmfObjective
 from pe_toolkit.training import TrainConfig
+from pe_toolkit.world.metrics import measure
 
 
 def conditions(adapter: CogVideoXAdapter, start: str) -> dict[str, TrainConfig]:

@@ -20,9 +20,9 @@ from benchmarks.transfer import references, say
 from pe_toolkit.backbones import CogVideoXAdapter, load_backbone
 from pe_toolkit.backbones.reading import Reading
 from pe_toolkit.evaluation.following import mean_displacements, nothing_moves
-from pe_toolkit.evaluation.scenes import Scene, render
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.video import read_clip
+from pe_toolkit.world.scenes import Scene, render
 
 
 @torch.no_grad()

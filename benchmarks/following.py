@@ -20,8 +20,8 @@ from benchmarks.transfer import pairs, references, run_training, say, truth_of
 from pe_toolkit.apply import generate
 from pe_toolkit.backbones import load_backbone
 from pe_toolkit.evaluation.following import ReferenceMotion
-from pe_toolkit.evaluation.metrics import measure
 from pe_toolkit.training import TrainConfig
+from pe_toolkit.world.metrics import measure
 
 Values = NDArray[np.float64]
 

@@ -29,8 +29,10 @@ import torch
 from benchmarks import models
 from benchmarks.cuda_runs import GIB, encoded
 from benchmarks.official import Official
-from pe_toolkit.backbones import CogVideoXAdapter, architectures, memory
-from pe_toolkit.backbones.recompute import LEVELS
+from pe_toolkit.backbones import CogVideoXAdapter
+from pe_toolkit.backbones.catalogue import architectures
+from pe_toolkit.backbones.machine import memory
+from pe_toolkit.backbones.machine.recompute import LEVELS
 from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.training.events import GuidedStep, Optimising
 

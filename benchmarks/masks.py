@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from benchmarks.transfer import _coverage, over_latent_frames, references, truth_of
 from pe_toolkit.backbones import CogVideoXAdapter, load_backbone
-from pe_toolkit.evaluation.scenes import Scene, render
 from pe_toolkit.motion.displacement import hard_displacement
 from pe_toolkit.motion.masks import MASKS
+from pe_toolkit.world.scenes import Scene, render
 
 TIMESTEPS = (0, 100, 300, 500, 700, 850)
 Flags = NDArray[np.bool_]

@@ -19,9 +19,10 @@ from tokenizers import Tokenizer, pre_tokenizers, processors
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
-from pe_toolkit.backbones import CogVideoXAdapter, tiling
-from pe_toolkit.backbones.sampling import Sampler
-from pe_toolkit.backbones.variants import Variant, variant_for
+from pe_toolkit.backbones import CogVideoXAdapter
+from pe_toolkit.backbones.catalogue.variants import Variant, variant_for
+from pe_toolkit.backbones.cogvideox import tiling
+from pe_toolkit.backbones.cogvideox.sampling import Sampler
 from pe_toolkit.video import Clip
 
 PROMPT = "a red circle"

@@ -25,7 +25,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.amf import official_loss
-from pe_toolkit.backbones import architectures, memory
+from pe_toolkit.backbones.catalogue import architectures
+from pe_toolkit.backbones.machine import memory
 from pe_toolkit.motion.flow import AttentionMotionFlow
 
 

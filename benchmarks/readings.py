@@ -22,13 +22,13 @@ from benchmarks.masks import right
 from benchmarks.transfer import _coverage, over_latent_frames, references, truth_of
 from pe_toolkit.backbones import CogVideoXAdapter, load_backbone
 from pe_toolkit.backbones.reading import Reading
-from pe_toolkit.evaluation.metrics import path_cosine
-from pe_toolkit.evaluation.scenes import Scene, render
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.displacement import hard_displacement
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.masks import MASKS
 from pe_toolkit.motion.path import mean_path
+from pe_toolkit.world.metrics import path_cosine
+from pe_toolkit.world.scenes import Scene, render
 
 # Name, reading, matched both ways. Each adds one thing to the one before.
 LADDER = (

@@ -10,9 +10,10 @@ from typing import Any
 
 from benchmarks import cuda_memory, official
 from benchmarks.cuda_runs import OUT_OF_MEMORY
-from pe_toolkit.backbones import architectures, memory
-from pe_toolkit.backbones.recompute import LEVELS
-from pe_toolkit.backbones.variants import VARIANTS
+from pe_toolkit.backbones.catalogue import architectures
+from pe_toolkit.backbones.catalogue.variants import VARIANTS
+from pe_toolkit.backbones.machine import memory
+from pe_toolkit.backbones.machine.recompute import LEVELS
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 SIZES = (

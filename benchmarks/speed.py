@@ -18,8 +18,8 @@ import numpy as np
 from pe_toolkit.apply import generate
 from pe_toolkit.backbones import load_backbone
 from pe_toolkit.card import MotionCard
-from pe_toolkit.evaluation.scenes import render, sample_scene
 from pe_toolkit.video import write_video
+from pe_toolkit.world.scenes import render, sample_scene
 
 PROMPT = "a yellow square on a black background"
 

@@ -26,17 +26,14 @@ from numpy.typing import NDArray
 
 from pe_toolkit.apply import generate
 from pe_toolkit.backbones import CogVideoXAdapter, load_backbone
-from pe_toolkit.backbones.bundled.vocabulary import (
-    BACKGROUNDS,
-    COLOURS,
-    SHAPES,
-    TRAINING_PROMPTS,
-    caption,
-)
 from pe_toolkit.backbones.reading import KINDS, TIMESTEPS, Reading
 from pe_toolkit.card import MotionCard
 from pe_toolkit.card.file import card_chunks
-from pe_toolkit.evaluation.metrics import (
+from pe_toolkit.motion.displacement import hard_displacement
+from pe_toolkit.training import TrainConfig, train
+from pe_toolkit.training.events import Finished, PreviewFrames
+from pe_toolkit.video import Clip
+from pe_toolkit.world.metrics import (
     Measurement,
     measure,
     parse,
@@ -45,7 +42,7 @@ from pe_toolkit.evaluation.metrics import (
     time_points,
     track,
 )
-from pe_toolkit.evaluation.scenes import (
+from pe_toolkit.world.scenes import (
     HELD_OUT_FAMILIES,
     TRAIN_FAMILIES,
     Scene,
@@ -53,10 +50,13 @@ from pe_toolkit.evaluation.scenes import (
     sample_scene,
     trajectory,
 )
-from pe_toolkit.motion.displacement import hard_displacement
-from pe_toolkit.training import TrainConfig, train
-from pe_toolkit.training.events import Finished, PreviewFrames
-from pe_toolkit.video import Clip
+from pe_toolkit.world.vocabulary import (
+    BACKGROUNDS,
+    COLOURS,
+    SHAPES,
+    TRAINING_PROMPTS,
+    caption,
+)
 
 MOVING = tuple(f for f in TRAIN_FAMILIES if f not in ("drift", "zoom"))
 

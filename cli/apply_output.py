@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pe_toolkit.backbones.variants import VARIANTS
+from pe_toolkit.backbones.catalogue.variants import VARIANTS
 from pe_toolkit.cli import apply_steps, files
 from pe_toolkit.cli.output import Output
 from pe_toolkit.cli.progress import Progress

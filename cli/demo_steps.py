@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pe_toolkit.cli.output import Output
 
 if TYPE_CHECKING:
-    from pe_toolkit.evaluation.metrics import Measurement
-    from pe_toolkit.evaluation.scenes import Scene
+    from pe_toolkit.world.metrics import Measurement
+    from pe_toolkit.world.scenes import Scene
 
 FAMILY = "orbit"
 """A path that no generation takes by chance, and that one look recognises."""
@@ -64,7 +64,7 @@ class Row:
 
     def measured(self, path: Any) -> Row:
         """Measure against the prompt and the true path `(F, 2)` of the reference."""
-        from pe_toolkit.evaluation.metrics import measure
+        from pe_toolkit.world.metrics import measure
 
         self.score = measure(self.frames, self.prompt, path)
         return self
@@ -97,7 +97,7 @@ def make_reference(seed: int, variant: Any) -> tuple[Scene, Any, Any]:
     """A moving shape: the scene, its uint8 frames `(F, H, W, 3)` and its true path `(F, 2)`."""
     import numpy as np
 
-    from pe_toolkit.evaluation.scenes import render, sample_scene, trajectory
+    from pe_toolkit.world.scenes import render, sample_scene, trajectory
 
     rng = np.random.default_rng(seed)
     scene = sample_scene(rng, (FAMILY,), frames=variant.frames, styles=("flat",))
@@ -106,7 +106,7 @@ def make_reference(seed: int, variant: Any) -> tuple[Scene, Any, Any]:
 
 def new_pairs(scene: Scene, seed: int) -> list[tuple[str, int]]:
     """Two prompts that share no colour, shape or background with the reference, and new seeds."""
-    from pe_toolkit.backbones.bundled.vocabulary import (
+    from pe_toolkit.world.vocabulary import (
         BACKGROUNDS,
         COLOURS,
         SHAPES,

@@ -14,7 +14,7 @@ from pe_toolkit.errors import UsageError
 
 def examine() -> dict[str, Any]:
     """Everything about the machine, as plain values."""
-    from pe_toolkit.backbones.variants import VARIANTS
+    from pe_toolkit.backbones.catalogue.variants import VARIANTS
 
     found, trouble = machine.gpus()
     chosen, why = machine.choose_auto(found)

@@ -10,8 +10,8 @@ from pe_toolkit.cli.machine import GB
 from pe_toolkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from pe_toolkit.backbones.placement import Plan
-    from pe_toolkit.backbones.variants import Variant
+    from pe_toolkit.backbones.catalogue.variants import Variant
+    from pe_toolkit.backbones.machine.placement import Plan
 
 PUBLISHED_RATE = 50e12
 """Operations per second that the published run times on an NVIDIA A40 come to."""
@@ -34,7 +34,8 @@ def estimate(
     Raises:
         UsageError: a size or frame count that the backbone cannot make.
     """
-    from pe_toolkit.backbones import architectures, memory, placement
+    from pe_toolkit.backbones.catalogue import architectures
+    from pe_toolkit.backbones.machine import memory, placement
 
     architecture = architectures.architecture_for(variant)
     if architecture is None:

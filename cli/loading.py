@@ -13,7 +13,7 @@ from pe_toolkit.cli.output import Output
 
 if TYPE_CHECKING:
     from pe_toolkit.backbones import CogVideoXAdapter
-    from pe_toolkit.backbones.placement import Purpose
+    from pe_toolkit.backbones.machine.placement import Purpose
     from pe_toolkit.card.spec import ClipSpec
 
 
@@ -67,7 +67,7 @@ def _session() -> Session:
 
 def _purpose(o: Mapping[str, Any], clip: ClipSpec | None, name: str) -> Purpose:
     """What `--offload auto` has to have room for: a training, an application, or both."""
-    from pe_toolkit.backbones.placement import Purpose
+    from pe_toolkit.backbones.machine.placement import Purpose
 
     if clip is not None:
         size, tiling = (clip.width, clip.height), o["vae_tiling"] is not False

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pe_toolkit.errors import BackboneError, UsageError
 
 if TYPE_CHECKING:
-    from pe_toolkit.backbones.variants import Variant
+    from pe_toolkit.backbones.catalogue.variants import Variant
 
 GB = 1e9
 ENOUGH = 0.95
@@ -113,7 +113,7 @@ def bundled_here(name: str = "bundled") -> bool:
 
 def choose_auto(found: list[Gpu]) -> tuple[str, str]:
     """The backbone that `--backbone auto` takes, and why."""
-    from pe_toolkit.backbones.variants import auto
+    from pe_toolkit.backbones.catalogue.variants import auto
 
     return auto(found[0].total_gb if found else None)
 
@@ -126,7 +126,7 @@ def resolve(name: str, device: str | None) -> tuple[str, Variant | None, str | N
     Raises:
         UsageError: if it is no known name, no folder and no Hub id.
     """
-    from pe_toolkit.backbones.variants import VARIANTS, variant_for
+    from pe_toolkit.backbones.catalogue.variants import VARIANTS, variant_for
 
     if name == "auto":
         on_gpu = device is None or device.startswith("cuda")

@@ -57,7 +57,7 @@ def warn_unknown(out: Output, prompts: Sequence[str], backbone: str) -> None:
     """Warn of words that the bundled backbone has never seen, with what it knows."""
     if not backbone.startswith("bundled"):
         return
-    from pe_toolkit.backbones.bundled.vocabulary import describe, unknown_words
+    from pe_toolkit.world.vocabulary import describe, unknown_words
 
     words = list(dict.fromkeys(word for prompt in prompts for word in unknown_words(prompt)))
     if words:

@@ -56,7 +56,7 @@ def check_training(o: Mapping[str, Any]) -> None:
         UnsupportedError: `--compile` with `--quantize fp8`, or with an offload mode that moves
             every weight away after use.
     """
-    from pe_toolkit.backbones.placement import LEAVING, leaves_compiled
+    from pe_toolkit.backbones.machine.placement import LEAVING, leaves_compiled
 
     check_quantize(o)
     casts = o["quantize"] == "fp8"

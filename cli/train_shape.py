@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pe_toolkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from pe_toolkit.backbones.variants import Variant
+    from pe_toolkit.backbones.catalogue.variants import Variant
 
 # The published setting: the first 24 frames, six latent frames. Not where a backbone has learned
 # its positions for one frame count.

@@ -16,7 +16,7 @@ from pe_toolkit.cli.progress import Progress
 from pe_toolkit.errors import CardError, ResumeError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
-    from pe_toolkit.backbones.variants import Variant
+    from pe_toolkit.backbones.catalogue.variants import Variant
     from pe_toolkit.card import CardInfo, MotionCard
     from pe_toolkit.training import TrainConfig
     from pe_toolkit.video import Clip

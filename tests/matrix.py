@@ -28,7 +28,7 @@ from pe_toolkit.acceleration import caches
 from pe_toolkit.acceleration.quantize import quantize
 from pe_toolkit.apply import applied, generate
 from pe_toolkit.backbones import CogVideoXAdapter
-from pe_toolkit.backbones.tiling import enable as enable_tiling
+from pe_toolkit.backbones.cogvideox.tiling import enable as enable_tiling
 from pe_toolkit.cli import apply_steps
 from pe_toolkit.errors import PeError
 from pe_toolkit.training import TrainConfig, train

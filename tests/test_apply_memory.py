@@ -6,7 +6,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from pe_toolkit.backbones import tiling
+from pe_toolkit.backbones.cogvideox import tiling
 from pe_toolkit.cli import loading
 from pe_toolkit.cli.errors import Session, describe
 from pe_toolkit.cli.main import cli

@@ -12,19 +12,12 @@ import torch
 from diffusers import CogVideoXDPMScheduler, CogVideoXTransformer3DModel
 from diffusers.models.embeddings import get_3d_rotary_pos_embed, get_3d_sincos_pos_embed
 
-from pe_toolkit.backbones import (
-    VARIANTS,
-    CogVideoXAdapter,
-    architectures,
-    hooks,
-    load_backbone,
-    loading,
-    memory,
-    placement,
-    variant_for,
-)
+from pe_toolkit.backbones import VARIANTS, CogVideoXAdapter, load_backbone, loading, variant_for
+from pe_toolkit.backbones.catalogue import architectures
+from pe_toolkit.backbones.catalogue.variants import Variant
+from pe_toolkit.backbones.cogvideox import hooks
 from pe_toolkit.backbones.loading import nearest_dtype
-from pe_toolkit.backbones.variants import Variant
+from pe_toolkit.backbones.machine import memory, placement
 from pe_toolkit.embedding import RotaryAngle, RotaryTable, SincosTable, form_for
 from pe_toolkit.embedding.absolute import sincos_3d
 from pe_toolkit.embedding.rotary import steps

@@ -10,11 +10,11 @@ import torch
 from diffusers import CogVideoXPipeline, CogVideoXTransformer3DModel
 
 from pe_toolkit.backbones import bundled, load_backbone
-from pe_toolkit.backbones.bundled.vocabulary import TRAINING_PROMPTS, WORDS
 from pe_toolkit.backbones.loading import prepare_download
 from pe_toolkit.errors import BackboneError, DeviceError, UsageError
-from pe_toolkit.evaluation.metrics import track
-from pe_toolkit.evaluation.scenes import render, sample_scene, trajectory
+from pe_toolkit.world.metrics import track
+from pe_toolkit.world.scenes import render, sample_scene, trajectory
+from pe_toolkit.world.vocabulary import TRAINING_PROMPTS, WORDS
 
 MEGABYTE = 1_000_000
 

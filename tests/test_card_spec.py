@@ -15,7 +15,7 @@ import pytest
 
 from pe_toolkit.card import CardSpec, ScheduleSpec, printable, utc_now
 from pe_toolkit.card.text import canonical_json, strict_json
-from pe_toolkit.cli import show
+from pe_toolkit.cli.commands import show
 from pe_toolkit.errors import CardError
 
 MAKE = runpy.run_path(str(Path(__file__).parent / "golden" / "make.py"))

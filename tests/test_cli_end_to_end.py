@@ -52,8 +52,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def reference(place: Path) -> Path:
-    from pe_toolkit.evaluation.scenes import render, sample_scene
     from pe_toolkit.video import write_video
+    from pe_toolkit.world.scenes import render, sample_scene
 
     scene = sample_scene(np.random.default_rng(5), ("orbit",), frames=33, styles=("flat",))
     path = place / "ref clip.mp4"

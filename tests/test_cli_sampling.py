@@ -11,8 +11,8 @@ import pytest
 
 from pe_toolkit.card import ClipSpec, GridSpec, MotionCard, read_info
 from pe_toolkit.cli import train_sampling, train_shape, train_steps
+from pe_toolkit.cli.commands.show import describe
 from pe_toolkit.cli.output import Output
-from pe_toolkit.cli.show import describe
 from tests.clips import moving_square, write_clip
 
 GOLDEN = Path(__file__).parent / "golden"

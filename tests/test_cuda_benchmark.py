@@ -18,7 +18,8 @@ from benchmarks.official import (
     logits_bytes,
     step_flops,
 )
-from pe_toolkit.backbones import architectures, memory
+from pe_toolkit.backbones.catalogue import architectures
+from pe_toolkit.backbones.machine import memory
 from pe_toolkit.training import memory as training_memory
 from tests.fake import Operations
 

@@ -7,22 +7,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pe_toolkit.backbones.bundled.vocabulary import (
-    BACKGROUNDS,
-    COLOURS,
-    TRAINING_PROMPTS,
-    WORDS,
-    unknown_words,
-)
 from pe_toolkit.errors import UsageError
-from pe_toolkit.evaluation.metrics import measure, parse, path_cosine, path_error, track
-from pe_toolkit.evaluation.scenes import (
+from pe_toolkit.world.metrics import measure, parse, path_cosine, path_error, track
+from pe_toolkit.world.scenes import (
     HELD_OUT_FAMILIES,
     TRAIN_FAMILIES,
     render,
     sample_path,
     sample_scene,
     trajectory,
+)
+from pe_toolkit.world.vocabulary import (
+    BACKGROUNDS,
+    COLOURS,
+    TRAINING_PROMPTS,
+    WORDS,
+    unknown_words,
 )
 
 FAMILIES = TRAIN_FAMILIES + HELD_OUT_FAMILIES

@@ -18,8 +18,8 @@ from pe_toolkit.evaluation.following import (
     mean_displacements,
     nothing_moves,
 )
-from pe_toolkit.evaluation.scenes import Scene, Thing, render
 from pe_toolkit.motion.displacement import hard_displacement
+from pe_toolkit.world.scenes import Scene, Thing, render
 
 BUNDLED = Path(__file__).parents[1] / "pe_toolkit" / "backbones" / "bundled"
 SIDE = 10

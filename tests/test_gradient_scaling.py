@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from pe_toolkit.backbones import hooks
+from pe_toolkit.backbones.cogvideox import hooks
+from pe_toolkit.backbones.cogvideox.sampling import Sampler
 from pe_toolkit.backbones.reading import Reading
-from pe_toolkit.backbones.sampling import Sampler
 from pe_toolkit.errors import TrainingError
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.objectives.amf import AmfObjective

@@ -11,8 +11,9 @@ from diffusers import CogVideoXImageToVideoPipeline, CogVideoXTransformer3DModel
 from PIL import Image
 
 from pe_toolkit.apply import applied, generate, replay
-from pe_toolkit.backbones import CogVideoXAdapter, hooks, variant_for
-from pe_toolkit.backbones.sampling import Sampler
+from pe_toolkit.backbones import CogVideoXAdapter, variant_for
+from pe_toolkit.backbones.cogvideox import hooks
+from pe_toolkit.backbones.cogvideox.sampling import Sampler
 from pe_toolkit.errors import MismatchError, UnsupportedError, UsageError
 from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.training.events import Finished, GuidedStep, PreviewFrames

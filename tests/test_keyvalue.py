@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from pe_toolkit.apply import CardWarning, applied, generate
-from pe_toolkit.backbones import hooks, variant_for
-from pe_toolkit.backbones.keyvalue import ReferenceKeysValues
+from pe_toolkit.backbones import variant_for
+from pe_toolkit.backbones.cogvideox import hooks
+from pe_toolkit.backbones.cogvideox.keyvalue import ReferenceKeysValues
 from pe_toolkit.errors import MismatchError, UsageError
 from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.training.events import Finished, PreviewFrames

@@ -7,10 +7,12 @@ import torch
 from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
 from transformers import T5Config, T5EncoderModel
 
-from pe_toolkit.backbones import architectures, hooks, memory
-from pe_toolkit.backbones.processors import PositionedAttnProcessor
-from pe_toolkit.backbones.recompute import LEVELS
-from pe_toolkit.backbones.variants import VARIANTS
+from pe_toolkit.backbones.catalogue import architectures
+from pe_toolkit.backbones.catalogue.variants import VARIANTS
+from pe_toolkit.backbones.cogvideox import hooks
+from pe_toolkit.backbones.cogvideox.processors import PositionedAttnProcessor
+from pe_toolkit.backbones.machine import memory
+from pe_toolkit.backbones.machine.recompute import LEVELS
 from pe_toolkit.training.memory import checkpointed
 from tests.fake import fake, peak
 

@@ -14,10 +14,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from pe_toolkit.backbones import hooks
-from pe_toolkit.backbones.keyvalue import ReferenceKeysValues
+from pe_toolkit.backbones.cogvideox import hooks
+from pe_toolkit.backbones.cogvideox.keyvalue import ReferenceKeysValues
+from pe_toolkit.backbones.cogvideox.sampling import Sampler
 from pe_toolkit.backbones.reading import Reading
-from pe_toolkit.backbones.sampling import Sampler
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.objectives.amf import AmfObjective
 from pe_toolkit.training.modes import LatentMode, Pending, PositionMode, Problem

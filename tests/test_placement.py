@@ -6,10 +6,12 @@ import pytest
 import torch
 from diffusers import CogVideoXTransformer3DModel
 
-from pe_toolkit.backbones import CogVideoXAdapter, architectures, load_backbone, memory, placement
-from pe_toolkit.backbones.offload import OFFLOADS, settle
-from pe_toolkit.backbones.placement import GB, Purpose, decide, plan
-from pe_toolkit.backbones.variants import VARIANTS, auto
+from pe_toolkit.backbones import CogVideoXAdapter, load_backbone
+from pe_toolkit.backbones.catalogue import architectures
+from pe_toolkit.backbones.catalogue.variants import VARIANTS, auto
+from pe_toolkit.backbones.machine import memory, placement
+from pe_toolkit.backbones.machine.offload import OFFLOADS, settle
+from pe_toolkit.backbones.machine.placement import GB, Purpose, decide, plan
 from pe_toolkit.cli import estimate
 from pe_toolkit.errors import DeviceError, UnsupportedError
 from pe_toolkit.training import memory as training_memory

@@ -12,12 +12,12 @@ from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler
 
 from pe_toolkit.apply import applied, generate, replay
 from pe_toolkit.backbones import VARIANTS, CogVideoXAdapter, variant_for
-from pe_toolkit.backbones.sampling import noise_levels
+from pe_toolkit.backbones.cogvideox.sampling import noise_levels
 from pe_toolkit.card import MotionCard
 from pe_toolkit.cli import apply_steps, loading, train_shape, train_steps
+from pe_toolkit.cli.commands.train import train as train_command
 from pe_toolkit.cli.main import cli
 from pe_toolkit.cli.output import Output
-from pe_toolkit.cli.train import train as train_command
 from pe_toolkit.errors import UsageError
 from pe_toolkit.training import TrainConfig
 from pe_toolkit.training.config import PAPER_SHARE

@@ -11,7 +11,8 @@ from diffusers import AutoencoderKLCogVideoX
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pe_toolkit.backbones import load_backbone, tiling
+from pe_toolkit.backbones import load_backbone
+from pe_toolkit.backbones.cogvideox import tiling
 from pe_toolkit.errors import UnsupportedError
 from tests.tiny import FRAMES, moving_square, tiny_adapter
 

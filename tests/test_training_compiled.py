@@ -10,7 +10,7 @@ import torch
 from click.testing import CliRunner, Result
 
 from pe_toolkit.acceleration.quantize import quantize
-from pe_toolkit.backbones.offload import group_offload
+from pe_toolkit.backbones.machine.offload import group_offload
 from pe_toolkit.cli.main import cli
 from pe_toolkit.errors import UnsupportedError
 from pe_toolkit.training import TrainConfig, train

@@ -14,8 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from pe_toolkit.apply import applied
+from pe_toolkit.backbones.cogvideox.sampling import Sampler
 from pe_toolkit.backbones.reading import Reading
-from pe_toolkit.backbones.sampling import Sampler
 from pe_toolkit.card import MotionCard
 from pe_toolkit.errors import MotionError, ResumeError, UnsupportedError, UsageError
 from pe_toolkit.training import TrainConfig, train

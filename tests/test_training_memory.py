@@ -12,9 +12,10 @@ from accelerate.hooks import CpuOffload, add_hook_to_module
 from torch.utils.checkpoint import CheckpointPolicy
 
 from pe_toolkit.acceleration.quantize import quantize
-from pe_toolkit.backbones import hooks, recompute
-from pe_toolkit.backbones.offload import group_offload
-from pe_toolkit.backbones.recompute import kept_bytes
+from pe_toolkit.backbones.cogvideox import hooks
+from pe_toolkit.backbones.machine import recompute
+from pe_toolkit.backbones.machine.offload import group_offload
+from pe_toolkit.backbones.machine.recompute import kept_bytes
 from pe_toolkit.errors import TrainingError, UnsupportedError
 from pe_toolkit.training import TrainConfig, memory, train
 from pe_toolkit.training.events import Finished, GuidedStep, InnerStep

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from pe_toolkit.backbones import CogVideoXAdapter
-from pe_toolkit.backbones.variants import Variant, variant_for
+from pe_toolkit.backbones.catalogue.variants import Variant, variant_for
 from pe_toolkit.video import Clip
 
 FRAMES, SIDE, TOKENS = 9, 32, 8

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from benchmarks.backbone.vae import WHITE
-from pe_toolkit.evaluation.scenes import render, sample_scene
+from pe_toolkit.world.scenes import render, sample_scene
 
 SHARD = 200
 TWO_OBJECTS = 0.2

@@ -6,7 +6,7 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
-from pe_toolkit.backbones.bundled.vocabulary import WORDS
+from pe_toolkit.world.vocabulary import WORDS
 
 TEXT_TOKENS = 16
 

@@ -16,7 +16,7 @@ from diffusers.models.autoencoders.autoencoder_kl_cogvideox import CogVideoXSpat
 from PIL import Image
 
 from benchmarks.backbone.common import Run, autocast
-from pe_toolkit.evaluation.scenes import render, sample_scene
+from pe_toolkit.world.scenes import render, sample_scene
 
 CONFIG = {
     "block_out_channels": (16, 32, 48, 64),

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
-from pe_toolkit.backbones.keyvalue import ReferenceKeysValues
+from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
+from pe_toolkit.backbones.cogvideox.keyvalue import ReferenceKeysValues
 from pe_toolkit.card import MotionCard
 from pe_toolkit.card.compat import check_fits
 from pe_toolkit.errors import MismatchError, UnsupportedError, UsageError

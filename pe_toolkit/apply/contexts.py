@@ -17,8 +17,8 @@ from pe_toolkit.apply.checks import (
     vae_check,
 )
 from pe_toolkit.apply.positions import Application, CardPositions
-from pe_toolkit.backbones import hooks
-from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
+from pe_toolkit.backbones.cogvideox import hooks
+from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
 from pe_toolkit.card import MotionCard
 from pe_toolkit.errors import UnsupportedError, UsageError
 from pe_toolkit.grid import TokenGrid
@@ -44,7 +44,7 @@ def applied(
         card: a positions card for this backbone.
         strength: scales the card; 0 leaves the pipeline bit for bit alone, 1 is as trained.
         kv_from: the reference clip, at the card's frames and size: its keys and values are injected
-            in the guided steps (see `pe_toolkit.backbones.keyvalue`), at any strength.
+            in the guided steps (see `pe_toolkit.backbones.cogvideox.keyvalue`), at any strength.
         no_kv: apply a card that requires them without.
 
     Yields:

@@ -18,7 +18,7 @@ from pe_toolkit.apply.contexts import applied
 from pe_toolkit.apply.latents import replay
 from pe_toolkit.apply.positions import Application
 from pe_toolkit.apply.switches import step_cache, swapped_scheduler
-from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
+from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
 from pe_toolkit.card import MotionCard
 from pe_toolkit.errors import UsageError
 from pe_toolkit.video import Clip

@@ -15,7 +15,7 @@ from pe_toolkit.acceleration import caches
 from pe_toolkit.acceleration.timestep import read_timestep
 from pe_toolkit.apply.checks import adapter_of, check_card, keys_values, vae_check
 from pe_toolkit.apply.contexts import compiled_by_blocks
-from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
+from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
 from pe_toolkit.card import MotionCard
 from pe_toolkit.errors import MismatchError, UnsupportedError
 from pe_toolkit.video import Clip

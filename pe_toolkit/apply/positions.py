@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from pe_toolkit.acceleration.timestep import read_timestep
-from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
-from pe_toolkit.backbones.sampling import noise_levels
+from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
+from pe_toolkit.backbones.cogvideox.sampling import noise_levels
 from pe_toolkit.card import MotionCard
 from pe_toolkit.errors import MismatchError
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pe_toolkit.backbones.variants import VARIANTS, Variant, variant_for
+from pe_toolkit.backbones.catalogue.variants import VARIANTS, Variant, variant_for
 
 if TYPE_CHECKING:
-    from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
+    from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
     from pe_toolkit.backbones.loading import load_backbone
 
 __all__ = ["VARIANTS", "CogVideoXAdapter", "Variant", "load_backbone", "variant_for"]
@@ -17,7 +17,7 @@ __all__ = ["VARIANTS", "CogVideoXAdapter", "Variant", "load_backbone", "variant_
 
 def __getattr__(name: str) -> Any:
     if name == "CogVideoXAdapter":
-        from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
+        from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
 
         return CogVideoXAdapter
     if name == "load_backbone":

@@ -12,11 +12,14 @@ from typing import Any
 import torch
 
 from pe_toolkit.acceleration import quantize as weights
-from pe_toolkit.backbones import architectures, bundled, memory, placement, tiling
-from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
-from pe_toolkit.backbones.offload import OFFLOADS, place, settle
-from pe_toolkit.backbones.placement import Purpose, architecture_of, request_of
-from pe_toolkit.backbones.variants import VARIANTS, Variant, auto, variant_for
+from pe_toolkit.backbones import bundled
+from pe_toolkit.backbones.catalogue import architectures
+from pe_toolkit.backbones.catalogue.variants import VARIANTS, Variant, auto, variant_for
+from pe_toolkit.backbones.cogvideox import tiling
+from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
+from pe_toolkit.backbones.machine import memory, placement
+from pe_toolkit.backbones.machine.offload import OFFLOADS, place, settle
+from pe_toolkit.backbones.machine.placement import Purpose, architecture_of, request_of
 from pe_toolkit.errors import BackboneError, DeviceError, PeError, UsageError
 
 DTYPES = ("float32", "bfloat16", "float16")

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pe_toolkit.backbones import CogVideoXAdapter
-from pe_toolkit.backbones.offload import sent_away
+from pe_toolkit.backbones.machine.offload import sent_away
 from pe_toolkit.backbones.reading import Reading
 from pe_toolkit.card import MotionCard
 from pe_toolkit.errors import UsageError

@@ -27,9 +27,9 @@ from pe_toolkit.card import (
 from pe_toolkit.card.compat import UNNAMED
 
 if TYPE_CHECKING:
-    from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
-    from pe_toolkit.backbones.sampling import Sampler
-    from pe_toolkit.backbones.variants import Variant
+    from pe_toolkit.backbones.catalogue.variants import Variant
+    from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
+    from pe_toolkit.backbones.cogvideox.sampling import Sampler
     from pe_toolkit.motion.flow import AttentionMotionFlow
     from pe_toolkit.training.config import Resolved, TrainConfig
     from pe_toolkit.video import Clip

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pe_toolkit.backbones.recompute import Level
+    from pe_toolkit.backbones.machine.recompute import Level
     from pe_toolkit.card import MotionCard
 
 

@@ -19,14 +19,14 @@ from torch.utils.checkpoint import (
     create_selective_checkpoint_contexts,
 )
 
-from pe_toolkit.backbones import recompute
-from pe_toolkit.backbones.offload import free_bytes, send_away
-from pe_toolkit.backbones.placement import needs_checkpointing
-from pe_toolkit.backbones.recompute import LEVELS, Level
+from pe_toolkit.backbones.machine import recompute
+from pe_toolkit.backbones.machine.offload import free_bytes, send_away
+from pe_toolkit.backbones.machine.placement import needs_checkpointing
+from pe_toolkit.backbones.machine.recompute import LEVELS, Level
 from pe_toolkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
+    from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
 
 CHECKPOINTING = ("auto", *LEVELS)
 KEEPING: tuple[Level, ...] = ("little", "partly")

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import torch
 
-from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
-from pe_toolkit.backbones.sampling import Sampler
+from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
+from pe_toolkit.backbones.cogvideox.sampling import Sampler
 from pe_toolkit.embedding import PositionalForm
 from pe_toolkit.errors import TrainingError
 from pe_toolkit.objectives.amf import AmfObjective

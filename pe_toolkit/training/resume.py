@@ -19,8 +19,8 @@ from pe_toolkit.card.file import write_atomically
 from pe_toolkit.errors import ResumeError
 
 if TYPE_CHECKING:
-    from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
-    from pe_toolkit.backbones.sampling import Sampler
+    from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
+    from pe_toolkit.backbones.cogvideox.sampling import Sampler
     from pe_toolkit.training.config import Resolved
     from pe_toolkit.training.modes import Mode
     from pe_toolkit.video import Clip

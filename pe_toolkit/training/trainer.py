@@ -14,13 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 from pe_toolkit.acceleration.compiling import compiled
-from pe_toolkit.backbones import hooks
-from pe_toolkit.backbones.bundled.vocabulary import TRAINING_PROMPTS
-from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
-from pe_toolkit.backbones.keyvalue import ReferenceKeysValues
-from pe_toolkit.backbones.offload import sent_away
-from pe_toolkit.backbones.sampling import Sampler
-from pe_toolkit.backbones.variants import VARIANTS, Variant
+from pe_toolkit.backbones.catalogue.variants import VARIANTS, Variant
+from pe_toolkit.backbones.cogvideox import hooks
+from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
+from pe_toolkit.backbones.cogvideox.keyvalue import ReferenceKeysValues
+from pe_toolkit.backbones.cogvideox.sampling import Sampler
+from pe_toolkit.backbones.machine.offload import sent_away
 from pe_toolkit.errors import MotionError
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.objectives.amf import AmfObjective
@@ -32,6 +31,7 @@ from pe_toolkit.training.resume import ResumeState
 from pe_toolkit.training.schedule import guided_steps, learning_rate
 from pe_toolkit.training.start import first_delta
 from pe_toolkit.video import Clip, require_motion
+from pe_toolkit.world.vocabulary import TRAINING_PROMPTS
 
 # Content that CogVideoX draws well and that has nothing to do with most references.
 GENERAL_PROMPTS = (

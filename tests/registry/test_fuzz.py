@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pe_toolkit.card import read_info
-from pe_toolkit.cli.show import describe
+from pe_toolkit.cli.commands.show import describe
 from pe_toolkit.errors import CardError
 from tests.registry.mutate import CARDS, HOSTILE, _warped, huge_headers, judge, mutant, mutants
 

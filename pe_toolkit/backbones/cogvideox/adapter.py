@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pe_toolkit.backbones import hooks, tiling
-from pe_toolkit.backbones.geometry import CogVideoXGeometry
-from pe_toolkit.backbones.processors import turned_back
+from pe_toolkit.backbones.catalogue.variants import Variant
+from pe_toolkit.backbones.cogvideox import hooks, tiling
+from pe_toolkit.backbones.cogvideox.geometry import CogVideoXGeometry
+from pe_toolkit.backbones.cogvideox.processors import turned_back
 from pe_toolkit.backbones.reading import Reading
-from pe_toolkit.backbones.variants import Variant
 from pe_toolkit.errors import UnsupportedError, UsageError
 
 # What the pipeline passes as `ofs` to CogVideoX 1.5 image-to-video.

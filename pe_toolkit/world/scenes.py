@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pe_toolkit.backbones.bundled.vocabulary import BACKGROUNDS, COLOURS, SHAPES, caption
+from pe_toolkit.world.vocabulary import BACKGROUNDS, COLOURS, SHAPES, caption
 
 Array = NDArray[np.floating[Any]]
 

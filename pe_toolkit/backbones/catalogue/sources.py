@@ -42,7 +42,8 @@ def published(hub_id: str, *, ran: bool) -> MappingProxyType[str, str]:
             "dynamic_cfg": f"{_SCRIPT}: with DPM only",
             **dict.fromkeys(("positions", "max_text_tokens", "fixed_size"), config),
             "download_gb": f"sizes of the files of {_HUB}{hub_id}/tree/main",
-            "min_gpu_gb": "above what pe_toolkit/backbones/memory.py expects with --offload model",
+            "min_gpu_gb": "above what pe_toolkit/backbones/machine/memory.py expects with "
+            "--offload model",
         }
     )
 

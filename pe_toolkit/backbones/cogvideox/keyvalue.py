@@ -16,10 +16,10 @@ import torch
 from diffusers.utils.torch_utils import randn_tensor
 
 from pe_toolkit.acceleration.timestep import read_timestep
-from pe_toolkit.backbones import hooks
+from pe_toolkit.backbones.cogvideox import hooks
 
 if TYPE_CHECKING:
-    from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
+    from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
 
 BLOCK = 0
 """The block whose keys and values are replaced (the official configuration's only one)."""

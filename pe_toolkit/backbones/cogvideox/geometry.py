@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from pe_toolkit.backbones.variants import Variant
+from pe_toolkit.backbones.catalogue.variants import Variant
 from pe_toolkit.embedding import PositionalForm, SincosTable, form_for
 from pe_toolkit.errors import UsageError
 from pe_toolkit.grid import TokenGrid

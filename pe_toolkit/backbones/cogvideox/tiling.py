@@ -80,8 +80,8 @@ def check(vae: Any, height: int, width: int) -> None:
         raise UnsupportedError(
             f"Expected VAE tiles that keep the size of {width}x{height}, got tiles that make "
             f"{latents[1]}x{latents[0]} latents and {pixels[1]}x{pixels[0]} pixels of it.",
-            "Use pe_toolkit.backbones.tiling.enable(pipe.vae), which chooses tiles that do, or "
-            "pipe.vae.disable_tiling().",
+            "Use pe_toolkit.backbones.cogvideox.tiling.enable(pipe.vae), which chooses tiles that "
+            "do, or pipe.vae.disable_tiling().",
         )
 
 

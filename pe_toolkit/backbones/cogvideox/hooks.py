@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pe_toolkit.backbones.processors import Exchange, PositionedAttnProcessor
+from pe_toolkit.backbones.cogvideox.processors import Exchange, PositionedAttnProcessor
 from pe_toolkit.errors import UnsupportedError
 
 Select = Callable[[torch.Tensor], Any]

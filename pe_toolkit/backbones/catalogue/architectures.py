@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pe_toolkit.backbones.variants import Variant
+from pe_toolkit.backbones.catalogue.variants import Variant
 
 HEAD = 64
 """Channels per attention head of every CogVideoX."""

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
-from pe_toolkit.backbones import recompute
-from pe_toolkit.backbones.architectures import HEAD, Architecture
-from pe_toolkit.backbones.memory import (
+from pe_toolkit.backbones.catalogue.architectures import HEAD, Architecture
+from pe_toolkit.backbones.machine import recompute
+from pe_toolkit.backbones.machine.memory import (
     BYTES,
     OVERHEAD,
     Estimate,
@@ -21,7 +21,7 @@ from pe_toolkit.backbones.memory import (
     train_weights,
     unit_bytes,
 )
-from pe_toolkit.backbones.recompute import Level
+from pe_toolkit.backbones.machine.recompute import Level
 from pe_toolkit.errors import DeviceError, UnsupportedError
 
 Task = Literal["train", "apply"]

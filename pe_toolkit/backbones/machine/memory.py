@@ -16,9 +16,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pe_toolkit.backbones.architectures import HEAD, Architecture
-from pe_toolkit.backbones.recompute import Level
-from pe_toolkit.backbones.variants import Variant
+from pe_toolkit.backbones.catalogue.architectures import HEAD, Architecture
+from pe_toolkit.backbones.catalogue.variants import Variant
+from pe_toolkit.backbones.machine.recompute import Level
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 TEXT_PARAMETERS = 4_762_310_656

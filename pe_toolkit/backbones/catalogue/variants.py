@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal
 
-from pe_toolkit.backbones import sources
+from pe_toolkit.backbones.catalogue import sources
 from pe_toolkit.backbones.reading import Reading
 from pe_toolkit.errors import UsageError
 

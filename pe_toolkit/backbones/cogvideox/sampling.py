@@ -19,7 +19,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from numpy.typing import NDArray
 from PIL import Image
 
-from pe_toolkit.backbones.cogvideox import CogVideoXAdapter
+from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
 
 
 def noise_levels(scheduler: Any, timesteps: torch.Tensor) -> list[float]:

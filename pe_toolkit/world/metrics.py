@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pe_toolkit.backbones.bundled.vocabulary import BACKGROUNDS, COLOURS, SHAPES, describe
 from pe_toolkit.errors import UsageError
-from pe_toolkit.evaluation.scenes import shape_distance
+from pe_toolkit.world.scenes import shape_distance
+from pe_toolkit.world.vocabulary import BACKGROUNDS, COLOURS, SHAPES, describe
 
 Floats = NDArray[np.float64]
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from diffusers.hooks.group_offloading import apply_group_offloading
 
-from pe_toolkit.backbones.architectures import Architecture
-from pe_toolkit.backbones.memory import Request
-from pe_toolkit.backbones.placement import Purpose, decide
+from pe_toolkit.backbones.catalogue.architectures import Architecture
+from pe_toolkit.backbones.machine.memory import Request
+from pe_toolkit.backbones.machine.placement import Purpose, decide
 
 OFFLOADS = ("auto", "none", "model", "group", "sequential")
 

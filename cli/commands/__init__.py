@@ -1,0 +1,1 @@
+"""One module a command; module and function bear the command's name."""

@@ -1,0 +1,3 @@
+"""What fits on a machine: how much memory a task takes (`memory`), how it is placed for that
+(`placement`), what waits off the GPU (`offload`), what is computed twice (`recompute`).
+"""
