@@ -1,0 +1,169 @@
+"""The phase of a reference in the initial noise: where things are, and when, without what they are.
+
+The low spatial frequencies of a clip's latents say roughly what lies where in each frame; their
+phase alone says where. Noise that bears this phase, with magnitudes of its own, makes a generation
+lay its things out along the reference, whatever the prompt and the seed: no training, no pass of
+the transformer (the idea of Phi-Noise, arXiv 2605.24509). For every latent frame and channel, with
+N = FFT2(noise), R = FFT2(latents of the reference), f = (ky, kx) in cycles per picture:
+
+    |f| <= radius:   N'(f) = |N(f)| / gamma * exp(i arg R(f))
+    elsewhere:       N'(f) = beta N(f),   beta^2 = (E - E_low / gamma^2) / (E - E_low)
+
+with E and E_low the energies sum |N(f)|^2 of the plane and of the disc: every plane keeps its
+energy. The published radius is max|f| / 2^alpha; in cycles per picture it means the same layout at
+every size of the latents (docs/experiments.md).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from pe_toolkit.errors import UsageError
+
+LEVELS = 256
+"""A stored phase is one of so many (8 bits): off by at most 0.7 degrees."""
+
+
+def disc(radius: float, height: int, width: int) -> Tensor:
+    """The frequencies of a disc, half of them: those of the other half are their conjugates.
+
+    Args:
+        radius: cycles per picture, 0 or more. 0 is the mean of the plane alone.
+        height, width: of the planes, 1 or more.
+
+    Returns:
+        `(n, 2)` int64 rows (ky, kx), (0, 0) first, then by their length. All of them lie below half
+        a cycle per pixel, where a frequency is its own conjugate.
+
+    Raises:
+        UsageError: a radius that is negative or not finite, or too large for the planes.
+    """
+    if not (math.isfinite(radius) and radius >= 0):
+        raise UsageError(f"Expected a radius of the phase of 0 or more, got {radius}.")
+    whole = math.floor(radius)
+    if whole > (min(height, width) - 1) // 2:
+        raise UsageError(
+            f"Expected a radius of the phase below half of the latents' {height}x{width}, got "
+            f"{radius:g} cycles per picture.",
+            "Use a smaller radius, or a larger video.",
+        )
+    rows = [
+        (ky, kx)
+        for kx in range(whole + 1)
+        for ky in range(-whole, whole + 1)
+        if ky * ky + kx * kx <= radius * radius and (kx > 0 or ky >= 0)
+    ]
+    rows.sort(key=lambda f: (f[0] ** 2 + f[1] ** 2, f[1], f[0]))
+    return torch.tensor(rows, dtype=torch.int64)
+
+
+def phases(latents: Tensor, radius: float) -> Tensor:
+    """The phase of every plane of `latents` at the frequencies of `disc`.
+
+    Args:
+        latents: `(..., h, w)`, any floating dtype.
+        radius: cycles per picture.
+
+    Returns:
+        `(..., n)` float32 radians in [-pi, pi]; 0 or pi for the mean of a plane, which is real.
+
+    Raises:
+        UsageError: as `disc`.
+    """
+    ky, kx = disc(radius, *latents.shape[-2:]).to(latents.device).unbind(-1)
+    found: Tensor = torch.fft.fft2(latents.float())[..., ky, kx].angle()
+    return found
+
+
+def quantised(angles: Tensor) -> Tensor:
+    """Radians, any shape -> uint8 of that shape: `LEVELS` steps of a turn."""
+    return (angles.double() * (LEVELS / (2 * math.pi))).round().remainder(LEVELS).to(torch.uint8)
+
+
+def radians(stored: Tensor) -> Tensor:
+    """What `quantised` made, uint8 of any shape, -> float32 radians in [0, 2 pi)."""
+    return stored.float() * (2 * math.pi / LEVELS)
+
+
+def over_time(angles: Tensor, frames: int) -> Tensor:
+    """Phases `(F, C, n)` of another number of latent frames: `(frames, C, n)`, equal at the ends.
+
+    Between two frames the unit vectors are mixed, and their angle is taken.
+
+    Raises:
+        UsageError: on less than one frame.
+    """
+    if frames < 1:
+        raise UsageError(f"Expected at least one latent frame, got {frames}.")
+    have = angles.shape[0]
+    if frames == have:
+        return angles
+    at = torch.linspace(0, have - 1, frames, dtype=torch.float64, device=angles.device)
+    low = at.floor().long().clamp(max=have - 1)
+    share = (at - low)[:, None, None]
+    unit = torch.polar(torch.ones_like(angles.double()), angles.double())
+    mixed = unit[low] * (1 - share) + unit[(low + 1).clamp(max=have - 1)] * share
+    return mixed.angle().to(angles.dtype)
+
+
+def imprinted(
+    noise: Tensor, angles: Tensor, radius: float, gamma: float, strength: float = 1.0
+) -> Tensor:
+    """Noise that bears the phase of a reference (the formula of this module).
+
+    Args:
+        noise: `(..., F, C, h, w)`, any floating dtype and device; h and w even or odd.
+        angles: `(F, C, n)` radians, as `phases(latents, radius)` of the reference.
+        radius: the one that `angles` were taken with, in cycles per picture.
+        gamma: what magnitudes inside of the disc are divided by, above 0: 1 keeps them, more makes
+            the reference's layout weaker and the prompt stronger.
+        strength: 0 leaves the noise alone, bit for bit; 1 is all of it; between, phases go that
+            share of the (shorter) way and magnitudes are divided by gamma^strength.
+
+    Returns:
+        As `noise`. The sum of squares of every plane is what it was.
+
+    Raises:
+        UsageError: as `disc`; a gamma that is not above 0; angles of another shape; energy that
+            cannot be kept, because a gamma below 1 asks for more than a plane has.
+    """
+    if strength == 0:
+        return noise
+    if not (math.isfinite(gamma) and gamma > 0):
+        raise UsageError(f"Expected a gamma of the phase above 0, got {gamma}.")
+    half = disc(radius, *noise.shape[-2:]).to(noise.device)
+    if angles.shape != (*noise.shape[-4:-2], len(half)):
+        raise UsageError(
+            f"Expected phases of shape {(*noise.shape[-4:-2], len(half))} for noise of shape "
+            f"{tuple(noise.shape)}, got {tuple(angles.shape)}."
+        )
+    ky, kx = half.unbind(-1)
+    spectrum = torch.fft.fft2(noise if noise.dtype == torch.float64 else noise.float())
+    low = spectrum[..., ky, kx]  # (..., F, C, n)
+    turn = (angles.to(low.device, low.real.dtype) - low.angle()) * strength
+    if strength != 1:  # the shorter way around
+        turn = (
+            strength * torch.remainder(turn / strength + math.pi, 2 * math.pi) - strength * math.pi
+        )
+    less = gamma**strength
+    new = torch.polar(low.abs() / less, low.angle() + turn)
+    new[..., 0] = torch.complex(new[..., 0].real, torch.zeros_like(new[..., 0].real))
+    # Every frequency but the mean stands for its conjugate as well.
+    twice = torch.full((len(half),), 2.0, dtype=low.real.dtype, device=low.device)
+    twice[0] = 1
+    whole = spectrum.abs().square().sum((-2, -1))
+    before, after = ((x.abs().square() * twice).sum(-1) for x in (low, new))
+    if bool((after > whole).any()):
+        raise UsageError(
+            f"Expected a gamma of the phase that leaves the noise its energy, got {gamma:g}.",
+            "Use 1 or more.",
+        )
+    beta = ((whole - after) / (whole - before).clamp(min=torch.finfo(whole.dtype).tiny)).sqrt()
+    spectrum = spectrum * beta[..., None, None]
+    spectrum[..., -ky, -kx] = new.conj()
+    spectrum[..., ky, kx] = new
+    made: Tensor = torch.fft.ifft2(spectrum).real
+    return made.to(noise.dtype)
