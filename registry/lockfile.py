@@ -9,20 +9,20 @@ remote gets the pinned one or an error (`resolve.find`).
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import re
+import shlex
+import stat
 import sys
 import time
-import tomllib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pe_toolkit.card.text import printable, shown
+from pe_toolkit.card.text import printable
 from pe_toolkit.errors import OutputError, PeError, UsageError
+from pe_toolkit.registry import locktext
 from pe_toolkit.registry.errors import RegistryBusyError, RegistryError
+from pe_toolkit.registry.locktext import Pin
 from pe_toolkit.registry.references import (
     LocalReference,
     PathReference,
@@ -37,26 +37,7 @@ if TYPE_CHECKING:
     from pe_toolkit.registry.remotes.base import Pulled, Tell
 
 FILE = Path("pe.lock")
-FORMAT = 1
-MAX_BYTES = 4 << 20
 _WAIT = 0.02
-_HEAD = "# Written by `pe lock`. Commit it; `pe lock --check` compares.\n"
-_HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
-
-
-@dataclass(frozen=True)
-class Pin:
-    """One card of a project."""
-
-    card: str
-    """The reference as the project writes it; a path is relative to the lock file."""
-    sha256: str
-    """SHA-256 of the whole file, 64 hex digits."""
-    size: int
-    """Bytes."""
-    version: str
-    origin: str | None = None
-    """Where it can be fetched, exactly; None for a file."""
 
 
 def read(path: Path) -> list[Pin]:
@@ -68,24 +49,25 @@ def read(path: Path) -> list[Pin]:
     """
     where = printable(str(path))
     try:
+        # Looked at before it is opened: opening a named pipe would wait for ever.
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise RegistryError(
+                f"Expected the lock file {where}, got a folder, device or pipe.", "Name a file."
+            )
         with open(path, "rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
+            data = stream.read(locktext.MAX_BYTES + 1)
     except FileNotFoundError as error:
         raise UsageError(
             f"Expected the lock file {where}, but there is none.", "Make one: pe lock CARD..."
         ) from error
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise RegistryError(
-            f"Expected to read the lock file {where}, but: {error.strerror or error}."
+            f"Expected to read the lock file {where}, but: "
+            f"{getattr(error, 'strerror', None) or error}."
         ) from error
     try:
-        if len(data) > MAX_BYTES:
-            raise ValueError(f"it is larger than {MAX_BYTES} bytes")
-        content = tomllib.loads(data.decode("utf-8"))
-        if content.get("version") != FORMAT:
-            raise ValueError(f"version {shown(content.get('version'))} instead of {FORMAT}")
-        return [_pin(table) for table in content.get("card", [])]
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        return locktext.read(data)
+    except ValueError as error:
         raise RegistryError(
             f"Expected {where} to be a lock file, but: {printable(str(error))}.",
             "Take the version of your last commit, or make it anew: delete it, pe lock CARD...",
@@ -120,7 +102,7 @@ def _alone(path: Path, timeout: float) -> Iterator[None]:
     import fcntl
 
     try:
-        handle = os.open(path.parent, os.O_RDONLY)
+        handle = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise OutputError(
             f"Expected to write {printable(str(path))}, but: {error.strerror or error}.",
@@ -152,22 +134,12 @@ def write(path: Path, pins: Sequence[Pin]) -> None:
     """Write a lock file, all of it or nothing; `changing` is the one for what others may change.
 
     Raises:
+        UsageError: if it would hold more than `read` takes.
         OutputError: if it cannot be written.
     """
     from pe_toolkit.card.file import write_atomically
 
-    lines = [_HEAD, f"version = {FORMAT}\n"]
-    for pin in sorted(pins, key=lambda pin: pin.card):
-        lines.append("\n[[card]]\n")
-        lines += [f"{k} = {_toml(v)}\n" for k, v in asdict(pin).items() if v is not None]
-    try:
-        data = "".join(lines).encode("utf-8")
-    except UnicodeEncodeError as error:  # a file name that is not text
-        raise UsageError(
-            "Expected names that UTF-8 can hold, got a file name that it cannot.",
-            "Rename that file, or add it to the registry: pe add CARD NAME",
-        ) from error
-    write_atomically(path, [data], force=True)
+    write_atomically(path, [locktext.render(pins)], force=True)
 
 
 def pin(text: str, folder: Path, *, tell: Tell | None = None) -> Pin:
@@ -238,11 +210,10 @@ def compare(pin: Pin, pulled: Pulled) -> None:
     """
     if pulled.digest == f"sha256:{pin.sha256}":
         return
-    pinned_one = f"To use the pinned card: pe pull {printable(pin.origin)}. " if pin.origin else ""
     raise RegistryError(
         f"Expected {printable(pin.card)} to be sha256:{pin.sha256}, as {FILE} pins it, got "
         f"{pulled.digest}.",
-        f"{pinned_one}If the change is wanted: pe lock {printable(pin.card)}",
+        f"{_elsewhere(pin)}If the change is wanted: pe lock {_word(pin.card)}",
     )
 
 
@@ -263,14 +234,25 @@ def check(pin: Pin, folder: Path) -> PeError | None:
             )
             found = store.check(entry).digest.removeprefix("sha256:")
     except PeError as error:
-        again = f"Fetch it: pe pull {pin.origin}" if pin.origin else error.hint
-        return RegistryError(f"{printable(pin.card)}: {error.message}", again)
+        hint = _elsewhere(pin).rstrip() or error.hint
+        return RegistryError(f"{printable(pin.card)}: {error.message}", hint)
     if found == pin.sha256:
         return None
     return RegistryError(
         f"{printable(pin.card)}: Expected sha256:{pin.sha256}, got sha256:{found}.",
-        f"If the change is wanted: pe lock {printable(pin.card)}",
+        f"If the change is wanted: pe lock {_word(pin.card)}",
     )
+
+
+def _elsewhere(pin: Pin) -> str:
+    """Where the pinned card is to be had, without a word that a stranger chose: the lock file comes
+    with a project, and what stands here is copied into a shell."""
+    return "`origin` in the lock file says where the pinned one came from. " if pin.origin else ""
+
+
+def _word(text: str) -> str:
+    """A word of a lock file for a command that is to be copied: one word, whatever is in it."""
+    return printable(shlex.quote(text))
 
 
 def _relative(path: Path, folder: Path) -> str:
@@ -280,18 +262,3 @@ def _relative(path: Path, folder: Path) -> str:
     except ValueError:  # Windows: another drive
         seen = path.absolute().as_posix()
     return seen if isinstance(parse(seen), PathReference) else f"./{seen}"
-
-
-def _pin(table: dict[str, Any]) -> Pin:
-    pin = Pin(**table)
-    texts = (pin.card, pin.sha256, pin.version, *([pin.origin] if pin.origin is not None else []))
-    if not all(isinstance(text, str) for text in texts) or type(pin.size) is not int:
-        raise ValueError("a value of a card has the wrong type")
-    if _HEX.fullmatch(pin.sha256) is None:
-        raise ValueError(f"sha256 is {shown(pin.sha256)} instead of 64 hex digits")
-    return pin
-
-
-def _toml(value: str | int) -> str:
-    """A TOML value: JSON's strings are TOML's, apart from one character."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -12,7 +12,7 @@ from pe_toolkit.cli.errors import Session
 from pe_toolkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from pe_toolkit.registry.lockfile import Pin
+    from pe_toolkit.registry.locktext import Pin
 
 
 @click.command(

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,9 @@ from hypothesis import strategies as st
 
 from pe_toolkit.cli.main import cli
 from pe_toolkit.errors import OutputError, PeError
-from pe_toolkit.registry import lockfile
+from pe_toolkit.registry import lockfile, locktext
 from pe_toolkit.registry.errors import RegistryBusyError, RegistryError
-from pe_toolkit.registry.lockfile import Pin
+from pe_toolkit.registry.locktext import Pin
 from pe_toolkit.registry.references import local
 from pe_toolkit.registry.store import Store
 from tests.registry.cards import GOLDEN, make_card
@@ -104,7 +105,7 @@ def test_a_hub_card_is_known_by_its_bytes_without_asking_the_hub(project: Path) 
     other = Pin(pin.card, "0" * 64, entry.size, "1.0.0", pin.origin)
     problem = lockfile.check(other, project)
     assert problem is not None
-    assert problem.hint == "Fetch it: pe pull hf://owner/wave@abc123"
+    assert problem.hint == "`origin` in the lock file says where the pinned one came from."
 
 
 def test_remove_of_what_is_not_there(project: Path) -> None:
@@ -112,6 +113,15 @@ def test_remove_of_what_is_not_there(project: Path) -> None:
     result = pe("lock", "--remove", "orbit")
     assert result.exit_code == 2
     assert "It has: wave" in result.stderr
+
+
+PINNED = f'''
+[[card]]
+card = "hf://zoe/wave"
+sha256 = "{"0" * 64}"
+size = 1
+version = "1.0.0"
+'''
 
 
 @pytest.mark.parametrize(
@@ -124,8 +134,19 @@ def test_remove_of_what_is_not_there(project: Path) -> None:
         f'version = 1\n[[card]]\ncard = "x"\nsha256 = "{"0" * 64}"\nsize=1\nversion="1"\ny=1\n',
         "x = " + "[" * 5000,
         "# " + "x" * (5 << 20),
+        "version = 1\n" + "a." * 30_000 + "a = 1\n",
+        "version = 1\nversion = 1\n",
+        "version = 1\n" + PINNED + PINNED,
+        "version = 1\n" + PINNED + PINNED.replace("0" * 64, "1" * 64),
+        "version = 1\n" + PINNED.replace('"hf://zoe/wave"', '"zoe/wave"'),
+        "version = 1\n" + PINNED.replace('"hf://zoe/wave"', '"WAVE"'),
+        "version = 1\n" + PINNED.replace('"hf://zoe/wave"', '"a b c"'),
+        "version = 1\n" + PINNED.replace("version", "'version'"),
+        "version = 1\n" + PINNED.replace("size = 1", "size = 1_0"),
+        "version = 1\n" + PINNED.replace("1.0.0", "\\ud800"),
+        "version = 1\n" + PINNED + "size = 1\n",
     ],
-    ids=range(12),
+    ids=range(23),
 )  # fmt: skip
 def test_what_is_no_lock_file(text: str, tmp_path: Path) -> None:
     path = tmp_path / "pe.lock"
@@ -144,13 +165,88 @@ def test_not_text(tmp_path: Path) -> None:
         lockfile.read(tmp_path)
 
 
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(st.text(max_size=30), max_size=4, unique=True), st.text(max_size=20))
+@given(st.lists(TEXT.map(lambda t: f"./{t}".replace("\0", "")), max_size=4, unique=True), TEXT)
 def test_any_text_survives(tmp_path: Path, names: list[str], origin: str) -> None:
     pins = [Pin(name, "a" * 64, 7, "1.0.0", origin) for name in sorted(names)]
     path = tmp_path / "pe.lock"
     lockfile.write(path, pins)
     assert lockfile.read(path) == pins
+
+
+def test_what_a_merge_or_an_editor_leaves_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "pe.lock"
+    path.write_text("# ours\nversion = 1\n\n\n# zoe's\n" + PINNED, newline="\r\n")
+    assert [pin.card for pin in lockfile.read(path)] == ["hf://zoe/wave"]
+
+
+def test_more_pins_than_are_read_are_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "pe.lock"
+    pins = [Pin(f"wave-{n}", "a" * 64, 7, "1.0.0", "x" * 200) for n in range(4000)]
+    with pytest.raises(PeError, match="at most 1048576 bytes"):
+        lockfile.write(path, pins)
+    assert not path.exists()
+    lockfile.write(path, pins[:3000])
+    assert len(lockfile.read(path)) == 3000
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_a_named_pipe_is_no_lock_file(project: Path) -> None:
+    os.mkfifo("pe.lock")
+    for words in (("lock", "--check"), ("lock", "wave"), ("show", "zoe/wave")):
+        result = pe(*words)
+        assert result.exit_code == 1
+        assert "got a folder, device or pipe" in result.stderr
+
+
+HOSTILE = {
+    "dotted key": b"version = 1\n" + b"a." * 524_000 + b"a = 1",
+    "tables": b"version = 1\n" + b"[[card]]\n" * 116_000,
+    "empty lines": b"version = 1\n" + b"\n" * 1_048_000,
+    "carriage returns": b"\r" * 1_048_000,
+    "comments": b"version = 1\n" + b"#\n" * 524_000,
+    "nested": b"version = " + b"[" * 1_048_000,
+    "digits": b"version = " + b"9" * 1_048_000,
+    "a long text": b'version = 1\n[[card]]\ncard = "' + b"\\n" * 524_000 + b'"\n',
+    "quotes": b'version = "' + b'"' * 1_048_000,
+    "pins": b"version = 1\n"
+    + b"".join(PINNED.replace("wave", f"wave{n}").encode() for n in range(7400)),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_the_work_is_bounded_by_the_bytes(name: str) -> None:
+    data = HOSTILE[name]
+    assert len(data) <= 1 << 20
+    start = time.perf_counter()
+    _read(data)
+    assert time.perf_counter() - start < 1
+    tracemalloc.start()
+    try:
+        _read(data)
+        assert tracemalloc.get_traced_memory()[1] < 50e6
+    finally:
+        tracemalloc.stop()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_any_change_is_read_or_refused(data: st.DataObject) -> None:
+    text = bytearray(b"version = 1\n" + PINNED.encode())
+    start = data.draw(st.integers(0, len(text)))
+    text[start : start + data.draw(st.integers(0, 9))] = data.draw(st.binary(max_size=9))
+    for pin in _read(bytes(text)):
+        assert pin == locktext.read(locktext.render([pin]))[0]
+
+
+def _read(data: bytes) -> list[Pin]:
+    try:
+        return locktext.read(data)
+    except ValueError:
+        return []
 
 
 needs_locks = pytest.mark.skipif(os.name == "nt", reason="a folder cannot be locked there")

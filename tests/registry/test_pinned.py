@@ -131,7 +131,8 @@ def test_another_card_than_the_pinned_one_is_refused(
         assert result.exit_code == 1, result.output
         assert f"sha256:{old}" in result.stderr
         assert f"sha256:{new}" in result.stderr
-        assert f"pe pull {origin}" in result.stderr
+        assert "`origin` in the lock file says where the pinned one came from." in result.stderr
+        assert str(origin) not in result.stderr  # whoever wrote the lock file chose that text
         assert "pe lock hf://zoe/wave@v1.0.0" in result.stderr
     with pytest.raises(RegistryError, match=new):
         pe_toolkit.load("zoe/wave@v1.0.0")
