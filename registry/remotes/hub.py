@@ -9,6 +9,7 @@ announced, because the client compares only their number.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +32,7 @@ from pe_toolkit.registry.remotes.base import (
     silent,
 )
 from pe_toolkit.registry.remotes.hub_errors import explained, refused
+from pe_toolkit.registry.remotes.hub_guard import MOST_JSON, SLOWEST, guarded
 from pe_toolkit.registry.remotes.hub_state import RepoState, patient, state_of
 from pe_toolkit.registry.remotes.retry import Backoff, retry
 
@@ -42,6 +44,8 @@ T = TypeVar("T")
 SECONDS = 60.0
 """How long a request may stay without any answer."""
 MOST_FOUND = 1000
+MOST_SEARCH, MOST_ENTRY = 1 << 20, 1 << 14
+"""Bytes of an answer to a search, and for each repository: with README metadata, some 2,000."""
 
 
 def connect(reference: RemoteReference, *, tell: Tell = silent) -> HubRemote:
@@ -147,19 +151,46 @@ class HubRemote:
             return response.json()
 
         with explained("", self.endpoint, self.token, "search"):
-            items = self.again(ask)
+            items = self.again(ask, most=MOST_SEARCH + limit * MOST_ENTRY)
             if not isinstance(items, list):
                 raise ValueError("the server sent something that is no list of repositories")
             return [_found(item) for item in items[:limit] if isinstance(item, dict)]
 
-    def once(self, action: Callable[[], T]) -> T:
-        """`action`, with time-outs."""
-        with patient(self.timeout):
+    def once(
+        self, action: Callable[[], T], *, most: int = MOST_JSON, seconds: float | None = None
+    ) -> T:
+        """`action`, within bounds; see `guarded`.
+
+        Args:
+            most: bytes of the body of an answer.
+            seconds: in all, beside the time-out of each wait. Default: twice that;
+                infinite: as long as it takes.
+        """
+        total = 2 * self.timeout if seconds is None else seconds
+        bound = total if math.isfinite(total) else None
+        with (
+            patient(self.timeout),
+            guarded(self.endpoint, self.token, most=most, seconds=bound),
+        ):
             return action()
 
-    def again(self, action: Callable[[], T], settled: Callable[[], T | None] | None = None) -> T:
-        """`action`, with time-outs, repeated as `retry` says."""
-        return retry(lambda: self.once(action), self.backoff, settled=settled, on_wait=self.tell)
+    def again(
+        self,
+        action: Callable[[], T],
+        settled: Callable[[], T | None] | None = None,
+        *,
+        most: int = MOST_JSON,
+        seconds: float | None = None,
+    ) -> T:
+        """As `once`, repeated as `retry` says."""
+        return retry(
+            lambda: self.once(action, most=most, seconds=seconds),
+            self.backoff, settled=settled, on_wait=self.tell,
+        )  # fmt: skip
+
+    def seconds_for(self, size: int) -> float:
+        """How long a download of so many bytes may take."""
+        return 2 * self.timeout + size / SLOWEST
 
     def state(self, revision: str | None = None) -> RepoState | None:
         """The repository as it is now; None if there is none, or no such revision.

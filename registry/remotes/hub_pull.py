@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from pe_toolkit.registry import semver
 from pe_toolkit.registry.remotes.base import CARD_FILE, Check, Pulled
 from pe_toolkit.registry.remotes.errors import RemoteError, UnreachableError
 from pe_toolkit.registry.remotes.hub_errors import explained, unconnected
+from pe_toolkit.registry.remotes.hub_guard import commit_name, file_name
 from pe_toolkit.registry.remotes.hub_state import setting
 from pe_toolkit.registry.remotes.retry import NO_CONNECTION, passing
 
@@ -32,7 +34,9 @@ if TYPE_CHECKING:
 
 STEP = 1 << 20
 """Bytes in which a download comes: what is lost of it when the line breaks. The client: 10 MB."""
-_SHA1, _SHA256 = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{64}")
+MOST_UNKNOWN = 64 << 20
+"""Bytes of a card whose size the server does not announce."""
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
 
 
 def pull(remote: HubRemote, check: Check) -> Pulled:
@@ -72,11 +76,11 @@ def fetch(remote: HubRemote, check: Check) -> Pulled:
             info = check(path)
         if info is not None and info.sha256 == announced.etag:
             return _pulled(remote, path, info.sha256, info.size_bytes, info=info)
-        sha256, sha1, size = _digests(path, git=bool(_SHA1.fullmatch(announced.etag or "")))
-        if _fits(announced.etag, sha256, sha1):
+        sha256, sha1, size = _digests(path, git=len(announced.etag) == 40)
+        if announced.etag in (sha256, sha1):
             sound = info is not None and info.sha256 == sha256
             return _pulled(remote, path, sha256, size, info=info if sound else None)
-        _discard(path)
+        discard(path)
         if not force:
             remote.tell("Other bytes came than the Hub announced; fetching them again.")
     raise RemoteError(
@@ -98,7 +102,7 @@ def cached(remote: HubRemote) -> Pulled | None:
 def _in_cache(remote: HubRemote) -> Path | None:
     for revision in _spellings(remote):
         path = try_to_load_from_cache(remote.repo_id, CARD_FILE, revision=revision)
-        if isinstance(path, str):
+        if isinstance(path, str) and os.path.isfile(path):
             return Path(path)
     return None
 
@@ -145,10 +149,14 @@ def _announced(remote: HubRemote) -> tuple[str, Any]:
                 raise
 
         try:
-            return revision, remote.again(look)
+            announced = remote.again(look)
         except RevisionNotFoundError:
             if last == len(revisions):
                 raise
+        else:
+            commit_name(announced.commit_hash or "")
+            file_name(announced.etag or "")
+            return revision, announced
     raise AssertionError
 
 
@@ -161,8 +169,14 @@ def _download(remote: HubRemote, revision: str, announced: Any, *, force: bool) 
             )
         )  # fmt: skip
 
+    most = MOST_UNKNOWN if announced.size is None else announced.size
+    seconds = remote.seconds_for(most)
+
     def again() -> Path:
-        return remote.again(download)
+        return remote.again(download, most=most, seconds=seconds)
+
+    def once() -> Path:
+        return remote.once(download, most=most, seconds=seconds)
 
     with setting("DOWNLOAD_CHUNK_SIZE", STEP):
         if constants.HF_HUB_DISABLE_XET or announced.xet_file_data is None:
@@ -172,7 +186,7 @@ def _download(remote: HubRemote, revision: str, announced: Any, *, force: bool) 
         if force:  # the other way, if what came by xet was wrong
             with without_xet():
                 return again()
-        return by_xet(remote, lambda: remote.once(download), again, announced.size or 0)
+        return by_xet(remote, once, again, announced.size or 0)
 
 
 def _digests(path: Path, *, git: bool) -> tuple[str, str, int]:
@@ -187,17 +201,24 @@ def _digests(path: Path, *, git: bool) -> tuple[str, str, int]:
     return sha256.hexdigest(), sha1.hexdigest() if git else "", size
 
 
-def _fits(etag: str | None, sha256: str, sha1: str) -> bool:
-    if etag is None or not (_SHA256.fullmatch(etag) or _SHA1.fullmatch(etag)):
-        return True  # a server with names of its own; the card's digest is checked anyway
-    return etag in (sha256, sha1)
+def discard(path: Path) -> None:
+    """Take damaged bytes out of the cache, where other programs would trust them.
 
+    Only what the client made: the name in `snapshots/<commit>`, and the file that it leads to, in
+    `blobs` of the same repository or in the `blobs` that all share. A link may lead anywhere, and
+    what lies elsewhere is not ours.
 
-def _discard(path: Path) -> None:
-    """Take damaged bytes out of the cache, where other programs would trust them."""
+    Args:
+        path: of a file in the cache, as the client gave it.
+    """
+    snapshot = path.parent.resolve()
+    if snapshot.parent.name != "snapshots" or not _COMMIT.fullmatch(snapshot.name):
+        return
     blob = path.resolve()
     path.unlink(missing_ok=True)
-    blob.unlink(missing_ok=True)
+    own, shared = snapshot.parents[1] / "blobs", snapshot.parents[2] / "blobs"
+    if blob.parent == own or blob.parent.parent == shared:
+        blob.unlink(missing_ok=True)
 
 
 def _nowhere(remote: HubRemote, reason: str, hint: str) -> UnreachableError:

@@ -7,6 +7,7 @@ one commit with card and README, the tag. Whatever was interrupted, the same pus
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ from pe_toolkit.errors import CardError, UsageError
 from pe_toolkit.registry.remotes.base import CARD_FILE, Pushed, PushOptions, check_tag
 from pe_toolkit.registry.remotes.errors import AccessError, ConflictError, RemoteError
 from pe_toolkit.registry.remotes.hub_errors import LOG_IN, explained
+from pe_toolkit.registry.remotes.hub_guard import commit_name
+from pe_toolkit.registry.remotes.hub_pull import discard
 from pe_toolkit.registry.remotes.hub_state import RepoState, oids
 from pe_toolkit.registry.remotes.hub_tags import check_tag_there, set_tag
 from pe_toolkit.registry.remotes.hub_xet import by_xet, takes_xet, without_xet
@@ -159,12 +162,14 @@ def _previous_readme(remote: HubRemote, state: RepoState) -> tuple[str | None, s
         )  # fmt: skip
 
     for force in (False, True):  # the client's cache would give damaged bytes again and again
-        path = remote.again(functools.partial(download, force))
+        path = remote.again(
+            functools.partial(download, force),
+            most=file.size, seconds=remote.seconds_for(file.size),
+        )  # fmt: skip
         data = path.read_bytes()
         if file.oid in oids(data):
             return editable(data)
-        for damaged in (path.resolve(), path):
-            damaged.unlink(missing_ok=True)
+        discard(path)
         if not force:
             remote.tell(f"Other bytes came than the {README} has; fetching it again.")
     # Merging it would carry the damage into the repository.
@@ -220,7 +225,7 @@ def _commit(remote: HubRemote, plan: Plan, state: RepoState, message: str | None
             remote.repo_id, operations=operations, commit_message=title,
             parent_commit=state.head or None,
         )  # fmt: skip
-        return str(info.oid)
+        return commit_name(str(info.oid))
 
     try:
         return remote.again(send, settled)
@@ -254,7 +259,8 @@ def _upload(remote: HubRemote, plan: Plan, additions: list[CommitOperationAdd]) 
         remote.once(
             lambda: remote.api.preupload_lfs_files(
                 remote.repo_id, additions=additions, free_memory=False
-            )
+            ),
+            seconds=math.inf,
         )
 
     large = any(op.path_in_repo != README for op in additions)

@@ -11,6 +11,8 @@ from typing import Any
 
 from huggingface_hub import constants, get_session
 
+from pe_toolkit.registry.remotes.hub_guard import commit_name
+
 _LOCK = threading.Lock()
 _CHANGED: dict[str, tuple[int, Any]] = {}
 """Constant -> how many blocks change it now, and what it was before."""
@@ -39,13 +41,17 @@ class RepoState:
 
 
 def state_of(info: Any) -> RepoState:
-    """From the client's `ModelInfo` (with `files_metadata`)."""
+    """From the client's `ModelInfo` (with `files_metadata`).
+
+    Raises:
+        RemoteError: if its commit has no name.
+    """
     files = {}
     for sibling in info.siblings or []:
         large = sibling.lfs
         oid = large.sha256 if large is not None else sibling.blob_id
         files[sibling.rfilename] = RemoteFile(int(sibling.size or 0), str(oid or ""))
-    return RepoState(str(info.sha or ""), bool(info.private), files)
+    return RepoState(commit_name(str(info.sha or "")), bool(info.private), files)
 
 
 def oids(data: bytes) -> tuple[str, str]:

@@ -56,6 +56,10 @@ class Fault:
     body: bytes = b'{"error": "made to fail"}'
     action: Any = None
     """Called when the fault strikes: something happens on the server at just this moment."""
+    lies: dict[str, str] = field(default_factory=dict)
+    """Headers of the sound answer that are replaced."""
+    raw: Any = None
+    """Called with the connection's file, in place of all of the answer."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,8 @@ class HubServer:
         self.readonly: set[str] = set()
         self.repos: dict[str, Repo] = {}
         self.objects: dict[str, bytes] = {}
+        self.verifies: str | None = None
+        """The server that is to be told of an upload, if not this one."""
         self.xet: str | None = None
         """Address of the xet storage that is offered."""
         self.xet_hashes: dict[str, tuple[str, int]] = {}
@@ -270,6 +276,10 @@ class _Handler(BaseHTTPRequestHandler):
             if self.fault.cut == "before":
                 self.close_connection = True
                 return
+            if self.fault.raw is not None:
+                self.close_connection = True
+                self.fault.raw(self.wfile)
+                return
             if self.fault.status is not None:
                 self.answer(self.fault.status, self.fault.body, self.fault.headers)
                 return
@@ -304,7 +314,7 @@ class _Handler(BaseHTTPRequestHandler):
             middle = len(body) // 2
             body = body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
         self.send_response(status)
-        for key, value in headers.items():
+        for key, value in (headers | (fault.lies if fault is not None else {})).items():
             self.send_header(key, value)
         if "Content-Length" not in headers:
             self.send_header("Content-Length", str(len(body)))
@@ -434,7 +444,7 @@ class _Handler(BaseHTTPRequestHandler):
             if wish["oid"] not in self.hub.objects:
                 entry["actions"] = {
                     "upload": {"href": f"{self.hub.cdn}/upload/{wish['oid']}", "header": {}},
-                    "verify": {"href": f"{self.hub.url}/{name}/verify", "header": {}},
+                    "verify": {"href": f"{self.hub.verifies or self.hub.url}/{name}/verify"},
                 }
             objects.append(entry)
         return {"transfer": "basic", "objects": objects}
@@ -566,6 +576,8 @@ class _Handler(BaseHTTPRequestHandler):
         return found[: int(self.query["limit"][0])]
 
     def from_cdn(self) -> tuple[int, bytes, dict[str, str]]:
+        if self.where.endswith("/verify"):
+            return 200, b"{}", {}
         verb, _, oid = self.where[1:].partition("/")
         if self.command == "PUT" and verb == "upload":
             if hashlib.sha256(self.body).hexdigest() != oid:
