@@ -37,6 +37,10 @@ class Entry:
     """UTC time at which it was removed, until `gc` forgets it; None for a card that is there."""
     facts: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """What `facts()` took from the description. Strings of strangers: print only `printable`."""
+    step: int = field(default=0, compare=False)
+    """Number of the step in which it was removed, which no clock can turn round; else 0."""
+    id: int = field(default=0, compare=False)
+    """Number of its row."""
 
     @property
     def path(self) -> Path:

@@ -3,42 +3,33 @@
 SQLite gives what files alone do not: a change is there completely or not at all, whatever kills
 the process, and 10,000 cards are listed in milliseconds. The rollback journal is used, not WAL,
 which does not work on network file systems. Every operation has a connection of its own; the
-write transaction is the lock of the whole registry.
+write transaction is the lock of the whole registry (`locks.py` for disks whose locks do nothing).
+
+Whatever is read was checked row by row before it is used, and before a change is committed
+(`rows.py`): a damaged index is an error that leads to `Store.rebuild`, never a wrong answer.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pe_toolkit.card.text import printable
 from pe_toolkit.errors import OutputError
+from pe_toolkit.registry import locks, objects, rows
 from pe_toolkit.registry.entry import Entry
 from pe_toolkit.registry.errors import RegistryBusyError, RegistryError
 
 FILE = "index.sqlite3"
-SCHEMA = 1
-
-_TABLES = """
-CREATE TABLE cards (
-    id INTEGER PRIMARY KEY,
-    name TEXT NOT NULL,
-    version TEXT NOT NULL,
-    digest TEXT NOT NULL,
-    size INTEGER NOT NULL,
-    origin TEXT,
-    added TEXT NOT NULL,
-    removed TEXT,
-    facts TEXT NOT NULL
-)"""
-_UNIQUE = "CREATE UNIQUE INDEX one_card ON cards (name, version) WHERE removed IS NULL"
-_COLUMNS = "name, version, digest, size, origin, added, removed, facts"
 REBUILD = "The cards themselves are safe. `pe verify --all --rebuild` makes a new index of them."
+ODDS = ("-journal", "-wal", "-shm")
+"""What SQLite may leave beside an index. Beside another index it would be played into that one."""
 
 _SLICE_SECONDS = 0.1
 """SQLite waits in slices of this length, so that Ctrl-C works while we wait."""
@@ -51,13 +42,17 @@ class Index:
 
     Args:
         root: folder of the registry.
+        folder: where its cards lie.
         timeout: seconds to wait for another process.
         has_cards: whether there are files of cards: then a missing index was lost, it is not new.
     """
 
-    def __init__(self, root: Path, timeout: float, has_cards: Callable[[], bool]) -> None:
+    def __init__(
+        self, root: Path, folder: Path, timeout: float, has_cards: Callable[[], bool]
+    ) -> None:
         self.root = root
         self.path = root / FILE
+        self.folder = folder
         self.timeout = timeout
         self._has_cards = has_cards
 
@@ -70,75 +65,176 @@ class Index:
             RegistryError: if the index is damaged, or made by a newer pe-toolkit.
             OutputError: if it cannot be written.
         """
-        with self._open("rwc") as connection:
-            with self._locked(connection):
-                new = _schema(connection) == 0
-                if new:
-                    if self._has_cards():
-                        raise self._lost()
-                    _create(connection)
-                else:
-                    yield Transaction(connection)
-            if new:  # in a change of its own: from now on, files without an index mean a lost one
-                with self._locked(connection):
-                    yield Transaction(connection)
+        with self._locked() as connection:
+            new = _schema(connection) == 0
+            if not new:
+                with self._change(connection) as change:
+                    yield change
+            elif self._has_cards():
+                raise self._lost()
+            else:
+                rows.create(connection)
+        if new:  # in a change of its own: from now on, files without an index mean a lost one
+            with self._locked() as connection, self._change(connection) as change:
+                yield change
 
-    def rows(self, where: str = "1", values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        """All rows that fulfil an SQL condition, in one consistent view; none without an index."""
-        if not self.path.exists() and not self._has_cards():
-            return []
-        if not self.path.exists():  # looked at again: the first card may have come meanwhile
-            raise self._lost()
+    def entries(self) -> list[Entry]:
+        """Every row, removed ones included, in one consistent view; none without an index."""
+        with objects.disk_errors(self.root, "read"):
+            if not self.path.exists() and not self._has_cards():
+                return []
+            if not self.path.exists():  # looked at again: the first card may have come meanwhile
+                raise self._lost()
         with self._open("rw") as connection:
             if self._patiently(lambda: _schema(connection)) == 0:
                 if not self._has_cards():
                     return []
                 if self._patiently(lambda: _schema(connection)) == 0:
                     raise self._lost()
-            query = f"SELECT {_COLUMNS} FROM cards WHERE {where}"
-            return self._patiently(lambda: connection.execute(query, values).fetchall())
+            return self._patiently(lambda: self._read(connection))
+
+    def unnamed(self) -> dict[str, int]:
+        """As `Transaction.unnamed`."""
+        if not self.path.exists():
+            return {}
+        with self._open("rw") as connection:
+            if self._patiently(lambda: _schema(connection)) < rows.SCHEMA:
+                return {}
+            return self._patiently(lambda: _unnamed(connection))
 
     def damaged(self) -> bool:
-        """Whether the index cannot be used: unreadable, or lost while there are cards."""
+        """Whether the index cannot be used, by anything that any command does with it."""
         try:
-            self.rows()
+            self.entries()
+            self.unnamed()
             if not self.path.exists():
                 return False
             with self._open("rw") as connection:
-                check = self._patiently(lambda: connection.execute("PRAGMA quick_check").fetchall())
+                return self._patiently(lambda: _faults(connection, "integrity_check")) != []
         except RegistryBusyError:
             raise
         except RegistryError:
             return True
-        return check != [("ok",)]
 
-    def start_again(self, stamp: str) -> Path | None:
-        """Put the index aside and make an empty one; where the old one lies now."""
+    @contextlib.contextmanager
+    def set_aside(self) -> Iterator[tuple[sqlite3.Connection | None, bool]]:
+        """Lock out others, as far as an index that may be damaged or lost can do that.
+
+        Yields:
+            A connection to the index that is there, if SQLite can use it at all, and whether it
+            is locked: one that cannot be is damaged.
+
+        Raises:
+            RegistryBusyError, OutputError: as `writing`.
+        """
+        with contextlib.ExitStack() as stack:
+            there = self.path.exists() and self.path.stat().st_size > 0
+            connection, locked = None, not there
+            if there:
+                try:
+                    connection, locked = stack.enter_context(self._locked()), True
+                except RegistryBusyError:
+                    raise
+                except RegistryError:
+                    with contextlib.suppress(RegistryError):
+                        connection = stack.enter_context(self._open("ro"))
+            try:
+                yield connection, locked
+            finally:  # nothing was changed: what a damaged file says to that is no matter
+                with contextlib.suppress(RegistryError, sqlite3.Error):
+                    stack.close()
+
+    def build(self, path: Path, entries: Sequence[Entry], unnamed: dict[str, int]) -> None:
+        """Write a complete new index to `path`, synced; its journal is in memory.
+
+        Raises:
+            OutputError: if it cannot be written.
+        """
+        try:
+            with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+                connection.execute("PRAGMA journal_mode = MEMORY")
+                connection.execute("BEGIN")
+                rows.create(connection)
+                for entry in entries:
+                    rows.insert(connection, entry)
+                Transaction(connection, [], unnamed).close()
+                connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise OutputError(
+                f"Expected to write the new index {printable(str(path))}, but: {error}.",
+                "Free some space, and run the command again. The old index is as it was.",
+            ) from error
+
+    def put(self, new: Path, stamp: str) -> Path | None:
+        """Let a new index take the place of the one that is there; where that one lies now."""
         aside = None
         if self.path.exists() and self.path.stat().st_size:
             aside = self.path.with_name(f"{FILE}.{stamp}.old")
-            self.path.replace(aside)
-        self.path.with_name(f"{FILE}-journal").unlink(missing_ok=True)
-        with self._open("rwc") as connection, self._locked(connection):
-            _create(connection)
+            try:
+                os.link(self.path, aside)
+            except OSError:  # a file system without links
+                import shutil
+
+                shutil.copyfile(self.path, aside)
+        for odd in ODDS:
+            self.path.with_name(FILE + odd).unlink(missing_ok=True)
+        os.replace(new, self.path)
         return aside
 
-    @contextlib.contextmanager
-    def _locked(self, connection: sqlite3.Connection) -> Iterator[None]:
-        self._patiently(lambda: connection.execute("BEGIN IMMEDIATE"))
+    def _read(self, connection: sqlite3.Connection) -> list[Entry]:
+        # Not by reading the header: to close the file would take the locks away that SQLite has.
+        if connection.execute("PRAGMA journal_mode").fetchone() != ("delete",):
+            raise self._unsound("it has another journal")
         try:
-            yield
-            # Waits until nobody reads; a commit that is refused can be repeated.
-            self._patiently(lambda: connection.execute("COMMIT"))
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+            if _schema(connection) == 1:
+                return rows.upgrade(connection, self.folder)
+            return rows.read(connection, self.folder)
+        except rows.DamageError as error:
+            raise self._unsound(str(error)) from error
+
+    @contextlib.contextmanager
+    def _change(self, connection: sqlite3.Connection) -> Iterator[Transaction]:
+        if faults := _faults(connection, "quick_check"):
+            raise self._unsound(faults[0])
+        entries = self._read(connection)
+        if _schema(connection) == 1:
+            _upgrade(connection, entries)
+        change = Transaction(connection, entries, _unnamed(connection))
+        yield change
+        change.close()
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[sqlite3.Connection]:
+        """A connection inside a write transaction that is committed if the block ends well."""
+        with contextlib.ExitStack() as stack:
+            while True:
+                before = _inode(self.path)
+                opened = stack.enter_context(contextlib.ExitStack())
+                connection = opened.enter_context(self._open("rwc"))
+                self._patiently(lambda: connection.execute("BEGIN IMMEDIATE"))  # noqa: B023
+                if before == _inode(self.path):
+                    break
+                opened.close()  # a rebuild has put another index in its place while we waited
+            try:
+                yield connection
+                # Waits until nobody reads; a commit that is refused can be repeated.
+                self._patiently(lambda: connection.execute("COMMIT"))
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+                raise
 
     def _lost(self) -> RegistryError:
         return RegistryError(
             f"Expected the index {printable(str(self.path))}, but it is gone or empty, "
             "while there are cards.",
+            REBUILD,
+        )
+
+    def _unsound(self, what: str) -> RegistryError:
+        return RegistryError(
+            f"Expected a sound index at {printable(str(self.path))}, but: {printable(what)}.",
             REBUILD,
         )
 
@@ -151,90 +247,163 @@ class Index:
                 if _kind(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                     raise
                 if time.monotonic() >= deadline:
-                    raise RegistryBusyError(
-                        f"Expected the registry {printable(str(self.path.parent))} to be free "
-                        f"within {self.timeout:g} s, but another pe process keeps it locked.",
-                        "Try again when it is done. A process that was killed keeps no lock.",
-                    ) from error
+                    raise locks.busy(self.root, self.timeout, "another pe process") from error
+
+    def _alone(self) -> contextlib.AbstractContextManager[bool]:
+        return locks.alone(self.path, self.timeout)
 
     @contextlib.contextmanager
     def _open(self, mode: str) -> Iterator[sqlite3.Connection]:
         try:
-            connection = sqlite3.connect(
-                f"{self.path.absolute().as_uri()}?mode={mode}",
-                uri=True,
-                timeout=_SLICE_SECONDS,
-                isolation_level=None,
-            )
-            with contextlib.closing(connection):
-                connection.execute("PRAGMA trusted_schema = OFF")
-                yield connection
+            with self._alone() as by_file:
+                connection = sqlite3.connect(
+                    f"{self.path.absolute().as_uri()}?mode={mode}{'&nolock=1' * by_file}",
+                    uri=True,
+                    timeout=_SLICE_SECONDS,
+                    isolation_level=None,
+                )
+                with contextlib.closing(connection):
+                    connection.execute("PRAGMA trusted_schema = OFF")
+                    yield connection
         except sqlite3.Error as error:
             raise self._explained(error) from error
+        except OverflowError as error:  # SQLite was made to believe in a number without end
+            raise self._unsound(str(error)) from error
 
     def _explained(self, error: sqlite3.Error) -> Exception:
         where = printable(str(self.path))
         kind = _kind(error)
         if kind in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN,
                     sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PERM):  # fmt: skip
+            if denied := _denied(self.path):
+                return OutputError(
+                    f"Expected to use the index {where}, but permission was denied: {denied}.",
+                    "Change the permissions, or set PE_HOME to a folder of your own.",
+                )
+            if kind == sqlite3.SQLITE_READONLY:  # only its own header says so
+                return self._unsound(str(error))
             return OutputError(
                 f"Expected to use the index {where}, but: {error}.",
                 "Check its permissions and the free space, or set PE_HOME to another folder.",
             )
-        return RegistryError(
-            f"Expected a sound index at {where}, but: {error}.",
-            REBUILD,
-        )
+        return self._unsound(str(error))
 
 
 class Transaction:
     """What can be done to the index inside `Index.writing`."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, entries: list[Entry], unnamed: dict[str, int]
+    ) -> None:
         self._connection = connection
+        self._rows = {entry.id: entry for entry in entries}
+        self._last = max(self._rows, default=0)
+        self.unnamed = unnamed
+        """Digests of files that no row names -> since when, in seconds since 1970 by the clock of
+        the disk; 0 for those that were removed, and that `gc` is about to delete. To be changed."""
 
-    def rows(self, where: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        """As `Index.rows`, with the row's id in front."""
-        query = f"SELECT id, {_COLUMNS} FROM cards WHERE {where}"
-        return self._connection.execute(query, values).fetchall()
+    @property
+    def entries(self) -> list[Entry]:
+        """Every row, removed ones included, as the change has left it so far."""
+        return list(self._rows.values())
+
+    def named(self, name: str, version: str | None = None) -> list[Entry]:
+        """The cards of that name, and version, that are there."""
+        return [
+            entry
+            for entry in self._rows.values()
+            if entry.removed is None and entry.name == name and version in (None, entry.version)
+        ]
 
     def insert(self, entry: Entry) -> None:
         """Add one row."""
-        self._connection.execute(
-            f"INSERT INTO cards ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, NULL, ?)",
-            (entry.name, entry.version, entry.digest, entry.size, entry.origin, entry.added,
-             json.dumps(dict(entry.facts))),
-        )  # fmt: skip
+        self._last += 1
+        self._put(replace(entry, id=self._last, step=0, removed=None))
+        self.unnamed.pop(entry.digest, None)
 
-    def mark(self, ids: list[int], removed: str | None) -> None:
-        """Remove rows, so that they can come back (`removed` is the time), or bring them back."""
-        self._connection.executemany(
-            "UPDATE cards SET removed = ? WHERE id = ?", [(removed, number) for number in ids]
-        )
+    def remove(self, entries: Sequence[Entry], time: str) -> None:
+        """Remove rows in one step, so that they can come back.
 
-    def forget(self) -> int:
-        """Delete all removed rows for ever; how many."""
-        return self._connection.execute("DELETE FROM cards WHERE removed IS NOT NULL").rowcount
+        Args:
+            time: now, for people. What was removed last is told by the steps, not by a clock.
+        """
+        step = max((entry.step for entry in self.entries), default=0) + 1
+        for entry in entries:
+            self._put(replace(entry, removed=time, step=step))
+
+    def restore(self, entries: Sequence[Entry]) -> None:
+        """Bring removed rows back."""
+        for entry in entries:
+            self._put(replace(entry, removed=None, step=0))
+
+    def forget(self) -> list[Entry]:
+        """Delete all removed rows for ever."""
+        gone = [entry for entry in self.entries if entry.removed is not None]
+        self._connection.execute("DELETE FROM cards WHERE removed IS NOT NULL")
+        for entry in gone:
+            del self._rows[entry.id]
+        return gone
 
     def digests(self) -> set[str]:
         """Digests of every row, removed ones included: what must stay."""
-        return {row[0] for row in self._connection.execute("SELECT DISTINCT digest FROM cards")}
+        return {entry.digest for entry in self.entries}
+
+    def close(self) -> None:
+        """Write what is pending, and seal the index."""
+        self._connection.execute("DELETE FROM unnamed")
+        self._connection.executemany("INSERT INTO unnamed VALUES (?, ?)", self.unnamed.items())
+        rows.seal_all(self._connection)
+
+    def _put(self, entry: Entry) -> None:
+        rows.insert(self._connection, entry)
+        self._rows[entry.id] = entry
 
 
-def _create(connection: sqlite3.Connection) -> None:
-    connection.execute(_TABLES)
-    connection.execute(_UNIQUE)
-    connection.execute(f"PRAGMA user_version = {SCHEMA}")
+def _upgrade(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
+    """Make the tables of this version of those of version 1, inside a change."""
+    connection.execute("DROP TABLE cards")
+    rows.create(connection)
+    for entry in entries:
+        rows.insert(connection, entry)
+    rows.seal_all(connection)
+
+
+def _unnamed(connection: sqlite3.Connection) -> dict[str, int]:
+    return dict(connection.execute("SELECT digest, since FROM unnamed").fetchall())
+
+
+def _faults(connection: sqlite3.Connection, check: str) -> list[str]:
+    found = [str(row[0]) for row in connection.execute(f"PRAGMA {check}(1)").fetchall()]
+    return [] if found == ["ok"] else found
 
 
 def _schema(connection: sqlite3.Connection) -> int:
     number = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    if number > SCHEMA:
+    if number > rows.SCHEMA or number < 0:
         raise RegistryError(
-            f"Expected an index of version {SCHEMA}, got {number}: a newer pe-toolkit made it.",
-            "Install a newer pe-toolkit: pip install --upgrade pe-toolkit",
+            f"Expected an index of version {rows.SCHEMA}, got {number}: a newer pe-toolkit made "
+            "it, or it is damaged.",
+            "Install a newer pe-toolkit: pip install --upgrade pe-toolkit. If there is none: "
+            "pe verify --all --rebuild",
         )
     return number
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _denied(path: Path) -> str:
+    """Of an index that SQLite cannot use: the file or folder that we may not use; "" if none."""
+    if path.exists() and not os.access(path, os.R_OK):
+        return printable(str(path))
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        return printable(str(path.parent))
+    return printable(str(path)) if path.exists() and not os.access(path, os.W_OK) else ""
 
 
 def _kind(error: sqlite3.Error) -> int:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
-from pe_toolkit.errors import UsageError
+from pe_toolkit.errors import OutputExistsError, UsageError
 from pe_toolkit.registry import semver
 from pe_toolkit.registry.entry import Entry
 from pe_toolkit.registry.errors import RegistryError
-from pe_toolkit.registry.index import Index
 from pe_toolkit.registry.references import LocalReference, local
 
 
@@ -30,11 +28,13 @@ def target(name: str, version: str) -> LocalReference:
     return made
 
 
-def fits(reference: LocalReference, row: Sequence[Any]) -> bool:
-    """Whether a row of that name has the version or the digest of a reference."""
+def fits(reference: LocalReference, entry: Entry) -> bool:
+    """Whether a card has the name, and the version or the digest, of a reference."""
+    if entry.name != reference.name:
+        return False
     if reference.digest:
-        return bool(row[2].startswith(reference.digest))
-    return reference.version in (None, row[1])
+        return entry.digest.startswith(reference.digest)
+    return reference.version in (None, entry.version)
 
 
 def searched(entry: Entry) -> str:
@@ -52,23 +52,42 @@ def versions(have: Iterable[str]) -> str:
     return ", ".join(found[:8]) + more
 
 
-def last_removed(
-    reference: LocalReference | None, removed: Sequence[Sequence[Any]]
-) -> list[Sequence[Any]]:
-    """Of the removed rows, id in front, those that fit and were removed last, in one step.
+def last_removed(reference: LocalReference | None, entries: Sequence[Entry]) -> list[Entry]:
+    """Of the removed cards, those that fit and were removed last, in one step.
 
     Raises:
         RegistryError: if none fits.
     """
-    rows = [
-        row
-        for row in removed
-        if reference is None or (row[1] == reference.name and fits(reference, row[1:]))
+    found = [
+        entry
+        for entry in entries
+        if entry.removed is not None and (reference is None or fits(reference, entry))
     ]
-    if not rows:
+    if not found:
         raise nothing_to_restore(reference)
-    last = max(row[7] for row in rows)
-    return [row for row in rows if row[7] == last]
+    last = max(entry.step for entry in found)  # not the time: a clock may go backwards
+    return [entry for entry in found if entry.step == last]
+
+
+def highest(entries: Iterable[Entry]) -> Entry:
+    """The highest release; a pre-release only if there is no release."""
+    return max(entries, key=lambda e: (semver.is_release(e.version), semver.order(e.version)))
+
+
+def cannot_come_back(entry: Entry, there: Entry) -> OutputExistsError:
+    """The error for a removed card whose name and version another one has by now."""
+    name = entry.reference
+    if there.digest == entry.digest:
+        return OutputExistsError(
+            f"Expected {name} to be gone, but the same card is there again already.",
+            "Leave it out: nothing of it has to be brought back.",
+        )
+    return OutputExistsError(
+        f"Expected {name} to be free, but another card has it.",
+        # By its digest: what was removed last is then the other one.
+        f"Give that one another name first: pe tag {name} NEW, then pe rm {name}, "
+        f"then pe rm --undo {entry.name}@{entry.digest[:19]}",
+    )
 
 
 def nothing_to_restore(reference: LocalReference | None) -> RegistryError:
@@ -80,19 +99,19 @@ def nothing_to_restore(reference: LocalReference | None) -> RegistryError:
     )
 
 
-def missing(index: Index, reference: LocalReference) -> RegistryError:
+def missing(entries: Sequence[Entry], reference: LocalReference) -> RegistryError:
     """The error for a card that is not there, with what the user may have meant."""
-    rows = index.rows("removed IS NULL")
-    have = [row[1] for row in rows if row[0] == reference.name]
+    there = [entry for entry in entries if entry.removed is None]
+    have = [entry.version for entry in there if entry.name == reference.name]
     message = f"Expected the card {reference} in the local registry, but it is not there."
     if have:
         return RegistryError(message, f"There is {reference.name} {versions(have)}.")
-    near = get_close_matches(reference.name, {row[0] for row in rows}, 3)
+    near = get_close_matches(reference.name, {entry.name for entry in there}, 3)
     if near:
         return RegistryError(message, f"Did you mean {' or '.join(near)}? `pe list` shows all.")
     if Path(reference.name).exists():
         return RegistryError(message, f"For the file of that name, write ./{reference.name}")
-    if index.rows("removed IS NOT NULL AND name = ?", (reference.name,)):
+    if any(entry.name == reference.name for entry in entries):
         return RegistryError(message, f"It was removed: pe rm --undo {reference}")
     return RegistryError(
         message, "`pe list` shows what is there, `pe add CARD` adds a file, `pe pull` fetches."

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 ABANDONED_SECONDS = 3600
 """A temporary file that nobody has written to for so long belongs to a process that died."""
 
+_FOLDER = re.compile(r"[0-9a-f]{2}", re.ASCII)
 _OBJECT = re.compile(r"[0-9a-f]{64}\.safetensors", re.ASCII)
 _TEMPORARY = re.compile(r"add-[0-9a-f]{16}\.tmp", re.ASCII)
 
@@ -49,15 +50,12 @@ class Objects:
             CardError: if it is not a sound card.
             OSError: if the copy cannot be written.
         """
-        import secrets  # here, because `pe list` has to start fast
-
         from pe_toolkit.card.reader import CheckedBytes
 
         card = CheckedBytes(source)
         pieces = iter(card)
         front = next(pieces)  # what is no card at all leaves no folder behind
-        self.temporary.mkdir(parents=True, exist_ok=True)
-        target = self.temporary / f"add-{secrets.token_hex(8)}.tmp"
+        target = self.temporary_path()
         with discarded_on_error(target), open(target, "xb") as write:
             write.write(front)
             write.writelines(pieces)
@@ -85,26 +83,63 @@ class Objects:
         if new:
             sync_folder(self.folder)
 
+    def temporary_path(self) -> Path:
+        """The path of a new temporary file, in a folder that is there."""
+        import secrets  # here, because `pe list` has to start fast
+
+        self.temporary.mkdir(parents=True, exist_ok=True)
+        return self.temporary / f"add-{secrets.token_hex(8)}.tmp"
+
     def all(self) -> Iterator[tuple[str, Path]]:
-        """Digest and path of every object. Files of other names are not ours."""
-        for folder in sorted(self.folder.glob("[0-9a-f][0-9a-f]")):
-            for path in sorted(folder.iterdir()):
-                if _OBJECT.fullmatch(path.name):
-                    yield f"sha256:{path.stem}", path
+        """Digest and path of every object. Files of other names are not ours.
+
+        Raises:
+            OSError: if a folder cannot be read: that it is empty would be a wrong answer.
+        """
+        for folder in _names(self.folder):
+            if _FOLDER.fullmatch(folder):
+                for name in _names(self.folder / folder):
+                    if _OBJECT.fullmatch(name):
+                        yield self.digest(Path(name)), self.folder / folder / name
+
+    def digest(self, path: Path) -> str:
+        """The digest in the name of an object."""
+        return f"sha256:{path.stem}"
 
     def any(self) -> bool:
         """Whether there is one."""
         return next(self.all(), None) is not None
 
-    def abandoned(self) -> Iterator[Path]:
+    def clock(self) -> float:
+        """Now, in seconds since 1970, by the clock that the times of our files come from: on a
+        network disk that is another machine's.
+        """
+        try:
+            path = self.temporary_path()
+            path.touch(exist_ok=False)
+            with discarded_on_error(path):
+                now = path.stat().st_mtime
+            discard(path)
+        except OSError:  # nothing can be written, so nothing will be deleted either
+            return time.time()
+        return now
+
+    def abandoned(self, now: float) -> Iterator[Path]:
         """Temporary files of processes that died."""
-        if not self.temporary.is_dir():
-            return
-        before = time.time() - ABANDONED_SECONDS
-        for path in self.temporary.iterdir():
+        before = now - ABANDONED_SECONDS
+        for name in _names(self.temporary):
+            path = self.temporary / name
             with contextlib.suppress(FileNotFoundError):
-                if _TEMPORARY.fullmatch(path.name) and path.stat().st_mtime < before:
+                if _TEMPORARY.fullmatch(name) and path.stat().st_mtime < before:
                     yield path
+
+
+def _names(folder: Path) -> list[str]:
+    """Names in a folder; none if there is no such folder."""
+    try:
+        return sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def delete(path: Path) -> bool:
@@ -148,13 +183,14 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def disk_errors(root: Path) -> Iterator[None]:
+def disk_errors(root: Path, to: str = "write into") -> Iterator[None]:
     """`OSError` -> `OutputError` that names the registry."""
     try:
         yield
     except OSError as error:
+        place = f" at {printable(str(error.filename))}" if error.filename else ""
         raise OutputError(
-            f"Expected to write into the registry {printable(str(root))}, "
-            f"but: {error.strerror or error}.",
+            f"Expected to {to} the registry {printable(str(root))}, "
+            f"but: {error.strerror or error}{place}.",
             "Check the folder, its permissions and the free space, or set PE_HOME to another one.",
         ) from error

@@ -33,7 +33,7 @@ LOCAL_FORMS = (
     "card on the Hub, gets such a name by `pe add CARD`."
 )
 
-_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,94}[a-z0-9])?", re.ASCII)
+NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,94}[a-z0-9])?", re.ASCII)
 _HUB_PART = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?", re.ASCII)
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+-]{0,254}", re.ASCII)
 _SCHEME = re.compile(r"[a-z][a-z0-9]*", re.ASCII)
@@ -142,7 +142,7 @@ def local(text: str, forms: str = LOCAL_FORMS) -> LocalReference:
     """
     name, at, rest = text.partition("@")
     name = name.lower()
-    if _NAME.fullmatch(name) is None:
+    if NAME.fullmatch(name) is None:
         expected = f"a name of letters, digits, - and _ (up to {MAX_NAME} characters)"
         raise _malformed(text, expected, forms)
     if not at:

@@ -12,20 +12,20 @@ and a file without a row is at worst garbage.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from pe_toolkit.errors import OutputExistsError, PeError, UsageError
-from pe_toolkit.registry import naming, objects, semver, upkeep
+from pe_toolkit.registry import naming, objects, rebuilding, semver, upkeep
 from pe_toolkit.registry.entry import Entry
 from pe_toolkit.registry.errors import RegistryError
 from pe_toolkit.registry.home import home
 from pe_toolkit.registry.index import Index, Transaction
 from pe_toolkit.registry.intake import Intake, utc_now
+from pe_toolkit.registry.rebuilding import Rebuilt
 from pe_toolkit.registry.references import LocalReference
-from pe_toolkit.registry.upkeep import Collected, Rebuilt
+from pe_toolkit.registry.upkeep import Collected
 
 TIMEOUT = 30.0
 """Seconds to wait for another process."""
@@ -45,7 +45,7 @@ class Store:
     def __init__(self, root: Path | None = None, *, timeout: float = TIMEOUT) -> None:
         self.root = home() if root is None else Path(root)
         self.objects = objects.Objects(self.root)
-        self.index = Index(self.root, timeout, self.objects.any)
+        self.index = Index(self.root, self.objects.folder, timeout, self.objects.any)
 
     def add(
         self,
@@ -95,7 +95,7 @@ class Store:
         )  # fmt: skip
         with objects.disk_errors(self.root), self.index.writing() as change:
             if old.digest not in change.digests():  # removed and collected since
-                raise naming.missing(self.index, reference)
+                raise naming.missing(change.entries, reference)
             there = self.claim(change, entry, force=force)
             if there is None:
                 change.insert(entry)
@@ -108,7 +108,15 @@ class Store:
             RegistryError: if there is none; the hint has similar names, or the versions.
             UsageError: if a digest fits several cards.
         """
-        return self._choose(reference, self._named(reference))
+        entries = self.index.entries()
+        found = [e for e in entries if e.removed is None and naming.fits(reference, e)]
+        if not found:
+            raise naming.missing(entries, reference)
+        if len({e.digest for e in found}) > 1 and reference.digest:
+            raise UsageError(
+                f"Expected one card, but {reference} fits {len(found)}.", "Give more hex digits."
+            )
+        return naming.highest(found)
 
     def by_digest(self, digest: str) -> Entry:
         """The card with these bytes, whatever its name.
@@ -119,13 +127,13 @@ class Store:
         Raises:
             RegistryError: if there is none.
         """
-        rows = self.index.rows("digest = ? AND removed IS NULL ORDER BY id", (digest,))
-        if not rows:
-            raise RegistryError(
-                f"Expected a card with {digest} in the local registry, but there is none.",
-                "Fetch or add it: pe pull OWNER/NAME, pe add CARD",
-            )
-        return self._entry(rows[0])
+        for entry in self.index.entries():
+            if entry.digest == digest and entry.removed is None:
+                return entry
+        raise RegistryError(
+            f"Expected a card with {digest} in the local registry, but there is none.",
+            "Fetch or add it: pe pull OWNER/NAME, pe add CARD",
+        )
 
     def entries(self, words: Sequence[str] = (), *, removed: bool = False) -> list[Entry]:
         """The cards that contain every one of `words`, sorted by name and version.
@@ -135,12 +143,11 @@ class Store:
                 prompts and origin.
             removed: those that `restore` can bring back instead.
         """
-        rows = self.index.rows(f"removed IS {'NOT ' * removed}NULL")
-        found = [self._entry(row) for row in rows]
+        found = [e for e in self.index.entries() if (e.removed is not None) == removed]
         wanted = [word.casefold() for word in words]
         if wanted:
             found = [e for e in found if all(w in naming.searched(e) for w in wanted)]
-        return sorted(found, key=lambda e: (e.name, semver.order(e.version), e.removed or ""))
+        return sorted(found, key=lambda e: (e.name, semver.order(e.version), e.step))
 
     def remove(self, *references: LocalReference, every: bool = False) -> list[Entry]:
         """Remove cards, all or none; `restore` brings them back until `gc`.
@@ -155,33 +162,13 @@ class Store:
         with objects.disk_errors(self.root):
             for reference in references[:1]:
                 if not self.index.path.exists():
-                    raise naming.missing(self.index, reference)
+                    raise naming.missing(self.index.entries(), reference)
             with self.index.writing() as change:
-                chosen: dict[int, Sequence[Any]] = {}
+                chosen: dict[int, Entry] = {}
                 for reference in references:
-                    chosen |= self._chosen(change, reference, every=every)
-                change.mark(list(chosen), utc_now())
-        return [self._entry(row) for row in chosen.values()]
-
-    def _chosen(
-        self, change: Transaction, reference: LocalReference, *, every: bool
-    ) -> dict[int, Sequence[Any]]:
-        """Row id -> row of the cards to remove."""
-        rows: dict[int, Sequence[Any]] = {
-            row[0]: row[1:]
-            for row in change.rows("name = ? AND removed IS NULL", (reference.name,))
-            if naming.fits(reference, row[1:])
-        }
-        if not rows:
-            raise naming.missing(self.index, reference)
-        if len(rows) > 1 and not every:
-            versions = naming.versions(row[1] for row in rows.values())
-            one = next(iter(rows.values()))[1]
-            raise UsageError(
-                f"Expected one card, but {reference} has {len(rows)} versions: {versions}.",
-                f"Name one, as {reference.name}@{one}, or take them all with --all.",
-            )
-        return rows
+                    chosen |= _to_remove(change.entries, reference, every=every)
+                change.remove(list(chosen.values()), utc_now())
+        return list(chosen.values())
 
     def restore(self, *references: LocalReference) -> list[Entry]:
         """Bring back what was removed last, all or nothing: of each name or version, or at all.
@@ -194,38 +181,24 @@ class Store:
         wanted = references or (None,)
         with objects.disk_errors(self.root):
             if not self.index.path.exists():
+                self.index.entries()  # raises if it was lost
                 raise naming.nothing_to_restore(wanted[0])
             with self.index.writing() as change:
-                removed = change.rows("removed IS NOT NULL")
                 chosen = {
-                    row[0]: row for one in wanted for row in naming.last_removed(one, removed)
+                    e.id: e for one in wanted for e in naming.last_removed(one, change.entries)
                 }
                 taken: set[tuple[str, str]] = set()
-                for row in chosen.values():
-                    name, version = row[1], row[2]
-                    query = "name = ? AND version = ? AND removed IS NULL"
-                    if there := change.rows(query, (name, version)):
-                        if there[0][3] == row[3]:
-                            raise OutputExistsError(
-                                f"Expected {name}@{version} to be gone, but the same card is there "
-                                "again already.",
-                                "Leave it out: nothing of it has to be brought back.",
-                            )
-                        raise OutputExistsError(
-                            f"Expected {name}@{version} to be free, but another card has it.",
-                            # By its digest: what was removed last is then the other one.
-                            f"Give that one another name first: pe tag {name}@{version} NEW, "
-                            f"then pe rm {name}@{version}, "
-                            f"then pe rm --undo {name}@{row[3][:19]}",
-                        )
-                    if (name, version) in taken:
+                for entry in chosen.values():
+                    for there in change.named(entry.name, entry.version):
+                        raise naming.cannot_come_back(entry, there)
+                    if (entry.name, entry.version) in taken:
                         raise UsageError(
-                            f"Expected one card to bring back as {name}@{version}, got two.",
+                            f"Expected one card to bring back as {entry.reference}, got two.",
                             "Bring back one, give it another name with pe tag, then the other.",
                         )
-                    taken.add((name, version))
-                change.mark(list(chosen), None)
-        return [self._entry(row[1:]) for row in chosen.values()]
+                    taken.add((entry.name, entry.version))
+                change.restore(list(chosen.values()))
+        return [replace(entry, removed=None) for entry in chosen.values()]
 
     def gc(self, *, dry_run: bool = False) -> Collected:
         """Delete what was removed, for ever, and the files that no card needs.
@@ -243,21 +216,16 @@ class Store:
             yield entry, known[entry.digest]
 
     def rebuild(self) -> Rebuilt:
-        """Make a new index from the cards themselves, each under its own name and version.
+        """Make a new index, and let it take the place of the old one when it is complete.
 
-        For a damaged or lost index, while no other process uses the registry. Names that were
-        given by hand are lost; cards are not, and the old index is kept beside the new one.
+        What can still be read of the old one stays as it is: names, origins, what was removed.
+        Every other card gets the name and version that it bears itself. The old index is kept
+        beside the new one. Others wait meanwhile, as far as the old index can still be locked.
 
         Raises:
-            UsageError: if the index is sound.
+            UsageError: if the index is sound, and names every card.
         """
-        if not self.index.damaged():
-            raise UsageError(
-                "Expected a damaged index, but this one is sound.", "There is nothing to rebuild."
-            )
-        with objects.disk_errors(self.root):
-            aside = self.index.start_again(utc_now().replace(":", ""))
-        return Rebuilt(aside, upkeep.readd(self, self.objects))
+        return rebuilding.rebuild(self.index, self.objects)
 
     def check(self, entry: Entry) -> Entry:
         """`entry`, if the bytes on the disk are still those of its digest.
@@ -274,36 +242,32 @@ class Store:
         Returns:
             The entry that is there, if it has the same bytes.
         """
-        query = "name = ? AND version = ? AND removed IS NULL"
-        for row in change.rows(query, (entry.name, entry.version)):
-            if row[3] == entry.digest:
-                return self._entry(row[1:])
+        for there in change.named(entry.name, entry.version):
+            if there.digest == entry.digest:
+                return there
             if not force:
                 raise OutputExistsError(
-                    f"Expected {entry.name}@{entry.version} to be free, but it is another card "
-                    f"({row[3][:19]}, this one is {entry.digest[:19]}).",
+                    f"Expected {entry.reference} to be free, but it is another card "
+                    f"({there.digest[:19]}, this one is {entry.digest[:19]}).",
                     "Give this one another name or version (NAME@1.2.0), or use --force; "
                     "the other can then be brought back by `pe rm --undo` until `pe gc`.",
                 )
-            change.mark([row[0]], utc_now())
+            change.remove([there], utc_now())
         return None
 
-    def _named(self, reference: LocalReference) -> list[Entry]:
-        rows = self.index.rows("name = ? AND removed IS NULL", (reference.name,))
-        return [self._entry(row) for row in rows if naming.fits(reference, row)]
 
-    def _choose(self, reference: LocalReference, found: list[Entry]) -> Entry:
-        if not found:
-            raise naming.missing(self.index, reference)
-        if len({e.digest for e in found}) > 1 and reference.digest:
-            raise UsageError(
-                f"Expected one card, but {reference} fits {len(found)}.", "Give more hex digits."
-            )
-        return max(found, key=lambda e: (semver.is_release(e.version), semver.order(e.version)))
-
-    def _entry(self, row: Sequence[Any]) -> Entry:
-        name, version, digest, size, origin, added, removed, text = row
-        return Entry(
-            name, version, digest, self.objects.folder, size, origin, added, removed,
-            json.loads(text),
-        )  # fmt: skip
+def _to_remove(
+    entries: Sequence[Entry], reference: LocalReference, *, every: bool
+) -> dict[int, Entry]:
+    """Row id -> the cards to remove."""
+    found = {e.id: e for e in entries if e.removed is None and naming.fits(reference, e)}
+    if not found:
+        raise naming.missing(entries, reference)
+    if len(found) > 1 and not every:
+        versions = naming.versions(entry.version for entry in found.values())
+        one = next(iter(found.values())).version
+        raise UsageError(
+            f"Expected one card, but {reference} has {len(found)} versions: {versions}.",
+            f"Name one, as {reference.name}@{one}, or take them all with --all.",
+        )
+    return found

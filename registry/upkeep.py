@@ -1,22 +1,30 @@
-"""Keeping a registry sound: collecting garbage, checking cards, making a lost index anew."""
+"""Keeping a registry sound: collecting garbage, and checking cards."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pe_toolkit.errors import CardError, CardVersionError, OutputExistsError, PeError
+from pe_toolkit.errors import CardError, CardVersionError, PeError
 from pe_toolkit.registry import objects
 from pe_toolkit.registry.entry import Entry
 from pe_toolkit.registry.errors import RegistryError
 from pe_toolkit.registry.index import Index
 from pe_toolkit.registry.objects import Objects
-from pe_toolkit.registry.references import slug
 
-if TYPE_CHECKING:
-    from pe_toolkit.registry.store import Store
+UNNAMED_SECONDS = 14 * 24 * 3600
+"""How long `gc` keeps a sound card that no row names, from when it first sees it. Nobody removed
+it: it is what a killed command, a lost index or a slip left behind."""
+
+
+@dataclass(frozen=True)
+class Unnamed:
+    """A sound card that no name leads to."""
+
+    path: Path
+    seconds: int
+    """For how long `gc` still keeps it."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,8 @@ class Collected:
     """Files that could not be deleted, because a program has them open (Windows)."""
     spared: int = 0
     """Files that nobody removed and that may be sound cards, although they cannot be read here."""
+    unnamed: tuple[Unnamed, ...] = ()
+    """Sound cards without a name that are kept for now."""
 
 
 def collect(index: Index, store: Objects, *, dry_run: bool) -> Collected:
@@ -39,45 +49,92 @@ def collect(index: Index, store: Objects, *, dry_run: bool) -> Collected:
         if dry_run:
             return _would_collect(index, store)
         if not index.path.exists():
-            index.rows()  # raises if it was lost
+            index.entries()  # raises if it was lost
             return Collected(0, 0, 0)
         with index.writing() as change:
             known = change.digests()
-            cards = change.forget()
-        spared = _spared(store, known)  # reads files: not under the lock
+            gone = change.forget()
+            # Said before they are deleted: they are not to come back if we are killed meanwhile.
+            doomed = {entry.digest for entry in gone} - change.digests()
+            change.unnamed.update(dict.fromkeys(doomed, 0))
+        looked = _look(store, known)  # reads files: not under the lock
+        files = size = kept = 0
+        now = store.clock()
         # Only now that no row can bring them back may files go; under the lock again, because an
         # add gives its file a place and a name under it.
-        files = size = kept = 0
         with index.writing() as change:
-            needed = change.digests()
-            for digest, path in store.all():
-                if digest in needed or digest in spared:
-                    continue
+            plan = _plan(store, change.digests(), change.unnamed, looked, now)
+            change.unnamed.clear()
+            change.unnamed.update(plan.unnamed)
+            for digest, path in plan.delete:
                 count = path.lstat().st_size
                 if objects.delete(path):
                     files, size = files + 1, size + count
                 else:
                     kept += 1
-        for path in store.abandoned():
+                    change.unnamed[digest] = 0
+        for path in store.abandoned(now):
             objects.delete(path)
-    return Collected(cards, files, size, kept, len(spared))
+    return Collected(len(gone), files, size, kept, plan.spared, plan.listed(store, now))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is to be done with the files that no row names."""
+
+    delete: list[tuple[str, Path]]
+    unnamed: dict[str, int]
+    """Digest -> since when, of the sound ones that stay."""
+    spared: int
+
+    def listed(self, store: Objects, now: float) -> tuple[Unnamed, ...]:
+        return tuple(
+            Unnamed(store.path(digest), round(since + UNNAMED_SECONDS - now))
+            for digest, since in sorted(self.unnamed.items())
+            if since
+        )
+
+
+def _plan(
+    store: Objects, needed: set[str], unnamed: dict[str, int], looked: dict[str, str], now: float
+) -> _Plan:
+    delete, stay, spared = [], {}, 0
+    for digest, path in store.all():
+        if digest in needed:
+            continue
+        since = unnamed.get(digest)
+        state = looked.get(digest)
+        if since == 0 or state == "damaged":
+            delete.append((digest, path))
+        elif state == "unreadable":
+            spared += 1
+        elif since is not None and since + UNNAMED_SECONDS <= now and state == "sound":
+            delete.append((digest, path))
+        else:  # a clock that was put back must not make it older, nor keep it for ever
+            stay[digest] = min(since or int(now), int(now))
+    return _Plan(delete, stay, spared)
 
 
 def _would_collect(index: Index, store: Objects) -> Collected:
-    rows = index.rows()
-    needed = {row[2] for row in rows if row[6] is None}
-    spared = _spared(store, {row[2] for row in rows})
-    stay = needed | spared
-    sizes = [path.lstat().st_size for digest, path in store.all() if digest not in stay]
-    cards = sum(row[6] is not None for row in rows)
-    return Collected(cards, len(sizes), sum(sizes), spared=len(spared))
+    entries = index.entries()
+    needed = {entry.digest for entry in entries if entry.removed is None}
+    gone = {entry.digest for entry in entries if entry.removed is not None} - needed
+    looked = _look(store, needed | gone)
+    unnamed = index.unnamed() | dict.fromkeys(gone, 0)
+    now = store.clock()
+    plan = _plan(store, needed, unnamed, looked, now)
+    sizes = [path.lstat().st_size for _, path in plan.delete]
+    cards = sum(entry.removed is not None for entry in entries)
+    return Collected(
+        cards, len(sizes), sum(sizes), spared=plan.spared, unnamed=plan.listed(store, now)
+    )
 
 
-def _spared(store: Objects, known: set[str]) -> set[str]:
-    """Digests of files that no row has named, and that only we may be unable to read."""
+def _look(store: Objects, known: set[str]) -> dict[str, str]:
+    """Digest -> "sound", "damaged" or "unreadable", of the files that no row has named."""
     from pe_toolkit.card import verify_card
 
-    spared = set()
+    found = {}
     for digest, path in store.all():
         if digest in known:
             continue
@@ -85,12 +142,15 @@ def _spared(store: Objects, known: set[str]) -> set[str]:
             verify_card(path)
         except CardError as error:
             # Another `gc` may have deleted it meanwhile; a link into nothing is still there.
-            if _may_be_sound(digest, path, error) and os.path.lexists(path):
-                spared.add(digest)
-    return spared
+            if os.path.lexists(path):
+                spared = may_be_sound(digest, path, error)
+                found[digest] = "unreadable" if spared else "damaged"
+        else:
+            found[digest] = "sound"
+    return found
 
 
-def _may_be_sound(digest: str, path: Path, error: CardError) -> bool:
+def may_be_sound(digest: str, path: Path, error: CardError) -> bool:
     """Whether `error` speaks of this pe-toolkit, or of the disk, rather than of the card."""
     if isinstance(error, CardVersionError) or isinstance(error.__cause__, OSError):
         return True
@@ -127,41 +187,6 @@ def check_bytes(entry: Entry) -> None:
         raise _unsound(entry, str(error.strerror or error)) from error
     if found != entry.digest:
         raise _unsound(entry, f"its file has {found}")
-
-
-@dataclass(frozen=True)
-class Left:
-    """A file that got no name in a new index."""
-
-    path: Path
-    error: CardError
-    kept: bool
-    """Only we cannot read it, and `gc` leaves it; else it is damaged, and the next `gc` deletes it.
-    """
-
-
-@dataclass(frozen=True)
-class Rebuilt:
-    """What `Store.rebuild` did."""
-
-    aside: Path | None
-    """Where the old index lies, if there was one."""
-    left: tuple[Left, ...]
-
-
-def readd(store: Store, files: Objects) -> tuple[Left, ...]:
-    """Add every sound object to an empty index, under the name in the card; the others."""
-    from pe_toolkit.card import read_info
-
-    left = []
-    for digest, path in list(files.all()):
-        try:
-            store.add(path)
-        except OutputExistsError:  # two cards of one name: tell them apart by their bytes
-            store.add(path, f"{slug(read_info(path).spec.name)[:80]}-{path.stem[:12]}")
-        except CardError as error:
-            left.append(Left(path, error, _may_be_sound(digest, path, error)))
-    return tuple(left)
 
 
 def _digest(path: Path) -> str:

@@ -23,6 +23,7 @@ def gc(session: Session, /, dry_run: bool) -> None:
 
     Cards that are there, and cards that another process is adding, are never touched.
     """
+    from pe_toolkit.card.text import printable
     from pe_toolkit.registry.store import Store
 
     done = Store().gc(dry_run=dry_run)
@@ -38,7 +39,17 @@ def gc(session: Session, /, dry_run: bool) -> None:
             "Left alone, because only a newer pe-toolkit may read it, or the disk does not let us: "
             f"{done.spared} file{'s' * (done.spared != 1)} without a name."
         )
+    if done.unnamed:
+        session.out.warn(
+            f"Left alone for two weeks: {len(done.unnamed)} sound "
+            f"card{'s' * (len(done.unnamed) != 1)} that no name leads to and that nobody removed. "
+            "pe verify --all --rebuild gives each the name that it bears, pe add FILE NAME another."
+        )
+        for card in done.unnamed:
+            days = card.seconds / 86400
+            session.out.data(f"{printable(str(card.path))}  {days:.1f} days left")
     session.out.event(
         "summary", dry_run=dry_run, cards=done.cards, files=done.files, size_bytes=done.bytes,
         kept=done.kept, spared=done.spared,
+        unnamed=[{"path": card.path, "seconds_left": card.seconds} for card in done.unnamed],
     )  # fmt: skip

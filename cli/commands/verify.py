@@ -12,7 +12,7 @@ from pe_toolkit.cli.errors import Session
 from pe_toolkit.errors import PeError, UsageError
 
 if TYPE_CHECKING:
-    from pe_toolkit.registry.upkeep import Left
+    from pe_toolkit.registry.rebuilding import Left
 
 
 @click.command(
@@ -26,7 +26,7 @@ Example:
 @click.option(
     "--rebuild",
     is_flag=True,
-    help="With --all: first make a new index from the cards, if the index is damaged.",
+    help="With --all: first make a new index, if it is damaged or does not name every card.",
 )
 @options.common
 @click.pass_context
@@ -109,7 +109,9 @@ def _rebuild(session: Session) -> tuple[Left, ...]:
     from pe_toolkit.registry.store import Store
 
     done = Store().rebuild()
-    session.out.talk("Made a new index from the cards, each under the name it bears itself.")
+    session.out.talk("Made a new index: what could be read of the old one, and the cards.")
+    for entry in done.named:
+        session.out.talk(f"{entry.reference} had no name, and has the one that it bears itself.")
     if done.aside is not None:
         session.out.talk(f"The old one is kept as {done.aside}")
     return done.left

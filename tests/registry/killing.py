@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pe_toolkit.card import verify_card
+from pe_toolkit.errors import UsageError
+from pe_toolkit.registry.errors import RegistryError
 from pe_toolkit.registry.references import local
 from pe_toolkit.registry.store import Store
 
@@ -71,10 +73,78 @@ def kill(root: Path, cards: Path, times: int, *, seed: int = 0, longest: float =
         made = store.add(next(iter(sources.values())), f"after-{round_ % 5}", force=True)
         state[str(made.reference)] = made.digest
     store = Store(root)
-    store.gc()
+    unnamed = {card.path.stem for card in store.gc().unnamed}  # of an add that was killed
     left = {path.stem for path in (root / "objects").rglob("*.safetensors")}
-    assert left == {digest.removeprefix("sha256:") for digest in state.values()}
+    assert left - unnamed == {digest.removeprefix("sha256:") for digest in state.values()}
     return toll
+
+
+def kill_rebuilds(
+    root: Path, cards: Path, times: int, *, seed: int = 0, longest: float = 0.05
+) -> Toll:
+    """Kill `pe verify --all --rebuild` `times` times, collect, and look what is left.
+
+    Before each, the index is lost, overwritten, or made to forget rows. After each, `gc` runs if
+    it can; then a rebuild that nobody kills must have every card.
+
+    Raises:
+        AssertionError: if a card is lost, or if a command does not work.
+    """
+    rng, toll = random.Random(seed), Toll()
+    store = Store(root)
+    for number, path in enumerate(sorted(cards.iterdir())):
+        store.add(path, f"card-{number}")
+    expected = {entry.digest for entry in store.entries()}
+    for round_ in range(times):
+        how = rng.choice(("gone", "garbage", "byte", "rows", "sound"))
+        damage_index(store, how, rng)
+        child = os.fork()
+        if child == 0:  # never returns
+            with contextlib.suppress(BaseException):
+                Store(root).rebuild()
+                os._exit(0)
+            os._exit(3)
+        time.sleep(rng.uniform(0, longest))
+        os.kill(child, signal.SIGKILL)
+        ended = os.waitpid(child, 0)[1]
+        toll.kills[how] += os.WIFSIGNALED(ended)
+        toll.finished[how] += not os.WIFSIGNALED(ended)
+        assert_nothing_lost(store, expected, f"round {round_}, {how}", toll)
+    return toll
+
+
+def damage_index(store: Store, how: str, rng: random.Random) -> None:
+    """Bring the index into a state that asks for a rebuild."""
+    index = store.index.path
+    if how == "gone":
+        index.unlink()
+    elif how == "garbage":
+        index.write_bytes(rng.randbytes(4096))
+    elif how == "byte":
+        data = bytearray(index.read_bytes())
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        index.write_bytes(data)
+    elif how == "rows":  # sound, but it does not name every card, as an old pe left it
+        with store.index.writing() as change:
+            change.remove(rng.sample(change.entries, len(change.entries) // 2), "")
+            change.forget()
+        assert store.entries()
+
+
+def assert_nothing_lost(store: Store, expected: set[str], where: str, toll: Toll) -> None:
+    """Whatever a rebuild left: `gc` deletes no card, and another rebuild names all."""
+    began = time.perf_counter()
+    with contextlib.suppress(RegistryError):
+        store.gc()
+    toll.slowest = max(toll.slowest, time.perf_counter() - began)
+    files = {digest for digest, _ in store.objects.all()}
+    assert files == expected, f"{where}: {len(expected - files)} cards were lost"
+    with contextlib.suppress(UsageError):  # it is sound already
+        store.rebuild()
+    assert {entry.digest for entry in store.entries()} == expected, where
+    assert all(error is None for _, error in store.verify_all()), where
+    for aside in store.root.glob("*.old"):
+        aside.unlink()
 
 
 def _replay(state: State, lines: list[list[str]], toll: Toll) -> tuple[State, State, str]:

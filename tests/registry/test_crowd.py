@@ -12,7 +12,7 @@ import pytest
 
 from pe_toolkit.registry.store import Store
 from tests.registry.cards import make_card
-from tests.registry.killing import kill
+from tests.registry.killing import kill, kill_rebuilds
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,3 +53,9 @@ def test_kill_9_loses_nothing(tmp_path: Path, cards: Path) -> None:
     assert sum(toll.kills.values()) == 15
     assert toll.finished
     assert toll.slowest < 10
+
+
+@pytest.mark.skipif(os.name == "nt", reason="forks and kills")
+def test_kill_9_of_a_rebuild_loses_nothing(tmp_path: Path, cards: Path) -> None:
+    toll = kill_rebuilds(tmp_path / "registry", cards, 15, longest=0.05)
+    assert sum(toll.kills.values()) > 5, toll
