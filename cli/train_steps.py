@@ -203,7 +203,9 @@ def draw(events: Iterator[Any], session: Session) -> Result:
                 case kinds.InnerStep():
                     bar.part((event.inner + 1) / inner, f"loss {event.loss:.4g}")
                 case kinds.GuidedStep():
-                    loss = f"loss {event.loss_first:.4g} -> {event.loss_last:.4g}"
+                    loss = "nothing optimised"
+                    if event.loss_first is not None:
+                        loss = f"loss {event.loss_first:.4g} -> {event.loss_last:.4g}"
                     bar.step(f"noise {event.noise:.3f}, {loss}, {event.seconds:.1f} s")
                 case kinds.PreviewFrames():
                     result.preview, result.preview_fps = event.frames, event.fps

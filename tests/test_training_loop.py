@@ -377,3 +377,21 @@ def test_the_start_is_the_path_of_the_reference_times_its_scale() -> None:
     np.testing.assert_allclose(
         twice.tensors["positions"], 2 * once.tensors["positions"].astype(np.float32), atol=4e-3
     )
+
+
+def test_without_inner_steps_there_is_no_loss_to_report(capsys: pytest.CaptureFixture[str]) -> None:
+    from pe_toolkit.cli.errors import Session
+    from pe_toolkit.cli.output import Output
+    from pe_toolkit.cli.train_steps import draw
+
+    config = dataclasses.replace(CONFIG, prompts=("a red circle",), samples=1, inner_steps=0)
+    _, events = finished(tiny_adapter(), config)
+    steps = [e for e in events if isinstance(e, GuidedStep)]
+    assert steps
+    assert all(e.loss_first is None and e.loss_last is None for e in steps)
+    session = Session()
+    session.out = Output()
+    draw(iter(events), session)
+    said = capsys.readouterr().err
+    assert "nan" not in said
+    assert "nothing optimised" in said

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from pe_toolkit.backbones.cogvideox import finite
 from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
 from pe_toolkit.backbones.cogvideox.keyvalue import ReferenceKeysValues
 from pe_toolkit.card import MotionCard
@@ -105,6 +106,7 @@ def keys_values(
 @contextlib.contextmanager
 def vae_check(adapter: CogVideoXAdapter) -> Iterator[None]:
     """Refuse, once it is to encode or decode, a VAE whose weights are elsewhere then; warn before.
+    And refuse numbers that are not finite, which would be a black video.
 
     A generation with `output_type="latent"` needs none.
     """
@@ -117,7 +119,8 @@ def vae_check(adapter: CogVideoXAdapter) -> Iterator[None]:
             stacklevel=4,
         )
     else:
-        yield
+        with finite.decoding(adapter.pipe.vae):
+            yield
         return
 
     def before(*_: Any) -> None:

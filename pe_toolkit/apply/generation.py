@@ -18,6 +18,7 @@ from pe_toolkit.apply.contexts import applied
 from pe_toolkit.apply.latents import replay
 from pe_toolkit.apply.positions import Application
 from pe_toolkit.apply.switches import step_cache, swapped_scheduler
+from pe_toolkit.backbones.cogvideox import finite
 from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
 from pe_toolkit.card import MotionCard
 from pe_toolkit.errors import UsageError
@@ -78,6 +79,7 @@ def generate(
             no step.
         UnsupportedError: `cache="mag"` on a backbone that is not calibrated.
         MismatchError: a card that does not fit.
+        BackboneError: NaN or infinity out of the transformer or the VAE; names the dtype to use.
     """
     variant, spec = adapter.variant, card.spec if card is not None else None
     adapter.check_image(image)
@@ -119,8 +121,10 @@ def generate(
             )
         if image is not None:
             extra["image"] = Image.fromarray(image)
-        if on_step is not None:
-            extra["callback_on_step_end"] = _reporting(on_step, extra.get("callback_on_step_end"))
+        extra["callback_on_step_end"] = _watching(
+            adapter.dtype, on_step, extra.get("callback_on_step_end")
+        )
+        stack.enter_context(finite.decoding(adapter.pipe.vae))
         for prompt in prompts:
             for seed in seeds:
                 began = time.monotonic()
@@ -156,13 +160,20 @@ def generate(
                 yield Generated(prompt, seed, pixels, fps, guided, used, seconds)
 
 
-def _reporting(on_step: Callable[[int, int], None], inner: Any) -> Any:
-    """A `callback_on_step_end` that counts, around the one of a latents card if there is one."""
+def _watching(
+    dtype: torch.dtype, on_step: Callable[[int, int], None] | None, inner: Any
+) -> Any:
+    """A `callback_on_step_end` that counts, around the one of a latents card if there is one, and
+    refuses latents that are not finite: after the first step, and after the last.
+    """
 
     def callback(pipe: Any, step: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
+        if step in (0, int(pipe.num_timesteps) - 1):
+            finite.check(values["latents"], "transformer", dtype)
         if inner is not None:
             values = inner(pipe, step, timestep, values)
-        on_step(step + 1, int(pipe.num_timesteps))
+        if on_step is not None:
+            on_step(step + 1, int(pipe.num_timesteps))
         return values
 
     return callback

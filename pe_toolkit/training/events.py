@@ -66,14 +66,14 @@ class InnerStep:
 @dataclass(frozen=True)
 class GuidedStep:
     """A guided step is done; losses before its first and at its last inner step, in patches
-    squared.
+    squared (None without inner steps).
     """
 
     index: int
     total: int
     noise: float
-    loss_first: float
-    loss_last: float
+    loss_first: float | None
+    loss_last: float | None
     seconds: float
 
 

@@ -69,6 +69,7 @@ def train(
         UsageError: a request that makes no sense, found before any work.
         MotionError: nothing in the reference can be matched and moves.
         TrainingError: the loss is not finite.
+        BackboneError: latents of the reference, or a preview, that are not finite.
         ResumeError: the state belongs to another run.
         UnsupportedError: weights that training cannot work with: quantized in another way than
             `fp8` or `int8`, or compiled blocks whose weights leave.
@@ -211,8 +212,8 @@ def train(
                         guided.index(index),
                         len(guided),
                         sampler.noise[index],
-                        trace[0] if trace else float("nan"),
-                        trace[-1] if trace else float("nan"),
+                        trace[0] if trace else None,
+                        trace[-1] if trace else None,
                         time.monotonic() - step_began,
                     )
         if config.preview:

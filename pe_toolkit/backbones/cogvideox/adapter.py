@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from pe_toolkit.backbones.catalogue.variants import Variant
-from pe_toolkit.backbones.cogvideox import hooks, tiling
+from pe_toolkit.backbones.cogvideox import finite, hooks, tiling
 from pe_toolkit.backbones.cogvideox.geometry import CogVideoXGeometry
 from pe_toolkit.backbones.cogvideox.processors import turned_back
 from pe_toolkit.backbones.reading import Reading
@@ -153,6 +153,7 @@ class CogVideoXAdapter(CogVideoXGeometry):
 
         Raises:
             UnsupportedError: as `check_vae`, or tiles that would change the size.
+            BackboneError: latents that are not finite.
         """
         self.check_vae()
         vae = self.pipe.vae
@@ -160,6 +161,7 @@ class CogVideoXAdapter(CogVideoXGeometry):
         x = torch.from_numpy(np.ascontiguousarray(frames)).to(self.device, vae.dtype)
         x = (x / 127.5 - 1).permute(3, 0, 1, 2)[None]  # (1, 3, F, H, W)
         z: torch.Tensor = vae.encode(x).latent_dist.mode() * vae.config.scaling_factor
+        finite.check(z, "VAE", vae.dtype)
         z = z.permute(0, 2, 1, 3, 4).to(self.dtype)
         wanted = self.latent_shape(frames.shape[0], frames.shape[2], frames.shape[1])[0]
         if wanted > z.shape[1]:
@@ -176,6 +178,7 @@ class CogVideoXAdapter(CogVideoXGeometry):
 
         Raises:
             UnsupportedError: as `check_vae`.
+            BackboneError: latents that are not finite.
         """
         if not self.image_to_video:
             return None
@@ -185,6 +188,7 @@ class CogVideoXAdapter(CogVideoXGeometry):
         x = torch.from_numpy(np.ascontiguousarray(frames[:1])).to(self.device, vae.dtype)
         x = (x / 127.5 - 1).permute(3, 0, 1, 2)[None]  # (1, 3, 1, H, W)
         z = vae.encode(x).latent_dist.mode().permute(0, 2, 1, 3, 4).to(self.dtype)
+        finite.check(z, "VAE", vae.dtype)
         scale = self.pipe.vae_scaling_factor_image
         z = z / scale if vae.config.invert_scale_latents else z * scale
         whole: torch.Tensor = z.new_zeros(1, *self.latent_shape(count, width, height))
@@ -197,12 +201,14 @@ class CogVideoXAdapter(CogVideoXGeometry):
 
         Raises:
             UnsupportedError: as `check_vae`, or tiles that would change the size.
+            BackboneError: latents or pixels that are not finite.
         """
         self.check_vae()
         scale = self.pipe.vae_scale_factor_spatial
         tiling.check(self.pipe.vae, latents.shape[3] * scale, latents.shape[4] * scale)
         pad = latents.shape[1] - ((frames - 1) // self.pipe.vae_scale_factor_temporal + 1)
-        video = self.pipe.decode_latents(latents[:, pad:].to(self.pipe.vae.dtype))
+        with finite.decoding(self.pipe.vae):
+            video = self.pipe.decode_latents(latents[:, pad:].to(self.pipe.vae.dtype))
         array = self.pipe.video_processor.postprocess_video(video=video, output_type="np")[0]
         return np.rint(array * 255).astype(np.uint8)  # type: ignore[no-any-return]
 
