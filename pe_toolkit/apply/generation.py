@@ -160,9 +160,7 @@ def generate(
                 yield Generated(prompt, seed, pixels, fps, guided, used, seconds)
 
 
-def _watching(
-    dtype: torch.dtype, on_step: Callable[[int, int], None] | None, inner: Any
-) -> Any:
+def _watching(dtype: torch.dtype, on_step: Callable[[int, int], None] | None, inner: Any) -> Any:
     """A `callback_on_step_end` that counts, around the one of a latents card if there is one, and
     refuses latents that are not finite: after the first step, and after the last.
     """
