@@ -85,6 +85,32 @@ def write_clip(
     return path
 
 
+def remux(
+    path: Path, *sources: Path, times: bool = True, filters: str | None = None, **options: str
+) -> Path:
+    """The packets of all `sources` in one file; `times=False` keeps only the decoding times, as
+    containers without presentation times do.
+    """
+    with av.open(str(path), "w", options=options) as out:
+        opened = [av.open(str(source)) for source in sources]
+        inputs = [container.streams.video[0] for container in opened]
+        outputs = [out.add_stream_from_template(stream) for stream in inputs]
+        for container, stream, target in zip(opened, inputs, outputs, strict=True):
+            first: int | None = None
+            change = av.BitStreamFilterContext(filters, stream) if filters else None
+            for packet in container.demux(stream):
+                if packet.size:
+                    if not times:
+                        first = packet.dts if first is None else first
+                        packet.dts -= first
+                        packet.pts = packet.dts
+                    for done in change.filter(packet) if change else [packet]:
+                        done.stream = target
+                        out.mux(done)
+            container.close()
+    return path
+
+
 def write_rotated(path: Path, source: Path, quarter_turns: int, *, mirror: bool = False) -> Path:
     """A copy of the MP4 `source` with a display matrix: mirror left to right, then turn clockwise.
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pe_toolkit.errors import ClipError, MotionError
+from pe_toolkit.errors import ClipError, MotionError, UsageError
 from pe_toolkit.video import Clip, motion_level, read_clip, require_motion
 from tests.clips import (
     moving_square,
@@ -107,6 +107,40 @@ def test_what_a_playlist_names_is_never_opened(tmp_path: Path) -> None:
         timeout=60, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert "ClipError: Expected a video" in done.stderr
+
+
+LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 12345\n"
+ANNEX = "/annex/objects/SHA256E-s12345--" + "0" * 64 + ".mp4\n"
+
+
+@pytest.mark.parametrize(("text", "kind"), [(LFS, "Git LFS"), (ANNEX, "git-annex")])
+@pytest.mark.parametrize("name", ["p.mp4", "p.webp"])
+def test_pointer(tmp_path: Path, name: str, text: str, kind: str) -> None:
+    (tmp_path / name).write_text(text)
+    assert "git" in str(refused(tmp_path / name, f"'{name}' is a {kind} pointer").hint)
+
+
+def test_pointer_in_a_folder(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "f", moving_square(3))
+    (folder / "frame2.png").write_text(LFS)
+    assert "git lfs pull" in str(refused(folder, r"'frame2\.png' is a Git LFS pointer").hint)
+
+
+def test_encrypted(tmp_path: Path) -> None:
+    path = write_clip(
+        tmp_path / "e.mp4", moving_square(24),
+        container_options={
+            "encryption_scheme": "cenc-aes-ctr",
+            "encryption_key": "76a6c65c5ea762046bd749a2e632ccbb",
+            "encryption_kid": "a7e61c373e219033c21091fa607bf3b8",
+        },
+    )  # fmt: skip
+    assert refused(path, "encrypted").hint
+
+
+def test_no_name() -> None:
+    with pytest.raises(UsageError, match="empty name"):
+        read_clip("")
 
 
 @pytest.mark.parametrize("name", ["s.wav", "s.m4a"])

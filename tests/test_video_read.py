@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import os
 import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 from PIL import Image
 
 from pe_toolkit.errors import ClipError, UsageError
@@ -19,6 +23,7 @@ from tests.clips import (
     SQUARE,
     moving_square,
     redness,
+    remux,
     square_x,
     write_animation,
     write_clip,
@@ -180,6 +185,33 @@ class TestOrientation:
         wanted = plain[:, :, ::-1] if mirror else plain
         np.testing.assert_array_equal(turned, np.rot90(wanted, -turns, axes=(1, 2)))
 
+    @pytest.mark.parametrize("where", ["insert", "first"])
+    def test_message_inside_the_stream(self, tmp_path: Path, where: str) -> None:
+        # The decoder reports it with key frames only; phones and `ffmpeg -bsf h264_metadata` write
+        # it with each, others with the first alone.
+        frames = moving_square(96, size=(200, 64), side=20, step=1)
+        source = write_clip(tmp_path / "a.mp4", frames, options={"g": "12", "bf": "2"})
+        turn = "h264_metadata=display_orientation=insert:rotate=90"
+        turned = remux(tmp_path / "turned.mp4", source, filters=turn)
+        if where == "first":  # only the first second of the stream is from the turned one
+            with (
+                av.open(str(turned)) as a,
+                av.open(str(source)) as b,
+                av.open(str(tmp_path / "first.mp4"), "w") as out,
+            ):
+                stream = out.add_stream_from_template(a.streams.video[0])
+                pairs = zip(a.demux(video=0), b.demux(video=0), strict=True)
+                for number, (one, other) in enumerate(pairs):
+                    packet = one if number < 12 else other
+                    if packet.size:
+                        packet.stream = stream
+                        out.mux(packet)
+            turned = tmp_path / "first.mp4"
+        wanted = np.rot90(read_clip(source).frames, 1, axes=(1, 2))
+        np.testing.assert_array_equal(read_clip(turned).frames, wanted)
+        part = read_clip(turned, start=3.0, frames=9, fps="native").frames
+        np.testing.assert_array_equal(part, wanted[72:81])
+
     def test_exif_in_a_folder(self, tmp_path: Path) -> None:
         folder = tmp_path / "exif"
         folder.mkdir()
@@ -189,6 +221,76 @@ class TestOrientation:
             Image.fromarray(frame).save(folder / f"{i}.png", exif=exif)
         frames = read_clip(folder).frames
         np.testing.assert_array_equal(frames, np.rot90(moving_square(3), -1, axes=(1, 2)))
+
+
+class TestSeveralStreams:
+    """Moving before still, then the default flag, then size."""
+
+    def written(self, path: Path, *clips: Path, default: int | None = None) -> Path:
+        with av.open(str(path), "w") as out:
+            opened = [av.open(str(clip)) for clip in clips]
+            streams = [out.add_stream_from_template(c.streams.video[0]) for c in opened]
+            for number, stream in enumerate(streams):
+                stream.disposition = Disposition.default if number == default else Disposition(0)
+            packets = [p for c in opened for p in c.demux(video=0) if p.size]
+            owners = {id(c.streams.video[0]): s for c, s in zip(opened, streams, strict=True)}
+            for packet in sorted(packets, key=lambda p: float((p.dts or 0) * p.time_base)):
+                packet.stream = owners[id(packet.stream)]
+                out.mux(packet)
+            for container in opened:
+                container.close()
+        return path
+
+    @pytest.fixture
+    def clips(self, tmp_path: Path) -> dict[str, Path]:
+        still = np.repeat(moving_square(1, size=(320, 200), side=30), 24, axis=0)
+        return {
+            "thumbnail": write_clip(
+                tmp_path / "t.mkv", still[:1], codec="mjpeg", pix_fmt="yuvj420p"
+            ),
+            "still": write_clip(tmp_path / "s.mkv", still),
+            "small": write_clip(tmp_path / "a.mkv", moving_square(24)),
+            "large": write_clip(tmp_path / "b.mkv", moving_square(24, size=(192, 128), side=32)),
+        }
+
+    @pytest.mark.parametrize(
+        ("order", "default", "size"),
+        [
+            (["thumbnail", "small"], None, (96, 64)),
+            (["thumbnail", "small"], 0, (96, 64)),
+            (["small", "thumbnail"], 1, (96, 64)),
+            (["small", "still"], 1, (96, 64)),
+            (["still", "small"], 0, (96, 64)),
+            (["small", "large"], None, (192, 128)),
+            (["small", "large"], 0, (96, 64)),
+            (["large", "small"], 1, (96, 64)),
+            (["thumbnail", "still", "large", "small"], 3, (96, 64)),
+            (["small", "small"], None, (96, 64)),
+        ],
+    )
+    def test_choice(
+        self,
+        tmp_path: Path,
+        clips: dict[str, Path],
+        order: list[str],
+        default: int | None,
+        size: tuple[int, int],
+    ) -> None:
+        path = self.written(tmp_path / "all.mkv", *(clips[n] for n in order), default=default)
+        clip = read_clip(path)
+        assert clip.size == size
+        assert clip.total_frames == 24
+        assert square_x(clip.frames[-1]) > 60
+
+    def test_which_one_is_said(
+        self, tmp_path: Path, clips: dict[str, Path], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level(logging.WARNING):
+            read_clip(self.written(tmp_path / "one.mkv", clips["thumbnail"], clips["small"]))
+        assert not caplog.text
+        with caplog.at_level(logging.WARNING):
+            read_clip(self.written(tmp_path / "two.mkv", clips["small"], clips["large"]))
+        assert "2 video streams that move; stream 1 is read" in caplog.text
 
 
 class TestPixelFormats:
@@ -267,7 +369,7 @@ class TestContainers:
         assert clip.fps == pytest.approx(25, rel=0.01)
         np.testing.assert_allclose(positions(clip.frames), np.arange(24) * 3, atol=2)
 
-    @pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png", "a.apng"])
+    @pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png", "a.apng", "a.avif"])
     def test_animations(self, tmp_path: Path, name: str) -> None:
         delays = [100, 100, 300, *[100] * 5]
         path = write_animation(tmp_path / name, moving_square(8), delay_ms=delays)
@@ -289,6 +391,20 @@ class TestContainers:
         frames = read_clip(path).frames
         assert near(frames[3, 28, 28], (0, 0, 0), 2)
         np.testing.assert_allclose(positions(frames), [0, 4, 8, 12])
+
+    def test_transparent_avif(self, tmp_path: Path) -> None:
+        # Its alpha is a second track, which is no second clip.
+        frames = np.zeros((6, 48, 96, 4), np.uint8)
+        frames[..., :3] = (0, 200, 0)
+        for i in range(6):
+            frames[i, 8:24, i * 8 : i * 8 + 16] = (*SQUARE, 255)
+        images = [Image.fromarray(frame) for frame in frames]
+        path = tmp_path / "t.avif"
+        images[0].save(path, save_all=True, append_images=images[1:], duration=50, quality=90)
+        clip = read_clip(path)
+        assert near(clip.frames[3, 40, 90], (0, 0, 0), 6)
+        np.testing.assert_allclose(positions(clip.frames), np.arange(6) * 8, atol=1)
+        assert clip.duration == pytest.approx(0.3)
 
     def test_folder_in_natural_order(self, tmp_path: Path) -> None:
         folder = write_folder(tmp_path / "f", moving_square(12))
@@ -320,6 +436,19 @@ class TestContainers:
         path = write_clip(tmp_path / "plain.mp4", moving_square(5)).rename(tmp_path / name)
         assert read_clip(path).source == name
         assert read_clip(str(path)).total_frames == 5
+
+
+@pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="names are Unicode there")
+def test_a_name_that_is_not_unicode(tmp_path: Path) -> None:
+    name = os.fsdecode(b"clip-\xff\xfe.mp4")
+    path = write_clip(tmp_path / "plain.mp4", moving_square(5)).rename(tmp_path / name)
+    clip = read_clip(path)
+    assert clip.source == "clip-\ufffd\ufffd.mp4"
+    assert clip.source.encode()
+    path.write_bytes(b"nothing")
+    with pytest.raises(ClipError) as caught:
+        read_clip(path)
+    assert str(caught.value).encode()
 
 
 def test_importing_needs_no_torch() -> None:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from bisect import bisect_left
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, cast
+from typing import Literal, cast
 
 import numpy as np
 
 from pe_toolkit.errors import ClipError, UsageError
 from pe_toolkit.video.movie import MissingFramesError, Movie
+from pe_toolkit.video.names import shown
 from pe_toolkit.video.picture import FITS, Fit, Picture, resize
-from pe_toolkit.video.pictures import AnimatedImage, ImageFolder
+from pe_toolkit.video.sources import Source, open_source
 
 # Above this a clip kept at full size is a mistake: 4 GiB hold 9 minutes of 128x128 at 150 fps,
 # but only 6 seconds of 4K.
@@ -30,7 +30,7 @@ class Clip:
     Attributes:
         frames: `(F, H, W, 3)` uint8 RGB.
         fps: rate at which `frames` play as fast as the source did.
-        source: name of the file or folder, without its path.
+        source: name of the file or folder, without its path; what in it is not Unicode is replaced.
         sha256: hex digest of the file; for folders of names, sizes and bytes of the images.
         duration: seconds of the whole source, to the end of its last frame.
         total_frames: frames of the whole source.
@@ -61,13 +61,6 @@ class Clip:
         return self.frames.shape[2], self.frames.shape[1]
 
 
-class _Source(Protocol):
-    times: list[float]
-    duration: float
-
-    def pictures(self, wanted: Collection[int]) -> Iterator[tuple[int, Picture]]: ...
-
-
 def read_clip(
     path: Path | str,
     *,
@@ -77,8 +70,12 @@ def read_clip(
     size: tuple[int, int] | None = None,
     fit: Fit = "crop",
     min_frames: int = 2,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Clip:
     """Read a video, a GIF, an animated image or a folder of images as RGB frames.
+
+    Of several video streams, one that moves comes before a still picture, then the one that is
+    marked as default, then the larger.
 
     The span from `start` to the end is resampled uniformly in time to `frames` frames, first frame
     to first and last to last, each the source frame nearest in time, so variable frame rates keep
@@ -99,34 +96,40 @@ def read_clip(
         fit: how to reach `size`: `crop` (centre), `pad` (black bars) or `stretch`.
         min_frames: fewer different source frames than this are too short (a backbone's number of
             latent frames).
+        on_progress: called while a video is decoded, with how many frames are done and of how many.
+            A video that has to be decoded twice, because its container tells no times, begins again
+            at 1.
 
     Raises:
-        ClipError: missing, empty, truncated, not a video, sound only, one frame, too short, `start`
-            negative or past the end, or too large to hold.
-        UsageError: `frames`, `fps`, `size` or `fit` make no sense.
+        ClipError: missing, empty, truncated, encrypted, not a video, sound only, one frame, too
+            short, `start` negative or past the end, or too large to hold.
+        UsageError: `path` is empty, or `frames`, `fps`, `size` or `fit` make no sense.
     """
+    if path == "":
+        raise UsageError("Expected a clip, got an empty name.", "Name a video or a folder.")
     path = Path(path)
+    name = shown(path)
     _check_request(start, frames, fps, size, fit)
-    source, digest = _open_source(path, None if fps == "native" else fps)
-    request = (path.name, start, frames, fps, min_frames)
+    source, digest = open_source(path, None if fps == "native" else fps, on_progress)
+    request = (name, start, frames, fps, min_frames)
     try:
         indices, rate = _plan(source, *request)
-        pictures, source_size = _take(source, path.name, indices, size, fit)
+        pictures, source_size = _take(source, name, indices, size, fit)
     except MissingFramesError:
         # Only a Movie raises this: the container promised frames that do not decode.
         source = cast(Movie, source).exact()
         indices, rate = _plan(source, *request)
         try:
-            pictures, source_size = _take(source, path.name, indices, size, fit)
+            pictures, source_size = _take(source, name, indices, size, fit)
         except MissingFramesError as error:
             raise ClipError(
-                f"Expected to decode '{path.name}' twice alike, but {error}: it is damaged.",
+                f"Expected to decode '{name}' twice alike, but {error}: it is damaged.",
                 hint="Convert the clip to H.264 MP4.",
             ) from error
     return Clip(
         frames=pictures,
         fps=rate,
-        source=path.name,
+        source=name,
         sha256=digest,
         duration=source.duration,
         total_frames=len(source.times),
@@ -161,40 +164,8 @@ def _check_request(
         raise UsageError(f"Expected a fit of {', '.join(FITS)}, got '{fit}'.")
 
 
-def _open_source(path: Path, fps: float | None) -> tuple[_Source, str]:
-    """The source behind a path, and its digest."""
-    try:
-        if path.is_dir():
-            folder = ImageFolder(path, fps)
-            return folder, folder.digest()
-        if not path.exists():
-            raise ClipError(
-                f"Expected a clip, but '{path.name}' does not exist.",
-                hint="Check the path; names with spaces need quotes.",
-            )
-        if not path.is_file():  # opening a pipe or a device would wait for ever
-            raise ClipError(f"Expected a file or a folder, but '{path.name}' is neither.")
-        with path.open("rb") as file:
-            head = file.read(12)
-            if not head:
-                raise ClipError(
-                    f"Expected a clip, but '{path.name}' is empty (0 bytes).",
-                    hint="Download or export it again.",
-                )
-            file.seek(0)
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if head[:4] == b"RIFF" and head[8:] == b"WEBP":
-            return AnimatedImage(path), digest
-        return Movie(path), digest
-    except OSError as error:
-        raise ClipError(
-            f"Expected a readable clip, but '{path.name}' cannot be opened ({error.strerror}).",
-            hint="Check that you may read the file and its folder.",
-        ) from error
-
-
 def _plan(
-    source: _Source,
+    source: Source,
     name: str,
     start: float,
     frames: int | None,
@@ -266,7 +237,7 @@ def _nearest(times: Sequence[float], mark: float) -> int:
 
 
 def _take(
-    source: _Source, name: str, indices: list[int], size: tuple[int, int] | None, fit: Fit
+    source: Source, name: str, indices: list[int], size: tuple[int, int] | None, fit: Fit
 ) -> tuple[Picture, tuple[int, int]]:
     """The chosen frames as one array, each brought to size as soon as it is decoded, and width
     and height of the first before that.

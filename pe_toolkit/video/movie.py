@@ -4,162 +4,229 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Collection, Iterator
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
 from av.error import FFmpegError
-from av.stream import Disposition
 
 from pe_toolkit.errors import ClipError
+from pe_toolkit.video import container as files
+from pe_toolkit.video.names import shown
 from pe_toolkit.video.picture import Picture, orient, over_black, square_pixels
 
-# Demuxers that take text for pictures, or that open other files named inside the file.
-_NOT_A_CLIP = {"tty", "bin", "xbin", "adf", "idf", "hls", "concat", "dash", "sdp", "webvtt"}
 # WebM keeps alpha in a second layer that only the libvpx decoders read.
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-_SUPPORTED = "Give a video (MP4, MOV, MKV, WebM, ...), a GIF, or a folder of images."
+# Codecs whose key frames need nothing before them. Not GIF and APNG: each picture there is drawn
+# over the one before, whatever the container says of keys.
+_SEEKABLE = {"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg1video", "mpeg2video"}
+
+# Frames: below, decoding on costs no more than a seek and what lies between the key and the frame.
+_WORTH_A_SEEK = 24
 
 _log = logging.getLogger(__name__)
 
+OnProgress = Callable[[int, int], None]
+
 
 class MissingFramesError(Exception):
-    """Frames that the container announced do not decode; plan again with `exact=True`."""
+    """The frames that decode are not those that the container announced; plan again by decoding
+    (`Movie.exact`).
+    """
+
+
+class _Packet(NamedTuple):
+    pts: int | None
+    dts: int | None
+    duration: int
+    key: bool
+
+
+class _Part(NamedTuple):
+    start: int
+    wanted: list[int]
 
 
 class Movie:
-    """The first moving video stream of a file, as a list of frame times and a way to get frames.
+    """The clip's video stream of a file, as a list of frame times and a way to get frames.
 
-    The times come from the packets, which costs no decoding. Where a container promises frames
-    that the decoder never delivers (truncated or damaged files, streams without timestamps),
-    `exact=True` decodes everything once to learn which frames there really are.
+    The times come from the packets, which costs no decoding, and frames far in are reached by a
+    seek. The decoder gives frames in the order in which they are shown, always; containers that
+    keep no such times (AVI, ASF, MXF, raw streams) or wrong ones do not. So every decoded frame has
+    to bear the time that is next. Where one does not, or is missing (truncated or damaged files),
+    `exact=True` decodes everything once to learn which frames there really are, and counts them.
 
     Attributes:
         times: seconds from the first frame, increasing, one per frame.
         duration: seconds to the end of the last frame.
 
     Raises:
-        ClipError: not a video, no video stream, or nothing in it decodes.
+        ClipError: not a video, encrypted, no video stream, or nothing in it decodes.
     """
 
-    def __init__(self, path: Path, *, exact: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        exact: bool = False,
+        stream: int | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> None:
         self.path = path
         self._damaged = False
-        with self._open() as (container, stream):
-            rate = float(stream.average_rate or stream.guessed_rate or 25)
-            base = float(stream.time_base or 1 / rate)
-            self._keys: list[int] = []
-            last: int | None = None
-            announced = stream.frames
-            if not exact:
-                self._keys, last = self._from_packets(container, stream)
-        self._by_order = exact or not self._keys
+        self._on_progress = on_progress
+        self._stream = self._choose() if stream is None else stream
+        with self._open() as (container, stream_):
+            # The guess first: for raw streams it is the codec's, and the average is made up.
+            rate = float(stream_.guessed_rate or stream_.average_rate or 25)
+            base = float(stream_.time_base or 1 / rate)
+            # AVI counts places without a picture, where the one before stays.
+            announced = 0 if container.format.name == "avi" else stream_.frames
+            packets = [
+                _Packet(p.pts, p.dts, p.duration or 0, p.is_keyframe)
+                for p in self._packets(container, stream_)
+                if not p.is_discard
+            ]
+            keys = None if self._damaged else _distinct(p.pts for p in packets)
+            self._entries = [] if keys is None else _entries(stream_, packets)
+        self._by_order = exact or not keys
         if self._by_order:
-            with self._open() as (container, stream):
-                frames = [(f.pts, f.duration) for f in self._decode(container, stream)]
-            if not frames:
-                raise ClipError(
-                    f"Expected pictures in '{path.name}', but none could be decoded.",
-                    hint="The file is damaged or incomplete; export or download it again.",
-                )
-            if self._damaged or len(frames) < announced:
-                message = "'%s' is damaged or cut off; %d frames of it can be read"
-                _log.warning(message, path.name, len(frames))
-            self._keys = [pts if pts is not None else 0 for pts, _ in frames]
-            last = frames[-1][1]
-            if any(b <= a for a, b in zip(self._keys, self._keys[1:], strict=False)):
-                self._keys, base, last = list(range(len(frames))), 1 / rate, None
+            self._entries = []
+            keys, last = self._decoded(packets, announced)
+        else:
+            last = max(packets, key=lambda p: p.pts or 0).duration
+        if keys is None:  # no times at all, or the same one several times
+            keys, base, last = list(range(self._count)), 1 / rate, 0
+        self._keys = sorted(keys)
         first = self._keys[0]
         self.times = [(key - first) * base for key in self._keys]
         steps = np.diff(self.times)
         hold = last * base if last else float(np.median(steps)) if len(steps) else 1 / rate
         self.duration = self.times[-1] + hold
 
+    def _choose(self) -> int:
+        index, moving = files.choose_stream(self.path)
+        if len(moving) > 1:
+            message = "'%s' holds %d video streams that move; stream %d is read"
+            _log.warning(message, shown(self.path), len(moving), index)
+        return index
+
+    def _decoded(self, packets: Sequence[_Packet], announced: int) -> tuple[list[int] | None, int]:
+        """Decode everything: the times of the frames that come, None if there are none that can be
+        trusted, and how long the last one holds.
+        """
+        with self._open() as (container, stream):
+            frames = []
+            for frame in self._decode(container, stream):
+                frames.append((frame.pts, frame.duration or 0))
+                self._report(len(frames), max(len(packets), len(frames)))
+        if not frames:
+            raise ClipError(
+                f"Expected pictures in '{shown(self.path)}', but none could be decoded.",
+                hint="The file is damaged or incomplete; export or download it again.",
+            )
+        if self._damaged or len(frames) < announced:
+            message = "'%s' is damaged or cut off; %d frames of it can be read"
+            _log.warning(message, shown(self.path), len(frames))
+        self._count = len(frames)
+        keys = _distinct(pts for pts, _ in frames)
+        if keys is None and len(packets) == len(frames):  # AVI knows when a packet is decoded
+            keys = _distinct(p.dts for p in packets)
+        return keys, frames[-1][1]
+
     def exact(self) -> Movie:
         """The same file, planned by decoding it."""
-        return Movie(self.path, exact=True)
+        return Movie(self.path, exact=True, stream=self._stream, on_progress=self._on_progress)
 
     def pictures(self, wanted: Collection[int]) -> Iterator[tuple[int, Picture]]:
         """`(index, (H, W, 3) uint8 RGB)` of the wanted indices, upright, square pixels.
 
         Frames are decoded one by one and converted only where wanted, so that a long 4K clip
-        never lies in memory. Decoding stops after the last wanted frame.
+        never lies in memory. Long stretches of which nothing is wanted are left out by a seek; if
+        that does not lead where it should, everything is decoded, and frames come a second time.
 
         Raises:
-            MissingFramesError: a wanted frame did not decode.
+            MissingFramesError: the frames that come are not those of the plan.
         """
-        index_of = {key: index for index, key in enumerate(self._keys)}
-        missing = set(wanted)
+        order = sorted(wanted)
+        parts = self._parts(order)
+        try:
+            yield from self._read(parts)
+        except MissingFramesError:
+            if len(parts) == 1 and parts[0].start == 0:
+                raise
+            yield from self._read([_Part(0, order)])
+
+    def _parts(self, wanted: Sequence[int]) -> list[_Part]:
+        """Stretches to decode, each from a frame that needs none before it."""
+        parts: list[_Part] = []
+        done = -1
+        for index in wanted:
+            place = bisect_right(self._entries, (self._keys[index], math.inf)) - 1
+            entry = bisect_left(self._keys, self._entries[place][0]) if place >= 0 else 0
+            if entry > done + _WORTH_A_SEEK:
+                parts.append(_Part(entry, []))
+            elif not parts:
+                parts.append(_Part(0, []))
+            parts[-1].wanted.append(index)
+            done = index
+        return parts
+
+    def _read(self, parts: Sequence[_Part]) -> Iterator[tuple[int, Picture]]:
+        total = sum(part.wanted[-1] + 1 - part.start for part in parts)
+        done = 0
         with self._open() as (container, stream):
             aspect = float(stream.sample_aspect_ratio or 1) or 1.0
-            for order, frame in enumerate(self._decode(container, stream)):
-                index = order if self._by_order else index_of.get(frame.pts, -1)
-                if index not in missing:
-                    continue
-                missing.discard(index)
-                yield index, _upright(frame, aspect)
-                if not missing:
-                    return
-        raise MissingFramesError(f"{len(missing)} frames did not decode")
+            turn: Any = None
+            for part in parts:
+                if part.start:
+                    if turn is None:  # what the first frame states holds for all, see `_matrix`
+                        turn = next((_matrix(f) for f in self._decode(container, stream)), None)
+                    self._seek(container, stream, part.start)
+                missing = set(part.wanted)
+                for index, frame in self._numbered(container, stream, part.start):
+                    matrix = _matrix(frame)
+                    turn = turn if matrix is None else matrix
+                    done += 1
+                    self._report(done, total)
+                    if index in missing:
+                        missing.discard(index)
+                        yield index, _upright(frame, aspect, turn)
+                        if not missing:
+                            break
+                if missing:
+                    raise MissingFramesError(f"{len(missing)} frames did not decode")
+
+    def _seek(self, container: Any, stream: Any, start: int) -> None:
+        entry = self._entries[bisect_left(self._entries, (self._keys[start], -math.inf))]
+        try:
+            container.seek(int(min(entry)), stream=stream)
+        except FFmpegError as error:
+            raise MissingFramesError(f"no way to frame {start}") from error
+
+    def _numbered(self, container: Any, stream: Any, start: int) -> Iterator[tuple[int, Any]]:
+        """Frames and their indices, from frame `start` on."""
+        index = start
+        for frame in self._decode(container, stream):
+            if start and index == start and (frame.pts is None or frame.pts < self._keys[start]):
+                continue  # from an earlier entry, or not decodable without it
+            if index == len(self._keys):
+                raise MissingFramesError("more frames came than there should be")
+            if not self._by_order and frame.pts != self._keys[index]:
+                raise MissingFramesError(f"frame {index} bears another time")
+            yield index, frame
+            index += 1
 
     @contextmanager
     def _open(self) -> Iterator[tuple[Any, Any]]:
-        """The container and its stream; FFmpeg gets an open file, never a name to interpret.
-
-        A name would let `a%03d.png` mean a pattern and `x:y.mp4` a protocol; the empty protocol
-        list keeps playlists from opening anything else.
-        """
-        # `av` types streams as a union that mypy cannot narrow here, hence Any.
-        try:
-            with self.path.open("rb") as file:
-                options = {"protocol_whitelist": "none"}
-                with av.open(file, options=options, metadata_errors="replace") as container:
-                    yield container, self._stream(container)
-        except (FFmpegError, UnicodeError) as error:
-            raise self._not_a_video(error) from error
-
-    def _not_a_video(self, error: Exception) -> ClipError:
-        with self.path.open("rb") as file:
-            head = file.read(4096)
-        if b"ftyp" in head[:16] and b"moov" not in head:
-            return ClipError(
-                f"Expected a complete video, but '{self.path.name}' has no index ('moov'): it is"
-                " truncated.",
-                hint="Download or copy the file again; a recording that broke off needs repair.",
-            )
-        reason = getattr(error, "strerror", None) or str(error)
-        return ClipError(
-            f"Expected a video, but '{self.path.name}' is not one, or is damaged ({reason}).",
-            hint=_SUPPORTED,
-        )
-
-    def _stream(self, container: Any) -> Any:
-        if set(container.format.name.split(",")) & _NOT_A_CLIP:
-            raise ClipError(
-                f"Expected a video, but '{self.path.name}' looks like text or a playlist"
-                f" (read as '{container.format.name}').",
-                hint=_SUPPORTED,
-            )
-        streams = [
-            s for s in container.streams.video if not s.disposition & Disposition.attached_pic
-        ]
-        if not streams:
-            sound = " It holds sound only." if container.streams.audio else ""
-            raise ClipError(
-                f"Expected a video stream in '{self.path.name}', found none.{sound}",
-                hint=_SUPPORTED,
-            )
-        stream = streams[0]
-        if stream.codec_context is None:
-            raise ClipError(
-                f"Expected a known codec in '{self.path.name}', but FFmpeg has no decoder for it.",
-                hint="Convert the clip to H.264 MP4.",
-            )
-        stream.thread_type = "AUTO"
-        return stream
+        """The container and its stream."""
+        with files.opened(self.path) as container:
+            yield container, files.use(container, self._stream)
 
     def _packets(self, container: Any, stream: Any) -> Iterator[Any]:
         """Packets up to the end, or up to the point where the container breaks."""
@@ -173,17 +240,10 @@ class Movie:
             if packet is None:
                 return
             if packet.size:  # an empty packet only asks for a flush, which _decode does itself
+                if packet.has_sidedata("encryption_info"):
+                    raise files.encrypted(self.path)
                 self._damaged |= bool(packet.is_corrupt)
                 yield packet
-
-    def _from_packets(self, container: Any, stream: Any) -> tuple[list[int], int | None]:
-        """Sorted presentation times of the shown packets; empty where they cannot be trusted."""
-        shown = [p for p in self._packets(container, stream) if not p.is_discard]
-        times = [p.pts for p in shown]
-        if self._damaged or None in times or len(set(times)) < len(times):
-            return [], None
-        last = max(shown, key=lambda p: int(p.pts), default=None)
-        return sorted(times), last.duration if last is not None else None
 
     def _decode(self, container: Any, stream: Any) -> Iterator[Any]:
         """Frames in presentation order; packets and frames that are damaged are left out."""
@@ -203,8 +263,12 @@ class Movie:
                 else:
                     yield frame
 
+    def _report(self, done: int, total: int) -> None:
+        if self._on_progress is not None:
+            self._on_progress(done, total)
 
-def _upright(frame: Any, aspect: float) -> Picture:
+
+def _upright(frame: Any, aspect: float, turn: Any) -> Picture:
     """A decoded frame as `(H, W, 3)` RGB: 8 bits, alpha over black, square pixels, turned."""
     if frame.format.name == "pal8" or any(c.is_alpha for c in frame.format.components):
         picture = over_black(frame.to_ndarray(format="rgba"))
@@ -212,5 +276,37 @@ def _upright(frame: Any, aspect: float) -> Picture:
         picture = frame.to_ndarray(format="rgb24")
     if abs(aspect - 1) > 1e-3:
         picture = square_pixels(picture, aspect)
+    return orient(picture, turn)
+
+
+def _matrix(frame: Any) -> Any:
+    """The display matrix that a frame states, or None.
+
+    It holds until a frame states another: MP4's comes with every frame, but the messages inside
+    H.264 and HEVC come with key frames only, or with the first.
+    """
     side = frame.side_data.get("DISPLAYMATRIX")
-    return orient(picture, None if side is None else np.frombuffer(bytes(side), np.int32))
+    return None if side is None else np.frombuffer(bytes(side), np.int32)
+
+
+def _distinct(times: Any) -> list[int] | None:
+    """All times, in the order given; None where one is missing or there twice."""
+    times = list(times)
+    return None if None in times or len(set(times)) < len(times) else times
+
+
+def _entries(stream: Any, packets: Sequence[_Packet]) -> list[tuple[int, int]]:
+    """Where decoding can begin: presentation and decoding time of key frames.
+
+    None where times that only rise belong to a codec that reorders: they may be decoding times, and
+    are known to be right only once everything before was decoded.
+    """
+    codec = stream.codec_context
+    if not (codec.codec.intra_only or codec.codec.canonical_name in _SEEKABLE):
+        return []
+    rising = all((a.pts or 0) < (b.pts or 0) for a, b in itertools.pairwise(packets))
+    if rising and codec.has_b_frames:
+        return []
+    return sorted(
+        (p.pts, p.pts if p.dts is None else p.dts) for p in packets if p.key and p.pts is not None
+    )

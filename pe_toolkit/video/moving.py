@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pe_toolkit.errors import MotionError
-from pe_toolkit.video.clip import Clip
 from pe_toolkit.video.picture import Picture, resize
+
+if TYPE_CHECKING:
+    from pe_toolkit.video.clip import Clip
 
 _SIDE = 128  # pixels of the longer side at which frames are compared
 _MOMENTS = 9  # evenly spaced frames that are compared pairwise

@@ -1,4 +1,4 @@
-"""Clips that Pillow reads: folders of images, and animated WebP (which FFmpeg cannot decode)."""
+"""Clips that Pillow reads: folders of images, and animated WebP and AVIF (see `sources`)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from pe_toolkit.errors import ClipError
+from pe_toolkit.video.names import refuse_pointer, shown
 from pe_toolkit.video.picture import Picture, from_pillow
 
 IMAGE_FOLDER_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -18,7 +19,7 @@ _DEFAULT_DELAY_MS = 100  # what browsers and FFmpeg show for a delay of 0
 
 # What Pillow raises for damaged files: OSError (cut off), SyntaxError (broken PNG), ValueError and
 # EOFError (broken frame tables), DecompressionBombError (a header that claims a giant picture).
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+DAMAGED = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 
 def _reason(error: Exception) -> str:
@@ -54,7 +55,7 @@ class ImageFolder:
         )
         if not self.files:
             raise ClipError(
-                f"Expected images in the folder '{folder.name}', found none.",
+                f"Expected images in the folder '{shown(folder)}', found none.",
                 hint=f"Images are files ending in {', '.join(IMAGE_FOLDER_SUFFIXES)}.",
             )
         rate = fps or IMAGE_FOLDER_FPS
@@ -81,9 +82,11 @@ class ImageFolder:
             try:
                 with Image.open(file) as image:
                     picture = from_pillow(image)
-            except _DAMAGED as error:
+            except DAMAGED as error:
+                with file.open("rb") as opened:
+                    refuse_pointer(opened.read(512), shown(file), "an image")
                 raise ClipError(
-                    f"Expected an image, but '{file.name}' in the folder cannot be read"
+                    f"Expected an image, but '{shown(file)}' in the folder cannot be read"
                     f" ({_reason(error)}).",
                     hint="Repair or remove that file.",
                 ) from error
@@ -109,9 +112,9 @@ class AnimatedImage:
                     self.times.append(self.duration)
                     delay = image.info.get("duration") or _DEFAULT_DELAY_MS
                     self.duration += float(delay) / 1000
-        except _DAMAGED as error:
+        except DAMAGED as error:
             raise ClipError(
-                f"Expected an animated image, but '{path.name}' is damaged ({_reason(error)}).",
+                f"Expected an animated image, but '{shown(path)}' is damaged ({_reason(error)}).",
                 hint="Export it again, or convert it to MP4.",
             ) from error
 

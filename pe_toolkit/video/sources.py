@@ -1,0 +1,84 @@
+"""What a path is: a folder of images, an animated image, or a file for FFmpeg."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import Protocol
+
+from PIL import Image, features
+
+from pe_toolkit.errors import ClipError
+from pe_toolkit.video.movie import Movie
+from pe_toolkit.video.names import refuse_pointer, shown
+from pe_toolkit.video.picture import Picture
+from pe_toolkit.video.pictures import DAMAGED, AnimatedImage, ImageFolder
+
+
+class Source(Protocol):
+    """Frame times in seconds from the first, and a way to get frames."""
+
+    times: list[float]
+    duration: float
+
+    def pictures(self, wanted: Collection[int]) -> Iterator[tuple[int, Picture]]: ...
+
+
+def open_source(
+    path: Path, fps: float | None, on_progress: Callable[[int, int], None] | None = None
+) -> tuple[Source, str]:
+    """The source behind a path, and its digest.
+
+    Args:
+        fps: rate of the images of a folder; None for the default.
+        on_progress: gets how many frames are decoded, and of how many, while that takes long.
+
+    Raises:
+        ClipError: missing, empty, not readable, a pointer to a file, no clip.
+    """
+    name = shown(path)
+    try:
+        if path.is_dir():
+            folder = ImageFolder(path, fps)
+            return folder, folder.digest()
+        if not path.exists():
+            raise ClipError(
+                f"Expected a clip, but '{name}' does not exist.",
+                hint="Check the path; names with spaces need quotes.",
+            )
+        if not path.is_file():  # opening a pipe or a device would wait for ever
+            raise ClipError(f"Expected a file or a folder, but '{name}' is neither.")
+        with path.open("rb") as file:
+            head = file.read(512)
+            if not head:
+                raise ClipError(
+                    f"Expected a clip, but '{name}' is empty (0 bytes).",
+                    hint="Download or export it again.",
+                )
+            refuse_pointer(head, name, "a clip")
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if _for_pillow(path, head):
+            return AnimatedImage(path), digest
+        return Movie(path, on_progress=on_progress), digest
+    except OSError as error:
+        raise ClipError(
+            f"Expected a readable clip, but '{name}' cannot be opened ({error.strerror}).",
+            hint="Check that you may read the file and its folder.",
+        ) from error
+
+
+def _for_pillow(path: Path, head: bytes) -> bool:
+    """WebP, which FFmpeg cannot decode when it is animated, and AVIF with alpha, which FFmpeg takes
+    for a second video. Pillow rounds times to milliseconds, so AVIF without is left to FFmpeg.
+    """
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return True
+    if head[4:8] != b"ftyp" or head[8:12] not in (b"avif", b"avis") or not features.check("avif"):
+        return False
+    try:
+        with Image.open(path) as image:
+            return image.has_transparency_data
+    except DAMAGED:
+        return False
