@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pe_toolkit.cli.errors import Session
 
 if TYPE_CHECKING:
+    from pe_toolkit.registry.entry import Entry
     from pe_toolkit.registry.resolve import Found
 
 
@@ -24,6 +25,18 @@ def find(session: Session, text: str) -> Found:
     if isinstance(parse(text), RemoteReference):
         prepare(session)
     return resolve.find(text, tell=session.out.warn)
+
+
+def warn_version(session: Session, entry: Entry) -> None:
+    """Warn where the registry calls a card by another version than the card itself: it is pushed,
+    and read elsewhere, under its own.
+    """
+    own = entry.facts["version"]
+    if own != entry.version:
+        session.out.warn(
+            f"{entry.reference}: the card itself says version {own}, and is pushed as that. To "
+            f"change what it says: pe edit {entry.reference} --card-version {entry.version} --force"
+        )
 
 
 def prepare(session: Session) -> None:

@@ -35,7 +35,7 @@ def add(session: Session, /, card: str, name: LocalReference | None, force: bool
     The card is checked completely and copied. Without NAME it goes by the name and version that
     stand in the card.
     """
-    from pe_toolkit.cli.remote import find
+    from pe_toolkit.cli.remote import find, warn_version
     from pe_toolkit.errors import UsageError
     from pe_toolkit.registry.store import Store
 
@@ -52,5 +52,6 @@ def add(session: Session, /, card: str, name: LocalReference | None, force: bool
         force=force,
     )
     session.out.talk(f"{entry.reference} is in the registry, {size_text(entry.size)}.")
+    warn_version(session, entry)
     session.out.data(f"{entry.reference}  {entry.digest}")
     session.out.event("summary", entry=entry.to_dict())

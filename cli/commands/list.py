@@ -70,6 +70,10 @@ def list(
     elif person and len(shown) < len(entries):
         more = f"; more: --page {(page or 1) + 1}" if first + len(shown) < len(entries) else ""
         out.talk(f"{first + 1} to {first + len(shown)} of {len(entries)} cards{more}")
+    if differ := [e for e in shown if e.facts["version"] != e.version]:
+        some = ", ".join(f"{e.reference} ({e.facts['version']})" for e in differ[:3])
+        more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
+        out.talk(f"Another version stands in the card itself: {some}{more}. `pe edit` corrects it.")
     out.event("summary", cards=len(shown), total=len(entries))
 
 

@@ -41,6 +41,8 @@ def show(session: Session, /, card: str) -> None:
     if (entry := found.entry) is not None:
         where = {"registry": str(entry.reference), "origin": entry.origin}
         rows |= {name: printable(text or "a file") for name, text in where.items()}
+        if info.spec.version != entry.version:
+            rows["registry"] += f" (the card itself says {info.spec.version})"
     session.out.table(rows)
     session.out.event("summary", path=found.path, **where, **info.summary())
 
@@ -95,6 +97,7 @@ def describe(info: CardInfo) -> dict[str, str]:
         "software": ", ".join(f"{k} {v}" for k, v in spec.software.items()) or "-",
         "size": size_text(info.size_bytes),
         "file": f"sha256:{info.sha256}",
+        **({"parent": spec.parent} if spec.parent else {}),
         "digest": spec.digest,
     }
     rows = {name: printable(text) for name, text in rows.items()}

@@ -33,9 +33,11 @@ def tag(session: Session, /, card: LocalReference, new: LocalReference, force: b
 
     It keeps the names it has, and takes no more room: names point to one copy.
     """
+    from pe_toolkit.cli.remote import warn_version
     from pe_toolkit.registry.store import Store
 
     entry = Store().tag(card, new, force=force)
     session.out.talk(f"{entry.reference} is in the registry.")
+    warn_version(session, entry)
     session.out.data(f"{entry.reference}  {entry.digest}")
     session.out.event("summary", entry=entry.to_dict())

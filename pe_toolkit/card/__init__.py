@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pe_toolkit.card.compat import check_fits
+    from pe_toolkit.card.edit import revised
     from pe_toolkit.card.migrations import FORMAT, FORMAT_VERSION
     from pe_toolkit.card.motion_card import MotionCard
     from pe_toolkit.card.reader import CardInfo, read_card, read_info, read_spec, verify_card
@@ -48,6 +49,7 @@ _WHERE = {
     "read_card": "reader",
     "read_info": "reader",
     "read_spec": "reader",
+    "revised": "edit",
     "utc_now": "spec",
     "verify_card": "reader",
 }
@@ -72,6 +74,7 @@ __all__ = [
     "read_card",
     "read_info",
     "read_spec",
+    "revised",
     "utc_now",
     "verify_card",
 ]

@@ -3,9 +3,9 @@
 1.1 added what a 1.0 card simply does not have (`recipe.reference_block`, the mask `tracked`), and
 so did 1.2 (`reference.used`, `reference.fit`) and 1.3 (`recipe.start_scale`,
 `schedule.negative_prompt`; `recipe.reading`, which says more than `reference_block` and took its
-place): there is nothing to migrate yet. When a 2.0 comes, the step from 1.x stands here as a
-function on the plain description, applied forward only before `CardSpec` sees it; cards are never
-written in an old version.
+place) and 1.4 (`parent`): there is nothing to migrate yet. When a 2.0 comes, the step from 1.x
+stands here as a function on the plain description, applied forward only before `CardSpec` sees it;
+cards are never written in an old version.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pe_toolkit.card.text import shown
 from pe_toolkit.errors import CardError, CardVersionError
 
 FORMAT = "pe-motion-card"
-FORMAT_VERSION = "1.3"
+FORMAT_VERSION = "1.4"
 MAJOR, MINOR = (int(part) for part in FORMAT_VERSION.split("."))
 
 UPGRADE = "Install a newer pe-toolkit: pip install --upgrade pe-toolkit"

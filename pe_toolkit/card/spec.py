@@ -297,6 +297,8 @@ class CardSpec(Section):
     training: TrainingSpec = ruled(Record(TrainingSpec))
     scores: Mapping[str, float] = ruled(MapOf(Number()))
     software: Mapping[str, str] = ruled(MapOf(Text()))
+    parent: str | None = optional(_TAGGED)
+    """Digest of the card that this one was made from without training (since 1.4)."""
     digest: str = ruled(
         Text(least=0, pattern=r"(sha256:[0-9a-f]{64})?", like='"sha256:" and 64 hex digits'), ""
     )
@@ -340,6 +342,12 @@ class CardSpec(Section):
             raise CardError(
                 f"Expected a card of format {self.format_version} without `recipe.reading`, "
                 "`recipe.start_scale` and `schedule.negative_prompt`, which came with 1.3."
+            )
+
+        if minor in ("0", "1", "2", "3") and self.parent is not None:
+            raise CardError(
+                f"Expected a card of format {self.format_version} without `parent`, which came "
+                "with 1.4."
             )
 
     def _check_kind(self) -> None:

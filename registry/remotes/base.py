@@ -178,6 +178,6 @@ def check_tag(tag: str | None, version: str) -> str | None:
         raise UsageError(
             f"Expected a tag that is the card's version, v{version}, got {shown(tag)}.",
             f"Use --tag v{version}. Another version is another card: "
-            "pe train ... --card-version VERSION",
+            "pe edit ... --card-version VERSION",
         )
     return f"v{version}"

@@ -309,7 +309,7 @@ def _publish(temporary: Path, target: Path, info: CardInfo, *, force: bool) -> N
 def _taken(reference: str) -> ConflictError:
     return ConflictError(
         f"Expected {printable(reference)} to be free, but there is another card of that version.",
-        "Raise the version (pe train ... --card-version), or replace the other one with --force.",
+        "Raise the version (pe edit ... --card-version), or replace the other one with --force.",
     )
 
 

@@ -89,5 +89,5 @@ def _gone(remote: HubRemote, tag: str, error: BaseException) -> None:
 def _taken(remote: HubRemote, tag: str) -> ConflictError:
     return ConflictError(
         f"Expected the tag {tag} of {remote.url} to be free, but it marks another card.",
-        "Versions do not move: train with a higher --card-version, or use --force to move the tag.",
+        "Versions do not move: raise it (pe edit --card-version), or use --force to move the tag.",
     )

@@ -18,7 +18,7 @@ from pe_toolkit.card import CardSpec, MotionCard
 HERE = Path(__file__).parent
 CASES = (
     "rotary-angle", "rotary-table", "absolute-table", "latents", "rotary-angle-tracked",
-    "rotary-angle-used", "rotary-angle-read",
+    "rotary-angle-used", "rotary-angle-read", "rotary-angle-edited",
 )  # fmt: skip
 FRAMES, HEIGHT, WIDTH, GUIDED = 3, 2, 2, 2
 TOKENS = FRAMES * HEIGHT * WIDTH
@@ -99,6 +99,10 @@ def description(case: str = "rotary-angle") -> dict[str, Any]:
         made["recipe"] |= {"mask": "tracked", "start": "flow", "start_scale": 1.5}
         made["recipe"]["reading"] = {"blocks": [4, 5], "by": "content", "timestep": 200}
         made["schedule"]["negative_prompt"] = "schlechte Qualität, blurred"
+    if case.endswith("-edited"):
+        made["format_version"] = "1.4"
+        made["parent"] = "sha256:" + "d4" * 32
+        made["scores"] = {"cosine": 0.75, "cosine_videos": 4.0}
     return made
 
 
@@ -109,6 +113,7 @@ def tensors(case: str = "rotary-angle") -> dict[str, np.ndarray[Any, Any]]:
         "rotary-angle-tracked": ("positions", (GUIDED, 2, TOKENS, 4)),
         "rotary-angle-used": ("positions", (GUIDED, 2, TOKENS, 4)),
         "rotary-angle-read": ("positions", (GUIDED, 2, TOKENS, 4)),
+        "rotary-angle-edited": ("positions", (GUIDED, 2, TOKENS, 4)),
         "rotary-table": ("positions", (GUIDED, 2, 2, TOKENS, 8)),
         "absolute-table": ("positions", (GUIDED, TOKENS, 16)),
         "latents": ("latents", (GUIDED, FRAMES, 4, 2 * HEIGHT, 2 * WIDTH)),

@@ -1,0 +1,124 @@
+"""`pe edit`: correct what a card says of itself."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pe_toolkit.cli import options
+from pe_toolkit.cli.errors import Session
+
+if TYPE_CHECKING:
+    from pe_toolkit.card import MotionCard
+    from pe_toolkit.registry.entry import Entry
+
+
+@click.command(
+    epilog="""\b
+Example:
+  pe edit wave.safetensors --license MIT -o wave-mit.safetensors
+  pe edit wave --author "Ada" --card-version 1.0.1
+  pe edit wave.safetensors --score fidelity=0.81 -o wave.safetensors --force"""
+)
+@click.argument("card", type=options.CARD_TEXT, metavar="CARD")
+@click.option(
+    "-o",
+    "--output",
+    type=options.PATH,
+    metavar="NEW.safetensors",
+    help="Where the new card goes. Default: for a card of the registry, the registry.",
+)
+@click.option("--name", metavar="N", help="Another name.")
+@click.option("--author", metavar="A", help="Another author.")
+@click.option("--license", metavar="L", help="Another license.")
+@click.option("--card-version", "version", metavar="V", help="Another version, like 1.0.1.")
+@click.option(
+    "--score",
+    "scores",
+    type=options.Pair(),
+    multiple=True,
+    metavar="NAME=NUMBER",
+    help="Something that was measured; repeat.",
+)
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Overwrite NEW, or take the name and version in the registry from the card that has them.",
+)
+@options.common
+@click.pass_obj
+def edit(session: Session, /, card: str, output: Path | None, force: bool, **o: Any) -> None:
+    """Correct what a card says of itself, without training.
+
+    A card that is out in the world is never changed: this makes a new one with the same motion,
+    another digest, and the old one's digest as its parent.
+    """
+    from pe_toolkit.card import MotionCard, printable
+    from pe_toolkit.card.edit import revised
+    from pe_toolkit.cli import files
+    from pe_toolkit.cli.remote import find
+    from pe_toolkit.errors import CardError, UsageError
+
+    scores = {key: _number(key, text) for key, text in o.pop("scores")}
+    if output is not None:
+        files.check_suffix(output, ".safetensors")
+        files.check_outputs([output], force=force)
+    found = find(session, card)
+    if output is None and found.entry is None:
+        raise UsageError(
+            "Expected -o NEW.safetensors for a card that is a file.",
+            f"To replace the old one: -o {printable(str(found.path))} --force",
+        )
+    old = MotionCard.load(found.path)
+    try:
+        new = revised(old, **o, scores=scores)
+    except CardError as error:
+        raise UsageError(error.message, error.hint) from error
+
+    if output is not None:
+        info = new.save(output, force=force)
+        place, more = str(output), {"path": output, "sha256": info.sha256}
+    else:
+        assert found.entry is not None
+        entry = _keep(new, found.entry, o["name"], force=force)
+        place, more = str(entry.reference), {"entry": entry.to_dict(), "sha256": entry.digest[7:]}
+    rows = {
+        key: printable(f"{getattr(old.spec, key) or '-'} -> {getattr(new.spec, key) or '-'}")
+        for key in ("name", "author", "license", "version")
+        if getattr(old.spec, key) != getattr(new.spec, key)
+    }
+    rows |= {f"score {printable(key)}": f"{value:g}" for key, value in scores.items()}
+    session.out.table(rows | {"parent": old.digest, "digest": new.digest})
+    session.out.talk(f"{place} is a new card; {card} is as it was." if place != card else
+                     f"{place} is a new card.")  # fmt: skip
+    session.out.event("summary", **more, digest=new.digest, parent=old.digest)
+
+
+def _number(name: str, text: str) -> float:
+    from pe_toolkit.errors import UsageError
+
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"Expected a number for --score {name}, got {text!r}.") from None
+
+
+def _keep(new: MotionCard, old: Entry, name: str | None, *, force: bool) -> Entry:
+    """Into the registry, under the old one's name there unless the card has a new one."""
+    from pe_toolkit.errors import OutputExistsError
+    from pe_toolkit.registry.store import Store
+
+    with tempfile.TemporaryDirectory(prefix="pe-") as folder:
+        path = Path(folder) / "card.safetensors"
+        new.save(path)
+        try:
+            return Store().add(path, None if name else old.name, force=force)
+        except OutputExistsError as error:
+            raise OutputExistsError(
+                error.message,
+                "The corrected card is another card: raise its version with --card-version, or "
+                "take this one with --force; `pe rm --undo` then brings the old card back.",
+            ) from error
