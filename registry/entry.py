@@ -22,6 +22,7 @@ class Entry:
     """A name and version, and the card that they stand for."""
 
     name: str
+    """Empty, as the version, for a card that was only looked at: it has no name here."""
     version: str
     digest: str
     """`sha256:` and 64 hex digits: SHA-256 of the whole file."""
@@ -51,6 +52,12 @@ class Entry:
     def reference(self) -> LocalReference:
         """`name@version`."""
         return LocalReference(self.name, self.version)
+
+    @property
+    def source(self) -> str:
+        """Whose versions it belongs to: its origin without the version; "" for a file."""
+        head, at, rest = (self.origin or "").rpartition("@")
+        return head if at and "/" not in rest else self.origin or ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

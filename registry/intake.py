@@ -85,6 +85,14 @@ class Intake:
                 change.insert(entry)
         return there or entry
 
+    def lay_by(self) -> Entry:
+        """Keep the card that was checked without a name: it was only looked at."""
+        assert self._staged is not None
+        staged, info = self._staged
+        with objects.disk_errors(self._store.root):
+            self._store.looked.publish(staged, f"sha256:{info.sha256}")
+        return self._store.nameless(f"sha256:{info.sha256}", info.size_bytes)
+
     def _discard(self) -> None:
         if self._staged is not None:
             objects.discard(self._staged[0])

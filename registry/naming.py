@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
+from pe_toolkit.card.text import printable
 from pe_toolkit.errors import OutputExistsError, UsageError
 from pe_toolkit.registry import semver
 from pe_toolkit.registry.entry import Entry
@@ -72,6 +73,66 @@ def last_removed(reference: LocalReference | None, entries: Sequence[Entry]) -> 
 def highest(entries: Iterable[Entry]) -> Entry:
     """The highest release; a pre-release only if there is no release."""
     return max(entries, key=lambda e: (semver.is_release(e.version), semver.order(e.version)))
+
+
+def meaning(entries: Iterable[Entry]) -> Entry | None:
+    """What a name alone means; None if there is no such card, or if cards of several sources have
+    that name.
+
+    Args:
+        entries: all of that name.
+    """
+    found = list(entries)
+    return highest(found) if found and not several_sources(found) else None
+
+
+def change_of_meaning(name: str, before: Iterable[Entry], after: Iterable[Entry]) -> str | None:
+    """What a command has changed about a name alone, in words; None if it means what it meant.
+
+    Args:
+        before, after: every card that was, or is, in the registry.
+    """
+    old = [entry for entry in before if entry.name == name]
+    new = [entry for entry in after if entry.name == name]
+    was, now = meaning(old), meaning(new)
+    if not old or (was and was.digest) == (now and now.digest):
+        return None
+    if now is not None:
+        said = f"{name} alone now means {now.reference}"
+        return f"{said}, before {was.reference}." if was else f"{said}."
+    ones = [f"{e.reference} ({printable(e.source) or 'a file'})" for e in _of_each(new)]
+    return f"{name} alone means nothing any more, because its cards come from several sources: " + (
+        f"write {' or '.join(ones)}."
+    )
+
+
+def _of_each(entries: Iterable[Entry]) -> list[Entry]:
+    """The highest card of each source."""
+    sources: dict[str, list[Entry]] = {}
+    for entry in entries:
+        sources.setdefault(entry.source, []).append(entry)
+    return [highest(found) for _, found in sorted(sources.items())]
+
+
+def several_sources(entries: Sequence[Entry]) -> bool:
+    """Whether a name alone could mean the card of one or of another: both differ in their bytes."""
+    return len({e.source for e in entries}) > 1 and len({e.digest for e in entries}) > 1
+
+
+def check_source(name: str, entries: Sequence[Entry]) -> None:
+    """Make sure that all cards of a name come from one source.
+
+    Raises:
+        UsageError: if not; it spells out the highest of each.
+    """
+    if not several_sources(entries):
+        return
+    ones = _of_each(entries)
+    spelt = " or ".join(f"{e.reference} ({printable(e.source) or 'a file'})" for e in ones[:4])
+    raise UsageError(
+        f"Expected {name} to come from one source, but it comes from {len(ones)}.",
+        f"Write {spelt}. `pe tag` gives one of them another name, `pe rm` takes one away.",
+    )
 
 
 def cannot_come_back(entry: Entry, there: Entry) -> OutputExistsError:

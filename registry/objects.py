@@ -1,4 +1,5 @@
-"""The bytes of cards, each under its own SHA-256: `objects/sha256/ab/<64 hex>.safetensors`.
+"""The bytes of cards, each under its own SHA-256: `objects/sha256/ab/<64 hex>.safetensors`, or
+`looked/...` for cards that were only looked at.
 
 A file appears there whole (written beside, synced, renamed) and never changes. Who may delete is
 decided by the index (`store.py`); this module only moves bytes.
@@ -32,8 +33,8 @@ _TEMPORARY = re.compile(r"add-[0-9a-f]{16}\.tmp", re.ASCII)
 class Objects:
     """The content-addressed files below `root`."""
 
-    def __init__(self, root: Path) -> None:
-        self.folder = root / "objects" / "sha256"
+    def __init__(self, root: Path, kind: str = "objects") -> None:
+        self.folder = root / kind / "sha256"
         self.temporary = root / "tmp"
 
     def path(self, digest: str) -> Path:

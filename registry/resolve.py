@@ -29,9 +29,11 @@ class Found:
     reference: Reference
     path: Path
     entry: Entry | None
-    """None for a path."""
+    """None for a path, and for a card that was only looked at: it has no name here."""
     pulled: Pulled | None = None
     """What came from the remote, if one was asked."""
+    origin: str | None = None
+    """Where it came from; None for a file."""
 
     @property
     def outdated(self) -> bool:
@@ -44,7 +46,7 @@ def find(text: str, *, tell: Tell | None = None, pinned: bool = True) -> Found:
     """The card that `text` names, in any form that `references.parse` knows.
 
     A path is taken as it is, whether or not it exists. A card of the local registry is compared
-    with its digest. A card on a remote is fetched into the local registry first; if a `pe.lock` in
+    with its digest. A card on a remote is fetched first and kept without a name; if a `pe.lock` in
     the current folder pins this reference, only the card that it pins is taken, and without asking
     the remote if it is here.
 
@@ -65,7 +67,7 @@ def find(text: str, *, tell: Tell | None = None, pinned: bool = True) -> Found:
     if isinstance(reference, LocalReference):
         store = Store()
         entry = store.check(store.resolve(reference))
-        return Found(reference, entry.path, entry)
+        return Found(reference, entry.path, entry, origin=entry.origin)
     return _on_remote(reference, tell, pinned=pinned)
 
 
@@ -78,16 +80,20 @@ def _on_remote(reference: RemoteReference, tell: Tell | None, *, pinned: bool) -
     from pe_toolkit.registry import lockfile, remotes
 
     pin = lockfile.pinned(reference) if pinned else None
-    if pin is not None and (entry := remotes.here(f"sha256:{pin.sha256}")) is not None:
-        return Found(reference, entry.path, entry)
+    if pin is not None and (entry := Store().held(f"sha256:{pin.sha256}")) is not None:
+        return Found(reference, entry.path, _if_named(entry), origin=entry.origin or pin.origin)
     said: list[str] = []
     pulled = remotes.open_remote(reference, tell=tell or said.append).pull()
     if pin is not None:
         lockfile.compare(pin, pulled)  # before it is kept
     entry = remotes.admit(pulled)
-    found = Found(reference, entry.path, entry, pulled)
+    found = Found(reference, entry.path, _if_named(entry), pulled, pulled.origin)
     if found.outdated and tell is None:
         text = said[-1] if said else "This is the copy in the cache, which may be older."
         # The caller of `pe_toolkit.load` and `push_to_hub`: they come here through `card_path`.
         warnings.warn(f"{reference}: {text}", CopyWarning, stacklevel=5)
     return found
+
+
+def _if_named(entry: Entry) -> Entry | None:
+    return entry if entry.name else None

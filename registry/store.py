@@ -2,6 +2,7 @@
 
     root/index.sqlite3                          names and versions -> digests
     root/objects/sha256/ab/<64 hex>.safetensors the cards
+    root/looked/sha256/...                      cards that were only looked at: without a name
     root/tmp/                                   cards on their way in
 
 Order is what makes it safe. A card is checked, copied and synced (`intake.py`) before the index is
@@ -12,6 +13,7 @@ and a file without a row is at worst garbage.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -45,6 +47,7 @@ class Store:
     def __init__(self, root: Path | None = None, *, timeout: float = TIMEOUT) -> None:
         self.root = home() if root is None else Path(root)
         self.objects = objects.Objects(self.root)
+        self.looked = objects.Objects(self.root, "looked")
         self.index = Index(self.root, self.objects.folder, timeout, self.objects.any)
 
     def add(
@@ -106,7 +109,8 @@ class Store:
 
         Raises:
             RegistryError: if there is none; the hint has similar names, or the versions.
-            UsageError: if a digest fits several cards.
+            UsageError: if a digest fits several cards, or if a name alone belongs to cards from
+                several sources, which never mix.
         """
         entries = self.index.entries()
         found = [e for e in entries if e.removed is None and naming.fits(reference, e)]
@@ -116,10 +120,12 @@ class Store:
             raise UsageError(
                 f"Expected one card, but {reference} fits {len(found)}.", "Give more hex digits."
             )
+        if reference.version is None and reference.digest is None:
+            naming.check_source(reference.name, found)
         return naming.highest(found)
 
     def by_digest(self, digest: str) -> Entry:
-        """The card with these bytes, whatever its name.
+        """The card with these bytes, whatever its name, also one that was only looked at.
 
         Args:
             digest: `sha256:` and 64 hex digits.
@@ -130,10 +136,37 @@ class Store:
         for entry in self.index.entries():
             if entry.digest == digest and entry.removed is None:
                 return entry
+        with objects.disk_errors(self.root, "read"):
+            if (path := self.looked.path(digest)).exists():
+                return self.nameless(digest, path.stat().st_size)
         raise RegistryError(
             f"Expected a card with {digest} in the local registry, but there is none.",
             "Fetch or add it: pe pull OWNER/NAME, pe add CARD",
         )
+
+    def held(self, digest: str) -> Entry | None:
+        """The card with these bytes, compared with them; None if it is not here.
+
+        Raises:
+            RegistryError: if it has a name, and its file is damaged.
+        """
+        try:
+            entry = self.by_digest(digest)
+        except RegistryError:
+            self.index.entries()  # raises if that was the index
+            return None
+        if entry.name:
+            return self.check(entry)
+        try:
+            self.check(entry)
+            os.utime(entry.path)  # looked at just now: `gc` keeps it
+        except (PeError, OSError):
+            return None  # it will be fetched again
+        return entry
+
+    def nameless(self, digest: str, size: int) -> Entry:
+        """The entry of a card that was only looked at."""
+        return Entry("", "", digest, self.looked.folder, size)
 
     def entries(self, words: Sequence[str] = (), *, removed: bool = False) -> list[Entry]:
         """The cards that contain every one of `words`, sorted by name and version.
@@ -205,7 +238,7 @@ class Store:
 
         Safe beside any other process: a card that is being added is never deleted.
         """
-        return upkeep.collect(self.index, self.objects, dry_run=dry_run)
+        return upkeep.collect(self.index, self.objects, self.looked, dry_run=dry_run)
 
     def verify_all(self) -> Iterator[tuple[Entry, PeError | None]]:
         """Check every card completely; each with what is wrong with it, or None."""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pe_toolkit.errors import CardError, CardVersionError, PeError
+from pe_toolkit.card.text import printable
+from pe_toolkit.errors import CardError, CardVersionError, OutputError, PeError
 from pe_toolkit.registry import objects
 from pe_toolkit.registry.entry import Entry
 from pe_toolkit.registry.errors import RegistryError
 from pe_toolkit.registry.index import Index
 from pe_toolkit.registry.objects import Objects
 
+LOOKED_SECONDS = 14 * 24 * 3600
+"""How long `gc` keeps a card that was only looked at, from the last time."""
 UNNAMED_SECONDS = 14 * 24 * 3600
 """How long `gc` keeps a sound card that no row names, from when it first sees it. Nobody removed
 it: it is what a killed command, a lost index or a slip left behind."""
@@ -41,40 +45,56 @@ class Collected:
     """Files that nobody removed and that may be sound cards, although they cannot be read here."""
     unnamed: tuple[Unnamed, ...] = ()
     """Sound cards without a name that are kept for now."""
+    looked: int = 0
+    """Cards that were only looked at, and are kept for now."""
 
 
-def collect(index: Index, store: Objects, *, dry_run: bool) -> Collected:
+def collect(index: Index, store: Objects, looked: Objects, *, dry_run: bool) -> Collected:
     """`Store.gc`."""
     with objects.disk_errors(index.root):
-        if dry_run:
-            return _would_collect(index, store)
-        if not index.path.exists():
-            index.entries()  # raises if it was lost
-            return Collected(0, 0, 0)
-        with index.writing() as change:
-            known = change.digests()
-            gone = change.forget()
-            # Said before they are deleted: they are not to come back if we are killed meanwhile.
-            doomed = {entry.digest for entry in gone} - change.digests()
-            change.unnamed.update(dict.fromkeys(doomed, 0))
-        looked = _look(store, known)  # reads files: not under the lock
-        files = size = kept = 0
-        now = store.clock()
-        # Only now that no row can bring them back may files go; under the lock again, because an
-        # add gives its file a place and a name under it.
-        with index.writing() as change:
-            plan = _plan(store, change.digests(), change.unnamed, looked, now)
-            change.unnamed.clear()
-            change.unnamed.update(plan.unnamed)
-            for digest, path in plan.delete:
-                count = path.lstat().st_size
-                if objects.delete(path):
-                    files, size = files + 1, size + count
-                else:
-                    kept += 1
-                    change.unnamed[digest] = 0
-        for path in store.abandoned(now):
-            objects.delete(path)
+        done = _would_collect(index, store) if dry_run else _collect(index, store)
+        paths = [path for _, path in looked.all()]
+        if not paths:  # a registry that is not there is not made
+            return done
+        now, files, size, stay = store.clock(), 0, 0, 0
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError):  # another `gc`
+                found = path.lstat()
+                if found.st_mtime + LOOKED_SECONDS > now:
+                    stay += 1
+                elif dry_run or objects.delete(path):
+                    files, size = files + 1, size + found.st_size
+    return replace(done, files=done.files + files, bytes=done.bytes + size, looked=stay)
+
+
+def _collect(index: Index, store: Objects) -> Collected:
+    if not index.path.exists():
+        index.entries()  # raises if it was lost
+        return Collected(0, 0, 0)
+    with index.writing() as change:
+        known = change.digests()
+        gone = change.forget()
+        # Said before they are deleted: they are not to come back if we are killed meanwhile.
+        doomed = {entry.digest for entry in gone} - change.digests()
+        change.unnamed.update(dict.fromkeys(doomed, 0))
+    looked = _look(store, known)  # reads files: not under the lock
+    files = size = kept = 0
+    now = store.clock()
+    # Only now that no row can bring them back may files go; under the lock again, because an
+    # add gives its file a place and a name under it.
+    with index.writing() as change:
+        plan = _plan(store, change.digests(), change.unnamed, looked, now)
+        change.unnamed.clear()
+        change.unnamed.update(plan.unnamed)
+        for digest, path in plan.delete:
+            count = path.lstat().st_size
+            if objects.delete(path):
+                files, size = files + 1, size + count
+            else:
+                kept += 1
+                change.unnamed[digest] = 0
+    for path in store.abandoned(now):
+        objects.delete(path)
     return Collected(len(gone), files, size, kept, plan.spared, plan.listed(store, now))
 
 
@@ -169,6 +189,8 @@ def fault(entry: Entry) -> PeError | None:
     except CardVersionError as error:
         return error  # sound, but of a newer pe-toolkit
     except CardError as error:
+        if isinstance(error.__cause__, PermissionError):
+            return _denied(entry.path)
         return _unsound(entry, error.message.rstrip("."))
     if f"sha256:{info.sha256}" != entry.digest:
         return _unsound(entry, f"its file has sha256:{info.sha256}")
@@ -183,6 +205,8 @@ def check_bytes(entry: Entry) -> None:
     """
     try:
         found = _digest(entry.path)
+    except PermissionError as error:
+        raise _denied(entry.path) from error
     except OSError as error:
         raise _unsound(entry, str(error.strerror or error)) from error
     if found != entry.digest:
@@ -196,9 +220,17 @@ def _digest(path: Path) -> str:
         return f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
 
 
+def _denied(path: Path) -> OutputError:
+    return OutputError(
+        f"Expected to read {printable(str(path))}, but permission was denied.",
+        "The card may well be sound. Change the permissions of the file and of its folders.",
+    )
+
+
 def _unsound(entry: Entry, what: str) -> RegistryError:
     again = f"pe pull {entry.origin}" if entry.origin else "pe add CARD, from its file"
+    name = f"{entry.reference} with " if entry.name else ""
     return RegistryError(
-        f"Expected the card {entry.reference} with {entry.digest}, but: {what}.",
+        f"Expected the card {name}{entry.digest}, but: {what}.",
         f"The file in the registry was damaged or deleted. Fetch it again: {again}",
     )

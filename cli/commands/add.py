@@ -35,6 +35,7 @@ def add(session: Session, /, card: str, name: LocalReference | None, force: bool
     The card is checked completely and copied. Without NAME it goes by the name and version that
     stand in the card.
     """
+    from pe_toolkit.cli.names import watched
     from pe_toolkit.cli.remote import find, warn_version
     from pe_toolkit.errors import UsageError
     from pe_toolkit.registry.store import Store
@@ -44,13 +45,15 @@ def add(session: Session, /, card: str, name: LocalReference | None, force: bool
             f"Expected NAME or NAME@1.2.0, got {name}.", "The digest follows from the card."
         )
     found = find(session, card)
-    entry = Store().add(
-        found.path,
-        name.name if name else None,
-        name.version if name else None,
-        origin=found.entry.origin if found.entry else None,
-        force=force,
-    )
+    with watched(session) as given:
+        entry = Store().add(
+            found.path,
+            name.name if name else None,
+            name.version if name else None,
+            origin=found.origin,
+            force=force,
+        )
+        given.append(entry)
     session.out.talk(f"{entry.reference} is in the registry, {size_text(entry.size)}.")
     warn_version(session, entry)
     session.out.data(f"{entry.reference}  {entry.digest}")

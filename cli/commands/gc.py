@@ -48,8 +48,14 @@ def gc(session: Session, /, dry_run: bool) -> None:
         for card in done.unnamed:
             days = card.seconds / 86400
             session.out.data(f"{printable(str(card.path))}  {days:.1f} days left")
+    if done.looked:
+        session.out.talk(
+            f"{done.looked} card{'s' * (done.looked != 1)} of remotes that commands only looked "
+            "at: kept for two weeks from the last time."
+        )
     session.out.event(
         "summary", dry_run=dry_run, cards=done.cards, files=done.files, size_bytes=done.bytes,
         kept=done.kept, spared=done.spared,
+        looked=done.looked,
         unnamed=[{"path": card.path, "seconds_left": card.seconds} for card in done.unnamed],
     )  # fmt: skip

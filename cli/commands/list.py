@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 PAGE = 50
 WIDEST = 40
-HEAD = ("NAME", "MADE FOR", "KIND", "GRID", "SIZE", "ADDED", "AUTHOR")
+HEAD = ("NAME", "MADE FOR", "KIND", "GRID", "SIZE", "ADDED", "ORIGIN", "AUTHOR")
 
 
 @click.command(
@@ -84,7 +84,7 @@ def _line(entry: Entry) -> str:
     facts = entry.facts
     line = "  ".join(
         (str(entry.reference), entry.digest, str(entry.size), (entry.removed or entry.added)[:19],
-         facts["variant"], facts["kind"], facts["grid"], facts["author"])
+         facts["variant"], facts["kind"], facts["grid"], entry.origin or "-", facts["author"])
     )  # fmt: skip
     return printable(line.rstrip())
 
@@ -99,7 +99,7 @@ def _table(entries: Sequence[Entry]) -> Sequence[str]:
         kind = f"{facts['kind']}, {facts['form']}" if facts["form"] else facts["kind"]
         cells = (
             str(entry.reference), facts["variant"], kind, facts["grid"], size_text(entry.size),
-            (entry.removed or entry.added)[:10], facts["author"] or "-",
+            (entry.removed or entry.added)[:10], entry.source or "-", facts["author"] or "-",
         )  # fmt: skip
         rows.append(tuple(_cut(printable(cell)) for cell in cells))  # type: ignore[arg-type]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

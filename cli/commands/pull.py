@@ -37,10 +37,13 @@ def pull(
 ) -> None:
     """Fetch a card from the Hugging Face Hub.
 
-    It is checked completely before it is kept. Without a connection, the copy in the cache of the
-    last time is taken. A tag can be moved by its owner: `pe lock` pins what you have by its digest.
+    It is checked completely before it is kept, under its name there, or under the one after --as.
+    Other commands only look at a card on a remote, and give it no name. Without a connection, the
+    copy in the cache of the last time is taken. A tag can be moved by its owner: `pe lock` pins
+    what you have by its digest.
     """
     from pe_toolkit.cli.files import check_outputs, check_suffix
+    from pe_toolkit.cli.names import watched
     from pe_toolkit.cli.remote import prepare
     from pe_toolkit.registry.references import local, parse
     from pe_toolkit.registry.remotes import open_remote, receive, save
@@ -65,7 +68,9 @@ def pull(
         return
     names = (wanted.name, wanted.version) if wanted else (None, None)
     try:
-        pulled, entry = receive(remote, *names, force=force)
+        with watched(session) as given:
+            pulled, entry = receive(remote, *names, force=force)
+            given.append(entry)
     except OutputExistsError as error:
         hint = f"Give it another name: pe pull {reference} --as NAME, or use --force: "
         undo = "`pe rm --undo` can then bring the other one back until `pe gc`."

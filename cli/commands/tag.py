@@ -33,10 +33,16 @@ def tag(session: Session, /, card: LocalReference, new: LocalReference, force: b
 
     It keeps the names it has, and takes no more room: names point to one copy.
     """
+<<<<<<< HEAD
     from pe_toolkit.cli.remote import warn_version
+=======
+    from pe_toolkit.cli.names import watched
+>>>>>>> 3f7f53a (registry: what was only looked at has no name, and two sources of one name never mix)
     from pe_toolkit.registry.store import Store
 
-    entry = Store().tag(card, new, force=force)
+    with watched(session) as given:
+        entry = Store().tag(card, new, force=force)
+        given.append(entry)
     session.out.talk(f"{entry.reference} is in the registry.")
     warn_version(session, entry)
     session.out.data(f"{entry.reference}  {entry.digest}")

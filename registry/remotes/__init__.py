@@ -17,7 +17,7 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
 from pe_toolkit.card.text import printable, shown
-from pe_toolkit.errors import CardError, OutputExistsError, UsageError
+from pe_toolkit.errors import CardError, UsageError
 from pe_toolkit.registry.references import (
     FORMS,
     HubReference,
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 _MODULES = {"hf": "hub", "file": "folder"}
 """Scheme -> the module of its remote, where that has another name."""
-_LONGEST = 80
 
 
 def open_remote(reference: Reference, *, tell: Tell | None = None) -> Remote:
@@ -100,34 +99,25 @@ def search_remote(where: str | None = None, *, tell: Tell | None = None) -> Remo
     return open_remote(reference, tell=tell)
 
 
-def here(digest: str) -> Entry | None:
-    """The card of the local registry with this digest, compared with it; None if there is none.
-
-    Raises:
-        RegistryError: if its file is damaged.
-    """
-    from pe_toolkit.registry.store import Store
-
-    store = Store()
-    found = next((entry for entry in store.entries() if entry.digest == digest), None)
-    return store.check(found) if found is not None else None
-
-
 def admit(pulled: Pulled) -> Entry:
-    """Bring a card that came from a remote into the local registry, if it is not there yet.
+    """Keep a card that came from a remote, and that a command was only given to look at.
 
-    For commands that are given a card on a remote: it never fails because a name is taken, but
-    takes another name then (`pe pull` asks instead).
+    It gets no name: what a stranger calls a card must not change what a name means here. That is
+    what `pe pull` is for. If it has one already, it keeps that.
 
     Raises:
         CardError: if what came is not a sound card; nothing is kept then.
     """
-    if (entry := here(pulled.digest)) is not None:
+    from pe_toolkit.registry.intake import Intake
+    from pe_toolkit.registry.store import Store
+
+    store = Store()
+    if (entry := store.held(pulled.digest)) is not None:
         return entry
-    try:
-        return keep(pulled)
-    except OutputExistsError:
-        return keep(pulled, f"{slug(pulled.name)[:_LONGEST]}-{pulled.digest[7:19]}")
+    with Intake(store) as intake:
+        with _its_owners(pulled):
+            _same(intake.check(pulled.path), pulled)
+        return intake.lay_by()
 
 
 def keep(pulled: Pulled, name: str | None = None) -> Entry:

@@ -112,7 +112,42 @@ def test_a_card_on_the_hub_is_a_card_for_every_command(hub: HubServer, card: Pat
     result = pe("show", "zoe/wave@1.0.0")
     assert result.exit_code == 0, result.output
     assert "wave 1.0.0" in result.stdout
-    assert [str(entry.reference) for entry in Store().entries()] == ["wave@1.0.0"]
+    assert "no name: `pe pull` gives it one" in result.stdout
+    assert Store().entries() == []
+    result = pe("add", "zoe/wave@1.0.0")
+    assert result.exit_code == 0, result.output
+    (entry,) = Store().entries()
+    assert (str(entry.reference), entry.source) == ("wave@1.0.0", "hf://zoe/wave")
+
+
+def test_looking_at_a_card_takes_over_no_name(hub: HubServer, folder: Path) -> None:
+    """`orbit@1.0.0` is mine; a stranger has an `orbit@9.0.0`."""
+    hub.users["hf_evil_token"] = "evil"
+    hub.put("evil/orbit", {"card.safetensors": make_card(folder, "orbit", "9.0.0").read_bytes()})
+    hub.put("me/orbit", {"card.safetensors": make_card(folder, "orbit", "1.0.0").read_bytes()})
+    mine = pe("pull", "me/orbit")
+    assert mine.exit_code == 0, mine.output
+    assert "alone" not in mine.stderr
+    for words in (["show", "evil/orbit"], ["verify", "evil/orbit"]):
+        assert pe(*words).exit_code == 0
+        assert "name       orbit 1.0.0" in pe("show", "orbit").stdout
+    pulled = pe("pull", "evil/orbit")
+    assert pulled.exit_code == 0
+    both = "orbit@9.0.0 (hf://evil/orbit) or orbit@1.0.0 (hf://me/orbit)."
+    assert pulled.stderr.startswith("Warning: orbit alone means nothing any more")
+    assert both in pulled.stderr
+    for words in (["show", "orbit"], ["lock", "orbit", "-f", folder / "pe.lock"]):
+        refused = pe(*words)
+        assert refused.exit_code == 2, refused.output
+        assert f"Hint: Write {both}" in refused.stderr
+    assert "name       orbit 9.0.0" in pe("show", "orbit@9.0.0").stdout
+    listed = [line.split("  ") for line in pe("list").stdout.splitlines()]
+    assert [line[7].partition("@")[0] for line in listed] == ["hf://me/orbit", "hf://evil/orbit"]
+    pe("rm", "orbit@9.0.0")
+    assert "name       orbit 1.0.0" in pe("show", "orbit").stdout
+    hub.put("me/orbit", {"card.safetensors": make_card(folder, "orbit", "1.1.0").read_bytes()})
+    newer = pe("pull", "me/orbit")
+    assert newer.stderr.startswith("orbit alone now means orbit@1.1.0, before orbit@1.0.0.")
 
 
 @pytest.mark.parametrize(
@@ -232,8 +267,8 @@ def test_python_push_and_load(hub: HubServer, card: Path) -> None:
     again = pe_toolkit.load("zoe/wave@v1.0.0")
     assert isinstance(again, MotionCard)
     assert again.digest == loaded.digest
-    assert pe_toolkit.load("wave").digest == loaded.digest  # it is in the local registry now
-    assert not pe_toolkit.push_to_hub("wave", "zoe/wave").committed
+    assert Store().entries() == []  # looked at, not named
+    assert not pe_toolkit.push_to_hub("zoe/wave", "zoe/wave").committed
 
 
 def test_python_errors(hub: HubServer, card: Path, monkeypatch: pytest.MonkeyPatch) -> None:

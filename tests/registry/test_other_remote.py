@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,6 +115,8 @@ def test_one_file_and_every_command_knows_it(
     assert pe("lock", "--check").stdout.startswith(f"{url}: ok")
     assert pe("push", make_card(tmp_path, seed=1), url).exit_code == 0
     assert pe("rm", "wave").exit_code == 0
+    assert "name       wave 1.0.0" in pe("show", url).stdout  # what was looked at is pinned
+    shutil.rmtree(Store().looked.folder)
     other = pe("show", url)
     assert other.exit_code == 1
     assert "pe.lock pins it" in other.stderr

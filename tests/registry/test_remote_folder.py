@@ -10,12 +10,13 @@ import pytest
 
 from pe_toolkit.card import verify_card
 from pe_toolkit.errors import CardError, UsageError
-from pe_toolkit.registry.references import parse
-from pe_toolkit.registry.remotes import admit, keep, open_remote, save
+from pe_toolkit.registry.references import local, parse
+from pe_toolkit.registry.remotes import admit, keep, open_remote, receive, save
 from pe_toolkit.registry.remotes.base import PushOptions
 from pe_toolkit.registry.remotes.errors import ConflictError, RemoteMissingError
 from pe_toolkit.registry.remotes.folder import FolderRemote
 from pe_toolkit.registry.store import Store
+from pe_toolkit.registry.upkeep import LOOKED_SECONDS
 from tests.registry.cards import make_card
 
 
@@ -243,23 +244,49 @@ def test_search_looks_at_words_backbone_and_author(folder: Path, shared: Path) -
     assert len(remote.search([], backbone=None, author=None, limit=1)) == 1
 
 
-def test_what_a_command_is_given_is_kept_in_the_local_registry(folder: Path, shared: Path) -> None:
+def test_what_a_command_is_given_is_kept_without_a_name(folder: Path, shared: Path) -> None:
     card = make_card(folder)
     push(shared.as_uri(), card)
     reference = parse(f"{shared.as_uri()}/wave")
     entry = admit(open_remote(reference).pull())
-    assert (entry.name, entry.version) == ("wave", "1.0.0")
+    assert entry.name == ""
     assert entry.path.read_bytes() == card.read_bytes()
-    assert entry.origin == f"{shared.as_uri()}/wave@1.0.0"
+    assert Store().entries() == []
     assert admit(open_remote(reference).pull()) == entry
+    os.chmod(entry.path, 0o600)
+    entry.path.write_bytes(b"damaged")
+    assert admit(open_remote(reference).pull()).path.read_bytes() == card.read_bytes()
+    pulled, named = receive(open_remote(reference))
+    assert (named.name, named.version, named.origin) == ("wave", "1.0.0", pulled.origin)
+    assert admit(pulled) == named  # it keeps the name that it has
 
 
-def test_what_a_command_is_given_never_fails_for_a_name(folder: Path, shared: Path) -> None:
-    push(shared.as_uri(), make_card(folder))
+def test_looking_changes_no_name(folder: Path, shared: Path) -> None:
+    push(shared.as_uri(), make_card(folder, version="9.0.0"))
     mine = Store().add(make_card(folder, seed=5))
-    entry = admit(open_remote(parse(f"{shared.as_uri()}/wave")).pull())
-    assert entry.name == f"wave-{entry.digest[7:19]}"
-    assert Store().resolve(mine.reference).digest == mine.digest
+    admit(open_remote(parse(f"{shared.as_uri()}/wave")).pull())
+    assert Store().resolve(local("wave")) == mine
+    assert Store().entries() == [mine]
+    Store().index.path.unlink()
+    Store().rebuild()  # nor does a new index
+    assert [e.digest for e in Store().entries()] == [mine.digest]
+
+
+def test_gc_keeps_what_was_looked_at_for_two_weeks(folder: Path, shared: Path) -> None:
+    push(shared.as_uri(), make_card(folder))
+    pulled = open_remote(parse(f"{shared.as_uri()}/wave")).pull()
+    path = admit(pulled).path
+    done = Store().gc()
+    assert (done.files, done.looked) == (0, 1)
+    old = path.stat().st_mtime - LOOKED_SECONDS - 10
+    os.utime(path, (old, old))
+    assert Store().gc(dry_run=True).files == 1
+    admit(pulled)  # looked at again
+    assert Store().gc().looked == 1
+    os.utime(path, (old, old))
+    done = Store().gc()
+    assert (done.files, done.looked) == (1, 0)
+    assert not path.exists()
 
 
 def test_only_references_to_a_remote_open_one() -> None:
