@@ -43,7 +43,7 @@ TABLES = {
 COLUMNS = "name, version, digest, size, origin, added, removed, step, facts"
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
-_TEXTS = ("variant", "kind", "grid", "author")
+_TEXTS = ("version", "variant", "kind", "grid", "author")
 """Facts that `pe list` shows."""
 
 

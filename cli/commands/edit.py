@@ -59,6 +59,7 @@ def edit(session: Session, /, card: str, output: Path | None, force: bool, **o: 
     from pe_toolkit.card import MotionCard, printable
     from pe_toolkit.card.edit import revised
     from pe_toolkit.cli import files
+    from pe_toolkit.cli.names import watched
     from pe_toolkit.cli.remote import find
     from pe_toolkit.errors import CardError, UsageError
 
@@ -67,6 +68,11 @@ def edit(session: Session, /, card: str, output: Path | None, force: bool, **o: 
         files.check_suffix(output, ".safetensors")
         files.check_outputs([output], force=force)
     found = find(session, card)
+    if output is None and found.entry is None and found.origin is not None:
+        raise UsageError(
+            "Expected -o NEW.safetensors for a card that is on a remote.",
+            f"Or give it a name here first: pe pull {printable(card)}",
+        )
     if output is None and found.entry is None:
         raise UsageError(
             "Expected -o NEW.safetensors for a card that is a file.",
@@ -83,7 +89,9 @@ def edit(session: Session, /, card: str, output: Path | None, force: bool, **o: 
         place, more = str(output), {"path": output, "sha256": info.sha256}
     else:
         assert found.entry is not None
-        entry = _keep(new, found.entry, o["name"], force=force)
+        with watched(session) as given:
+            entry = _keep(new, found.entry, o["name"], force=force)
+            given.append(entry)
         place, more = str(entry.reference), {"entry": entry.to_dict(), "sha256": entry.digest[7:]}
     rows = {
         key: printable(f"{getattr(old.spec, key) or '-'} -> {getattr(new.spec, key) or '-'}")

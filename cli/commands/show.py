@@ -41,14 +41,11 @@ def show(session: Session, /, card: str) -> None:
     if (entry := found.entry) is not None:
         where = {"registry": str(entry.reference), "origin": found.origin}
         rows |= {name: printable(text or "a file") for name, text in where.items()}
-<<<<<<< HEAD
         if info.spec.version != entry.version:
             rows["registry"] += f" (the card itself says {info.spec.version})"
-=======
     elif found.origin is not None:
         where = {"registry": None, "origin": found.origin}
         rows |= {"registry": "no name: `pe pull` gives it one", "origin": printable(found.origin)}
->>>>>>> 3f7f53a (registry: what was only looked at has no name, and two sources of one name never mix)
     session.out.table(rows)
     session.out.event("summary", path=found.path, **where, **info.summary())
 

@@ -33,11 +33,8 @@ def tag(session: Session, /, card: LocalReference, new: LocalReference, force: b
 
     It keeps the names it has, and takes no more room: names point to one copy.
     """
-<<<<<<< HEAD
-    from pe_toolkit.cli.remote import warn_version
-=======
     from pe_toolkit.cli.names import watched
->>>>>>> 3f7f53a (registry: what was only looked at has no name, and two sources of one name never mix)
+    from pe_toolkit.cli.remote import warn_version
     from pe_toolkit.registry.store import Store
 
     with watched(session) as given:
