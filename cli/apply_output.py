@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pe_toolkit.backbones.catalogue.variants import VARIANTS
-from pe_toolkit.cli import apply_steps, files
+from pe_toolkit.cli import files
 from pe_toolkit.cli.output import Output
 from pe_toolkit.cli.progress import Progress
 from pe_toolkit.cli.versions import software
 
 if TYPE_CHECKING:
     from pe_toolkit.card import MotionCard
+    from pe_toolkit.cli.requests.apply import ApplyOptions
     from pe_toolkit.evaluation.following import ReferenceMotion
 
 COLUMNS = 9
@@ -29,13 +29,13 @@ class Results:
 
     Attributes:
         card: what was applied.
-        o: the options of the command.
+        options: those of the command.
         reference: uint8 frames for `--side-by-side`, or None.
         motion: what to score against, or None for no score.
     """
 
     card: MotionCard
-    o: Mapping[str, Any]
+    options: ApplyOptions
     out: Output
     reference: Any = None
     motion: ReferenceMotion | None = None
@@ -53,9 +53,9 @@ class Results:
         try:
             score, reason = self._score(target, made)
         finally:
-            facts = record(target, made, self.card, self.o, score, reason)
-            files.write_json(target.sidecar, facts, force=self.o["force"])
-        if self.o["sheet"] is not None:
+            facts = record(target, made, self.card, self.options, score, reason)
+            files.write_json(target.sidecar, facts, force=self.options.force)
+        if self.options.sheet is not None:
             self.rows.append((f"{short(made.prompt)}, seed {made.seed}", evenly(made.frames)))
         guided, steps = facts["guided_steps"], facts["steps"]
         done = {
@@ -96,7 +96,7 @@ class Results:
     def _write(self, target: files.Target, made: Any) -> None:
         from pe_toolkit.video import write_video
 
-        force = self.o["force"]
+        force = self.options.force
         write_video(target.video, made.frames, made.fps, force=force)
         if target.side_by_side is not None:
             from pe_toolkit.visual import side_by_side
@@ -106,14 +106,14 @@ class Results:
 
     def finish(self) -> None:
         """Write the sheet, and list every file: `FILE  what it shows`."""
-        sheet = self.o["sheet"]
+        sheet = self.options.sheet
         if sheet is not None:
             from pe_toolkit.video import write_image
             from pe_toolkit.visual import contact_sheet
 
             first = [] if self.reference is None else [("reference", self.reference)]
             picture = contact_sheet([*first, *self.rows], COLUMNS)
-            write_image(sheet, picture, force=self.o["force"])
+            write_image(sheet, picture, force=self.options.force)
         shown: dict[str, str] = {}
         for done in self.done:
             score = done["motion_follows"]
@@ -151,14 +151,14 @@ def record(
     target: files.Target,
     made: Any,
     card: MotionCard,
-    o: Mapping[str, Any],
+    options: ApplyOptions,
     score: float | None,
     reason: str | None,
 ) -> dict[str, Any]:
     """What a video was made from. No times and no paths: equal requests give equal records."""
-    spec, used = card.spec, apply_steps.arguments(card, o)
-    applied = not o["no_card"]
-    backbone = o["backbone"] or spec.backbone.model_id or spec.backbone.variant
+    spec, used = card.spec, options.settings(card.spec)
+    applied = not options.no_card
+    backbone = options.backbone or spec.backbone.model_id or spec.backbone.variant
     if backbone in VARIANTS:
         backbone = VARIANTS[backbone].hub_id or backbone
     elif (folder := Path(backbone).expanduser()).is_dir():
@@ -166,22 +166,22 @@ def record(
     return {
         "video": target.video.name,
         "prompt": made.prompt,
-        "negative_prompt": used["negative_prompt"],
+        "negative_prompt": used.negative_prompt,
         "seed": made.seed,
         "card": {"name": spec.name, "version": spec.version, "digest": spec.digest}
         if applied
         else None,
-        "strength": o["strength"] if applied else 0.0,
+        "strength": options.strength if applied else 0.0,
         "guided_steps": made.guided_steps if applied else 0,
-        "steps": used["steps"],
-        "guidance_scale": used["guidance_scale"],
+        "steps": used.steps,
+        "guidance_scale": used.guidance_scale,
         "scheduler": made.scheduler,
         "backbone": backbone,
-        "cache": o["cache"],
-        "compile": o["compile_"],
-        "quantize": o["quantize"],
-        "loras": [Path(lora).name for lora in o["loras"]],
-        "kv": applied and o.get("kv_from") is not None,
+        "cache": options.cache,
+        "compile": options.compile,
+        "quantize": options.quantize,
+        "loras": [Path(lora).name for lora in options.loras],
+        "kv": applied and options.kv_from is not None,
         "frames": len(made.frames),
         "fps": made.fps,
         "motion_follows": score,

@@ -3,77 +3,43 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from importlib.util import find_spec
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pe_toolkit.cli import speed
+from pe_toolkit.cli import files
 from pe_toolkit.cli.output import Output
 from pe_toolkit.cli.progress import Progress
-from pe_toolkit.errors import DependencyError, UsageError
+from pe_toolkit.errors import UsageError
 
 if TYPE_CHECKING:
+    from pe_toolkit.apply import Generated
+    from pe_toolkit.apply.request import ApplyRequest, Conditions
     from pe_toolkit.backbones import CogVideoXAdapter
     from pe_toolkit.card import CardSpec, MotionCard
+    from pe_toolkit.cli.requests.apply import ApplyOptions
     from pe_toolkit.evaluation.following import ReferenceMotion
 
-DEFAULT_SEED = 42
-"""Not 0, where training begins to count: a new seed shows what the card does."""
 
-
-def check_usage(prompts: Sequence[str], o: Mapping[str, Any]) -> None:
-    """Requests that make no sense, found before the card is read.
+def targets(options: ApplyOptions, seeds: Sequence[int]) -> list[files.Target]:
+    """The files to write, all of which can be written.
 
     Raises:
-        UsageError: no prompt, or a prompt or seed given twice.
-        DependencyError: `--lora` without peft, `--quantize int8` without torchao.
+        UsageError, OutputError, OutputExistsError: as `files.check_outputs`.
     """
-    if not prompts:
-        raise UsageError("Expected --prompt or --prompt-file, got none.", "Say what to show.")
-    for values, option in ((prompts, "--prompt"), (o["seeds"], "--seed")):
-        if twice := next((v for v in values if list(values).count(v) > 1), None):
-            raise UsageError(
-                f"Expected each {option} once, got {twice!r} more than once.",
-                "The same prompt and seed give the same video.",
-            )
-    if o["loras"] and find_spec("peft") is None:
-        raise DependencyError(
-            "Expected the package peft for --lora, but it is not installed.", "pip install peft"
-        )
-    speed.check_quantize(o)
+    beside = options.side_by_side is not None
+    planned = files.plan(options.output, options.prompts, seeds, side_by_side=beside)
+    paths = [path for target in planned for path in target.files]
+    if options.sheet is not None:
+        files.check_suffix(options.sheet, ".png", "--sheet")
+        paths.append(options.sheet)
+    files.check_outputs(paths, force=options.force)
+    return planned
 
 
-def choose_seeds(spec: CardSpec, o: Mapping[str, Any], out: Output) -> list[int]:
-    """The seeds to use; a latents card brings its own, and is bound to its schedule.
-
-    Raises:
-        UsageError: `--seed`, `--strength`, `--scheduler` or other `--steps` with a latents card.
-    """
-    seeds = list(o["seeds"])
-    if spec.kind != "latents" or o["no_card"]:
-        return seeds or [DEFAULT_SEED]
-    bound = {
-        "--seed": bool(seeds),
-        "--strength": o["strength"] != 1.0,
-        "--scheduler": o["scheduler"] is not None,
-        "--steps": o["steps"] not in (None, spec.schedule.steps),
-    }
-    for option, given in bound.items():
-        if given:
-            raise UsageError(
-                f"Expected no {option} with a latents card: it is bound to seed "
-                f"{spec.samples[0].seed}, its scheduler and {spec.schedule.steps} steps.",
-                f"Leave {option} out, or train a card with --mode positions.",
-            )
-    return [spec.samples[0].seed]
-
-
-def check_prompts(
-    spec: CardSpec, prompts: Sequence[str], o: Mapping[str, Any], out: Output
-) -> None:
+def warn_prompts(spec: CardSpec, request: ApplyRequest, out: Output) -> None:
     """Warn when a latents card meets a prompt that it was not made for."""
     own = spec.samples[0].prompt
-    if spec.kind == "latents" and not o["no_card"] and any(prompt != own for prompt in prompts):
+    if request.replays(spec) and any(prompt != own for prompt in request.prompts):
         out.warn(
             f"this latents card was made for the prompt {own!r}: with another one, what it "
             "shows leaks into the video."
@@ -115,28 +81,6 @@ def load_loras(pipe: Any, loras: Sequence[str]) -> None:
         pipe.set_adapters([f"lora{number}" for number in range(1, len(loras) + 1)])
 
 
-def arguments(card: MotionCard, o: Mapping[str, Any]) -> dict[str, Any]:
-    """What `generate` is told. Steps, guidance and negative prompt are the card's unless others are
-    asked for, also for the plain comparison.
-    """
-    schedule = card.spec.schedule
-    scale, negative = o["guidance_scale"], o["negative_prompt"]
-    values = {
-        "card": card,
-        "strength": o["strength"],
-        "steps": o["steps"] or schedule.steps,
-        "guidance_scale": schedule.guidance_scale if scale is None else scale,
-        "negative_prompt": (schedule.negative_prompt or "") if negative is None else negative,
-        "scheduler": o["scheduler"],
-        "cache": o["cache"],
-    }
-    if o["no_card"]:
-        # Strength 0 is plain generation bit for bit, with the frames and the size of the card.
-        plain = None if card.spec.kind == "latents" else card
-        values |= {"card": plain, "strength": 0.0 if plain is not None else 1.0}
-    return values
-
-
 def motion(
     adapter: CogVideoXAdapter, card: MotionCard, wanted: bool | None
 ) -> ReferenceMotion | None:
@@ -150,6 +94,28 @@ def motion(
     from pe_toolkit.evaluation.following import ReferenceMotion
 
     return ReferenceMotion.of_card(adapter, card)
+
+
+def videos(
+    adapter: CogVideoXAdapter,
+    card: MotionCard,
+    request: ApplyRequest,
+    seeds: Sequence[int],
+    given: Conditions,
+    bar: Progress,
+    *,
+    alone: bool,
+) -> Iterator[Generated]:
+    """Prompts x seeds. `alone`: nothing of the card is on the model when one comes out, so that the
+    transformer can be run for its score.
+    """
+    tell = reporter(bar)
+    if not alone:
+        yield from request.generate(adapter, card, request.prompts, seeds, given, tell)
+        return
+    for prompt in request.prompts:
+        for seed in seeds:
+            yield from list(request.generate(adapter, card, [prompt], [seed], given, tell))
 
 
 def reporter(bar: Progress) -> Callable[[int, int], None]:

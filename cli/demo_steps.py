@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pe_toolkit.cli import files
 from pe_toolkit.cli.output import Output
+from pe_toolkit.cli.progress import Progress
+from pe_toolkit.errors import OutputError
 
 if TYPE_CHECKING:
+    from pe_toolkit.backbones import CogVideoXAdapter
+    from pe_toolkit.card import MotionCard
+    from pe_toolkit.cli.requests.demo import DemoOptions
     from pe_toolkit.world.metrics import Measurement
     from pe_toolkit.world.scenes import Scene
 
@@ -83,14 +89,20 @@ class Row:
         }
 
 
-def request(o: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of `pe train` that a demo uses, the rest at their defaults."""
-    unset = ("frames", "size", "fps", "param", "guidance_scale", "preview")
-    return dict.fromkeys(unset) | {
-        "prompts": (), "overrides": (), "samples": o["samples"], "steps": o["steps"],
-        "seed": o["seed"], "mode": "positions", "recipe": "default", "start": 0.0, "fit": "crop",
-        "author": "", "license": "", "card_version": "1.0.0",
-    }  # fmt: skip
+def check(places: Places, *, force: bool) -> None:
+    """Make the folder, and see that nothing is in the way.
+
+    Raises:
+        OutputError, OutputExistsError, UsageError: as `files.check_outputs`.
+    """
+    try:
+        places.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"Expected to make the folder {places.folder}, but: {error.strerror}.",
+            "Choose another place.",
+        ) from error
+    files.check_outputs(places.all(), force=force)
 
 
 def make_reference(seed: int, variant: Any) -> tuple[Scene, Any, Any]:
@@ -126,6 +138,35 @@ def new_pairs(scene: Scene, seed: int) -> list[tuple[str, int]]:
         prompt = next(text for text in options if text not in TRAINING_PROMPTS)
         pairs.append((prompt, seed + APART + number))
     return pairs
+
+
+def generate_rows(
+    adapter: CogVideoXAdapter,
+    card: MotionCard,
+    pairs: Sequence[tuple[str, int]],
+    path: Any,
+    request: DemoOptions,
+    places: Places,
+    out: Output,
+) -> list[Row]:
+    """Each new prompt and seed without and with the card: written, and measured against `path`."""
+    from pe_toolkit.apply import generate
+    from pe_toolkit.video import write_video
+
+    rows = []
+    with Progress(out, "video", 2 * len(pairs)) as bar:
+        for number, (prompt, seed) in enumerate(pairs, 1):
+            for used in (None, card):
+                # A scale or a number of steps of its own would make the comparison unfair.
+                videos = generate(adapter, [prompt], [seed], card=used, steps=request.steps)
+                made = next(iter(videos))
+                place = places.video(number, used is not None)
+                write_video(place, made.frames, made.fps, force=request.force)
+                row = Row(prompt, seed, used is not None, made.frames)
+                rows.append(row.measured(path))
+                out.event("generated", video=place, seconds=made.seconds, **row.facts())
+                bar.step(f"{place.name}, {made.seconds:.1f} s")
+    return rows
 
 
 def draw_pictures(

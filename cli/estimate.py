@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pe_toolkit.cli import train_shape
 from pe_toolkit.cli.machine import GB
 from pe_toolkit.errors import UsageError
+from pe_toolkit.training.shape import Shape
 
 if TYPE_CHECKING:
     from pe_toolkit.backbones.catalogue.variants import Variant
@@ -42,7 +42,7 @@ def estimate(
         return None
     width, height = o["size"] or (variant.width, variant.height)
     frames = o["frames"] or variant.frames
-    _check(variant, o, frames, width, height)
+    _check(variant, frames, width, height)
     steps = o["steps"] or variant.steps
     request = memory.Request.of(
         variant,
@@ -173,9 +173,8 @@ def _size(gigabytes: float) -> str:
     return f"{gigabytes * 1000:.0f} MB" if gigabytes < 1 else f"{gigabytes:.1f} GB"
 
 
-def _check(variant: Variant, o: Mapping[str, Any], frames: int, width: int, height: int) -> None:
-    if variant.fixed_size:
-        train_shape.check_size(o, train_shape.Shape.of_variant(variant))
+def _check(variant: Variant, frames: int, width: int, height: int) -> None:
+    Shape.of_variant(variant).check(frames, (width, height))
     if width % 16 or height % 16:
         raise UsageError(
             f"Expected a width and height in multiples of 16 pixels, got {width}x{height}.",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,23 +14,52 @@ from pe_toolkit.cli.output import Output
 if TYPE_CHECKING:
     from pe_toolkit.backbones import CogVideoXAdapter
     from pe_toolkit.backbones.machine.placement import Purpose
-    from pe_toolkit.card.spec import ClipSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneOptions:
+    """The options of a command that say which backbone it uses, and how it is loaded.
+
+    Attributes:
+        quantize: None for a command without such a switch.
+
+    The others are those of `pe_toolkit.backbones.load_backbone`.
+    """
+
+    backbone: str | None = None
+    revision: str | None = None
+    device: str | None = None
+    dtype: str | None = None
+    offload: str = "auto"
+    quantize: str | None = None
+    vae_tiling: bool | None = None
+
+    def check_quantize(self) -> None:
+        """`--quantize` without its package is found before anything is read; torch only if asked.
+
+        Raises:
+            DependencyError: `int8` without torchao.
+        """
+        if self.quantize not in (None, "none"):
+            from pe_toolkit.acceleration.quantize import check
+
+            check(self.quantize)
 
 
 def load(
     name: str,
     revision: str | None,
-    o: Mapping[str, Any],
+    options: BackboneOptions,
     out: Output,
-    clip: ClipSpec | None = None,
+    purpose: Purpose | None = None,
 ) -> CogVideoXAdapter:
-    """The backbone, placed as `--device`, `--dtype` and `--offload` say.
+    """The backbone `name`, placed as `--device`, `--dtype` and `--offload` say.
 
     What is placed how is kept in the command's session: when memory runs out, the hint names what
     is left to try.
 
     Args:
-        clip: what a card makes, in a command that applies one.
+        purpose: what `--offload auto` has to have room for; default: training and applying.
 
     Raises:
         BackboneError, DeviceError, UsageError: as `pe_toolkit.backbones.load_backbone`.
@@ -40,17 +69,17 @@ def load(
 
     _quiet(out)
     session = _session()
-    session.gpu = pick_device(o["device"]).type != "cpu"
-    session.quantize = o.get("quantize")
+    session.gpu = pick_device(options.device).type != "cpu"
+    session.quantize = options.quantize
     adapter = load_backbone(
         name,
         revision=revision,
-        device=o["device"],
-        dtype=o["dtype"],
-        offload=o["offload"],
-        quantize=o.get("quantize", "none"),
-        vae_tiling=o.get("vae_tiling"),
-        purpose=_purpose(o, clip, name),
+        device=options.device,
+        dtype=options.dtype,
+        offload=options.offload,
+        quantize=options.quantize or "none",
+        vae_tiling=options.vae_tiling,
+        purpose=purpose,
         on_event=out.talk,
         on_offload=lambda mode: setattr(session, "offload", mode),
     )
@@ -63,22 +92,6 @@ def _session() -> Session:
     context = click.get_current_context(silent=True)
     found = context.find_object(Session) if context is not None else None
     return found if found is not None else Session()
-
-
-def _purpose(o: Mapping[str, Any], clip: ClipSpec | None, name: str) -> Purpose:
-    """What `--offload auto` has to have room for: a training, an application, or both."""
-    from pe_toolkit.backbones.machine.placement import Purpose
-
-    if clip is not None:
-        size, tiling = (clip.width, clip.height), o["vae_tiling"] is not False
-        return Purpose(("apply",), clip.frames, size, cache=o["cache"], tiling=tiling)
-    if "checkpointing" not in o:
-        return Purpose()
-    from pe_toolkit.cli import machine, train_shape
-
-    _, row, _ = machine.resolve(name, o["device"])
-    frames = train_shape.frames_for(o, row)
-    return Purpose(("train",), frames, o["size"], o["checkpointing"], compiled=o["compile_"])
 
 
 def _quiet(out: Output) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -183,6 +184,12 @@ LOCAL = LocalCard()
 SEED = click.IntRange(0, MAX_SEED)
 FPS = Finite(0, 1000, above=True)
 SECONDS = Finite(0, 1e6)
+
+
+def given(name: str) -> bool:
+    """Whether the user wrote this option, rather than leaving it at its default."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source not in (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP, None)
 
 
 def combine(*decorators: Callable[[F], F]) -> Callable[[F], F]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pe_toolkit.cli.output import Output
 
 if TYPE_CHECKING:
+    from pe_toolkit.training.request import TrainRequest
     from pe_toolkit.video import Clip
 
 Size = tuple[int, int]
@@ -81,7 +82,16 @@ def advice(source: Size, size: Size, fit: str, factor: float, frames: int, fps: 
     return "; ".join(parts)
 
 
-def tell(clip: Clip, how: str, fps: float, out: Output) -> None:
+def rate(request: TrainRequest) -> str:
+    """In words, which frames of the reference are taken."""
+    if request.fps is not None:
+        return f"at {request.fps:g} frames per second"
+    if request.recipe == "paper":
+        return "the first frames at the clip's own rate"
+    return "the whole span, evenly"
+
+
+def tell(clip: Clip, request: TrainRequest, fps: float, out: Output) -> None:
     """Say what of the reference is used: nobody should find out from the result that the picture
     was cropped or that it plays faster.
     """
@@ -90,7 +100,7 @@ def tell(clip: Clip, how: str, fps: float, out: Output) -> None:
     out.talk(
         f"Reference: {clip.source}, {clip.duration:.2f} s, {clip.total_frames} frames of "
         f"{source[0]}x{source[1]}\n"
-        f"  used: {frames} frames ({how}); {speed}\n"
+        f"  used: {frames} frames ({rate(request)}); {speed}\n"
         f"  picture: {framing(source, clip.size, clip.fit)}"
     )
 

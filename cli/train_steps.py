@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pe_toolkit.cli import speed, train_sampling, train_shape
+from pe_toolkit.cli import files, train_sampling
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.output import Output, size_text
 from pe_toolkit.cli.progress import Progress
-from pe_toolkit.errors import CardError, ResumeError, UnsupportedError, UsageError
+from pe_toolkit.errors import ResumeError, UsageError
 
 if TYPE_CHECKING:
-    from pe_toolkit.backbones.catalogue.variants import Variant
     from pe_toolkit.card import CardInfo, MotionCard
-    from pe_toolkit.training import TrainConfig
+    from pe_toolkit.cli.requests.train import TrainOptions
+    from pe_toolkit.training.request import TrainRequest
+    from pe_toolkit.training.shape import Shape
     from pe_toolkit.video import Clip
 
 
@@ -32,58 +33,22 @@ class Result:
     preview_fps: float = 8.0
 
 
-def check_usage(o: Mapping[str, Any], shape: train_shape.Shape | None) -> None:
-    """Requests that make no sense, found before anything is read.
-
-    `shape` is None for a folder or Hub id that is not known before it is loaded.
+def check(options: TrainOptions) -> None:
+    """Everything that can be found before a backbone is chosen: the request, and the files.
 
     Raises:
-        UsageError: more than one sample in latents mode, a form of positions in latents mode,
-            another size than the only one of a backbone.
-        UnsupportedError: `--param angle` on a backbone with absolute positions.
-        DependencyError, UnsupportedError: as `speed.check_training`.
+        UsageError, DependencyError: as `TrainOptions.check`.
+        UsageError, OutputError: a file that cannot be written.
+        ResumeError, UsageError: as `check_state`.
     """
-    if o["mode"] == "latents":
-        if len(o["prompts"]) > 1 or (o["samples"] or 1) > 1:
-            raise UsageError(
-                "Expected one prompt and one sample with --mode latents, got more: latents belong "
-                "to one prompt and one seed.",
-                "Use one --prompt and --samples 1, or --mode positions.",
-            )
-        if o["param"]:
-            raise UsageError(
-                "Expected no --param with --mode latents: no positions are learned.",
-                "Leave it out.",
-            )
-    if o["param"] == "angle" and shape is not None and shape.positions == "absolute":
-        raise UnsupportedError(
-            f"Expected --param table for {shape.name}, got angle: its positions are absolute "
-            "(added, not rotated), so there is no angle to learn.",
-            "Use --param table, or a backbone with rotary positions.",
-        )
-    if shape is not None and shape.fixed_size:
-        train_shape.check_size(o, shape)
-    speed.check_training(o)
-    keys = [key for key, _ in o["overrides"]]
-    if twice := next((key for key in keys if keys.count(key) > 1), None):
-        raise UsageError(f"Expected each --set key once, got {twice!r} more than once.")
-
-
-def check_texts(texts: Mapping[str, str]) -> None:
-    """What will stand in the card obeys the card's rules now, not after an hour of training.
-
-    Raises:
-        UsageError: naming the option.
-    """
-    from pe_toolkit.card.spec import CardSpec
-
-    rules = {field.name: field.metadata["rule"] for field in fields(CardSpec)}
-    for name, value in texts.items():
-        option = "--card-version" if name == "version" else f"--{name}"
-        try:
-            rules[name].check(value, option)
-        except CardError as error:
-            raise UsageError(error.message, error.hint) from error
+    options.check()
+    preview = options.preview
+    files.check_suffix(options.output, ".safetensors")
+    if preview is not None:
+        files.check_suffix(preview, ".mp4", "--preview")
+    outputs = [options.output, *([preview] if preview else [])]
+    files.check_outputs(outputs, force=options.force)
+    check_state(options.state, resume=options.resume, force=options.force)
 
 
 def check_state(state: Path, *, resume: bool, force: bool) -> None:
@@ -106,9 +71,7 @@ def check_state(state: Path, *, resume: bool, force: bool) -> None:
         )
 
 
-def read_reference(
-    path: Path, o: Mapping[str, Any], shape: train_shape.Shape | None, out: Output
-) -> Clip:
+def read_reference(request: TrainRequest, shape: Shape | None, out: Output) -> Clip:
     """The reference as the backbone wants it; says how it was sampled; refuses one without motion.
 
     Without a shape this is a first look, so that a bad clip is found before a model is loaded.
@@ -117,65 +80,19 @@ def read_reference(
         ClipError: it cannot be read, or is too short.
         MotionError: nothing in it moves.
     """
-    from pe_toolkit.video import read_clip, require_motion
+    from pe_toolkit.video import require_motion
 
     if shape is None:
-        clip = read_clip(path, start=o["start"], frames=33, size=(128, 128))
+        clip = request.glance()
         require_motion(clip)
         return clip
-    paper = o["recipe"] == "paper"
-    frames = train_shape.frames_for(o, shape)
-    assert frames is not None  # the shape knows
-    size = o["size"] or (shape.width, shape.height)
-    if o["fps"] is not None:
-        fps, how = o["fps"], f"at {o['fps']:g} frames per second"
-    elif paper:
-        fps, how = "native", "the first frames at the clip's own rate"
-    else:
-        fps, how = None, "the whole span, evenly"
-    clip = read_clip(
-        path,
-        start=o["start"],
-        frames=frames,
-        fps=fps,
-        size=size,
-        fit=o["fit"],
-        min_frames=train_shape.latent_frames(frames),
-    )
-    train_sampling.tell(clip, how, shape.fps, out)
+    clip = request.read(shape)
+    train_sampling.tell(clip, request, shape.fps, out)
     # A published recipe is followed to the letter, and who names a rate wants that rate.
-    if not paper and o["fps"] is None:
+    if request.recipe != "paper" and request.fps is None:
         train_sampling.suggest(clip, shape.fps, out)
     require_motion(clip)
     return clip
-
-
-def build_config(o: Mapping[str, Any], name: str, variant: Variant | None) -> TrainConfig:
-    """The options as the library wants them; `--set` reaches what has no option of its own."""
-    from pe_toolkit.training import TrainConfig
-
-    config = TrainConfig(
-        prompts=o["prompts"],
-        samples=1 if o["mode"] == "latents" else o["samples"],
-        mode=o["mode"],
-        recipe=o["recipe"],
-        parametrisation=o["param"],
-        steps=o["steps"],
-        guidance_scale=o["guidance_scale"],
-        seed=o["seed"],
-        kv=o.get("kv_from") is not None,
-        checkpointing=o.get("checkpointing", "auto"),
-        compile=o.get("compile_", False),
-        name=name,
-        author=o["author"],
-        license=o["license"],
-        card_version=o["card_version"],
-        preview=o.get("preview") is not None,
-    )
-    config = config.with_overrides(dict(o["overrides"]))
-    if variant is not None:
-        config.resolve(variant)  # numbers out of range are found before any work
-    return config
 
 
 def draw(events: Iterator[Any], session: Session) -> Result:
@@ -231,13 +148,25 @@ def warn_unfollowed(card: MotionCard, out: Output) -> None:
         out.warn(f"in the reference, {why}: little of its motion will transfer.")
 
 
-def summarise(
-    session: Session, path: Path, preview: Path | None, info: CardInfo, result: Result
-) -> None:
+def finish(session: Session, options: TrainOptions, result: Result) -> None:
+    """Write the card, and the preview if one was asked for, and say so."""
+    assert result.card is not None, "training ended without a card"
+    info = result.card.save(options.output, force=options.force)
+    # Only now: until the card is on the disk, the state is the work.
+    options.state.unlink(missing_ok=True)
+    session.resume = None
+    if options.preview is not None and result.preview is not None:
+        from pe_toolkit.video import write_video
+
+        write_video(options.preview, result.preview, result.preview_fps, force=options.force)
+    summarise(session, options, info, result)
+
+
+def summarise(session: Session, options: TrainOptions, info: CardInfo, result: Result) -> None:
     """Say what was made, and what to do with it."""
     from pe_toolkit.card.followed import followed
 
-    out, spec = session.out, info.spec
+    out, spec, path = session.out, info.spec, options.output
     loss, matched = spec.training.loss, spec.reference.matched
     learned = followed(matched, spec.backbone.variant)
     out.data(f"{path}  {size_text(info.size_bytes)}, {result.seconds:.0f} s; {learned}")
@@ -249,7 +178,7 @@ def summarise(
         sha256=info.sha256,
         digest=spec.digest,
         size_bytes=info.size_bytes,
-        preview=preview,
+        preview=options.preview,
         seconds=result.seconds,
         matched=matched,
         guided_steps=spec.guided_steps,

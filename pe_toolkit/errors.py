@@ -24,6 +24,14 @@ from __future__ import annotations
 import errno
 import re
 
+OPTIONS = {
+    "prompts": "--prompt",
+    "seeds": "--seed",
+    "parametrisation": "--param",
+    "overrides": "--set",
+    "loras": "--lora",
+}
+"""Fields of a request that the command line calls otherwise."""
 _NO_MEMORY = re.compile(
     r"out of memory|not enough memory|can't allocate memory|_ALLOC(ATION)?_FAILED"
 )
@@ -114,3 +122,8 @@ def out_of_memory(error: BaseException) -> bool:
         or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
         or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None)
     )
+
+
+def option(field: str) -> str:
+    """What the command line calls a field of a request: `card_version` -> `--card-version`."""
+    return OPTIONS.get(field, f"--{field.replace('_', '-')}")

@@ -30,6 +30,7 @@ from pe_toolkit.apply import applied, generate
 from pe_toolkit.backbones import CogVideoXAdapter
 from pe_toolkit.backbones.cogvideox.tiling import enable as enable_tiling
 from pe_toolkit.cli import apply_steps
+from pe_toolkit.cli.requests.apply import ApplyOptions
 from pe_toolkit.errors import PeError
 from pe_toolkit.training import TrainConfig, train
 from tests.tiny import FRAMES, SIDE, TOKENS, moving_square, tiny_adapter, tiny_pipe, tiny_variant
@@ -423,8 +424,8 @@ def lora(fuse: bool) -> Callable[[Bench], str]:
 
 
 def lora_without_peft(b: Bench) -> str:
-    options = {"seeds": [], "loras": ["style.safetensors"], "cache": "none", "quantize": "none"}
-    apply_steps.check_usage([PROMPT], options)
+    card, loras = Path("card.safetensors"), ("style.safetensors",)
+    ApplyOptions(prompts=(PROMPT,), card_path=card, output=Path("o.mp4"), loras=loras).check()
     return "works"
 
 

@@ -15,15 +15,15 @@ from pe_toolkit.cli.apply_output import Results
 from pe_toolkit.cli.files import Target
 from pe_toolkit.cli.output import Output
 from pe_toolkit.cli.progress import Progress
+from pe_toolkit.cli.requests.apply import ApplyOptions
 from pe_toolkit.evaluation.following import Following
 from pe_toolkit.video import read_clip
 
 GOLDEN = Path(__file__).parent / "golden"
-OPTIONS = {
-    "force": False, "sheet": None, "no_card": False, "negative_prompt": "", "strength": 1.0,
-    "scheduler": None, "steps": None, "guidance_scale": None, "cache": "none", "quantize": "none",
-    "loras": (), "backbone": None, "compile_": True,
-}  # fmt: skip
+OPTIONS = ApplyOptions(
+    prompts=("a red circle",), negative_prompt="", compile=True, quantize="none",
+    card_path=GOLDEN / "rotary-angle.safetensors", output=Path("out.mp4"),
+)  # fmt: skip
 
 
 class Scored:

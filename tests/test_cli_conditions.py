@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from pe_toolkit.card import CardSpec, ClipSpec, MotionCard
-from pe_toolkit.cli.conditions import read_as_trained
+from pe_toolkit.card.sampling import read_as_trained
 from pe_toolkit.cli.errors import Session, describe
 from pe_toolkit.cli.main import cli
 from pe_toolkit.video import Clip, read_clip

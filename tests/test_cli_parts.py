@@ -6,12 +6,14 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from pe_toolkit.apply.request import DEFAULT_SEED, ApplyRequest
 from pe_toolkit.card import MotionCard
 from pe_toolkit.cli import apply_steps, files, machine, prompts, versions
 from pe_toolkit.cli.main import cli
@@ -235,38 +237,32 @@ def test_parameter_types() -> None:
 # Choices of apply
 
 
-def options(**changes: object) -> dict[str, object]:
-    base = {
-        "seeds": (), "strength": 1.0, "no_card": False, "steps": None, "guidance_scale": None,
-        "negative_prompt": "", "scheduler": None, "loras": (), "cache": "none", "quantize": "none",
-    }  # fmt: skip
-    return base | changes
+def request(**changes: Any) -> ApplyRequest:
+    return ApplyRequest(**{"prompts": (), "negative_prompt": ""} | changes)
 
 
 def test_seeds() -> None:
     spec = MotionCard.load(GOLDEN / "rotary-angle.safetensors").spec
     latents = MotionCard.load(GOLDEN / "latents.safetensors").spec
-    out = Output()
-    assert apply_steps.choose_seeds(spec, options(), out) == [apply_steps.DEFAULT_SEED]
-    assert apply_steps.choose_seeds(spec, options(seeds=(3, 1)), out) == [3, 1]
-    assert apply_steps.choose_seeds(latents, options(steps=20), out) == [latents.samples[0].seed]
-    assert apply_steps.choose_seeds(latents, options(seeds=(5,), no_card=True), out) == [5]
+    assert request().seeds_for(spec) == [DEFAULT_SEED]
+    assert request(seeds=(3, 1)).seeds_for(spec) == [3, 1]
+    assert request(steps=20).seeds_for(latents) == [latents.samples[0].seed]
+    assert request(seeds=(5,), no_card=True).seeds_for(latents) == [5]
 
 
 def test_latents_card_warns_of_another_prompt(capsys: pytest.CaptureFixture[str]) -> None:
     spec = MotionCard.load(GOLDEN / "latents.safetensors").spec
-    apply_steps.check_prompts(spec, [spec.samples[0].prompt], options(), Output())
+    apply_steps.warn_prompts(spec, request(prompts=(spec.samples[0].prompt,)), Output())
     assert capsys.readouterr().err == ""
-    apply_steps.check_prompts(spec, ["something else"], options(), Output())
+    apply_steps.warn_prompts(spec, request(prompts=("something else",)), Output())
     assert "leaks" in capsys.readouterr().err
 
 
-def test_arguments_follow_the_card_also_without_it() -> None:
-    card = MotionCard.load(GOLDEN / "rotary-angle.safetensors")
-    used = apply_steps.arguments(card, options(strength=0.5))
-    assert (used["card"], used["strength"], used["steps"]) == (card, 0.5, 20)
-    plain_used = apply_steps.arguments(card, options(no_card=True, guidance_scale=1.0))
-    assert (plain_used["strength"], plain_used["steps"], plain_used["guidance_scale"]) == (0, 20, 1)
+def test_settings_follow_the_card_also_without_it() -> None:
+    spec = MotionCard.load(GOLDEN / "rotary-angle.safetensors").spec
+    assert request(strength=0.5).settings(spec).steps == 20
+    plain_used = request(no_card=True, guidance_scale=1.0).settings(spec)
+    assert (plain_used.steps, plain_used.guidance_scale) == (20, 1)
 
 
 # Doctor and machine

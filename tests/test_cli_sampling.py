@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 
 from pe_toolkit.card import ClipSpec, GridSpec, MotionCard, read_info
-from pe_toolkit.cli import train_sampling, train_shape, train_steps
+from pe_toolkit.cli import train_sampling, train_steps
 from pe_toolkit.cli.commands.show import describe
 from pe_toolkit.cli.output import Output
+from pe_toolkit.training.request import TrainRequest
+from pe_toolkit.training.shape import Shape
 from tests.clips import moving_square, write_clip
 
 GOLDEN = Path(__file__).parent / "golden"
-SHAPE = train_shape.Shape("bundled", "rotary", 33, 64, 64, 16.0)
+SHAPE = Shape("bundled", "rotary", 33, 64, 64, 16.0)
 
 
 @pytest.mark.parametrize(
@@ -47,18 +49,13 @@ def test_pace() -> None:
     assert train_sampling.pace(5e-324, 33, 1e-300) == ("0.00 s", 1.0)
 
 
-def options(**changes: object) -> dict[str, object]:
-    base = {"start": 0.0, "frames": None, "size": None, "fps": None, "fit": "crop"}
-    return base | {"recipe": "default"} | changes
-
-
 def test_train_says_what_is_cut_off_and_sped_up(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "wide.mp4"
     write_clip(path, np.repeat(moving_square(97), 2, axis=2), fps=32)
     height, width = moving_square(2).shape[1:3]
-    clip = train_steps.read_reference(path, options(), SHAPE, Output())
+    clip = train_steps.read_reference(TrainRequest(reference=path), SHAPE, Output())
     text = capsys.readouterr().err
     assert f"97 frames of {2 * width}x{height}" in text
     assert "3.00 s play in 2.00 s, 1.50 times faster" in text
@@ -68,7 +65,8 @@ def test_train_says_what_is_cut_off_and_sped_up(
     assert (clip.source_size, clip.fit) == ((2 * width, height), "crop")
     assert clip.used == pytest.approx(3.0)
 
-    clip = train_steps.read_reference(path, options(fps=16.0, fit="pad"), SHAPE, Output())
+    request = TrainRequest(reference=path, fps=16.0, fit="pad")
+    clip = train_steps.read_reference(request, SHAPE, Output())
     text = capsys.readouterr().err
     assert "2.00 s at their own speed" in text
     assert "keeps" not in text

@@ -11,18 +11,21 @@ from click.testing import CliRunner
 from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler
 
 from pe_toolkit.apply import applied, generate, replay
+from pe_toolkit.apply.request import ApplyRequest
 from pe_toolkit.backbones import VARIANTS, CogVideoXAdapter, variant_for
 from pe_toolkit.backbones.cogvideox.sampling import noise_levels
 from pe_toolkit.card import MotionCard
-from pe_toolkit.cli import apply_steps, loading, train_shape, train_steps
+from pe_toolkit.cli import machine, train_steps
 from pe_toolkit.cli.commands.train import train as train_command
 from pe_toolkit.cli.main import cli
 from pe_toolkit.cli.output import Output
+from pe_toolkit.cli.requests.train import TrainOptions
 from pe_toolkit.errors import UsageError
 from pe_toolkit.training import TrainConfig
 from pe_toolkit.training.config import PAPER_SHARE
 from pe_toolkit.training.events import GuidedStep, PreviewFrames
 from pe_toolkit.training.schedule import guided_steps
+from pe_toolkit.training.shape import Shape
 from pe_toolkit.training.trainer import train
 from pe_toolkit.video import write_video
 from tests.test_image_to_video import adapter_of as image_to_video
@@ -217,18 +220,15 @@ def test_latents_replayed_with_dpm_draw_the_noise_that_they_were_trained_with() 
 def test_the_plain_comparison_has_the_cards_negative_prompt_too(mode):
     adapter = published("cogvideox-5b")
     card, frames = trained(adapter, mode=mode, learning_rates=(0.05, 0.05))
-    options = {
-        "strength": 1.0, "steps": None, "guidance_scale": None, "negative_prompt": None,
-        "scheduler": None, "cache": "none", "no_card": True,
-    }  # fmt: skip
+    request = ApplyRequest(prompts=("a red circle",), no_card=True)
     negative = card.spec.schedule.negative_prompt
     for asked, used in ((None, negative), ("", ""), ("blue square", "blue square")):
-        told = apply_steps.arguments(card, options | {"negative_prompt": asked})
-        assert told["negative_prompt"] == used
-    told = apply_steps.arguments(card, options)
+        told = dataclasses.replace(request, negative_prompt=asked).settings(card.spec)
+        assert told.negative_prompt == used
     if mode == "latents":  # the card is not there to say so, and the variant's scale is another
-        assert (told["card"], told["guidance_scale"]) == (None, 7.0)
-    [made] = generate(adapter, ["a red circle"], [3], **told)
+        assert request.settings(card.spec).guidance_scale == 7.0
+    [made] = request.generate(adapter, card, request.prompts, [3])
+    assert made.guided_steps == 0
     latents = stock_latents(adapter, "a red circle", 3, negative, 10, 7.0, dynamic=True)
     assert np.array_equal(made.frames, adapter.decode(latents, FRAMES))
     assert not np.array_equal(made.frames, frames)
@@ -239,49 +239,48 @@ def test_a_card_without_a_negative_prompt_says_nothing_of_one():
     assert "negative_prompt" not in card.spec.schedule.to_dict()
 
 
-def command(*more: str) -> dict[str, object]:
-    """The options of `pe train REF -o CARD ...` as the command gets them."""
-    context = train_command.make_context("train", ["ref.mp4", "-o", "card.safetensors", *more])
-    return context.params | {"prompts": ()}
+def command(*more: str, reference: str = "ref.mp4") -> TrainOptions:
+    """The options of `pe train REF -o CARD ...` as the command takes them."""
+    with train_command.make_context("train", [reference, "-o", "c.safetensors", *more]) as context:
+        return TrainOptions.of(**context.params)
 
 
 def test_the_published_24_frames_only_where_a_backbone_leaves_the_choice(tmp_path):
     reference = tmp_path / "ref.mp4"
     write_video(reference, moving_square(56, 64).frames, fps=8)
-    paper, own = command("--recipe", "paper"), command("--recipe", "default")
+    paper = command("--recipe", "paper", reference=str(reference))
+    own = command("--recipe", "default")
     for name, row in VARIANTS.items():
-        shape = train_shape.Shape.of_variant(row)
+        shape = Shape.of_variant(row)
         fixed = name == "cogvideox-5b-i2v"
         assert shape.fixed_size == row.fixed_size == fixed, name
-        assert train_shape.frames_for(paper, row) == (49 if fixed else 24), name
-        assert train_shape.frames_for(own, row) == row.frames
+        assert paper.frames_for(row) == (49 if fixed else 24), name
+        assert own.frames_for(row) == row.frames
         small = dataclasses.replace(shape, width=SIDE, height=SIDE)
         if name.startswith("cogvideox-5b"):
-            clip = train_steps.read_reference(reference, paper, small, Output())
+            clip = train_steps.read_reference(paper, small, Output())
             assert len(clip.frames) == (49 if fixed else 24)
-    assert train_shape.frames_for(paper, None) == 24
-    assert train_shape.frames_for(own, None) is None
+    assert paper.frames_for(None) == 24
+    assert own.frames_for(None) is None
     asked = command("--recipe", "paper", "--frames", "17")
-    assert train_shape.frames_for(asked, variant_for("cogvideox-5b")) == 17
+    assert asked.frames_for(variant_for("cogvideox-5b")) == 17
 
 
 @pytest.mark.parametrize("more", [("--frames", "24"), ("--size", "640x480"), ("--frames", "81")])
 def test_another_size_than_the_learned_one_is_refused_before_anything_is_loaded(more):
-    shape = train_shape.Shape.of_variant(variant_for("cogvideox-5b-i2v"))
+    shape = Shape.of_variant(variant_for("cogvideox-5b-i2v"))
     with pytest.raises(UsageError, match="49 frames of 720x480, the one size") as caught:
-        train_steps.check_usage(command(*more), shape)
+        command(*more).check_for(shape)
     assert caught.value.hint == "Leave --frames and --size out."
-    train_steps.check_usage(command("--frames", "49", "--size", "720x480"), shape)
-    train_steps.check_usage(
-        command(*more), train_shape.Shape.of_variant(variant_for("cogvideox1.5-5b-i2v"))
-    )
+    command("--frames", "49", "--size", "720x480").check_for(shape)
+    command(*more).check_for(Shape.of_variant(variant_for("cogvideox1.5-5b-i2v")))
 
 
 def test_memory_is_planned_for_the_frames_that_are_trained():
     for name, frames in (("cogvideox-5b", 24), ("THUDM/CogVideoX-5b-I2V", 49), ("./folder", 24)):
-        asked = loading._purpose(command("--recipe", "paper"), None, name)
-        assert asked.frames == frames
-    assert loading._purpose(command(), None, "./folder").frames is None
+        _, row, _ = machine.resolve(name, None)
+        assert command("--recipe", "paper").purpose(row).frames == frames
+    assert command().purpose(None).frames is None
 
 
 def test_paper_on_an_image_to_video_folder_with_learned_positions(tmp_path, monkeypatch):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
+from pe_toolkit.apply.request import DEFAULT_SEED
+from pe_toolkit.card.sampling import read_as_trained
 from pe_toolkit.cli import (
     apply_output,
     apply_steps,
@@ -19,6 +20,7 @@ from pe_toolkit.cli import (
 )
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.progress import Progress
+from pe_toolkit.cli.requests.apply import ApplyOptions
 
 
 @click.command(
@@ -28,7 +30,7 @@ Example:
   pe apply wave.safetensors --prompt-file prompts.txt --seed 1 --seed 2 -o out.mp4"""
 )
 @click.argument("card_path", type=options.CARD, metavar="CARD")
-@click.option("--prompt", "prompts_", multiple=True, metavar="P", help="What to show; repeat.")
+@click.option("--prompt", "prompts", multiple=True, metavar="P", help="What to show; repeat.")
 @click.option(
     "--prompt-file", type=options.PATH, metavar="F", help="One prompt a line; # begins a comment."
 )
@@ -39,7 +41,7 @@ Example:
     type=options.SEED,
     multiple=True,
     metavar="N",
-    help=f"Repeat for more videos. Default: {apply_steps.DEFAULT_SEED}.",
+    help=f"Repeat for more videos. Default: {DEFAULT_SEED}.",
 )
 @click.option(
     "--strength",
@@ -77,7 +79,7 @@ Example:
 @options.machine_options
 @options.common
 @click.pass_obj
-def apply(session: Session, /, card_path: Path, output: Path, **o: Any) -> None:
+def apply(session: Session, /, **options: Any) -> None:
     """Generate new videos that move as a motion card says.
 
     Every prompt is combined with every seed: one pair gives OUT.mp4, more give OUT-p01-s42.mp4
@@ -86,50 +88,35 @@ def apply(session: Session, /, card_path: Path, output: Path, **o: Any) -> None:
     """
     from pe_toolkit.card import MotionCard
 
-    out = session.out
+    request, out = ApplyOptions.of(**options), session.out
     session.smaller = "a smaller --backbone; the card fixes frames and size."
-    session.cache = o["cache"]
-    given = list(o["prompts_"])
-    if o["prompt_file"] is not None:
-        given += prompts.from_file(o["prompt_file"])
-    texts = prompts.clean(given)
-    apply_steps.check_usage(texts, o)
-    files.check_suffix(output, ".mp4")
-    card = MotionCard.load(card_path)
-    seeds = apply_steps.choose_seeds(card.spec, o, out)
-    beside = o["side_by_side"]
-    targets = files.plan(output, texts, seeds, side_by_side=beside is not None)
-    paths = [path for target in targets for path in target.files]
-    if o["sheet"] is not None:
-        files.check_suffix(o["sheet"], ".png", "--sheet")
-        paths.append(o["sheet"])
-    files.check_outputs(paths, force=o["force"])
-    apply_steps.check_prompts(card.spec, texts, o, out)
-    reference = conditions.read_as_trained(beside, card.spec)
-    conditional = conditions.for_generation(card.spec, o)
+    session.cache = request.cache
+    request.check()
+    files.check_suffix(request.output, ".mp4")
+    card = MotionCard.load(request.card_path)
+    seeds = request.seeds_for(card.spec)
+    targets = apply_steps.targets(request, seeds)
+    apply_steps.warn_prompts(card.spec, request, out)
+    beside = request.side_by_side
+    reference = None if beside is None else read_as_trained(beside, card.spec)
+    given = request.read(card.spec)
 
-    name, revision = apply_steps.choose_backbone(card.spec, o["backbone"])
-    adapter = loading.load(name, revision, o, out, card.spec.clip)
+    name, revision = apply_steps.choose_backbone(card.spec, request.backbone)
+    purpose = request.purpose(card.spec, tiling=request.vae_tiling is not False)
+    adapter = loading.load(name, revision, request, out, purpose)
     session.untiled = not adapter.pipe.vae.use_tiling
-    prompts.warn_unknown(out, texts, adapter.variant.name if adapter.variant else "")
-    apply_steps.load_loras(adapter.pipe, o["loras"])
-    for text in texts:  # before the first is generated
+    prompts.warn_unknown(out, request.prompts, adapter.variant.name if adapter.variant else "")
+    apply_steps.load_loras(adapter.pipe, request.loras)
+    for text in request.prompts:  # before the first is generated
         adapter.check_prompt(text)
 
-    from pe_toolkit.apply import generate
-
     frames = None if reference is None else reference.frames
-    motion = apply_steps.motion(adapter, card, o["score"])
-    results = apply_output.Results(card, o, out, frames, motion)
+    motion = apply_steps.motion(adapter, card, request.score)
+    results = apply_output.Results(card, request, out, frames, motion)
     with Progress(out, "video", len(targets)) as bar:
-        asked = apply_steps.arguments(card, o) | conditional | {"compile": o["compile_"]}
-        asked["on_step"] = apply_steps.reporter(bar)
-        if motion is None:
-            videos = generate(adapter, texts, seeds, **asked)
-            for target, made in zip(targets, videos, strict=True):
-                results.take(target, made, bar)
-        else:  # one by one: a score runs the transformer, which must be without the card then
-            for target in targets:
-                (made,) = generate(adapter, [target.prompt], [target.seed], **asked)
-                results.take(target, made, bar)
+        videos = apply_steps.videos(
+            adapter, card, request, seeds, given, bar, alone=motion is not None
+        )
+        for target, made in zip(targets, videos, strict=True):
+            results.take(target, made, bar)
     results.finish()

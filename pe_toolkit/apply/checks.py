@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 
+from pe_toolkit.apply.request import check_reference
 from pe_toolkit.backbones.cogvideox import finite
 from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
 from pe_toolkit.backbones.cogvideox.keyvalue import ReferenceKeysValues
 from pe_toolkit.card import MotionCard
 from pe_toolkit.card.compat import check_fits
-from pe_toolkit.errors import MismatchError, UnsupportedError, UsageError
+from pe_toolkit.errors import MismatchError, UnsupportedError
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.video import Clip
 
@@ -63,15 +64,9 @@ def keys_values(
         MismatchError: a clip of another size than the card's.
     """
     spec, own = card.spec, card.spec.reference.sha256
-    required = spec.recipe.kv == "required"
+    check_reference(spec, given=clip is not None, waived=waived)
     if clip is None:
-        if required and not waived:
-            raise UsageError(
-                "Expected the reference clip for this card: it was trained with the clip's keys "
-                f"and values (sha256 {own}).",
-                "Use --kv-from REF (kv_from=), or --no-kv (no_kv=True) to do without.",
-            )
-        if required:
+        if spec.recipe.kv == "required":
             warnings.warn(
                 "The card was trained with keys and values of its reference, and is applied "
                 "without them: the motion may be weaker.",

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pe_toolkit.training.config import TrainConfig
+    from pe_toolkit.training.request import TrainRequest
     from pe_toolkit.training.trainer import train
 
-__all__ = ["TrainConfig", "train"]
+__all__ = ["TrainConfig", "TrainRequest", "train"]
 
 
 def __getattr__(name: str) -> Any:
@@ -17,6 +18,10 @@ def __getattr__(name: str) -> Any:
         from pe_toolkit.training.config import TrainConfig
 
         return TrainConfig
+    if name == "TrainRequest":
+        from pe_toolkit.training.request import TrainRequest
+
+        return TrainRequest
     if name == "train":
         from pe_toolkit.training.trainer import train
 

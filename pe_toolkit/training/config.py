@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pe_toolkit.backbones.catalogue.variants import Variant
 from pe_toolkit.backbones.reading import KINDS, TIMESTEPS, Reading
-from pe_toolkit.errors import UnsupportedError, UsageError
+from pe_toolkit.errors import UnsupportedError, UsageError, option
 
 MOST_BLOCKS = 16
 MASKS = ("forward-backward", "nonzero", "consistent", "none", "tracked")
@@ -118,6 +118,20 @@ class TrainConfig:
                 raise UsageError(f"Expected --set {key}={example}, got {key}={text}.") from error
         return dataclasses.replace(self, **changes)
 
+    def check_mode(self) -> None:
+        """Refuse what the mode cannot serve on any backbone.
+
+        Raises:
+            UnsupportedError: more than one prompt or sample in latents mode.
+        """
+        if self.mode == "latents" and (len(self.prompts) > 1 or (self.samples or 1) > 1):
+            mode, prompts, samples = option("mode"), option("prompts"), option("samples")
+            raise UnsupportedError(
+                f"Expected one prompt and one sample with {mode} latents, got more: latents belong "
+                "to one prompt and one seed.",
+                f"Use one {prompts} and {samples} 1, or {mode} positions.",
+            )
+
     def resolve(self, variant: Variant) -> Resolved:
         """Fill in the backbone's defaults and check everything.
 
@@ -127,6 +141,7 @@ class TrainConfig:
         """
         if self.recipe not in RECIPES:
             raise UsageError(f"Expected a recipe out of {', '.join(RECIPES)}, got {self.recipe!r}.")
+        self.check_mode()
         paper = self.recipe == "paper"
         changed = self._changes(variant)
 
@@ -134,18 +149,8 @@ class TrainConfig:
             own = getattr(self, name, None)
             return own if own is not None else changed.get(name, getattr(variant, name))
 
-        samples = pick("samples")
-        if self.mode == "latents":
-            if len(self.prompts) > 1 or (self.samples or 1) > 1:
-                raise UnsupportedError(
-                    "Expected one prompt and one sample in latents mode, got "
-                    f"{max(len(self.prompts), samples)}.",
-                    "A latents card is bound to one prompt and one seed; use --mode positions for "
-                    "several.",
-                )
-            samples = 1
         resolved = Resolved(
-            samples=samples,
+            samples=1 if self.mode == "latents" else pick("samples"),
             guided_first=paper and self.guided_range is None,
             negative_prompt=pick("negative_prompt"),
             reuse=self.reuse,

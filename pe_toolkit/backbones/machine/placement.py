@@ -125,12 +125,15 @@ class Plan:
 
 
 def check(purpose: Purpose, offload: str, quantize: str) -> None:
-    """Refuse a training that keeps its activations while weights leave.
+    """Refuse a training that keeps its activations, or compiles its blocks, while weights leave.
+    What `auto` picks is looked at where it is picked, and by the training.
 
     Raises:
         UnsupportedError: says what would do instead.
     """
     leaves = offload in LEAVING or quantize == "fp8"
+    if leaves and "train" in purpose.tasks and purpose.compiled:
+        raise leaves_compiled(casts=quantize == "fp8")
     if leaves and "train" in purpose.tasks and purpose.checkpointing == "off":
         raise needs_checkpointing()
 

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pe_toolkit.errors import UsageError
+from pe_toolkit.errors import UsageError, option
 
 if TYPE_CHECKING:
     from pe_toolkit.backbones.catalogue.variants import Variant
-
-# The published setting: the first 24 frames, six latent frames. Not where a backbone has learned
-# its positions for one frame count.
-PAPER_FRAMES = 24
 
 
 @dataclass(frozen=True)
@@ -44,31 +39,21 @@ class Shape:
         fixed = bool(adapter.transformer.config.use_learned_positional_embeddings)
         return cls(name, adapter.positions, adapter.frames, width, height, fps, fixed)
 
+    def check(self, frames: int | None, size: tuple[int, int] | None) -> None:
+        """Refuse another clip than the one for which positions were learned; None is its own.
 
-def check_size(o: Mapping[str, Any], shape: Shape) -> None:
-    own = (shape.frames, (shape.width, shape.height))
-    frames, (width, height) = o["frames"] or own[0], o["size"] or own[1]
-    if (frames, (width, height)) != own:
-        raise UsageError(
-            f"Expected {shape.frames} frames of {shape.width}x{shape.height}, the one size for "
-            f"which {shape.name} learned its positions, got {frames} frames of {width}x{height}.",
-            "Leave --frames and --size out.",
-        )
-
-
-def frames_for(o: Mapping[str, Any], own: Shape | Variant | None) -> int | None:
-    """Frames to train with; `own` is None for a backbone that is not known before it is loaded.
-
-    Returns:
-        What `--frames` says, else the published count where the recipe and the backbone allow it,
-        else the backbone's own, None if that is not known.
-    """
-    frames: int | None = o["frames"]
-    if frames is not None or own is None:
-        return frames or (PAPER_FRAMES if o["recipe"] == "paper" else None)
-    if o["recipe"] == "paper" and not own.fixed_size:
-        return min(own.frames, PAPER_FRAMES)
-    return own.frames
+        Raises:
+            UsageError: says which that is.
+        """
+        own = (self.frames, (self.width, self.height))
+        frames, (width, height) = frames or own[0], size or own[1]
+        if self.fixed_size and (frames, (width, height)) != own:
+            raise UsageError(
+                f"Expected {self.frames} frames of {self.width}x{self.height}, the one size for "
+                f"which {self.name} learned its positions, got {frames} frames of "
+                f"{width}x{height}.",
+                f"Leave {option('frames')} and {option('size')} out.",
+            )
 
 
 def latent_frames(frames: int) -> int:

@@ -1,0 +1,53 @@
+"""The options of `pe apply`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from pe_toolkit.apply.request import ApplyRequest
+from pe_toolkit.cli import prompts
+from pe_toolkit.cli.loading import BackboneOptions
+from pe_toolkit.errors import DependencyError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApplyOptions(ApplyRequest, BackboneOptions):
+    """What the library is asked, the card and the model for it, and where the results go."""
+
+    card_path: Path
+    output: Path
+    prompt_file: Path | None = None
+    loras: tuple[str, ...] = ()
+    side_by_side: Path | None = None
+    sheet: Path | None = None
+    score: bool | None = None
+    force: bool = False
+
+    @classmethod
+    def of(cls, **options: Any) -> ApplyOptions:
+        """From what click parsed; prompts of a file come after the others.
+
+        Raises:
+            UsageError: an empty prompt, or a file that cannot be read.
+        """
+        lines, source = [], options["prompt_file"]
+        if source is not None:
+            lines = prompts.from_file(source)
+        return cls(**options | {"prompts": prompts.clean([*options["prompts"], *lines])})
+
+    def check(self) -> None:
+        """Refuse what makes no sense, before the card is read.
+
+        Raises:
+            UsageError: as `ApplyRequest.check`.
+            DependencyError: `--lora` without peft, or as `check_quantize`.
+        """
+        super().check()
+        if self.loras and find_spec("peft") is None:
+            raise DependencyError(
+                "Expected the package peft for --lora, but it is not installed.", "pip install peft"
+            )
+        self.check_quantize()

@@ -1,0 +1,52 @@
+"""The options of `pe train`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pe_toolkit.backbones.machine import placement
+from pe_toolkit.cli import prompts
+from pe_toolkit.cli.loading import BackboneOptions
+from pe_toolkit.cli.options import given
+from pe_toolkit.training.request import TrainRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(TrainRequest, BackboneOptions):
+    """What the library is asked, the model for it, and where the results go."""
+
+    backbone: str
+    output: Path
+    preview: Path | None = None
+    resume: bool = False
+    force: bool = False
+
+    @classmethod
+    def of(cls, **options: Any) -> TrainOptions:
+        """From what click parsed.
+
+        Raises:
+            UsageError: an empty prompt.
+        """
+        if not given("fit"):
+            options["fit"] = None  # the recipe's, which need not be the default that --help shows
+        return cls(**options | {"prompts": prompts.clean(options["prompts"])})
+
+    @property
+    def state(self) -> Path:
+        """Where an interrupted training is kept."""
+        return self.output.with_name(self.output.name + ".resume")
+
+    def check(self) -> None:
+        """Refuse what makes no sense with any backbone, before anything is read.
+
+        Raises:
+            UsageError: as `TrainRequest.check`.
+            DependencyError: as `check_quantize`.
+            UnsupportedError: as `placement.check`.
+        """
+        super().check()
+        self.check_quantize()
+        placement.check(self.purpose(None), self.offload, self.quantize or "none")

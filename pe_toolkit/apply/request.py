@@ -1,0 +1,204 @@
+"""What a person asks of an application before a model is loaded: prompts, seeds, how much of the
+card, and how the videos are generated. It makes what `generate` takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pe_toolkit.backbones.machine.placement import Purpose
+from pe_toolkit.card.sampling import read_as_trained
+from pe_toolkit.errors import UsageError, option
+
+if TYPE_CHECKING:
+    from pe_toolkit.apply.generation import Generated
+    from pe_toolkit.backbones import CogVideoXAdapter
+    from pe_toolkit.card import CardSpec, MotionCard
+    from pe_toolkit.video import Clip
+
+DEFAULT_SEED = 42
+"""Not 0, where training begins to count: a new seed shows what the card does."""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a generation is given beside the prompt, read from files.
+
+    Attributes:
+        kv_from: the reference clip, for its keys and values.
+        image: uint8 RGB `(H, W, 3)`: the first frame.
+    """
+
+    kv_from: Clip | None = None
+    image: Any = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What of the schedule a person may change, none missing. An empty negative prompt is none."""
+
+    steps: int
+    guidance_scale: float
+    negative_prompt: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApplyRequest:
+    """A request; None means what the card says.
+
+    Attributes:
+        prompts: what to show; each is combined with each seed.
+        seeds: of the initial noise; default: `DEFAULT_SEED`, or the one of a latents card.
+        strength: how much of the card, from 0 (plain) to 2; 1 is as trained.
+        no_card: generate without the card, with everything else as with it, for comparison.
+        kv_from: the reference clip of a card that was trained with its keys and values.
+        no_kv: do without them.
+        image: a picture to begin with, for image-to-video backbones.
+
+    The others are as in `generate`.
+    """
+
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...] = ()
+    strength: float = 1.0
+    no_card: bool = False
+    steps: int | None = None
+    guidance_scale: float | None = None
+    negative_prompt: str | None = None
+    scheduler: str | None = None
+    cache: str = "none"
+    compile: bool = False
+    kv_from: Path | None = None
+    no_kv: bool = False
+    image: Path | None = None
+
+    def check(self) -> None:
+        """Refuse what makes no sense whatever the card.
+
+        Raises:
+            UsageError: no prompt, or a prompt or seed given twice.
+        """
+        if not self.prompts:
+            prompts, lines = option("prompts"), option("prompt_file")
+            raise UsageError(f"Expected {prompts} or {lines}, got none.", "Say what to show.")
+        given: tuple[tuple[str, tuple[object, ...]], ...] = (
+            ("prompts", self.prompts),
+            ("seeds", self.seeds),
+        )
+        for field, values in given:
+            if twice := next((v for v in values if values.count(v) > 1), None):
+                raise UsageError(
+                    f"Expected each {option(field)} once, got {twice!r} more than once.",
+                    "The same prompt and seed give the same video.",
+                )
+
+    def seeds_for(self, spec: CardSpec) -> list[int]:
+        """The seeds to use; a latents card brings its own, and is bound to its schedule.
+
+        Raises:
+            UsageError: seeds, a strength, a scheduler or other steps with a latents card.
+        """
+        if not self.replays(spec):
+            return list(self.seeds) or [DEFAULT_SEED]
+        bound = {
+            "seeds": bool(self.seeds),
+            "strength": self.strength != 1.0,
+            "scheduler": self.scheduler is not None,
+            "steps": self.steps not in (None, spec.schedule.steps),
+        }
+        for name in (option(field) for field, given in bound.items() if given):
+            raise UsageError(
+                f"Expected no {name} with a latents card: it is bound to seed "
+                f"{spec.samples[0].seed}, its scheduler and {spec.schedule.steps} steps.",
+                f"Leave {name} out, or train a card with {option('mode')} positions.",
+            )
+        return [spec.samples[0].seed]
+
+    def replays(self, spec: CardSpec) -> bool:
+        """Whether stored latents are replayed."""
+        return spec.kind == "latents" and not self.no_card
+
+    def settings(self, spec: CardSpec) -> Settings:
+        """Those of the card unless others are asked for, also for the plain comparison."""
+        own, scale, negative = spec.schedule, self.guidance_scale, self.negative_prompt
+        return Settings(
+            self.steps or own.steps,
+            own.guidance_scale if scale is None else scale,
+            (own.negative_prompt or "") if negative is None else negative,
+        )
+
+    def purpose(self, spec: CardSpec, *, tiling: bool = True) -> Purpose:
+        """What `--offload auto` has to have room for."""
+        clip = spec.clip
+        size = (clip.width, clip.height)
+        return Purpose(("apply",), clip.frames, size, cache=self.cache, tiling=tiling)
+
+    def read(self, spec: CardSpec) -> Conditions:
+        """The clip and the picture that were asked for.
+
+        Raises:
+            UsageError: a card that requires keys and values without a clip (names its hash).
+            ClipError: one cannot be read.
+        """
+        from pe_toolkit.video.image import read_image
+
+        image = None if self.image is None else read_image(self.image)
+        if self.no_card:
+            return Conditions(image=image)
+        check_reference(spec, given=self.kv_from is not None, waived=self.no_kv)
+        clip = None if self.kv_from is None else read_as_trained(self.kv_from, spec)
+        return Conditions(clip, image)
+
+    def generate(
+        self,
+        adapter: CogVideoXAdapter,
+        card: MotionCard,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        conditions: Conditions | None = None,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> Iterator[Generated]:
+        """The videos of some of the prompts and seeds, one at a time.
+
+        Raises:
+            UsageError, UnsupportedError, MismatchError: as `pe_toolkit.apply.generate`.
+        """
+        from pe_toolkit.apply import generate
+
+        used, conditions = self.settings(card.spec), conditions or Conditions()
+        # Strength 0 is plain generation bit for bit, with the frames and the size of the card.
+        plain = None if card.spec.kind == "latents" else card
+        return generate(
+            adapter,
+            prompts,
+            seeds,
+            card=plain if self.no_card else card,
+            strength=self.strength if not self.no_card else 0.0 if plain is not None else 1.0,
+            steps=used.steps,
+            guidance_scale=used.guidance_scale,
+            negative_prompt=used.negative_prompt,
+            scheduler=self.scheduler,
+            cache=self.cache,
+            compile=self.compile,
+            on_step=on_step,
+            kv_from=conditions.kv_from,
+            no_kv=self.no_kv and not self.no_card,
+            image=conditions.image,
+        )
+
+
+def check_reference(spec: CardSpec, *, given: bool, waived: bool) -> None:
+    """Refuse to do without the clip of a card that was trained with it, unless that is asked for.
+
+    Raises:
+        UsageError: names the hash of the clip.
+    """
+    if spec.recipe.kv == "required" and not given and not waived:
+        raise UsageError(
+            f"Expected {option('kv_from')} for this card: it was trained with the keys and values "
+            f"of its reference clip (sha256 {spec.reference.sha256}).",
+            f"Name that clip, or use {option('no_kv')} to do without.",
+        )

@@ -1,0 +1,59 @@
+"""How a recipe samples its reference, and how the clip of a card is read again."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pe_toolkit.errors import ClipError
+
+if TYPE_CHECKING:
+    from pe_toolkit.card.spec import CardSpec
+    from pe_toolkit.video import Clip
+    from pe_toolkit.video.picture import Fit
+
+
+def usual_rate(recipe: str) -> Literal["native"] | None:
+    """`fps` of `read_clip` unless a person says: the official code takes consecutive frames."""
+    return "native" if recipe == "paper" else None
+
+
+def usual_fit(recipe: str) -> Fit:
+    """How a clip is brought to size unless a person says: the official code stretches."""
+    return "stretch" if recipe == "paper" else "crop"
+
+
+def read_as_trained(path: Path, spec: CardSpec) -> Clip:
+    """A clip sampled as in the training of the card; another clip than the card's as it would be
+    without a rate of its own, which cards know since 1.2.
+
+    Raises:
+        ClipError: it cannot be read.
+    """
+    own, usual = spec.reference, usual_rate(spec.recipe.name)
+    if own.used is None:
+        return _read(path, spec, usual)
+    trained = (spec.clip.frames - 1) / own.used
+    try:
+        clip = _read(path, spec, usual)
+    except ClipError:  # too short for consecutive frames, but perhaps not for a rate
+        return _read(path, spec, trained)
+    # The card tells not which way it was, but how long it took. A rate for all would not give the
+    # same frames: marks at a rate begin at `start`, the others at a frame.
+    if clip.sha256 != own.sha256 or math.isclose(clip.used, own.used, rel_tol=1e-6):
+        return clip
+    return _read(path, spec, trained)
+
+
+def _read(path: Path, spec: CardSpec, fps: float | Literal["native"] | None) -> Clip:
+    from pe_toolkit.video import read_clip
+
+    return read_clip(
+        path,
+        start=spec.reference.start,
+        frames=spec.clip.frames,
+        fps=fps,
+        size=(spec.clip.width, spec.clip.height),
+        fit=spec.reference.fit or usual_fit(spec.recipe.name),  # type: ignore[arg-type]
+    )

@@ -1,0 +1,225 @@
+"""What a person asks of a training before anything is read: a clip, how it is sampled, and how the
+motion is learned. It makes what `train` takes: the clip and a `TrainConfig`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pe_toolkit.backbones.machine.placement import Purpose
+from pe_toolkit.card.sampling import usual_fit, usual_rate
+from pe_toolkit.errors import CardError, UnsupportedError, UsageError, option
+from pe_toolkit.training.config import TrainConfig
+from pe_toolkit.training.shape import Shape, latent_frames
+
+if TYPE_CHECKING:
+    from pe_toolkit.backbones.catalogue.variants import Variant
+    from pe_toolkit.video import Clip
+    from pe_toolkit.video.picture import Fit, Picture
+
+PAPER_FRAMES = 24
+"""The published setting: the first 24 frames, six latent frames. Not where a backbone has learned
+its positions for one frame count.
+"""
+TEXTS = ("name", "card_version", "author", "license")
+"""What goes into the card as it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRequest:
+    """A request; None means what the recipe and the backbone say.
+
+    Attributes:
+        reference: a video, a GIF or a folder of images.
+        start: seconds of the reference to leave out before the first frame.
+        frames: how many to use, 2 or more.
+        fps: take them at this rate; default: the whole span, evenly, or in the published recipe the
+            first ones at the clip's own rate.
+        size: (width, height) in pixels.
+        fit: how the clip is brought to that size, as in `read_clip`.
+        overrides: settings without a field of their own, as in `TrainConfig.with_overrides`.
+        kv_from: the reference again, to inject its keys and values.
+        image: a picture that the samples begin with, for image-to-video backbones.
+        name: in the card; default: that of the reference without its suffix.
+
+    The others are those of `TrainConfig`.
+    """
+
+    reference: Path
+    start: float = 0.0
+    frames: int | None = None
+    fps: float | None = None
+    size: tuple[int, int] | None = None
+    fit: Fit | None = None
+    prompts: tuple[str, ...] = ()
+    samples: int | None = None
+    mode: Literal["positions", "latents"] = "positions"
+    recipe: Literal["default", "paper", "fast"] = "default"
+    parametrisation: str | None = None
+    steps: int | None = None
+    guidance_scale: float | None = None
+    seed: int = 0
+    overrides: tuple[tuple[str, str], ...] = ()
+    kv_from: Path | None = None
+    image: Path | None = None
+    checkpointing: Literal["auto", "off", "little", "partly", "on"] = "auto"
+    compile: bool = False
+    name: str | None = None
+    author: str = ""
+    license: str = ""
+    card_version: str = "1.0.0"
+
+    def check(self) -> None:
+        """Refuse what makes no sense whatever the backbone, before anything is read.
+
+        Raises:
+            UsageError: keys and values of another clip; more than one sample or a form of
+                positions in latents mode; a setting given twice; a text that no card may hold.
+        """
+        if self.kv_from is not None and not _same(self.kv_from, self.reference):
+            raise UsageError(
+                f"Expected {option('kv_from')} to be the reference itself ({self.reference}), got "
+                f"{self.kv_from}.",
+                "Name the same file: the card remembers one clip.",
+            )
+        self._check_texts()
+        self._config().check_mode()
+        if self.mode == "latents" and self.parametrisation:
+            raise UsageError(
+                f"Expected no {option('parametrisation')} with {option('mode')} latents: no "
+                "positions are learned.",
+                "Leave it out.",
+            )
+        keys = [key for key, _ in self.overrides]
+        if twice := next((key for key in keys if keys.count(key) > 1), None):
+            raise UsageError(
+                f"Expected each {option('overrides')} key once, got {twice!r} more than once."
+            )
+
+    def check_for(self, shape: Shape) -> None:
+        """Refuse what the backbone cannot serve.
+
+        Raises:
+            UsageError: another size than the only one of the backbone.
+            UnsupportedError: angles on a backbone with absolute positions.
+        """
+        if self.parametrisation == "angle" and shape.positions == "absolute":
+            form = option("parametrisation")
+            raise UnsupportedError(
+                f"Expected {form} table for {shape.name}, got angle: its positions are absolute "
+                "(added, not rotated), so there is no angle to learn.",
+                f"Use {form} table, or a backbone with rotary positions.",
+            )
+        shape.check(self.frames, self.size)
+
+    def config(self, variant: Variant | None = None, *, preview: bool = False) -> TrainConfig:
+        """What `train` takes. With a variant, numbers out of range are found before any work.
+
+        Raises:
+            UsageError, UnsupportedError: as `TrainConfig.with_overrides` and `TrainConfig.resolve`.
+        """
+        config = self._config(preview).with_overrides(dict(self.overrides))
+        if variant is not None:
+            config.resolve(variant)
+        return config
+
+    def glance(self) -> Clip:
+        """The reference for a first look, where the backbone's shape is not known yet.
+
+        Raises:
+            ClipError: it cannot be read, or is too short.
+        """
+        from pe_toolkit.video import read_clip
+
+        return read_clip(self.reference, start=self.start, frames=33, size=(128, 128))
+
+    def read(self, shape: Shape) -> Clip:
+        """The reference as the recipe and the backbone want it.
+
+        Raises:
+            ClipError: it cannot be read, or is too short.
+        """
+        from pe_toolkit.video import read_clip
+
+        frames = self.frames_for(shape)
+        assert frames is not None  # the shape knows
+        return read_clip(
+            self.reference,
+            start=self.start,
+            frames=frames,
+            fps=usual_rate(self.recipe) if self.fps is None else self.fps,
+            size=self.size or (shape.width, shape.height),
+            fit=self.fit or usual_fit(self.recipe),
+            min_frames=latent_frames(frames),
+        )
+
+    def read_image(self) -> Picture | None:
+        """The picture that the samples begin with: uint8 RGB `(H, W, 3)`.
+
+        Raises:
+            ClipError: it cannot be read as a picture.
+        """
+        from pe_toolkit.video.image import read_image
+
+        return None if self.image is None else read_image(self.image)
+
+    def frames_for(self, own: Shape | Variant | None) -> int | None:
+        """Frames to train with; `own` is None for a backbone not known before it is loaded.
+
+        Returns:
+            `frames`, else the published count where the recipe and the backbone allow it, else the
+            backbone's own, None if that is not known.
+        """
+        if self.frames is not None or own is None:
+            return self.frames or (PAPER_FRAMES if self.recipe == "paper" else None)
+        if self.recipe == "paper" and not own.fixed_size:
+            return min(own.frames, PAPER_FRAMES)
+        return own.frames
+
+    def purpose(self, variant: Variant | None) -> Purpose:
+        """What `--offload auto` has to have room for."""
+        frames = self.frames_for(variant)
+        return Purpose(("train",), frames, self.size, self.checkpointing, compiled=self.compile)
+
+    @property
+    def card_name(self) -> str:
+        """The name that the card gets."""
+        return self.name if self.name is not None else (self.reference.stem[:200] or "motion")
+
+    def _config(self, preview: bool = False) -> TrainConfig:
+        return TrainConfig(
+            prompts=self.prompts,
+            samples=self.samples,
+            mode=self.mode,
+            recipe=self.recipe,
+            parametrisation=self.parametrisation,
+            steps=self.steps,
+            guidance_scale=self.guidance_scale,
+            seed=self.seed,
+            kv=self.kv_from is not None,
+            checkpointing=self.checkpointing,
+            compile=self.compile,
+            name=self.card_name,
+            author=self.author,
+            license=self.license,
+            card_version=self.card_version,
+            preview=preview,
+        )
+
+    def _check_texts(self) -> None:
+        """What will stand in the card obeys the card's rules now, not after an hour of training."""
+        from pe_toolkit.card.spec import CardSpec
+
+        rules = {field.name: field.metadata["rule"] for field in fields(CardSpec)}
+        for name in TEXTS:
+            value = self.card_name if name == "name" else getattr(self, name)
+            try:
+                rules[name.removeprefix("card_")].check(value, option(name))
+            except CardError as error:
+                raise UsageError(error.message, error.hint) from error
+
+
+def _same(first: Path, second: Path) -> bool:
+    return first.exists() and second.exists() and first.samefile(second)
