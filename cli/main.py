@@ -6,8 +6,9 @@ at the top of a command's module, may import torch, diffusers, numpy or rich.
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
@@ -16,6 +17,7 @@ import click
 
 from pe_toolkit.cli.errors import Session, interruptible, plain_warnings, report
 from pe_toolkit.cli.options import debug_option
+from pe_toolkit.cli.output import deaf_stdout
 
 COMMANDS = {
     "train": "Learn the motion of a clip: reference clip -> motion card.",
@@ -65,6 +67,16 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):  # from the table: imports no command
             formatter.write_dl(list(COMMANDS.items()))
 
+    # What nobody reads to its end, such as a page of help, is no error (`pe_toolkit.cli.output`).
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        with read_or_not():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with read_or_not():
+            return super().invoke(ctx)
+
     def main(
         self,
         args: Sequence[str] | None = None,
@@ -86,15 +98,29 @@ class LazyGroup(click.Group):
                 exc.show()
                 if session.out.json or "--json" in words:
                     session.out.json = True
-                    session.out.event(
-                        "error", message=exc.format_message(), hint=None, exit_code=exc.exit_code
-                    )
+                    with contextlib.suppress(OSError):  # a full disk
+                        session.out.event(
+                            "error",
+                            message=exc.format_message(),
+                            hint=None,
+                            exit_code=exc.exit_code,
+                        )
                 code = exc.exit_code
             except (Exception, KeyboardInterrupt) as exc:
                 code = report(exc, session)
         if not standalone_mode:
             return code
         sys.exit(code if isinstance(code, int) else 0)
+
+
+@contextlib.contextmanager
+def read_or_not() -> Iterator[None]:
+    """Ends with exit code 0 if the reader of stdout has closed it."""
+    try:
+        yield
+    except BrokenPipeError:
+        deaf_stdout()
+        raise click.exceptions.Exit(0) from None
 
 
 def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:

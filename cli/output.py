@@ -6,15 +6,19 @@ name can steer the terminal.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import click
+
+from pe_toolkit.cli.folding import column, fold, width_of
 
 
 def safe(text: str) -> str:
@@ -52,7 +56,7 @@ class Output:
     def error(self, message: str, hint: str | None, exit_code: int) -> None:
         """`Error:` and `Hint:` on stderr; under `--json` also the last line on stdout."""
         self.fail(message, hint)
-        if self.json:
+        with contextlib.suppress(OSError):  # stdout may be what went wrong
             self.event("error", message=message, hint=hint, exit_code=exit_code)
 
     def fail(self, message: str, hint: str | None) -> None:
@@ -63,19 +67,18 @@ class Output:
 
     def trace(self, text: str) -> None:
         """A traceback, on stderr in both modes."""
-        self._stderr(text.rstrip("\n"))
+        self._print(text.rstrip("\n"))
 
     def data(self, text: str) -> None:
         """A result for people, on stdout; nothing under `--json`, where `event` carries it."""
         if not self.json:
-            click.echo(safe(text))
+            _stdout(safe(text))
 
     def event(self, name: str, /, **fields: Any) -> None:
         """One JSON object on one line of stdout, under `--json` only."""
         if self.json:
             # ASCII only: no character of a card can act on a terminal, and any locale can print it.
-            click.echo(json.dumps({"event": name} | plain(fields), allow_nan=False))
-            sys.stdout.flush()
+            _stdout(json.dumps({"event": name} | plain(fields), allow_nan=False))
 
     def library_event(self, event: object) -> None:
         """An event of the library: `GuidedStep(...)` -> `{"event": "guided-step", ...}`."""
@@ -86,7 +89,7 @@ class Output:
 
     def table(self, rows: Mapping[str, object]) -> None:
         """Two aligned columns on stdout; lines of one value stay together."""
-        for line in aligned(rows):
+        for line in aligned(rows, width_of(sys.stdout)):
             self.data(line)
 
     def made(self, paths: Iterable[object], rows: Mapping[str, object]) -> None:
@@ -98,26 +101,44 @@ class Output:
         if sys.stdout.isatty():
             self.table(rows)
             return
-        for line in aligned(rows):
-            self._stderr(line)
+        for line in aligned(rows, width_of(sys.stderr)):
+            self._print(line)
         for path in paths:
             self.data(str(path))
 
     def _stderr(self, text: str) -> None:
+        self._print(fold(text, width_of(sys.stderr), "  "))
+
+    def _print(self, text: str) -> None:
         if self.bars is not None:
             self.bars.console.print(safe(text), markup=False, highlight=False, soft_wrap=True)
         else:
             click.echo(safe(text), err=True)
 
 
-def aligned(rows: Mapping[str, object]) -> Iterator[str]:
-    """The lines of two columns."""
+def aligned(rows: Mapping[str, object], total: int | None = None) -> Iterator[str]:
+    """The lines of two columns, `total` characters wide at most; None: as long as they are."""
     width = max(map(len, rows), default=0)
     for name, value in rows.items():
-        head, *rest = str(value).split("\n")
-        yield f"{name:<{width}}  {head}".rstrip()
-        for line in rest:
-            yield f"{'':<{width}}  {line}"
+        yield from column(name, str(value), width, total)
+
+
+def _stdout(text: str) -> None:
+    """Print a line on stdout. A reader that has seen enough (`pe show CARD | head`) is no error:
+    the work goes on, and what else is said there goes nowhere.
+    """
+    try:
+        click.echo(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        deaf_stdout()
+
+
+def deaf_stdout() -> None:
+    """Send everything that is still written to stdout to nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _small(value: object) -> bool:

@@ -23,9 +23,12 @@ def pe(*words: object) -> Result:
 
 @pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
 def test_show_says_what_is_in_it(path: Path) -> None:
-    result = pe("show", path)
+    result = pe("show", path, "--all")
     assert result.exit_code == 0
     assert result.stderr == ""
+    short = [line[:10].strip() for line in pe("show", path).stdout.splitlines()]
+    assert len(short) < 20
+    assert not {"recipe", "loss", "file"} & set(short)
     card = MotionCard.load(path)
     rows = {line[:10].strip(): line[11:] for line in result.stdout.splitlines()}
     assert rows["name"] == f"{card.spec.name} 1.0.0"
@@ -89,7 +92,8 @@ def test_many_samples_are_cut(tmp_path: Path) -> None:
     samples = tuple(replace(card.spec.samples[0], seed=seed) for seed in range(12))
     path = tmp_path / "many.safetensors"
     MotionCard(replace(card.spec, samples=samples, digest=""), card.tensors).save(path)
-    text = pe("show", path).stdout
+    assert "and 9 more" in pe("show", path).stdout
+    text = pe("show", path, "--all").stdout
     assert "seed 7\n" in text
     assert "seed 8\n" not in text
     assert "and 4 more" in text

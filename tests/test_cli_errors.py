@@ -22,6 +22,7 @@ from pe_toolkit.cli.options import common, debug_option, machine_options
 from pe_toolkit.errors import CardError, DeviceError, OutputExistsError, UsageError
 
 ROOT = Path(__file__).parents[1]
+CARD = str(ROOT / "tests" / "golden" / "rotary-angle.safetensors")
 
 
 def run(action: Callable[[Session], None], *words: str) -> Result:
@@ -268,3 +269,32 @@ def test_warnings_of_the_library_are_plain() -> None:
     assert result.exit_code == 0
     assert result.stderr == "Warning: made with other weights \\x1b[2J\n"
     assert warnings.showwarning.__module__ != "pe_toolkit.cli.errors"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device here")
+@pytest.mark.parametrize("words", [["show", "--json", CARD], ["show", CARD], ["shwo", "--json"],
+                                   ["show", "--json", "no-such"], ["--help"]], ids=str)  # fmt: skip
+def test_a_full_stdout_is_one_error_and_no_traceback(words: list[str]) -> None:
+    with open("/dev/full", "w", encoding="ascii") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "pe_toolkit", *words],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT,
+        )  # fmt: skip
+    assert result.returncode == (2 if "shwo" in words else 1)
+    assert result.stderr.count("Error:") == 1
+    assert "Traceback" not in result.stderr
+    assert "Exception ignored" not in result.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such pipes there")
+@pytest.mark.parametrize("words", [["show", CARD], ["show", "--json", CARD], ["train", "--help"],
+                                   ["--help"], ["--version"]], ids=str)  # fmt: skip
+def test_a_reader_that_has_seen_enough_is_no_error(words: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    result = subprocess.run(
+        [sys.executable, "-m", "pe_toolkit", *words],
+        stdout=writing, stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT,
+    )  # fmt: skip
+    os.close(writing)
+    assert (result.returncode, result.stderr) == (0, "")

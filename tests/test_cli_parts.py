@@ -16,9 +16,10 @@ from click.testing import CliRunner, Result
 from pe_toolkit.apply.request import DEFAULT_SEED, ApplyRequest
 from pe_toolkit.card import MotionCard
 from pe_toolkit.cli import apply_steps, files, machine, prompts, versions
+from pe_toolkit.cli.folding import fold
 from pe_toolkit.cli.main import cli
 from pe_toolkit.cli.options import Finite, Pair, Size
-from pe_toolkit.cli.output import Output, plain, size_text
+from pe_toolkit.cli.output import Output, aligned, plain, size_text
 from pe_toolkit.cli.progress import Progress
 from pe_toolkit.errors import OutputExistsError, UsageError
 
@@ -73,6 +74,30 @@ def test_text_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> N
     out.data("a\x1b[2J\nb")
     out.talk("c\x07")
     assert capsys.readouterr() == ("a\\x1b[2J\nb\n", "c\\x07\n")
+
+
+def test_lines_break_between_words_and_commands_stay_whole() -> None:
+    text = "Warning: " + "a word or two " * 8
+    assert all(len(line) <= 60 for line in fold(text, 60, "  ").split("\n"))
+    assert " ".join(fold(text, 60, "  ").split()) == text.strip()
+    command = 'pe train ref.mp4 -o card.safetensors --prompt "one that is long" --resume'
+    hint = f"Hint: Finished steps are saved. Continue with: {command}"
+    assert fold(hint, 60, "  ").split("\n") == [
+        "Hint: Finished steps are saved. Continue with:",
+        f"  {command}",
+    ]
+    assert fold(hint, None) == hint
+    assert fold("short", 60) == "short"
+
+
+def test_a_column_breaks_between_words_and_long_words_go_below() -> None:
+    rows = {"name": "a b", "digest": "sha256:" + "0" * 60, "recipe": "one two three " * 8}
+    lines = list(aligned(rows, 72))
+    assert lines[:3] == ["name    a b", "digest", "  sha256:" + "0" * 60]
+    assert all(len(line) <= 72 for line in lines)
+    assert lines[3].startswith("recipe  one two")
+    assert lines[4].startswith("        ")
+    assert list(aligned(rows))[1] == "digest  sha256:" + "0" * 60
 
 
 def test_plain_values() -> None:

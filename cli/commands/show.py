@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -14,18 +15,22 @@ if TYPE_CHECKING:
     from pe_toolkit.card import CardInfo, CardSpec
 
 MOST_SAMPLES = 8
+FEW_SAMPLES = 3
+DETAILS = ("grid", "schedule", "recipe", "negative", "loss", "software", "file")
+"""Only with --all: how it was trained. The rest fits a screen of 24 lines."""
 
 
 @click.command(
     epilog="""\b
 Example:
   pe show wave.safetensors
-  pe show wave@1.2.0"""
+  pe show wave@1.2.0 --all"""
 )
 @click.argument("card", type=options.CARD_TEXT, metavar="CARD")
+@click.option("-a", "--all", "every", is_flag=True, help="Also how it was trained.")
 @options.common
 @click.pass_obj
-def show(session: Session, /, card: str) -> None:
+def show(session: Session, /, card: str, every: bool) -> None:
     """Say what is in a motion card.
 
     CARD is a file, a name in the local registry (wave, wave@1.2.0) or owner/name on the Hub.
@@ -36,7 +41,9 @@ def show(session: Session, /, card: str) -> None:
 
     found = find(session, card)
     info = read_info(found.path)
-    rows = describe(info)
+    rows = describe(info, MOST_SAMPLES if every else FEW_SAMPLES)
+    if not every:
+        rows = {name: text for name, text in rows.items() if name not in DETAILS}
     where = {}
     if (entry := found.entry) is not None:
         where = {"registry": str(entry.reference), "origin": found.origin}
@@ -47,10 +54,12 @@ def show(session: Session, /, card: str) -> None:
         where = {"registry": None, "origin": found.origin}
         rows |= {"registry": "no name: `pe pull` gives it one", "origin": printable(found.origin)}
     session.out.table(rows)
+    if not every and not session.out.json and sys.stdout.isatty():
+        session.out.talk("How it was trained: pe show --all")
     session.out.event("summary", path=found.path, **where, **info.summary())
 
 
-def describe(info: CardInfo) -> dict[str, str]:
+def describe(info: CardInfo, most: int = MOST_SAMPLES) -> dict[str, str]:
     """The card for people: one row per fact. Strings of the card come out printable."""
     from pe_toolkit.card import printable
     from pe_toolkit.card.followed import followed
@@ -68,9 +77,9 @@ def describe(info: CardInfo) -> dict[str, str]:
     read = "" if named == str(recipe.block) else f" (reference: {named})"
     low, high = recipe.guided_range
     losses = spec.training.loss
-    samples = [f"{sample.prompt!r}, seed {sample.seed}" for sample in spec.samples[:MOST_SAMPLES]]
-    if len(spec.samples) > MOST_SAMPLES:
-        samples.append(f"and {len(spec.samples) - MOST_SAMPLES} more")
+    samples = [f"{sample.prompt!r}, seed {sample.seed}" for sample in spec.samples[:most]]
+    if len(spec.samples) > most:
+        samples.append(f"and {len(spec.samples) - most} more")
     rows = {
         "name": f"{spec.name} {spec.version}",
         "kind": f"{spec.kind}{form}, {spec.guided_steps} guided steps",
