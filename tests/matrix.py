@@ -7,6 +7,7 @@ error of pe-toolkit that refuses it. Run by tests/test_compatibility.py.
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -17,17 +18,23 @@ import torch
 from accelerate import cpu_offload
 from diffusers import (
     CogVideoXImageToVideoPipeline,
+    CogVideoXVideoToVideoPipeline,
     FasterCacheConfig,
     FirstBlockCacheConfig,
     MagCacheConfig,
     PyramidAttentionBroadcastConfig,
     TaylorSeerCacheConfig,
 )
+from diffusers.models.attention_dispatch import AttentionBackendName
+from diffusers.models.attention_processor import CogVideoXAttnProcessor2_0
+from PIL import Image
 
 from pe_toolkit.acceleration import caches
 from pe_toolkit.acceleration.quantize import quantize
 from pe_toolkit.apply import applied, generate
 from pe_toolkit.backbones import CogVideoXAdapter
+from pe_toolkit.backbones.cogvideox import hooks
+from pe_toolkit.backbones.cogvideox.processors import PositionedAttnProcessor
 from pe_toolkit.backbones.cogvideox.tiling import enable as enable_tiling
 from pe_toolkit.cli import apply_steps
 from pe_toolkit.cli.requests.apply import ApplyOptions
@@ -196,6 +203,116 @@ def backend(b: Bench) -> str:
     b.pipe.transformer.set_attention_backend("native")
     assert torch.equal(b.acts(), b.reference())
     return "chosen backend also used by our processor"
+
+
+class Counted(CogVideoXAttnProcessor2_0):
+    """A processor as people write them: diffusers' with something of their own."""
+
+    def __init__(self, gain: float = 1.0) -> None:
+        super().__init__()
+        self.gain, self.calls = gain, 0
+
+    def __call__(
+        self, attn: Any, hidden_states: Any, encoder_hidden_states: Any,
+        attention_mask: Any = None, image_rotary_emb: Any = None,
+    ) -> Any:  # fmt: skip
+        self.calls += 1
+        hidden, text = super().__call__(
+            attn, hidden_states, encoder_hidden_states, attention_mask, image_rotary_emb
+        )
+        return hidden * self.gain, text
+
+
+def own_processor(b: Bench) -> str:
+    wanted = b.reference()
+    b.pipe.transformer.set_attn_processor(same := Counted())
+    near(b.acts(), wanted)
+    assert same.calls == 3 * 3 * STEPS  # generations, blocks
+    b.pipe.transformer.set_attn_processor(Counted(1.3))
+    assert float((b.acts() - wanted).norm() / wanted.norm()) > 1e-3
+    return "it acts at every step, with the card's positions; a training refuses it (rotary)"
+
+
+def blind_processor(b: Bench) -> str:
+    class Blind:
+        def __call__(
+            self, attn: Any, hidden_states: Any, encoder_hidden_states: Any,
+            attention_mask: Any = None,
+        ) -> Any:  # fmt: skip
+            return hidden_states, encoder_hidden_states
+
+    b.pipe.transformer.set_attn_processor(Blind())
+    with applied(b.pipe, b.card):
+        b.generate()
+    return "works: absolute positions do not enter the attention"
+
+
+def replaced_attention(b: Bench) -> str:
+    wanted, calls = b.reference(), [0]
+    own = torch.nn.functional.scaled_dot_product_attention
+
+    def attention(*args: Any, **options: Any) -> torch.Tensor:
+        calls[0] += 1
+        return own(*args, **options)
+
+    torch.nn.functional.scaled_dot_product_attention = attention  # type: ignore[assignment]
+    try:
+        assert torch.equal(b.acts(), wanted)
+    finally:
+        torch.nn.functional.scaled_dot_product_attention = own  # type: ignore[assignment]
+    assert calls[0] >= 3 * 3 * STEPS
+    return "the replacement computes every attention"
+
+
+def sage_training(b: Bench) -> str:
+    for attn in hooks.attention_modules(b.pipe.transformer):
+        attn.processor = PositionedAttnProcessor()
+        attn.processor._attention_backend = AttentionBackendName.SAGE
+    card_of(CogVideoXAdapter(b.pipe, tiny_variant(b.positions, steps=STEPS)))
+    return "works"
+
+
+def wrapped_forward(b: Bench) -> str:
+    wanted, calls = b.reference(), [0]
+
+    def around(inner: Any) -> Any:
+        def forward(*args: Any, **options: Any) -> Any:
+            calls[0] += 1
+            return inner(*args, **options)
+
+        return forward
+
+    for block in b.pipe.transformer.transformer_blocks:
+        block.attn1.forward = around(block.attn1.forward)
+    assert torch.equal(b.acts(), wanted)
+    assert calls[0] == 3 * 3 * STEPS
+    return "wrapper and card both act"
+
+
+def wrapped_module(b: Bench) -> str:
+    class Around(torch.nn.Module):
+        def __init__(self, inner: Any) -> None:
+            super().__init__()
+            self.inner, self.calls = inner, 0
+
+        def forward(self, *args: Any, **options: Any) -> Any:
+            self.calls += 1
+            return self.inner(*args, **options)
+
+    wanted = b.reference()
+    blocks = b.pipe.transformer.transformer_blocks
+    for block in blocks:
+        block.attn1 = Around(block.attn1)
+    assert torch.equal(b.acts(), wanted)
+    assert all(block.attn1.calls == 3 * STEPS for block in blocks)
+    return "wrapper and card both act"
+
+
+def foreign_attention(b: Bench) -> str:
+    for block in b.pipe.transformer.transformer_blocks:
+        block.attn1 = torch.nn.Identity()
+    with applied(b.pipe, b.card):
+        return "works: absolute positions do not enter the attention"
 
 
 def reloaded(b: Bench) -> str:
@@ -393,6 +510,30 @@ def image_to_video(b: Bench) -> str:
     return "works"
 
 
+def video_to_video(b: Bench) -> str:
+    pipe = CogVideoXVideoToVideoPipeline(**b.pipe.components)
+    pipe.set_progress_bar_config(disable=True)
+    video = [Image.fromarray(frame) for frame in moving_square().frames]
+
+    def make(strength: float) -> torch.Tensor:
+        return pipe(
+            prompt=PROMPT, video=video, strength=strength, num_inference_steps=20, width=SIDE,
+            height=SIDE, max_sequence_length=TOKENS, output_type="latent",
+            generator=torch.Generator("cpu").manual_seed(5),
+        ).frames  # fmt: skip
+
+    plain, low = make(1.0), make(0.3)
+    with applied(pipe, b.card) as log:
+        assert not torch.equal(make(1.0), plain)
+    assert log.guided_steps
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with applied(pipe, b.card):
+            assert torch.equal(make(0.3), low)
+    assert any("guided no step" in str(w.message) for w in said)
+    return "at strength 1; where it begins below the card's noise levels, a warning says so"
+
+
 def patched_in_time(b: Bench) -> str:
     pipe = tiny_pipe(b.positions, patch_size_t=2)
     card = card_of(CogVideoXAdapter(pipe, tiny_variant(b.positions, steps=STEPS)))
@@ -452,6 +593,7 @@ CELLS = (
     Cell("DPM scheduler with dynamic CFG", dpm),
     Cell("bfloat16", half),
     Cell("image-to-video pipeline", image_to_video),
+    Cell("video-to-video pipeline", video_to_video),
     Cell("`patch_size_t` (CogVideoX 1.5)", patched_in_time),
     Cell("`save_pretrained`, `from_pretrained`", reloaded),
     Cell("LoRA loaded", lora(fuse=False), needs="peft"),
@@ -474,6 +616,13 @@ CELLS = (
     ),
     Cell("gradient checkpointing left on", checkpointing),
     Cell("`set_attention_backend`", backend),
+    Cell("`scaled_dot_product_attention` replaced (SageAttention's README)", replaced_attention),
+    Cell("training with the attention backend `sage`", sage_training, refused=True),
+    Cell("own attention processor", own_processor),
+    Cell("own attention processor without `image_rotary_emb`", blind_processor, refused=True),
+    Cell("attention wrapped: another `attn1.forward`", wrapped_forward),
+    Cell("attention wrapped: `attn1` inside a module (as in ComfyUI)", wrapped_module),
+    Cell("another attention in place of `attn1`", foreign_attention, refused=True),
     Cell("layerwise casting (float8)", layerwise),
     Cell("`--quantize fp8`", quantized("fp8")),
     Cell("`--quantize int8`", quantized("int8"), needs="torchao"),

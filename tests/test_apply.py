@@ -10,6 +10,8 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from diffusers import CogVideoXVideoToVideoPipeline
+from PIL import Image
 
 from pe_toolkit.apply import CardWarning, applied, generate, replay, weights_at
 from pe_toolkit.backbones import CogVideoXAdapter
@@ -100,16 +102,52 @@ def test_two_pipelines_of_one_class_do_not_see_each_other():
         assert torch.equal(run(first.pipe), inner)
 
 
-def test_nested_cards_on_one_pipeline_the_inner_one_counts():
-    adapter = tiny_adapter()
-    one, two = card_for(adapter), card_for(adapter, seed=9, learning_rates=(0.3, 0.3))
-    with applied(adapter.pipe, two):
-        alone = run(adapter.pipe)
-    with applied(adapter.pipe, one):
+@pytest.mark.parametrize(("positions", "form"), [("rotary", "angle"), ("absolute", "table")])
+def test_one_card_at_a_time(positions, form):
+    adapter = tiny_adapter(positions)
+    card = card_for(adapter, form)
+    plain = run(adapter.pipe)
+    other = CogVideoXVideoToVideoPipeline(**adapter.pipe.components)  # of the same transformer
+    with applied(adapter.pipe, card):
         outer = run(adapter.pipe)
-        with applied(adapter.pipe, two):
-            assert torch.equal(run(adapter.pipe), alone)
-        assert torch.equal(run(adapter.pipe), outer)
+        for pipe in (adapter.pipe, other):
+            with (
+                pytest.raises(UnsupportedError, match="one card at a time"),
+                applied(pipe, card),
+            ):
+                pass
+        with applied(adapter.pipe, card, 0.0):  # changes nothing
+            assert torch.equal(run(adapter.pipe), outer)
+    assert torch.equal(run(adapter.pipe), plain)
+    with applied(other, card), applied(tiny_adapter(positions).pipe, card):
+        pass
+
+
+@pytest.mark.parametrize(("strength", "guided"), [(0.5, 0), (1.0, 3)])
+def test_a_video_to_video_generation_that_begins_below_the_card_says_so(strength, guided):
+    adapter = tiny_adapter()
+    card = card_for(adapter, steps=10, guided_range=(0.98, 1.0))
+    pipe = CogVideoXVideoToVideoPipeline(**adapter.pipe.components)
+    pipe.set_progress_bar_config(disable=True)
+    video = [Image.fromarray(frame) for frame in moving_square().frames]
+
+    def make():
+        return pipe(
+            video=video, prompt="a blue square", strength=strength, num_inference_steps=20,
+            guidance_scale=4.0, width=SIDE, height=SIDE, max_sequence_length=TOKENS,
+            generator=torch.Generator("cpu").manual_seed(1), output_type="latent",
+        ).frames  # fmt: skip
+
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with applied(pipe, card) as log:
+            made = make()
+    assert torch.equal(made, make()) == (log.guided_steps == 0)
+    assert (log.guided_steps > 0) == (guided > 0)
+    texts = [str(w.message) for w in said if w.category is CardWarning]
+    assert any("guided no step" in text and "video-to-video" in text for text in texts) == (
+        guided == 0
+    )
 
 
 def test_a_batch_of_prompts_and_guidance_one_work():

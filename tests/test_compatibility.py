@@ -15,17 +15,24 @@ from tests.matrix import CELLS, available, make_card, outcome
 
 PAGE = Path(__file__).parent.parent / "docs" / "compatibility.md"
 KINDS = ("rotary", "absolute")
+# Only what enters the attention minds these: absolute positions do not enter it.
+ATTENTION = {
+    "fused QKV projections",
+    "own attention processor",
+    "own attention processor without `image_rotary_emb",
+    "another attention in place of `attn1",
+}
 # Where rotary and absolute positions enter differently, both are run; elsewhere one of them is.
 BOTH = {
     "nothing else",
     "several prompts in one call",
-    "fused QKV projections",
     "model offload",
     "sequential offload",
     "group offload, block level",
     "pipe.enable_group_offload`, leaf level",
     "torch.compile(pipe.transformer)",
     "image-to-video pipeline",
+    *ATTENTION,
 }
 COMMAND = 'PE_WRITE_DOCS=1 python -m pytest -m "slow or not slow" tests/test_compatibility.py'
 HEAD = f"""# Compatibility
@@ -78,8 +85,7 @@ def test_cell(cell, kind, cards, seen, tmp_path):
         pytest.skip(f"needs {cell.needs}")
     state, text = outcome(cell, kind, cards[kind], tmp_path)
     seen[cell.name, kind] = (state, text)
-    # Fusing projections matters to what enters the attention only.
-    refused = cell.refused and not (cell.name == "fused QKV projections" and kind == "absolute")
+    refused = cell.refused and not (kind == "absolute" and cell.name.strip("`") in ATTENTION)
     assert state == ("refused" if refused else "works"), text
 
 

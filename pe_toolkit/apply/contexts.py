@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import torch
 
 from pe_toolkit.acceleration import caches
 from pe_toolkit.apply.checks import (
+    CardWarning,
     adapter_of,
     check_card,
     keys_values,
@@ -19,6 +23,7 @@ from pe_toolkit.apply.checks import (
 from pe_toolkit.apply.positions import Application, CardPositions
 from pe_toolkit.backbones.cogvideox import hooks
 from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
+from pe_toolkit.backbones.cogvideox.sampling import noise_levels
 from pe_toolkit.card import MotionCard
 from pe_toolkit.errors import UnsupportedError, UsageError
 from pe_toolkit.grid import TokenGrid
@@ -48,13 +53,16 @@ def applied(
         no_kv: apply a card that requires them without.
 
     Yields:
-        An `Application` that counts the guided steps.
+        An `Application` that counts the guided steps. A generation that visits none of the noise
+        levels that the card guides (a video-to-video pipeline at strength 0.8 and below begins
+        beneath them) is warned of when the context is left.
 
     Raises:
         MismatchError: wrong backbone, or (inside, at the call) another grid or frame count than the
             card's.
-        UnsupportedError: a latents card (use `replay`), fused QKV, or a nested card; inside, a VAE
-            that cannot decode as it is offloaded.
+        UnsupportedError: a latents card (use `replay`), fused QKV, an attention processor that
+            positions cannot reach, or a second card while one is applied; inside, a VAE that cannot
+            decode as it is offloaded.
         UsageError: a strength that is not a finite number, or no `kv_from` for a card that
             requires it (the message names the clip's hash).
     """
@@ -76,6 +84,7 @@ def applied(
     select = CardPositions(adapter, card, strength, log)
     expected = TokenGrid(card.spec.grid.frames, card.spec.grid.height, card.spec.grid.width)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(alone(adapter.transformer))
         stack.enter_context(vae_check(adapter))
         stack.enter_context(compiled_by_blocks(adapter))
         stack.enter_context(size_check(adapter, expected, card))
@@ -87,6 +96,45 @@ def applied(
         # A step cache, ours or the user's, must not answer in place of the guided steps.
         stack.enter_context(caches.held_off(adapter.transformer, select.guides))
         yield log
+    warn_unguided(log, card, select)
+
+
+_GUIDED: weakref.WeakSet[Any] = weakref.WeakSet()
+"""Transformers under a card now."""
+
+
+@contextlib.contextmanager
+def alone(transformer: Any) -> Iterator[None]:
+    """One card at a time: two would not add up (rotary tables of one replace those of the other).
+
+    Raises:
+        UnsupportedError: a card is applied to this transformer, by whichever pipeline.
+    """
+    if transformer in _GUIDED:
+        raise UnsupportedError(
+            "Expected one card at a time, got a second while one is applied to this model.",
+            "Leave the first `with applied(...)` before you enter the next.",
+        )
+    _GUIDED.add(transformer)
+    try:
+        yield
+    finally:
+        _GUIDED.discard(transformer)
+
+
+def warn_unguided(log: Application, card: MotionCard, select: CardPositions) -> None:
+    """Say so if there were passes and the card guided none of them."""
+    if not select.visited or log.timesteps or not log.strength:
+        return
+    levels = noise_levels(select.adapter.pipe.scheduler, torch.tensor(sorted(select.visited)))
+    first, last = card.spec.schedule.noise[0], card.spec.schedule.noise[-1]
+    warnings.warn(
+        f"The card guided no step: it guides noise levels of {last:.3f} to {first:.3f}, and the "
+        f"generation visited {levels[0]:.3f} to {levels[-1]:.3f}. In a video-to-video pipeline, "
+        "use a strength nearer to 1.",
+        CardWarning,
+        stacklevel=3,
+    )
 
 
 @contextlib.contextmanager

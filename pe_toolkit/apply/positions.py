@@ -76,10 +76,13 @@ class CardPositions:
             )
         # The last one only: absolute tables of a CogVideoX-2b card would be 1.3 GB together.
         self.last: tuple[int, Any] | None = None
+        self.visited: set[int] = set()
+        """Timesteps of the passes so far, guided or not."""
 
     def __call__(self, timestep: torch.Tensor) -> Any:
         """The injected positions at a timestep, or None to leave the model's own."""
         t = read_timestep(timestep)
+        self.visited.add(t)
         if self.last is None or self.last[0] != t:
             self.last = None  # before the next one is made: two need twice the memory
             self.last = (t, self._at(t))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pe_toolkit.acceleration.compiling import compiled
 from pe_toolkit.backbones.catalogue.variants import VARIANTS, Variant
-from pe_toolkit.backbones.cogvideox import hooks
+from pe_toolkit.backbones.cogvideox import hooks, own
 from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
 from pe_toolkit.backbones.cogvideox.keyvalue import ReferenceKeysValues
 from pe_toolkit.backbones.cogvideox.sampling import Sampler
@@ -72,7 +72,8 @@ def train(
         BackboneError: latents of the reference, or a preview, that are not finite.
         ResumeError: the state belongs to another run.
         UnsupportedError: weights that training cannot work with: quantized in another way than
-            `fp8` or `int8`, or compiled blocks whose weights leave.
+            `fp8` or `int8`, or compiled blocks whose weights leave; attention processors of the
+            user, or SageAttention, on rotary positions.
     """
     began = time.monotonic()
     require_motion(clip)
@@ -80,6 +81,8 @@ def train(
     settings = config.resolve(variant)
     quantized.check_trainable(adapter.transformer)
     quantized.check_compiled(adapter.pipe.transformer, config.compile)
+    if adapter.positions == "rotary":
+        own.check_trainable(hooks.attention_modules(adapter.transformer))
     frames, height, width = clip.frames.shape[:3]
     grid = adapter.grid_for(frames, width, height)
     adapter.check_block(settings.block)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from pe_toolkit.backbones.cogvideox import own
 from pe_toolkit.backbones.cogvideox.processors import Exchange, PositionedAttnProcessor
 from pe_toolkit.errors import UnsupportedError
 
@@ -24,8 +25,22 @@ class Stopped(Exception):  # noqa: N818  (control flow, not an error)
 
 
 def attention_modules(transformer: nn.Module) -> list[Any]:
-    """The self-attention module of every block, in order."""
-    return [block.attn1 for block in transformer.transformer_blocks]  # type: ignore[union-attr]
+    """The self-attention module of every block, in order; of one that is wrapped, what is inside.
+
+    Raises:
+        UnsupportedError: a wrapper without one attention module inside.
+    """
+    found = []
+    for block in transformer.transformer_blocks:  # type: ignore[union-attr]
+        outer: Any = block.attn1
+        inside = [m for m in outer.modules() if hasattr(m, "processor") and hasattr(m, "to_q")]
+        if len(inside) != 1:
+            raise UnsupportedError(
+                f"Expected diffusers' attention in every block, got {type(outer).__name__}.",
+                "Take the wrapper off while a card is trained or applied.",
+            )
+        found.append(inside[0])
+    return found
 
 
 def check_unfused(transformer: nn.Module) -> None:
@@ -46,20 +61,29 @@ def processors(
     transformer: nn.Module, replace: dict[int, PositionedAttnProcessor] | None = None
 ) -> Iterator[None]:
     """Our attention processor on every block (`replace`: other instances by block), then the
-    originals.
+    originals. Those of the user stay, and take part (`own`).
+
+    Raises:
+        UnsupportedError: fused projections, or a processor of the user that positions cannot reach.
     """
     check_unfused(transformer)
     modules = attention_modules(transformer)
     before = [attn.processor for attn in modules]
     shared = PositionedAttnProcessor()
+    reachable = {id(p): own.positioned(p) for p in before if own.is_own(p)}
     try:
-        for index, attn in enumerate(modules):
-            ours = (replace or {}).get(index, shared)
-            if exchange := getattr(before[index], "exchange", None):
-                ours = PositionedAttnProcessor(ours.tap, exchange)
-            ours._attention_backend = getattr(before[index], "_attention_backend", None)
-            attn.processor = ours
-        yield
+        with contextlib.ExitStack() as stack:
+            for index, attn in enumerate(modules):
+                if own.is_own(before[index]):
+                    attn.processor = reachable[id(before[index])]
+                    stack.enter_context(own.turned_keys(attn, type(before[index]).__name__))
+                    continue
+                ours = (replace or {}).get(index, shared)
+                if exchange := getattr(before[index], "exchange", None):
+                    ours = PositionedAttnProcessor(ours.tap, exchange)
+                ours._attention_backend = getattr(before[index], "_attention_backend", None)
+                attn.processor = ours
+            yield
     finally:
         for attn, original in zip(modules, before, strict=True):
             attn.processor = original
@@ -141,6 +165,7 @@ def keys_and_values(
     that of `positions`: such a pass would otherwise come between its hooks.
     """
     check_unfused(transformer)
+    own.check_none([attention_modules(transformer)[block]], "keys and values of a reference")
     current: list[tuple[torch.Tensor, torch.Tensor] | None] = [None]
 
     def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -190,7 +215,7 @@ def _processor(
     exchange: Exchange | None = None,
 ) -> Iterator[None]:
     """Our processor on one block, then the one that was there."""
-    attn = transformer.transformer_blocks[block].attn1
+    attn = attention_modules(transformer)[block]
     before = attn.processor
     # What an outer context exchanges stays exchanged while an inner one taps.
     ours = PositionedAttnProcessor(tap, exchange or getattr(before, "exchange", None))
