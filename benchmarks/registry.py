@@ -1,8 +1,10 @@
-"""The registry under load: mutated cards, a long list, kill -9, a crowd.
+"""The registry under load: mutated cards, a long list, kill -9, a damaged index, a crowd.
 
 python -m benchmarks.registry fuzz [--cards 100000] [--seed 0]
 python -m benchmarks.registry list [--cards 10000] [--runs 5]
 python -m benchmarks.registry kill [--times 200]
+python -m benchmarks.registry rebuild [--times 200] [--cards 40]
+python -m benchmarks.registry damage [--times 1000] [--cards 5]
 python -m benchmarks.registry remote [--times 200]
 python -m benchmarks.registry hub [--times 200]
 python -m benchmarks.registry crowd [--processes 8] [--seconds 60]
@@ -33,7 +35,8 @@ from benchmarks.registry_remotes import folder_kills, hub_kills, sources
 from pe_toolkit.card import verify_card
 from pe_toolkit.errors import CardError
 from pe_toolkit.registry.store import Store
-from tests.registry.killing import Toll, kill
+from tests.registry import damage
+from tests.registry.killing import Toll, fill_disk, kill, kill_rebuilds
 from tests.registry.mutate import huge_headers, judge, mutants
 
 MOST_SECONDS = 1.0
@@ -148,6 +151,46 @@ def kills(folder: Path, times: int, seed: int) -> None:
     print(f"  slowest first command after a kill: {toll.slowest:.3f} s")
 
 
+def rebuilds(folder: Path, times: int, cards: int, seed: int) -> None:
+    """kill -9 at random points of a rebuild, and rebuilds on a full disk."""
+    root, began = folder / "registry", time.perf_counter()
+    toll = kill_rebuilds(root, sources(folder, cards), times, seed=seed, longest=0.006 * cards)
+    killed, seconds = sum(toll.kills.values()), time.perf_counter() - began
+    print(f"{times} rebuilds of {cards} cards, {killed} killed (seed {seed}), in {seconds:.0f} s")
+    print("  no card lost, every next command worked")
+    print(f"  killed, by what was wrong before: {dict(toll.kills.most_common())}")
+    print(f"  finished before: {dict(toll.finished.most_common())}")
+    index = Store(root).index.path.stat().st_size
+    toll.finished.clear()
+    fill_disk(root, range(0, 2 * index, index // 16), toll)
+    print(f"  no room for files above 0 to {2 * index} bytes (index {index}): "
+          f"{dict(toll.finished)}, no card lost, every next command worked")  # fmt: skip
+    print(f"  slowest gc after that: {toll.slowest:.3f} s")
+
+
+def damaged(folder: Path, times: int, cards: int, seed: int) -> None:
+    """An index with one changed byte, or changed by SQL: every command, and a rebuild."""
+    rng = random.Random(seed)
+    made = damage.ward(folder, cards)
+    index = made.root / "index.sqlite3"
+    data = index.read_bytes()
+    changes = {
+        "bytes": (("a byte", raw) for raw in damage.bytes_changed(data, rng)),
+        "statements of SQL": damage.tables_changed(index, folder / "scratch", rng),
+    }
+    print(f"index of {len(data)} bytes, {len(damage.COMMANDS)} commands each, seed {seed}")
+    for kind, stream in changes.items():
+        began, verdicts = time.perf_counter(), []
+        for number, (what, raw) in enumerate(islice(stream, times // 2)):
+            try:
+                verdicts.append(damage.judge(made, folder, raw, damage.COMMANDS))
+            except Exception as error:
+                where = [at for at, (a, b) in enumerate(zip(data, raw, strict=False)) if a != b]
+                raise SystemExit(f"{kind} {number}, {what} at {where[:3]}: {error!r}") from error
+        print(f"  {len(verdicts)} changed {kind} in {time.perf_counter() - began:.0f} s: "
+              f"{damage.tally(verdicts)}, each mended, no card file touched")  # fmt: skip
+
+
 def crowd(folder: Path, processes: int, seconds: float) -> None:
     """Many processes that add, list, tag, remove and collect in one registry."""
     root = folder / "registry"
@@ -172,11 +215,13 @@ def crowd(folder: Path, processes: int, seconds: float) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.registry", description=__doc__)
-    parser.add_argument("what", choices=["fuzz", "list", "kill", "remote", "hub", "crowd"])
+    parser.add_argument("what", choices=[
+        "fuzz", "list", "kill", "rebuild", "damage", "remote", "hub", "crowd",
+    ])  # fmt: skip
     parser.add_argument("--cards", type=int)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--times", type=int, default=200)
+    parser.add_argument("--times", type=int)
     parser.add_argument("--processes", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=60)
     a = parser.parse_args()
@@ -184,9 +229,11 @@ def main() -> None:
     jobs: dict[str, Callable[[Path], None]] = {
         "fuzz": lambda folder: fuzz(folder, a.cards or 100_000, seed),
         "list": lambda folder: long_list(folder, a.cards or 10_000, a.runs),
-        "kill": lambda folder: kills(folder, a.times, seed),
-        "remote": lambda folder: folder_kills(folder, a.times, seed),
-        "hub": lambda folder: hub_kills(folder, a.times, seed),
+        "kill": lambda folder: kills(folder, a.times or 200, seed),
+        "rebuild": lambda folder: rebuilds(folder, a.times or 200, a.cards or 40, seed),
+        "damage": lambda folder: damaged(folder, a.times or 1000, a.cards or 5, seed),
+        "remote": lambda folder: folder_kills(folder, a.times or 200, seed),
+        "hub": lambda folder: hub_kills(folder, a.times or 200, seed),
         "crowd": lambda folder: crowd(folder, a.processes, a.seconds),
     }
     print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")

@@ -204,7 +204,14 @@ OLD_COLUMNS = (
 
 
 def upgrade(connection: sqlite3.Connection, folder: Path) -> list[Entry]:
-    """The rows of version 1, the steps of removal by their time."""
+    """The rows of version 1, the steps of removal by their time.
+
+    Raises:
+        DamageError: as `read`, as far as that version lets it be told.
+    """
+    have = {name for (name,) in connection.execute("SELECT name FROM sqlite_master").fetchall()}
+    if have != {"cards", "one_card"}:
+        raise DamageError("its tables are not those that pe makes")
     rows = connection.execute(f"SELECT id, {OLD_COLUMNS} FROM cards ORDER BY id").fetchall()
     entries = [parse(row[0], row[1:], folder) for row in rows]
     times = sorted({entry.removed for entry in entries if entry.removed is not None})

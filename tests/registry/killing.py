@@ -14,12 +14,12 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pe_toolkit.card import verify_card
-from pe_toolkit.errors import UsageError
+from pe_toolkit.errors import OutputError, UsageError
 from pe_toolkit.registry.errors import RegistryError
 from pe_toolkit.registry.references import local
 from pe_toolkit.registry.store import Store
@@ -111,6 +111,35 @@ def kill_rebuilds(
         toll.finished[how] += not os.WIFSIGNALED(ended)
         assert_nothing_lost(store, expected, f"round {round_}, {how}", toll)
     return toll
+
+
+def fill_disk(root: Path, sizes: Iterable[int], toll: Toll) -> None:
+    """Rebuild where no file may outgrow `sizes` bytes, one after the other, as on a full disk.
+
+    Raises:
+        AssertionError: if a card is lost, or if a command does not work.
+    """
+    import resource
+
+    store = Store(root)
+    expected = {entry.digest for entry in store.entries()}
+    for size in sizes:
+        damage_index(store, "gone", random.Random(size))
+        child = os.fork()
+        if child == 0:  # never returns
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+            try:
+                Store(root).rebuild()
+            except OutputError:
+                os._exit(1)
+            except BaseException:
+                os._exit(3)
+            os._exit(0)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert code in (0, 1), f"{size} bytes: exit code {code}"
+        toll.finished["full" if code else "fits"] += 1
+        assert_nothing_lost(store, expected, f"files of {size} bytes", toll)
 
 
 def damage_index(store: Store, how: str, rng: random.Random) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from pe_toolkit.registry.store import Store
 from tests.registry.cards import make_card
-from tests.registry.killing import kill, kill_rebuilds
+from tests.registry.killing import fill_disk, kill, kill_rebuilds
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,3 +59,5 @@ def test_kill_9_loses_nothing(tmp_path: Path, cards: Path) -> None:
 def test_kill_9_of_a_rebuild_loses_nothing(tmp_path: Path, cards: Path) -> None:
     toll = kill_rebuilds(tmp_path / "registry", cards, 15, longest=0.05)
     assert sum(toll.kills.values()) > 5, toll
+    fill_disk(tmp_path / "registry", (0, 1000, 9000), toll)
+    assert toll.finished["full"] == 3
