@@ -5,7 +5,8 @@ PeError
     └── RegistryBusyError   another process kept it for longer than we wait
 
 UserWarning
-└── CopyWarning             a remote could not be asked: this is the copy of an earlier time
+├── CopyWarning             a remote could not be asked: this is the copy of an earlier time
+└── LocksWarning            the locks of the registry's disk do nothing
 """
 
 from __future__ import annotations
@@ -23,3 +24,7 @@ class RegistryBusyError(RegistryError):
 
 class CopyWarning(UserWarning):
     """A remote could not be asked, so the card is the copy of an earlier time."""
+
+
+class LocksWarning(UserWarning):
+    """The locks of the disk that the registry lies on do nothing; a lock file is used instead."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -206,6 +207,7 @@ class Index:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[sqlite3.Connection]:
         """A connection inside a write transaction that is committed if the block ends well."""
+        self._check_locks()
         with contextlib.ExitStack() as stack:
             while True:
                 before = _inode(self.path)
@@ -247,10 +249,20 @@ class Index:
                 if _kind(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                     raise
                 if time.monotonic() >= deadline:
+                    if (fault := self._check_locks()) is not None:
+                        raise RegistryError(
+                            f"Expected a disk that locks files under {printable(str(self.root))}, "
+                            f"but: {fault}.",
+                            "Run the command again: a lock file takes their place from now on.",
+                        ) from error
                     raise locks.busy(self.root, self.timeout, "another pe process") from error
 
+    def _check_locks(self) -> str | None:
+        name = f"{FILE}.{os.getpid()}-{threading.get_ident()}.probe"
+        return locks.check(self.root, self.root / name)
+
     def _alone(self) -> contextlib.AbstractContextManager[bool]:
-        return locks.alone(self.path, self.timeout)
+        return locks.alone(self.root, self.timeout)
 
     @contextlib.contextmanager
     def _open(self, mode: str) -> Iterator[sqlite3.Connection]:

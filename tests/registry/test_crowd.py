@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pe_toolkit.registry.locks import MARK
 from pe_toolkit.registry.store import Store
 from tests.registry.cards import make_card
 from tests.registry.killing import fill_disk, kill, kill_rebuilds
@@ -48,7 +49,12 @@ def test_processes_share_a_registry(tmp_path: Path, cards: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="forks and kills")
-def test_kill_9_loses_nothing(tmp_path: Path, cards: Path) -> None:
+@pytest.mark.parametrize("by_file", [False, True])
+def test_kill_9_loses_nothing(tmp_path: Path, cards: Path, by_file: bool) -> None:
+    """Also where a lock file takes the place of locks that do nothing."""
+    (tmp_path / "registry").mkdir()
+    if by_file:
+        (tmp_path / "registry" / MARK).touch()
     toll = kill(tmp_path / "registry", cards, 15, longest=0.2)
     assert sum(toll.kills.values()) == 15
     assert toll.finished
@@ -57,7 +63,7 @@ def test_kill_9_loses_nothing(tmp_path: Path, cards: Path) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="forks and kills")
 def test_kill_9_of_a_rebuild_loses_nothing(tmp_path: Path, cards: Path) -> None:
-    toll = kill_rebuilds(tmp_path / "registry", cards, 15, longest=0.05)
-    assert sum(toll.kills.values()) > 5, toll
+    toll = kill_rebuilds(tmp_path / "registry", cards, 10, longest=0.05)
+    assert sum(toll.kills.values()) == 10
     fill_disk(tmp_path / "registry", (0, 1000, 9000), toll)
     assert toll.finished["full"] == 3
