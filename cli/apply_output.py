@@ -96,13 +96,21 @@ class Results:
     def _write(self, target: files.Target, made: Any) -> None:
         from pe_toolkit.video import write_video
 
-        force = self.options.force
-        write_video(target.video, made.frames, made.fps, force=force)
+        force, texts = self.options.force, self._texts(made)
+        write_video(target.video, made.frames, made.fps, force=force, metadata=texts)
         if target.side_by_side is not None:
             from pe_toolkit.visual import side_by_side
 
             beside = side_by_side([("reference", self.reference), ("result", made.frames)])
-            write_video(target.side_by_side, beside, made.fps, force=force)
+            write_video(target.side_by_side, beside, made.fps, force=force, metadata=texts)
+
+    def _texts(self, made: Any) -> dict[str, str]:
+        """What stays in the MP4 itself when its JSON file is lost."""
+        texts = {"prompt": made.prompt, "seed": str(made.seed)}
+        if not self.options.no_card and self.options.strength:
+            spec = self.card.spec
+            texts |= {"card": f"{spec.name} {spec.version}", "card_digest": spec.digest}
+        return texts
 
     def finish(self) -> None:
         """Write the sheet, and list every file: `FILE  what it shows`."""

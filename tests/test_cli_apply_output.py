@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -84,6 +85,15 @@ def test_a_video_is_kept_whatever_its_score(
     err = capsys.readouterr().err
     assert ("no motion score" in err) == (score is None and answer is not None)
     assert ("Warning: " in err) == ("tried /x" in err) == isinstance(answer, BaseException)
+
+
+def test_a_video_says_what_made_it(tmp_path: Path) -> None:
+    results = taken(None, tmp_path)
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        found = container.metadata
+    spec = results.card.spec
+    assert (found["prompt"], found["seed"]) == ("a red circle", "5")
+    assert (found["card"], found["card_digest"]) == (f"{spec.name} {spec.version}", spec.digest)
 
 
 def test_ctrl_c_while_it_is_scored_keeps_the_video(tmp_path: Path) -> None:

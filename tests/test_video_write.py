@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -80,6 +81,25 @@ def test_rates(tmp_path: Path, fps: float) -> None:
 def test_one_frame(tmp_path: Path) -> None:
     for suffix in VIDEO_SUFFIXES:
         assert write_video(tmp_path / f"o{suffix}", moving_square(1), 8).stat().st_size > 50
+
+
+def test_metadata(tmp_path: Path) -> None:
+    frames, texts = moving_square(8), {"prompt": "a red circle\nÄ 影", "seed": "42", "digest": "a1"}
+    plain = write_video(tmp_path / "plain.mp4", frames, 8).read_bytes()
+    path = write_video(tmp_path / "a.mp4", frames, 8, metadata=texts)
+    with av.open(str(path)) as container:
+        found = container.metadata
+        assert {key: found[key] for key in texts} == texts
+    again = write_video(tmp_path / "b.mp4", frames, 8, metadata=texts).read_bytes()
+    assert path.read_bytes() == again
+    place = plain.index(b"mdat")
+    end = plain.index(b"moov")
+    assert plain[place:end][:-4] in again, "the pictures are the same"
+    assert write_video(tmp_path / "c.mp4", frames, 8, metadata={}).read_bytes() == plain
+    odd = write_video(tmp_path / "d.mp4", frames, 8, metadata={"prompt": "a\udc80b\0c"})
+    with av.open(str(odd)) as container:
+        assert container.metadata["prompt"] == r"a\udc80b c"
+    write_video(tmp_path / "a.gif", frames, 8, metadata=texts)
 
 
 def test_image(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import io
 import math
 import os
 import secrets
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
@@ -106,7 +107,14 @@ def write_atomic(path: Path | str, data: bytes, *, force: bool = False) -> Path:
     return path
 
 
-def write_video(path: Path | str, frames: Picture, fps: float, *, force: bool = False) -> Path:
+def write_video(
+    path: Path | str,
+    frames: Picture,
+    fps: float,
+    *,
+    force: bool = False,
+    metadata: Mapping[str, str] | None = None,
+) -> Path:
     """Write frames as H.264 MP4 (8 bits, 4:2:0, BT.709, crf 18) or as GIF, by the ending of `path`.
 
     The same frames give the same bytes. An odd width or height is made even in MP4 by repeating the
@@ -118,6 +126,8 @@ def write_video(path: Path | str, frames: Picture, fps: float, *, force: bool = 
         frames: `(F, H, W, 3)` uint8 RGB.
         fps: frames a second.
         force: whether to replace an existing file.
+        metadata: names and texts to keep in an MP4 (QuickTime metadata keys, as `ffprobe`,
+            `exiftool` and PyAV's `container.metadata` show them); a GIF keeps none.
 
     Raises:
         UsageError: another ending, frames of another shape or type, a rate that is not positive.
@@ -132,8 +142,9 @@ def write_video(path: Path | str, frames: Picture, fps: float, *, force: bool = 
         )
     if not (math.isfinite(fps) and fps > 0):
         raise UsageError(f"Expected a positive number of frames a second, got {fps}.")
-    encode = _gif if path.suffix.lower() == ".gif" else _mp4
-    return write_atomic(path, encode(frames, fps), force=force)
+    if path.suffix.lower() == ".gif":
+        return write_atomic(path, _gif(frames, fps), force=force)
+    return write_atomic(path, _mp4(frames, fps, metadata or {}), force=force)
 
 
 def write_image(path: Path | str, image: Picture, force: bool = False) -> Path:
@@ -152,7 +163,7 @@ def write_image(path: Path | str, image: Picture, force: bool = False) -> Path:
     return write_atomic(path, buffer.getvalue(), force=force)
 
 
-def _mp4(frames: Picture, fps: float) -> bytes:
+def _mp4(frames: Picture, fps: float, metadata: Mapping[str, str]) -> bytes:
     """Encoded in memory, as small as it is, so that errors of the disk come from one place."""
     even = ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0))
     frames = np.pad(frames, even, mode="edge")
@@ -162,7 +173,11 @@ def _mp4(frames: Picture, fps: float) -> bytes:
         # varying bytes for the same frames (measured: a quarter of the encodes at 100x68 differed,
         # with one thread and bit-exact flags; none with asm=0). It costs about a second for 49
         # frames of 720x480.
-        with av.open(buffer, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
+        options = {"fflags": "+bitexact"}
+        if metadata:
+            options["movflags"] = "use_metadata_tags"  # without it, unknown names are left out
+        with av.open(buffer, "w", format="mp4", options=options) as container:
+            container.metadata.update({key: _text(value) for key, value in metadata.items()})
             stream: Any = container.add_stream(
                 "libx264", rate=Fraction(fps).limit_denominator(1001)
             )
@@ -189,6 +204,11 @@ def _mp4(frames: Picture, fps: float) -> bytes:
             hint="Try another size, or write a .gif.",
         ) from error
     return buffer.getvalue()
+
+
+def _text(value: str) -> str:
+    """Valid Unicode without the zero that ends a text in C."""
+    return value.replace("\0", " ").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _gif(frames: Picture, fps: float) -> bytes:
