@@ -147,7 +147,11 @@ def _small(value: object) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON types: paths as text, NaN and infinity as null, numpy numbers as numbers."""
+    """`value` as JSON types: paths as text, NaN and infinity as null, numpy numbers as numbers,
+    dataclasses as objects.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if value is None or isinstance(value, str | bool | int):

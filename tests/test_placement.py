@@ -13,13 +13,13 @@ from pe_toolkit.backbones.machine import memory, placement
 from pe_toolkit.backbones.machine.offload import OFFLOADS, settle
 from pe_toolkit.backbones.machine.placement import GB, Purpose, decide, plan
 from pe_toolkit.cli import estimate
+from pe_toolkit.cli.requests.doctor import DoctorOptions
 from pe_toolkit.errors import DeviceError, UnsupportedError
 from pe_toolkit.training import memory as training_memory
 from tests.test_memory import CONFIGS
 from tests.tiny import tiny_pipe
 
 TRAIN, APPLY = Purpose(("train",)), Purpose(("apply",))
-NOTHING = {"frames": None, "size": None, "samples": 1, "steps": None, "quantize": "none"}
 
 
 def parts(name: str, **changes) -> tuple:
@@ -161,8 +161,10 @@ def test_doctor_says_on_where_most_of_the_rest_would_fill() -> None:
     _, a, r = parts("cogvideox-5b")
     whole = memory.train_estimate(a, r, checkpointing="off").gpu_bytes
     assert plan(a, r, "train", whole / placement.SHARE + 1).checkpointing["none"] == "little"
-    said = estimate.estimate(VARIANTS["cogvideox-5b"], NOTHING | {"offload": "none"}, 65.0, None)
-    assert said["train"]["checkpointing"] == "little"
+    said = estimate.estimate(
+        VARIANTS["cogvideox-5b"], DoctorOptions(samples=1, offload="none"), 65.0, None
+    )
+    assert said.train.checkpointing == "little"
 
 
 def test_quantized_weights_need_less() -> None:
@@ -173,30 +175,32 @@ def test_quantized_weights_need_less() -> None:
 @pytest.mark.parametrize("free", [None, 12.0, 25.2, 80.0])
 @pytest.mark.parametrize("name", ["cogvideox-2b", "cogvideox-5b", "cogvideox1.5-5b"])
 def test_doctor_says_the_same(name: str, free: float | None) -> None:
-    said = estimate.estimate(VARIANTS[name], NOTHING | {"offload": "auto"}, free, None)
+    said = estimate.estimate(VARIANTS[name], DoctorOptions(samples=1, offload="auto"), free, None)
     fits, verdict = estimate.verdict(said, free)
     for task in ("train", "apply"):
-        mode = said[task]["offload"]
-        figures = said["by_offload"][mode][f"{task}_gb"]
-        assert figures == said[task]["gpu_gb"]
+        mode = said.tasks[task].offload
+        figures = said.by_offload[mode][f"{task}_gb"]
+        assert figures == said.tasks[task].gpu_gb
         assert f"{figures:.1f} GB" in estimate.rows(said)[task]
         if free is None:
-            assert f"{said['by_offload']['group'][f'{task}_gb']:.1f} GB to {task}" in verdict
+            assert f"{said.by_offload['group'][f'{task}_gb']:.1f} GB to {task}" in verdict
             continue
         assert mode == pick(name, Purpose((task,)), free, total=80.0)[0]
-        assert fits == (said["train"]["fits"] and said["apply"]["fits"])
-        if not said[task]["fits"]:
+        assert fits == (said.train.fits and said["apply"]["fits"])
+        if not said.tasks[task].fits:
             assert f"{figures:.1f} GB of GPU memory to {task}" in verdict
 
 
 @pytest.mark.parametrize("mode", ["none", "model", "sequential"])
 def test_doctor_without_a_gpu_answers_for_the_mode_that_was_asked_for(mode: str) -> None:
-    said = estimate.estimate(VARIANTS["cogvideox-5b"], NOTHING | {"offload": mode}, None, None)
+    said = estimate.estimate(
+        VARIANTS["cogvideox-5b"], DoctorOptions(samples=1, offload=mode), None, None
+    )
     fits, verdict = estimate.verdict(said, None)
     assert not fits
     assert "at least" not in verdict
     for task in ("train", "apply"):
-        assert f"{said[task]['gpu_gb']:.1f} GB to {task} with --offload {mode}" in verdict
+        assert f"{said.tasks[task].gpu_gb:.1f} GB to {task} with --offload {mode}" in verdict
     assert ("GB without)" in verdict) == (mode != "none")
 
 
