@@ -186,7 +186,7 @@ def test_doctor_says_the_same(name: str, free: float | None) -> None:
             assert f"{said.by_offload['group'][f'{task}_gb']:.1f} GB to {task}" in verdict
             continue
         assert mode == pick(name, Purpose((task,)), free, total=80.0)[0]
-        assert fits == (said.train.fits and said["apply"]["fits"])
+        assert fits == (said.train.fits and said.apply.fits)
         if not said.tasks[task].fits:
             assert f"{figures:.1f} GB of GPU memory to {task}" in verdict
 
