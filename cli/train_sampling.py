@@ -4,7 +4,7 @@ plays. For `pe train` and `pe show`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pe_toolkit.cli.output import Output
 
@@ -103,6 +103,13 @@ def tell(clip: Clip, request: TrainRequest, fps: float, out: Output) -> None:
         f"  used: {frames} frames ({rate(request)}); {speed}\n"
         f"  picture: {framing(source, clip.size, clip.fit)}"
     )
+
+
+def tell_image(image: Any, size: Size, fit: str, out: Output) -> None:
+    """Say what of a picture to begin with is used, unless it is all of it."""
+    source = (image.shape[1], image.shape[0])
+    if source != size:
+        out.talk(f"Image: {framing(source, size, fit)}")
 
 
 def suggest(clip: Clip, fps: float, out: Output) -> None:

@@ -150,6 +150,14 @@ def test_a_bad_picture_is_refused_and_a_good_one_where_nothing_looks(
     assert "Expected a picture" in result.stderr
     good = tmp_path / "good.png"
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(good)
+    wide = tmp_path / "wide.png"
+    Image.fromarray(np.zeros((32, 128, 3), np.uint8)).save(wide)
+    result = pe(*words, "--image", wide)
+    assert result.exit_code == 2
+    assert "Image: the middle 32x32 of 128x32 (75% of the picture cut off)" in result.stderr
+    pointer = tmp_path / "pointer.png"
+    pointer.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    assert "'pointer.png' is a Git LFS pointer" in pe(*words, "--image", pointer).stderr
     result = pe("train", reference, "-o", tmp_path / "c.safetensors", *SMALL, "--image", good)
     assert result.exit_code == 2
     assert "Expected no image" in result.stderr

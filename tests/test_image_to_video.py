@@ -222,3 +222,38 @@ def test_published_configurations_at_native_size_on_meta(name):
     with hooks.positions(transformer, "rotary", lambda _: value):
         q, k = adapter.queries_and_keys(latents, text, 999, variant.block, None, image)
     assert q.shape == k.shape == (1, 48, grid.tokens, 64)
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+def test_a_picture_of_another_shape_is_fitted_as_the_reference(fit, monkeypatch):
+    adapter = adapter_of("1.5")
+    wide = np.zeros((SIDE, 4 * SIDE, 3), np.uint8)
+    middle = slice(2 * SIDE - SIDE // 4, 2 * SIDE + SIDE // 4)
+    wide[SIDE // 4 : -SIDE // 4, middle] = 255  # a square
+    shape = {
+        "crop": (SIDE // 2, SIDE // 2),
+        "pad": (SIDE // 8, SIDE // 8),
+        "stretch": (SIDE // 8, SIDE // 2),
+    }[fit]
+    seen: list[tuple[int, int]] = []
+    encode = adapter.pipe.vae.encode
+
+    def watched(x, *args, **options):
+        bright = x[0, 0, 0] > 0
+        if bright.any():
+            seen.append((int(bright.any(0).sum()), int(bright.any(1).sum())))
+        return encode(x, *args, **options)
+
+    monkeypatch.setattr(adapter.pipe.vae, "encode", watched)
+    clip = dataclasses.replace(moving_square(), fit=fit, source_size=(2 * SIDE, SIDE))
+    config = dataclasses.replace(CONFIG, preview=False)
+    *_, last = train(adapter, clip, config, image=wide)
+    assert isinstance(last, Finished)
+    assert shape in seen
+    seen.clear()
+    assert last.card.spec.reference.fit == fit
+    list(generate(adapter, [PROMPTS[0]], [3], card=last.card, image=wide))
+    assert shape in seen
+    seen.clear()
+    list(generate(adapter, [PROMPTS[0]], [3], steps=2, image=wide))
+    assert seen == [(SIDE // 2, SIDE // 2)]

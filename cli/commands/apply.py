@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from pe_toolkit.apply.request import DEFAULT_SEED
-from pe_toolkit.card.sampling import read_as_trained
+from pe_toolkit.card.sampling import fit_of, read_as_trained
 from pe_toolkit.cli import (
     apply_output,
     apply_steps,
@@ -17,6 +17,7 @@ from pe_toolkit.cli import (
     options,
     prompts,
     speed,
+    train_sampling,
 )
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.progress import Progress
@@ -100,6 +101,9 @@ def apply(session: Session, /, **options: Any) -> None:
     beside = request.side_by_side
     reference = None if beside is None else read_as_trained(beside, card.spec)
     given = request.read(card.spec)
+    if given.image is not None:
+        size = (card.spec.clip.width, card.spec.clip.height)
+        train_sampling.tell_image(given.image, size, fit_of(card.spec), out)
 
     name, revision = apply_steps.choose_backbone(card.spec, request.backbone)
     purpose = request.purpose(card.spec, tiling=request.vae_tiling is not False)

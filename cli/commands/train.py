@@ -13,6 +13,7 @@ from pe_toolkit.cli import (
     options,
     prompts,
     speed,
+    train_sampling,
     train_steps,
 )
 from pe_toolkit.cli.errors import Session
@@ -108,6 +109,9 @@ def train(session: Session, /, **options: Any) -> None:
         shape = Shape.of_adapter(adapter)
         request.check_for(shape)
         clip = train_steps.read_reference(request, shape, out)
+
+    if image is not None:
+        train_sampling.tell_image(image, clip.size, clip.fit, out)
 
     from pe_toolkit.training import train as run
 

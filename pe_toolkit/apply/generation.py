@@ -21,8 +21,10 @@ from pe_toolkit.apply.switches import step_cache, swapped_scheduler
 from pe_toolkit.backbones.cogvideox import finite
 from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
 from pe_toolkit.card import MotionCard
+from pe_toolkit.card.sampling import fit_of
 from pe_toolkit.errors import UsageError
 from pe_toolkit.video import Clip
+from pe_toolkit.video.picture import resize
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ def generate(
         compile: compile the blocks of the transformer: pays from a few generations on.
         on_step: called after every denoising step with how many are done, and of how many.
         kv_from, no_kv: as in `applied`.
-        image: uint8 RGB `(H, W, 3)`: the first frame, for image-to-video backbones.
+        image: uint8 RGB `(H, W, 3)`: the first frame, for image-to-video backbones. Another size
+            is cropped, padded or stretched as the reference of the card was; cropped without one.
 
     Raises:
         UsageError: empty or too long prompts, an unknown scheduler or cache, or a card that guides
@@ -120,7 +123,8 @@ def generate(
                 applied(adapter, card, strength, kv_from=kv_from, no_kv=no_kv)
             )
         if image is not None:
-            extra["image"] = Image.fromarray(image)
+            fit = "crop" if spec is None else fit_of(spec)
+            extra["image"] = Image.fromarray(resize(image, (width, height), fit))
         extra["callback_on_step_end"] = _watching(
             adapter.dtype, on_step, extra.get("callback_on_step_end")
         )

@@ -24,6 +24,11 @@ def usual_fit(recipe: str) -> Fit:
     return "stretch" if recipe == "paper" else "crop"
 
 
+def fit_of(spec: CardSpec) -> Fit:
+    """How the reference of a card was brought to size, and a picture to begin with is."""
+    return spec.reference.fit or usual_fit(spec.recipe.name)  # type: ignore[return-value]
+
+
 def read_as_trained(path: Path, spec: CardSpec) -> Clip:
     """A clip sampled as in the training of the card; another clip than the card's as it would be
     without a rate of its own, which cards know since 1.2.
@@ -55,5 +60,5 @@ def _read(path: Path, spec: CardSpec, fps: float | Literal["native"] | None) -> 
         frames=spec.clip.frames,
         fps=fps,
         size=(spec.clip.width, spec.clip.height),
-        fit=spec.reference.fit or usual_fit(spec.recipe.name),  # type: ignore[arg-type]
+        fit=fit_of(spec),
     )

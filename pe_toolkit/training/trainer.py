@@ -31,6 +31,7 @@ from pe_toolkit.training.resume import ResumeState
 from pe_toolkit.training.schedule import guided_steps, learning_rate
 from pe_toolkit.training.start import first_delta
 from pe_toolkit.video import Clip, require_motion
+from pe_toolkit.video.picture import resize
 from pe_toolkit.world.vocabulary import TRAINING_PROMPTS
 
 # Content that CogVideoX draws well and that has nothing to do with most references.
@@ -60,7 +61,8 @@ def train(
         state: where to keep the resumable state (written after every guided step), or None.
         resume: continue from `state`.
         image: uint8 RGB `(H, W, 3)`, with image-to-video backbones only: what the training
-            samples begin with. Default: the reference's own first frame.
+            samples begin with, brought to the size of the clip with the clip's `fit`. Default: the
+            reference's own first frame.
 
     Yields:
         Events; the last is `Finished` with the card. Nothing else is written.
@@ -91,6 +93,8 @@ def train(
     prompts, seeds = _samples(adapter, config, settings)
     if image is None and adapter.image_to_video:
         image = clip.frames[0]
+    if image is not None:
+        image = resize(image, clip.size, clip.fit)
     adapter.check_image(image)
     form = None
     if settings.parametrisation is not None:

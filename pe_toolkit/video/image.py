@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pe_toolkit.errors import ClipError
+from pe_toolkit.video.names import refuse_pointer, shown
 from pe_toolkit.video.picture import Picture, from_pillow
 
 
@@ -16,11 +17,14 @@ def read_image(path: Path) -> Picture:
     """
     from PIL import Image
 
+    name = shown(path)
     try:
+        with path.open("rb") as file:
+            refuse_pointer(file.read(512), name, "a picture")
         with Image.open(path) as image:
             return from_pillow(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ClipError(
-            f"Expected a picture, got {path.name}: {' '.join(str(error).split())}",
+            f"Expected a picture, got {name}: {' '.join(str(error).split())}",
             "Use a PNG, JPEG or WebP file.",
         ) from error
