@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
 
+from pe_toolkit.card.text import shown
 from pe_toolkit.errors import UsageError
+
+LONGEST = 480
+"""Bytes of the folder's path: SQLite takes 512 for a file in it, on every platform."""
 
 
 def home() -> Path:
@@ -25,6 +30,29 @@ def home() -> Path:
             "Expected a home folder for the registry, but this machine names none.",
             "Set PE_HOME to a folder of your choice.",
         ) from error
+
+
+def check_length(folder: Path) -> None:
+    """Make sure that a registry can lie in a folder, as far as its path tells.
+
+    Raises:
+        UsageError: if its path, links followed, or a name in it is too long.
+    """
+    size = len(os.fsencode(os.path.realpath(folder)))
+    if size > LONGEST:
+        problem = f"at most {LONGEST} bytes, got {size}"
+    else:
+        try:
+            os.lstat(folder)
+            return
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                return
+            problem = "names that the disk can hold, got a longer one"
+    raise UsageError(
+        f"Expected a path of the registry with {problem}: {shown(str(folder))}.",
+        "Set PE_HOME to a folder with a shorter path.",
+    )
 
 
 def _platform_folder() -> Path:

@@ -411,11 +411,12 @@ def _inode(path: Path) -> tuple[int, int] | None:
 
 def _denied(path: Path) -> str:
     """Of an index that SQLite cannot use: the file or folder that we may not use; "" if none."""
-    if path.exists() and not os.access(path, os.R_OK):
+    there = os.path.exists(path)
+    if there and not os.access(path, os.R_OK):
         return printable(str(path))
     if not os.access(path.parent, os.W_OK | os.X_OK):
         return printable(str(path.parent))
-    return printable(str(path)) if path.exists() and not os.access(path, os.W_OK) else ""
+    return printable(str(path)) if there and not os.access(path, os.W_OK) else ""
 
 
 def _kind(error: sqlite3.Error) -> int:

@@ -66,7 +66,7 @@ def check(root: Path, probe: Path) -> str | None:
     if root in _sound:
         return None
     mark = root / MARK
-    if mark.exists():
+    if os.path.exists(mark):
         return "it is marked so"
     try:
         probe.touch(exist_ok=False)
@@ -83,8 +83,7 @@ def check(root: Path, probe: Path) -> str | None:
         stream.write(_TEXT.format(fault))
         warnings.warn(
             f"The disk of the registry {printable(str(root))} does not lock files: {fault}. A lock "
-            "file is used instead, by every pe that knows it: let no older one change this "
-            "registry, or set PE_HOME to a local disk.",
+            "file is used instead, which is slower. Or set PE_HOME to a local disk.",
             LocksWarning,
             stacklevel=2,
         )
@@ -142,7 +141,7 @@ def alone(root: Path, timeout: float) -> Iterator[bool]:
     Raises:
         RegistryBusyError: if another process keeps it for longer than `timeout` seconds.
     """
-    if not (root / MARK).exists():
+    if not os.path.exists(root / MARK):
         yield False
         return
     path = root / FILE

@@ -22,7 +22,7 @@ from pe_toolkit.errors import OutputExistsError, PeError, UsageError
 from pe_toolkit.registry import naming, objects, rebuilding, semver, upkeep
 from pe_toolkit.registry.entry import Entry
 from pe_toolkit.registry.errors import RegistryError
-from pe_toolkit.registry.home import home
+from pe_toolkit.registry.home import check_length, home
 from pe_toolkit.registry.index import Index, Transaction
 from pe_toolkit.registry.intake import Intake, utc_now
 from pe_toolkit.registry.rebuilding import Rebuilt
@@ -42,10 +42,14 @@ class Store:
 
     Every method may raise RegistryBusyError (another process is at work for too long),
     RegistryError (the index is damaged) and OutputError (disk full, no permission).
+
+    Raises:
+        UsageError: if the path of the folder is too long.
     """
 
     def __init__(self, root: Path | None = None, *, timeout: float = TIMEOUT) -> None:
         self.root = home() if root is None else Path(root)
+        check_length(self.root)
         self.objects = objects.Objects(self.root)
         self.looked = objects.Objects(self.root, "looked")
         self.index = Index(self.root, self.objects.folder, timeout, self.objects.any)

@@ -18,7 +18,7 @@ from pe_toolkit.errors import CardError, OutputError, OutputExistsError, UsageEr
 from pe_toolkit.registry import home as home_module
 from pe_toolkit.registry.entry import Entry
 from pe_toolkit.registry.errors import RegistryBusyError, RegistryError
-from pe_toolkit.registry.home import home
+from pe_toolkit.registry.home import LONGEST, home
 from pe_toolkit.registry.intake import Intake
 from pe_toolkit.registry.objects import ABANDONED_SECONDS
 from pe_toolkit.registry.references import LocalReference, local
@@ -469,6 +469,23 @@ def test_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(home_module.sys, "platform", "win32")
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
     assert home() == tmp_path / "local" / "pe-toolkit"
+
+
+@posix
+def test_a_path_that_is_too_long(tmp_path: Path, folder: Path) -> None:
+    card = make_card(folder)
+    deep = tmp_path.joinpath(*["d" * 90] * 6)
+    fits = Path(str(deep)[:LONGEST].rstrip("/"))
+    Store(fits).add(card)
+    assert len(Store(fits).entries()) == 1
+    for root in (Path(f"{fits}/{'d' * 90}"), tmp_path / ("e" * 300)):
+        with pytest.raises(UsageError, match="Expected a path of the registry") as caught:
+            Store(root)
+        assert len(caught.value.message) < 300
+        assert "PE_HOME" in (caught.value.hint or "")
+    (tmp_path / "short").symlink_to(deep / ("d" * 90))  # SQLite follows links
+    with pytest.raises(UsageError):
+        Store(tmp_path / "short")
 
 
 def test_several_come_back_in_one_step(store: Store, folder: Path) -> None:
