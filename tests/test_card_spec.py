@@ -237,6 +237,15 @@ def test_printable_neutralises_what_steers_a_terminal() -> None:
     assert printable("Zoë 🎬 日本") == "Zoë 🎬 日本"
 
 
+def test_printable_shows_letters_that_look_like_nothing() -> None:
+    blank = "\u3164\u115f\u1160\uffa0\u2800\u034f\u17b4\u180b\ufe00\U000e0101"
+    assert blank.isprintable()
+    assert printable(f"wave{blank}").isascii()
+    assert printable("wave\u3164") == "wave\\u3164"
+    assert printable("wave\ufe0f") == "wave\\ufe0f"
+    assert printable("❤\ufe0f 한글 देवनागरी") == "❤\ufe0f 한글 देवनागरी"
+
+
 def test_a_message_never_carries_an_escape_sequence() -> None:
     data = describe() | {"\x1b[2J": 1}
     with pytest.raises(CardError) as caught:

@@ -86,6 +86,7 @@ class FolderRemote:
         tag = check_tag(options.tag, info.spec.version)
         root, name = self._place(slug(options.name or info.spec.name))
         target = root / name / f"{info.spec.version}{SUFFIX}"
+        _check_links(root / MARK, target.parent, target)
         reference = f"{root.as_uri()}/{name}@{info.spec.version}"
         there = _digest(target) if os.path.lexists(target) else None
         changed = there != info.sha256
@@ -112,6 +113,7 @@ class FolderRemote:
             )
         reference = self._reference()
         folder = self.path.parent / reference.name
+        _check_links(folder, *([folder / f"{reference.version}{SUFFIX}"] * bool(reference.version)))
         path = _choose(reference, folder)
         info = None
         with contextlib.suppress(CardError):  # whoever keeps it says what is wrong
@@ -209,15 +211,30 @@ def _path(url: str) -> tuple[Path, str]:
 
 def _names(root: Path) -> Iterator[str]:
     for path in root.iterdir():
-        if path.name == slug(path.name) and path.is_dir():
+        if path.name == slug(path.name) and path.is_dir() and not path.is_symlink():
             yield path.name
+
+
+def _check_links(*paths: Path) -> None:
+    """Everybody who may write into the folder could lead us anywhere on this machine.
+
+    Raises:
+        RemoteError: if one of the paths is a link.
+    """
+    for path in paths:
+        if path.is_symlink():
+            raise RemoteError(
+                f"Expected a file or a folder at {printable(str(path))}, but it is a link.",
+                "Links in a shared folder are not followed. The folder itself may be one.",
+            )
 
 
 def _versions(folder: Path) -> list[str]:
     """Versions of a card, highest last; releases above pre-releases."""
     if not folder.is_dir():
         return []
-    found = [path.name.removesuffix(SUFFIX) for path in folder.glob(f"*{SUFFIX}")]
+    paths = [path for path in folder.glob(f"*{SUFFIX}") if not path.is_symlink()]
+    found = [path.name.removesuffix(SUFFIX) for path in paths]
     found = [version for version in found if semver.is_version(version)]
     return sorted(found, key=lambda v: (semver.is_release(v), semver.order(v)))
 

@@ -186,3 +186,12 @@ def test_semver_refuses() -> None:
         assert not semver.is_version(text)
     with pytest.raises(ValueError, match="expected a version"):
         semver.order("one")
+
+
+@pytest.mark.parametrize("blank", ["\u3164", "\u2800", "\u115f", "\ufe0f", "\u00ad", "\u200b"])
+def test_blank_letters_are_no_part_of_a_name(blank: str) -> None:
+    assert slug(f"wave{blank}") == "wave"
+    assert slug(blank) == "card"
+    with pytest.raises(UsageError) as caught:
+        local(f"wave{blank}")
+    assert caught.value.message.isascii()

@@ -13,7 +13,7 @@ from pe_toolkit.errors import CardError, UsageError
 from pe_toolkit.registry.references import local, parse
 from pe_toolkit.registry.remotes import admit, keep, open_remote, receive, save
 from pe_toolkit.registry.remotes.base import PushOptions
-from pe_toolkit.registry.remotes.errors import ConflictError, RemoteMissingError
+from pe_toolkit.registry.remotes.errors import ConflictError, RemoteError, RemoteMissingError
 from pe_toolkit.registry.remotes.folder import FolderRemote
 from pe_toolkit.registry.store import Store
 from pe_toolkit.registry.upkeep import LOOKED_SECONDS
@@ -293,3 +293,39 @@ def test_only_references_to_a_remote_open_one() -> None:
     for text in ("wave", "./wave.safetensors"):
         with pytest.raises(UsageError, match="on a remote"):
             open_remote(parse(text))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
+@pytest.mark.parametrize("place", ["version", "card", "mark"])
+def test_links_in_a_shared_folder_are_not_followed(
+    place: str, folder: Path, shared: Path, tmp_path: Path
+) -> None:
+    """Who may write into the folder must not make others read or write elsewhere."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    card, newer = make_card(folder), make_card(folder, version="1.1.0", seed=1)
+    push(shared.as_uri(), card)
+    if place == "version":
+        (shared / "wave" / "1.1.0.safetensors").symlink_to(newer)
+    elif place == "card":
+        (shared / "wave").rename(outside / "wave")
+        (shared / "wave").symlink_to(outside / "wave")
+    else:
+        (shared / ".pe-cards").unlink()
+        (shared / ".pe-cards").symlink_to(outside / "mark")
+    before = sorted(outside.rglob("*"))
+    with pytest.raises(RemoteError, match="it is a link"):
+        push(shared.as_uri(), newer, force=True)
+    assert sorted(outside.rglob("*")) == before
+    if place != "mark":
+        with pytest.raises(RemoteError, match="it is a link"):
+            open_remote(parse(f"{shared.as_uri()}/wave@1.1.0")).pull()
+        found = FolderRemote(shared.as_uri()).search([], backbone=None, author=None, limit=9)
+        assert [one.version for one in found] == ["1.0.0"] * (place == "version")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
+def test_a_shared_folder_may_itself_be_a_link(folder: Path, shared: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(shared)
+    push((tmp_path / "link").as_uri(), make_card(folder))
+    assert open_remote(parse(f"{(tmp_path / 'link').as_uri()}/wave")).pull().name == "wave"
