@@ -23,6 +23,22 @@ MOST_CHARACTERS = 72
 NOT_ASKED = "no score was asked for"
 
 
+@dataclass(frozen=True)
+class Done:
+    """One video that was written, and how it came out; an event for programs."""
+
+    video: Path
+    sidecar: Path
+    side_by_side: Path | None
+    prompt: str
+    seed: int
+    guided_steps: int
+    steps: int
+    motion_follows: float | None
+    motion_follows_reason: str | None
+    seconds: float
+
+
 @dataclass
 class Results:
     """Takes one generated video after the other.
@@ -39,7 +55,7 @@ class Results:
     out: Output
     reference: Any = None
     motion: ReferenceMotion | None = None
-    done: list[dict[str, Any]] = field(default_factory=list)
+    done: list[Done] = field(default_factory=list)
     rows: list[tuple[str, Any]] = field(default_factory=list)
 
     def take(self, target: files.Target, made: Any, bar: Progress) -> None:
@@ -57,23 +73,23 @@ class Results:
             files.write_json(target.sidecar, facts, force=self.options.force)
         if self.options.sheet is not None:
             self.rows.append((f"{short(made.prompt)}, seed {made.seed}", evenly(made.frames)))
-        guided, steps = facts["guided_steps"], facts["steps"]
-        done = {
-            "video": target.video,
-            "sidecar": target.sidecar,
-            "side_by_side": target.side_by_side,
-            "prompt": made.prompt,
-            "seed": made.seed,
-            "guided_steps": guided,
-            "steps": steps,
-            "motion_follows": score,
-            "motion_follows_reason": reason,
-            "seconds": made.seconds,
-        }
+        done = Done(
+            video=target.video,
+            sidecar=target.sidecar,
+            side_by_side=target.side_by_side,
+            prompt=made.prompt,
+            seed=made.seed,
+            guided_steps=0 if self.options.no_card else made.guided_steps,
+            steps=self.options.settings(self.card.spec).steps,
+            motion_follows=score,
+            motion_follows_reason=reason,
+            seconds=made.seconds,
+        )
         self.done.append(done)
-        self.out.event("generated", **done)
-        bar.step(f"{target.video.name}, {guided} of {steps} steps guided, {made.seconds:.1f} s")
-        if not guided and facts["strength"] > 0:
+        self.out.event("generated", **vars(done))
+        guided = f"{done.guided_steps} of {done.steps} steps guided"
+        bar.step(f"{target.video.name}, {guided}, {made.seconds:.1f} s")
+        if not done.guided_steps and self.options.strength > 0 and not self.options.no_card:
             self.out.warn(
                 f"no step of {target.video.name} was guided: the card had no effect on it."
             )
@@ -124,19 +140,19 @@ class Results:
             write_image(sheet, picture, force=self.options.force)
         shown: dict[str, str] = {}
         for done in self.done:
-            score = done["motion_follows"]
+            score = done.motion_follows
             follows = "" if score is None else f", motion follows the reference: {score:.2f}"
-            shown[str(done["video"])] = f'"{short(done["prompt"])}", seed {done["seed"]}{follows}'
-            if done["side_by_side"] is not None:
-                shown[str(done["side_by_side"])] = "reference | result"
+            shown[str(done.video)] = f'"{short(done.prompt)}", seed {done.seed}{follows}'
+            if done.side_by_side is not None:
+                shown[str(done.side_by_side)] = "reference | result"
         if sheet is not None:
             shown[str(sheet)] = "all of them in one picture"
-        self.out.made([done["video"] for done in self.done], shown)
+        self.out.made([done.video for done in self.done], shown)
         self._explain()
         self.out.event("summary", videos=self.done, count=len(self.done), sheet=sheet)
 
     def _explain(self) -> None:
-        if any(done["motion_follows"] is not None for done in self.done):
+        if any(done.motion_follows is not None for done in self.done):
             from pe_toolkit.evaluation.following import MEANING
 
             self.out.talk(MEANING)
@@ -162,7 +178,7 @@ def record(
     options: ApplyOptions,
     score: float | None,
     reason: str | None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """What a video was made from. No times and no paths: equal requests give equal records."""
     spec, used = card.spec, options.settings(card.spec)
     applied = not options.no_card

@@ -75,7 +75,7 @@ class Row:
         self.score = measure(self.frames, self.prompt, path)
         return self
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, object]:
         """Plain values for JSON."""
         assert self.score is not None
         return {

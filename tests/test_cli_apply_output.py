@@ -79,7 +79,7 @@ def test_a_video_is_kept_whatever_its_score(
     tmp_path: Path, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     done = taken(answer, tmp_path).done[0]
-    for found in (facts(tmp_path), done):
+    for found in (facts(tmp_path), vars(done)):
         assert (found["motion_follows"], found["motion_follows_reason"]) == (score, reason)
     assert (facts(tmp_path)["scheduler"], facts(tmp_path)["compile"]) == ("TheScheduler", True)
     err = capsys.readouterr().err

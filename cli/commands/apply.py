@@ -80,7 +80,7 @@ Example:
 @options.machine_options
 @options.common
 @click.pass_obj
-def apply(session: Session, /, **options: Any) -> None:
+def apply(session: Session, /, **parsed: Any) -> None:
     """Generate new videos that move as a motion card says.
 
     Every prompt is combined with every seed: one pair gives OUT.mp4, more give OUT-p01-s42.mp4
@@ -89,7 +89,7 @@ def apply(session: Session, /, **options: Any) -> None:
     """
     from pe_toolkit.card import MotionCard
 
-    request, out = ApplyOptions.of(**options), session.out
+    request, out = ApplyOptions.of(**parsed), session.out
     session.smaller = "a smaller --backbone; the card fixes frames and size."
     session.cache = request.cache
     request.check()

@@ -35,13 +35,13 @@ Example:
 @options.machine_options
 @options.common
 @click.pass_obj
-def demo(session: Session, /, **options: Any) -> None:
+def demo(session: Session, /, **parsed: Any) -> None:
     """See it work: make a reference, train, apply, measure.
 
     A shape moves along a known path. Its motion becomes a card, and the card moves two other
     shapes, with other seeds, that have never seen the reference. Runs on two CPU cores.
     """
-    request, out, began = DemoOptions(**options), session.out, time.monotonic()
+    request, out, began = DemoOptions(**parsed), session.out, time.monotonic()
     session.smaller = "--samples 1."
     places = demo_steps.Places(request.output)
     demo_steps.check(places, force=request.force)

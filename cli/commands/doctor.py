@@ -26,13 +26,13 @@ Example:
 @speed.quantize_option
 @options.common
 @click.pass_context
-def doctor(ctx: click.Context, /, **options: Any) -> None:
+def doctor(ctx: click.Context, /, **parsed: Any) -> None:
     """Say what this machine can run, and what a backbone will need.
 
     Looks at versions, devices, memory, disk and the download cache. Downloads and loads nothing:
     memory and time of training and applying are estimated from the published configurations.
     """
-    request = DoctorOptions(**options)
+    request = DoctorOptions(**parsed)
     session: Session = ctx.obj
     request.check()
     facts = doctor_steps.examine()

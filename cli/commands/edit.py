@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,8 +12,9 @@ from pe_toolkit.cli import options
 from pe_toolkit.cli.errors import Session
 
 if TYPE_CHECKING:
-    from pe_toolkit.card import MotionCard
+    from pe_toolkit.card import CardSpec, MotionCard
     from pe_toolkit.registry.entry import Entry
+    from pe_toolkit.registry.resolve import Found
 
 
 @click.command(
@@ -50,7 +51,18 @@ Example:
 )
 @options.common
 @click.pass_obj
-def edit(session: Session, /, card: str, output: Path | None, force: bool, **o: Any) -> None:
+def edit(
+    session: Session,
+    /,
+    card: str,
+    output: Path | None,
+    name: str | None,
+    author: str | None,
+    license: str | None,
+    version: str | None,
+    scores: tuple[tuple[str, str], ...],
+    force: bool,
+) -> None:
     """Correct what a card says of itself, without training.
 
     A card that is out in the world is never changed: this makes a new one with the same motion,
@@ -63,24 +75,18 @@ def edit(session: Session, /, card: str, output: Path | None, force: bool, **o: 
     from pe_toolkit.cli.remote import find
     from pe_toolkit.errors import CardError, UsageError
 
-    scores = {key: _number(key, text) for key, text in o.pop("scores")}
+    measured = {key: _number(key, text) for key, text in scores}
     if output is not None:
         files.check_suffix(output, ".safetensors")
         files.check_outputs([output], force=force)
     found = find(session, card)
-    if output is None and found.entry is None and found.origin is not None:
-        raise UsageError(
-            "Expected -o NEW.safetensors for a card that is on a remote.",
-            f"Or give it a name here first: pe pull {printable(card)}",
-        )
-    if output is None and found.entry is None:
-        raise UsageError(
-            "Expected -o NEW.safetensors for a card that is a file.",
-            f"To replace the old one: -o {printable(str(found.path))} --force",
-        )
+    if output is None:
+        _check_registered(found, card)
     old = MotionCard.load(found.path)
     try:
-        new = revised(old, **o, scores=scores)
+        new = revised(
+            old, name=name, author=author, license=license, version=version, scores=measured
+        )
     except CardError as error:
         raise UsageError(error.message, error.hint) from error
 
@@ -90,19 +96,47 @@ def edit(session: Session, /, card: str, output: Path | None, force: bool, **o: 
     else:
         assert found.entry is not None
         with watched(session) as given:
-            entry = _keep(new, found.entry, o["name"], force=force)
+            entry = _keep(new, found.entry, name, force=force)
             given.append(entry)
         place, more = str(entry.reference), {"entry": entry.to_dict(), "sha256": entry.digest[7:]}
-    rows = {
-        key: printable(f"{getattr(old.spec, key) or '-'} -> {getattr(new.spec, key) or '-'}")
-        for key in ("name", "author", "license", "version")
-        if getattr(old.spec, key) != getattr(new.spec, key)
-    }
-    rows |= {f"score {printable(key)}": f"{value:g}" for key, value in scores.items()}
+    rows = _changes(old.spec, new.spec)
+    rows |= {f"score {printable(key)}": f"{value:g}" for key, value in measured.items()}
     session.out.table(rows | {"parent": old.digest, "digest": new.digest})
     session.out.talk(f"{place} is a new card; {card} is as it was." if place != card else
                      f"{place} is a new card.")  # fmt: skip
     session.out.event("summary", **more, digest=new.digest, parent=old.digest)
+
+
+def _check_registered(found: Found, card: str) -> None:
+    """Without a place for the new card, the old one must be in the registry.
+
+    Raises:
+        UsageError: it is not.
+    """
+    from pe_toolkit.card import printable
+    from pe_toolkit.errors import UsageError
+
+    if found.entry is None and found.origin is not None:
+        raise UsageError(
+            "Expected -o NEW.safetensors for a card that is on a remote.",
+            f"Or give it a name here first: pe pull {printable(card)}",
+        )
+    if found.entry is None:
+        raise UsageError(
+            "Expected -o NEW.safetensors for a card that is a file.",
+            f"To replace the old one: -o {printable(str(found.path))} --force",
+        )
+
+
+def _changes(old: CardSpec, new: CardSpec) -> dict[str, str]:
+    """Each text that is another now: `old -> new`."""
+    from pe_toolkit.card import printable
+
+    return {
+        key: printable(f"{getattr(old, key) or '-'} -> {getattr(new, key) or '-'}")
+        for key in ("name", "author", "license", "version")
+        if getattr(old, key) != getattr(new, key)
+    }
 
 
 def _number(name: str, text: str) -> float:

@@ -83,13 +83,13 @@ Example:
 @options.machine_options
 @options.common
 @click.pass_obj
-def train(session: Session, /, **options: Any) -> None:
+def train(session: Session, /, **parsed: Any) -> None:
     """Learn the motion of a clip: reference clip -> motion card.
 
     REF is a video, a GIF or a folder of images. Ctrl-C keeps the finished steps: run the same
     command with --resume to go on.
     """
-    request, out = TrainOptions.of(**options), session.out
+    request, out = TrainOptions.of(**parsed), session.out
     session.smaller = "--samples 1, a smaller --size, fewer --frames, or a smaller --backbone."
     session.checkpointing = request.checkpointing
     train_steps.check(request)

@@ -27,16 +27,16 @@ class ApplyOptions(ApplyRequest, BackboneOptions):
     force: bool = False
 
     @classmethod
-    def of(cls, **options: Any) -> ApplyOptions:
+    def of(cls, **parsed: Any) -> ApplyOptions:
         """From what click parsed; prompts of a file come after the others.
 
         Raises:
             UsageError: an empty prompt, or a file that cannot be read.
         """
-        lines, source = [], options["prompt_file"]
+        lines, source = [], parsed["prompt_file"]
         if source is not None:
             lines = prompts.from_file(source)
-        return cls(**options | {"prompts": prompts.clean([*options["prompts"], *lines])})
+        return cls(**parsed | {"prompts": prompts.clean([*parsed["prompts"], *lines])})
 
     def check(self) -> None:
         """Refuse what makes no sense, before the card is read.

@@ -24,15 +24,15 @@ class TrainOptions(TrainRequest, BackboneOptions):
     force: bool = False
 
     @classmethod
-    def of(cls, **options: Any) -> TrainOptions:
+    def of(cls, **parsed: Any) -> TrainOptions:
         """From what click parsed.
 
         Raises:
             UsageError: an empty prompt.
         """
         if not given("fit"):
-            options["fit"] = None  # the recipe's, which need not be the default that --help shows
-        return cls(**options | {"prompts": prompts.clean(options["prompts"])})
+            parsed["fit"] = None  # the recipe's, which need not be the default that --help shows
+        return cls(**parsed | {"prompts": prompts.clean(parsed["prompts"])})
 
     @property
     def state(self) -> Path:

@@ -66,29 +66,10 @@ def explain(
     """Our error for one of the client's, or None if it has nothing to do with the Hub."""
     links = list(chain(error))
     where = f"{endpoint}/{repo_id}".rstrip("/")
-    pushing = token is not None and action.startswith("push")
     for link in links:
-        if isinstance(link, OfflineModeIsEnabled):
-            return UnreachableError(
-                f"Expected to {action} {where}, but offline mode is on.", "Unset HF_HUB_OFFLINE."
-            )
-        if isinstance(link, GatedRepoError):
-            # Whoever may write need not accept terms: accepting them would not help to push.
-            return (
-                _no_right(link, where, endpoint, token, action) if pushing else _gated(where, token)
-            )
-        if isinstance(link, RepositoryNotFoundError) and not refused(link, token):
-            return _missing(where, token)
-        if isinstance(link, RevisionNotFoundError):
-            return RemoteMissingError(
-                f"Expected that tag, branch or commit in {where}, but it is not there.",
-                f"See {where}/tree/main for what is there, or leave out the part after @.",
-            )
-        if isinstance(link, EntryNotFoundError) and status_of(link) is not None:
-            return RemoteMissingError(
-                f"Expected {CARD_FILE} in {where}, but there is no such file.",
-                "That repository does not hold a motion card as `pe push` writes it.",
-            )
+        ours = _by_kind(link, where, endpoint, token, action)
+        if ours is not None:
+            return ours
     reason = passing(error)
     if reason == NO_CONNECTION:
         return unconnected(where, action)
@@ -121,6 +102,33 @@ def explain(
         return RemoteError(
             f"Expected to {action} {where}, but: {cleaned(said, token)}.",
             "Is it a Hugging Face Hub? HF_ENDPOINT says which server is asked.",
+        )
+    return None
+
+
+def _by_kind(
+    link: BaseException, where: str, endpoint: str, token: str | None, action: str
+) -> PeError | None:
+    """Our error for one of the client's that says by its class what is wrong."""
+    pushing = token is not None and action.startswith("push")
+    if isinstance(link, OfflineModeIsEnabled):
+        return UnreachableError(
+            f"Expected to {action} {where}, but offline mode is on.", "Unset HF_HUB_OFFLINE."
+        )
+    if isinstance(link, GatedRepoError):
+        # Whoever may write need not accept terms: accepting them would not help to push.
+        return _no_right(link, where, endpoint, token, action) if pushing else _gated(where, token)
+    if isinstance(link, RepositoryNotFoundError) and not refused(link, token):
+        return _missing(where, token)
+    if isinstance(link, RevisionNotFoundError):
+        return RemoteMissingError(
+            f"Expected that tag, branch or commit in {where}, but it is not there.",
+            f"See {where}/tree/main for what is there, or leave out the part after @.",
+        )
+    if isinstance(link, EntryNotFoundError) and status_of(link) is not None:
+        return RemoteMissingError(
+            f"Expected {CARD_FILE} in {where}, but there is no such file.",
+            "That repository does not hold a motion card as `pe push` writes it.",
         )
     return None
 
