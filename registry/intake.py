@@ -80,6 +80,8 @@ class Intake:
         )  # fmt: skip
         with objects.disk_errors(self._store.root), self._store.index.writing() as change:
             there = self._store.claim(change, entry, force=force)
+            if origin is not None and there is None:
+                self._store.objects.note_origin(entry.digest, origin)
             self._store.objects.publish(staged, entry.digest)  # also mends a damaged object
             if there is None:
                 change.insert(entry)

@@ -27,6 +27,8 @@ ABANDONED_SECONDS = 3600
 
 _FOLDER = re.compile(r"[0-9a-f]{2}", re.ASCII)
 _OBJECT = re.compile(r"[0-9a-f]{64}\.safetensors", re.ASCII)
+_ORIGIN = ".origin"
+_LONGEST_ORIGIN = 8192
 _TEMPORARY = re.compile(r"add-[0-9a-f]{16}\.tmp", re.ASCII)
 
 
@@ -83,6 +85,39 @@ class Objects:
         sync_folder(target.parent)
         if new:
             sync_folder(self.folder)
+
+    def note_origin(self, digest: str, origin: str) -> None:
+        """Write beside a card where it came from, before it gets its place.
+
+        A new index knows no other way whose card it is, and must not take a stranger's for one of
+        ours.
+        """
+        target = self.path(digest).with_suffix(_ORIGIN)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staged = self.temporary_path()
+        with discarded_on_error(staged), open(staged, "xb") as write:
+            write.write(origin.encode("utf-8"))
+            write.flush()
+            os.fsync(write.fileno())
+        os.replace(staged, target)
+
+    def origin(self, digest: str) -> str | None:
+        """Where a card came from, as `note_origin` wrote it; None for a file."""
+        try:
+            with open(self.path(digest).with_suffix(_ORIGIN), "rb") as stream:
+                text = stream.read(_LONGEST_ORIGIN).decode("utf-8")
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeError):
+            return "unknown"  # it came from somewhere
+        return text if text.isprintable() and "://" in text else "unknown"
+
+    def delete(self, path: Path) -> bool:
+        """Delete an object, and what is noted of it; whether it is gone."""
+        gone = delete(path)
+        if gone:
+            discard(path.with_suffix(_ORIGIN))
+        return gone
 
     def temporary_path(self) -> Path:
         """The path of a new temporary file, in a folder that is there."""

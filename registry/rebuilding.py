@@ -140,7 +140,7 @@ def _named(
             target = naming.target(f"{target.name[:80]}-{digest[7:19]}", info.spec.version)
         entry = Entry(
             target.name, target.version or "", digest, files.folder, info.size_bytes,
-            None, utc_now(), None, facts(info.spec),
+            files.origin(digest), utc_now(), None, facts(info.spec),
         )  # fmt: skip
         taken.add((entry.name, entry.version))
         made.append(entry)

@@ -21,7 +21,7 @@ def load(card: str | Path) -> MotionCard:
     Args:
         card: a path (`wave.safetensors`, `./wave`), a name in the local registry (`wave`,
             `wave@1.2.0`), or a repository on the Hugging Face Hub (`owner/wave`,
-            `hf://owner/wave@v1.2.0`), which is fetched into the local registry first. If a
+            `hf://owner/wave@v1.2.0`), which is fetched and kept without a name. If a
             `pe.lock` in the current folder pins it, only the card that it pins is taken.
 
     Raises:

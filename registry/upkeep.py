@@ -62,7 +62,7 @@ def collect(index: Index, store: Objects, looked: Objects, *, dry_run: bool) -> 
                 found = path.lstat()
                 if found.st_mtime + LOOKED_SECONDS > now:
                     stay += 1
-                elif dry_run or objects.delete(path):
+                elif dry_run or looked.delete(path):
                     files, size = files + 1, size + found.st_size
     return replace(done, files=done.files + files, bytes=done.bytes + size, looked=stay)
 
@@ -88,7 +88,7 @@ def _collect(index: Index, store: Objects) -> Collected:
         change.unnamed.update(plan.unnamed)
         for digest, path in plan.delete:
             count = path.lstat().st_size
-            if objects.delete(path):
+            if store.delete(path):
                 files, size = files + 1, size + count
             else:
                 kept += 1
@@ -228,7 +228,8 @@ def _denied(path: Path) -> OutputError:
 
 
 def _unsound(entry: Entry, what: str) -> RegistryError:
-    again = f"pe pull {entry.origin}" if entry.origin else "pe add CARD, from its file"
+    known = entry.origin is not None and "://" in entry.origin
+    again = f"pe pull {entry.origin}" if known else "pe add CARD, from its file"
     name = f"{entry.reference} with " if entry.name else ""
     return RegistryError(
         f"Expected the card {name}{entry.digest}, but: {what}.",

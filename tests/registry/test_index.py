@@ -107,6 +107,32 @@ def test_a_rebuild_keeps_names_origins_and_what_was_removed(store: Store, folder
     assert [entry.name for entry in store.restore()] == ["gone"]
 
 
+@pytest.mark.parametrize("damage_", ["gone", "row"])
+def test_a_rebuild_makes_no_stranger_s_card_ours(store: Store, folder: Path, damage_: str) -> None:
+    mine = store.add(make_card(folder, "orbit", "1.0.0"))
+    theirs = store.add(make_card(folder, "orbit", "9.0.0"), origin="hf://evil/orbit@" + "a" * 40)
+    if damage_ == "gone":
+        store.index.path.unlink()
+    else:
+        data = bytearray(store.index.path.read_bytes())
+        at = data.index(b"hf://evil")
+        data[at] ^= 1
+        store.index.path.write_bytes(data)
+    store.rebuild()
+    assert [entry.source for entry in store.entries()] == ["", "hf://evil/orbit"]
+    with pytest.raises(UsageError, match="one source"):
+        store.resolve(local("orbit"))
+    note = theirs.path.with_suffix(".origin")
+    note.write_bytes(b"\xff")
+    store.index.path.unlink()
+    store.rebuild()
+    assert [entry.source for entry in store.entries()] == ["", "unknown"]
+    store.remove(local("orbit@9.0.0"))
+    store.gc()
+    assert not note.exists()
+    assert store.resolve(local("orbit")).digest == mine.digest
+
+
 def test_rebuild_runs_if_there_are_cards_without_a_row(store: Store, folder: Path) -> None:
     """As an interrupted rebuild of an old pe-toolkit left it: a sound index that is empty."""
     lost = named(store, folder, "a", "b", "c")
