@@ -92,7 +92,7 @@ class Index:
                     return []
                 if self._patiently(lambda: _schema(connection)) == 0:
                     raise self._lost()
-            return self._patiently(lambda: self._read(connection))
+            return self._view(connection, lambda: self._read(connection))
 
     def unnamed(self) -> dict[str, int]:
         """As `Transaction.unnamed`."""
@@ -181,6 +181,19 @@ class Index:
             self.path.with_name(FILE + odd).unlink(missing_ok=True)
         os.replace(new, self.path)
         return aside
+
+    def _view(self, connection: sqlite3.Connection, action: Callable[[], T]) -> T:
+        """What several queries find, with no change of another process between them."""
+
+        def view() -> T:
+            connection.execute("BEGIN")
+            try:
+                return action()
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
+        return self._patiently(view)
 
     def _read(self, connection: sqlite3.Connection) -> list[Entry]:
         # Not by reading the header: to close the file would take the locks away that SQLite has.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -17,7 +18,7 @@ import pytest
 from pe_toolkit.errors import OutputError, UsageError
 from pe_toolkit.registry import rows, upkeep
 from pe_toolkit.registry.entry import Entry
-from pe_toolkit.registry.errors import RegistryError
+from pe_toolkit.registry.errors import RegistryBusyError, RegistryError
 from pe_toolkit.registry.references import local
 from pe_toolkit.registry.store import Store
 from tests.registry import damage
@@ -88,6 +89,25 @@ def test_a_changed_row_is_refused_before_anything_is_removed(store: Store, folde
     store.rebuild()
     # What could be read keeps its name, the other has the one that it bears itself.
     assert [e.name for e in store.entries()] == ["a", "wave"]
+
+
+def test_reading_sees_no_half_of_a_change(
+    store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process commits between two of the queries that a reader makes."""
+    named(store, folder, "a", "b")
+    real, tried = rows._of_all, []
+
+    def late(connection: sqlite3.Connection) -> int:
+        if not tried:
+            tried.append(True)
+            with contextlib.suppress(RegistryBusyError):
+                Store(store.root, timeout=0.2).remove(local("b"))
+        return real(connection)
+
+    monkeypatch.setattr(rows, "_of_all", late)
+    assert [entry.name for entry in store.entries()] == ["a", "b"]
+    assert tried
 
 
 def test_a_rebuild_keeps_names_origins_and_what_was_removed(store: Store, folder: Path) -> None:
