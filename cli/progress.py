@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
 from pe_toolkit.cli.output import Output
+
+PATIENCE = 0.5
+"""Seconds."""
 
 
 class Progress:
@@ -58,6 +63,11 @@ class Progress:
         if bars is not None:
             bars.__exit__(kind, value, trace)
 
+    def reach(self, count: int) -> None:
+        """`count` things are done; seen on a terminal only."""
+        self.done = float(count)
+        self._draw("")
+
     def skip(self, count: int) -> None:
         """`count` things were done in an earlier run: they say nothing about the pace."""
         self.done = self._base = float(count)
@@ -89,3 +99,24 @@ class Progress:
     def _draw(self, note: str) -> None:
         if self.live:
             self.out.bars.update(self._task, completed=self.done, note=note)
+
+
+@contextlib.contextmanager
+def reading(out: Output) -> Iterator[Callable[[int, int], None]]:
+    """The `on_progress` of `read_clip`: a bar, once reading has taken longer than a person waits
+    without a question.
+    """
+    began, bar = time.monotonic(), None
+    with contextlib.ExitStack() as stack:
+
+        def draw(done: int, total: int) -> None:
+            nonlocal bar
+            if bar is not None and (total != bar.total or done == 1):  # begins again
+                stack.close()
+                bar = None
+            if bar is None and time.monotonic() - began > PATIENCE:
+                bar = stack.enter_context(Progress(out, "frame read", total))
+            if bar is not None:
+                bar.reach(done)
+
+        yield draw

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pe_toolkit.cli import files, train_sampling
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.output import Output, size_text
-from pe_toolkit.cli.progress import Progress
+from pe_toolkit.cli.progress import Progress, reading
 from pe_toolkit.errors import ResumeError, UsageError
 
 if TYPE_CHECKING:
@@ -82,11 +82,12 @@ def read_reference(request: TrainRequest, shape: Shape | None, out: Output) -> C
     """
     from pe_toolkit.video import require_motion
 
-    if shape is None:
-        clip = request.glance()
-        require_motion(clip)
-        return clip
-    clip = request.read(shape)
+    with reading(out) as on_progress:
+        if shape is None:
+            clip = request.glance(on_progress)
+            require_motion(clip)
+            return clip
+        clip = request.read(shape, on_progress)
     train_sampling.tell(clip, request, shape.fps, out)
     # A published recipe is followed to the letter, and who names a rate wants that rate.
     if request.recipe != "paper" and request.fps is None:

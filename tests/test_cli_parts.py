@@ -15,13 +15,15 @@ from click.testing import CliRunner, Result
 
 from pe_toolkit.apply.request import DEFAULT_SEED, ApplyRequest
 from pe_toolkit.card import MotionCard
-from pe_toolkit.cli import apply_steps, files, machine, prompts, versions
+from pe_toolkit.cli import apply_steps, files, machine, progress, prompts, versions
 from pe_toolkit.cli.folding import fold
 from pe_toolkit.cli.main import cli
 from pe_toolkit.cli.options import Finite, Pair, Size
 from pe_toolkit.cli.output import Output, aligned, plain, size_text
 from pe_toolkit.cli.progress import Progress
 from pe_toolkit.errors import OutputExistsError, UsageError
+from pe_toolkit.video import read_clip
+from tests.clips import moving_square, remux, write_clip
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -168,6 +170,32 @@ def test_progress_on_a_terminal_draws_and_clears(monkeypatch: pytest.MonkeyPatch
     assert "2/2" in text
     assert "a remark \\x1b[31m" in text
     assert out.bars is None
+
+
+def test_a_long_read_is_drawn_and_a_short_one_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import io
+    import sys
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    # Read twice: once to count, once for the frames.
+    good = write_clip(tmp_path / "a.mp4", moving_square(30))
+    bad = remux(tmp_path / "a.mkv", good, times=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    for patience, drawn in ((60.0, False), (0.0, True)):
+        monkeypatch.setattr(progress, "PATIENCE", patience)
+        monkeypatch.setattr(sys, "stderr", screen := Terminal())
+        out = Output()
+        with progress.reading(out) as on_progress:
+            read_clip(bad, on_progress=on_progress)
+        assert ("frame read" in screen.getvalue()) == drawn
+        assert ("30/30" in screen.getvalue()) == drawn
+        assert out.bars is None
 
 
 # Names of outputs

@@ -12,7 +12,7 @@ from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler
 
 from pe_toolkit.apply import applied, generate, replay
 from pe_toolkit.apply.request import ApplyRequest
-from pe_toolkit.backbones import VARIANTS, CogVideoXAdapter, variant_for
+from pe_toolkit.backbones import VARIANTS, CogVideoXAdapter, load_backbone, variant_for
 from pe_toolkit.backbones.cogvideox.sampling import noise_levels
 from pe_toolkit.card import MotionCard
 from pe_toolkit.cli import machine, train_steps
@@ -27,7 +27,7 @@ from pe_toolkit.training.events import GuidedStep, PreviewFrames
 from pe_toolkit.training.schedule import guided_steps
 from pe_toolkit.training.shape import Shape
 from pe_toolkit.training.trainer import train
-from pe_toolkit.video import write_video
+from pe_toolkit.video import clip, write_video
 from tests.test_image_to_video import adapter_of as image_to_video
 from tests.tiny import FRAMES, GUIDANCE, SIDE, TOKENS, moving_square, tiny_adapter, tiny_pipe
 
@@ -284,8 +284,13 @@ def test_memory_is_planned_for_the_frames_that_are_trained():
 
 
 def test_paper_on_an_image_to_video_folder_with_learned_positions(tmp_path, monkeypatch):
-    """33 frames learned: 24 would be refused, after the model was loaded."""
+    """33 frames learned: 24 would be refused, after the model was loaded. The folder tells so
+    before, and the clip is read once.
+    """
     monkeypatch.chdir(tmp_path)
+    reads = []
+    opening = clip.open_source
+    monkeypatch.setattr(clip, "open_source", lambda *a: (reads.append(a), opening(*a))[1])
     learned = image_to_video("1.0").pipe
     config = {k: v for k, v in learned.transformer.config.items() if not k.startswith("_")}
     parts = learned.components | {
@@ -298,6 +303,9 @@ def test_paper_on_an_image_to_video_folder_with_learned_positions(tmp_path, monk
     result = CliRunner().invoke(cli, [*call, "--set", "block=1"])
     assert result.exit_code == 0, result.output
     assert MotionCard.load(tmp_path / "c.safetensors").spec.clip.frames == 33
+    assert len(reads) == 1
+    assert Shape.of_folder(tmp_path / "folder") == Shape.of_adapter(load_backbone("./folder"))
+    assert Shape.of_folder(tmp_path) is None
 
 
 def test_paper_guides_a_fifth_whatever_the_steps():

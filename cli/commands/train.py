@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -94,7 +95,8 @@ def train(session: Session, /, **parsed: Any) -> None:
     session.checkpointing = request.checkpointing
     train_steps.check(request)
     backbone, known, remark = machine.resolve(request.backbone, request.device)
-    shape = Shape.of_variant(known) if known is not None else None
+    folder = Path(backbone).expanduser()
+    shape = Shape.of_variant(known) if known is not None else Shape.of_folder(folder)
     if shape is not None:
         request.check_for(shape)
     config = request.config(known, preview=request.preview is not None)
@@ -105,7 +107,7 @@ def train(session: Session, /, **parsed: Any) -> None:
         prompts.warn_unknown(out, request.prompts, known.name)
     image = request.read_image()
     adapter = loading.load(backbone, request.revision, request, out, request.purpose(known))
-    if shape is None:  # a folder or Hub id shows what it is only when it is loaded
+    if known is None and shape != Shape.of_adapter(adapter):  # a Hub id shows it only now
         shape = Shape.of_adapter(adapter)
         request.check_for(shape)
         clip = train_steps.read_reference(request, shape, out)

@@ -17,6 +17,7 @@ from pe_toolkit.training.shape import Shape, latent_frames
 if TYPE_CHECKING:
     from pe_toolkit.backbones.catalogue.variants import Variant
     from pe_toolkit.video import Clip
+    from pe_toolkit.video.movie import OnProgress
     from pe_toolkit.video.picture import Fit, Picture
 
 PAPER_FRAMES = 24
@@ -125,18 +126,30 @@ class TrainRequest:
             config.resolve(variant)
         return config
 
-    def glance(self) -> Clip:
+    def glance(self, on_progress: OnProgress | None = None) -> Clip:
         """The reference for a first look, where the backbone's shape is not known yet.
+
+        Args:
+            on_progress: as in `read_clip`.
 
         Raises:
             ClipError: it cannot be read, or is too short.
         """
         from pe_toolkit.video import read_clip
 
-        return read_clip(self.reference, start=self.start, frames=33, size=(128, 128))
+        return read_clip(
+            self.reference,
+            start=self.start,
+            frames=33,
+            size=(128, 128),
+            on_progress=on_progress,
+        )
 
-    def read(self, shape: Shape) -> Clip:
+    def read(self, shape: Shape, on_progress: OnProgress | None = None) -> Clip:
         """The reference as the recipe and the backbone want it.
+
+        Args:
+            on_progress: as in `read_clip`.
 
         Raises:
             ClipError: it cannot be read, or is too short.
@@ -153,6 +166,7 @@ class TrainRequest:
             size=self.size or (shape.width, shape.height),
             fit=self.fit or usual_fit(self.recipe),
             min_frames=latent_frames(frames),
+            on_progress=on_progress,
         )
 
     def read_image(self) -> Picture | None:

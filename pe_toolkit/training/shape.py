@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pe_toolkit.errors import UsageError, option
@@ -38,6 +40,29 @@ class Shape:
         width, height = adapter.size
         fixed = bool(adapter.transformer.config.use_learned_positional_embeddings)
         return cls(name, adapter.positions, adapter.frames, width, height, fps, fixed)
+
+    @classmethod
+    def of_folder(cls, folder: Path) -> Shape | None:
+        """What the configurations in a folder say before its weights are loaded; None where they
+        do not, or it is no folder. Whoever loads the model asks it again.
+        """
+        try:
+            model, vae = (
+                json.loads((folder / part / "config.json").read_text("utf-8"))
+                for part in ("transformer", "vae")
+            )
+            scale = 2 ** (len(vae["block_out_channels"]) - 1)
+            return cls(
+                "this backbone",
+                "rotary" if model["use_rotary_positional_embeddings"] else "absolute",
+                model["sample_frames"],
+                model["sample_width"] * scale,
+                model["sample_height"] * scale,
+                8.0,
+                bool(model["use_learned_positional_embeddings"]),
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def check(self, frames: int | None, size: tuple[int, int] | None) -> None:
         """Refuse another clip than the one for which positions were learned; None is its own.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
@@ -12,7 +12,7 @@ from typing import Literal, cast
 import numpy as np
 
 from pe_toolkit.errors import ClipError, UsageError
-from pe_toolkit.video.movie import MissingFramesError, Movie
+from pe_toolkit.video.movie import MissingFramesError, Movie, OnProgress
 from pe_toolkit.video.names import shown
 from pe_toolkit.video.picture import FITS, Fit, Picture, resize
 from pe_toolkit.video.sources import Source, open_source
@@ -70,7 +70,7 @@ def read_clip(
     size: tuple[int, int] | None = None,
     fit: Fit = "crop",
     min_frames: int = 2,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Clip:
     """Read a video, a GIF, an animated image or a folder of images as RGB frames.
 

@@ -32,6 +32,7 @@ _WORTH_A_SEEK = 24
 _log = logging.getLogger(__name__)
 
 OnProgress = Callable[[int, int], None]
+"""Gets how many frames are decoded, and of how many."""
 
 
 class MissingFramesError(Exception):
@@ -240,7 +241,7 @@ class Movie:
             if packet is None:
                 return
             if packet.size:  # an empty packet only asks for a flush, which _decode does itself
-                if packet.has_sidedata("encryption_info"):
+                if packet.is_keyframe and packet.has_sidedata("encryption_info"):
                     raise files.encrypted(self.path)
                 self._damaged |= bool(packet.is_corrupt)
                 yield packet

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
 from PIL import Image, features
 
 from pe_toolkit.errors import ClipError
-from pe_toolkit.video.movie import Movie
+from pe_toolkit.video.movie import Movie, OnProgress
 from pe_toolkit.video.names import refuse_pointer, shown
 from pe_toolkit.video.picture import Picture
 from pe_toolkit.video.pictures import DAMAGED, AnimatedImage, ImageFolder
@@ -26,7 +27,7 @@ class Source(Protocol):
 
 
 def open_source(
-    path: Path, fps: float | None, on_progress: Callable[[int, int], None] | None = None
+    path: Path, fps: float | None, on_progress: OnProgress | None = None
 ) -> tuple[Source, str]:
     """The source behind a path, and its digest.
 
@@ -57,16 +58,24 @@ def open_source(
                     hint="Download or export it again.",
                 )
             refuse_pointer(head, name, "a clip")
-            file.seek(0)
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if _for_pillow(path, head):
-            return AnimatedImage(path), digest
-        return Movie(path, on_progress=on_progress), digest
+        with ThreadPoolExecutor(1) as beside:  # a second for each gigabyte of a long clip
+            digest = beside.submit(_digest, path)
+            source: Source
+            if _for_pillow(path, head):
+                source = AnimatedImage(path)
+            else:
+                source = Movie(path, on_progress=on_progress)
+            return source, digest.result()
     except OSError as error:
         raise ClipError(
             f"Expected a readable clip, but '{name}' cannot be opened ({error.strerror}).",
             hint="Check that you may read the file and its folder.",
         ) from error
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _for_pillow(path: Path, head: bytes) -> bool:
