@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pe_toolkit.cli import files
@@ -20,20 +22,40 @@ if TYPE_CHECKING:
     from pe_toolkit.evaluation.following import ReferenceMotion
 
 
-def targets(options: ApplyOptions, seeds: Sequence[int]) -> list[files.Target]:
+def targets(options: ApplyOptions, seeds: Sequence[int], name: str) -> list[files.Target]:
     """The files to write, all of which can be written.
+
+    Args:
+        name: that of the card, for videos that nobody named.
 
     Raises:
         UsageError, OutputError, OutputExistsError: as `files.check_outputs`.
     """
-    beside = options.side_by_side is not None
-    planned = files.plan(options.output, options.prompts, seeds, side_by_side=beside)
+    planned = planned_at(options, seeds, name)
     paths = [path for target in planned for path in target.files]
     if options.sheet is not None:
         files.check_suffix(options.sheet, ".png", "--sheet")
         paths.append(options.sheet)
     files.check_outputs(paths, force=options.force)
     return planned
+
+
+def planned_at(options: ApplyOptions, seeds: Sequence[int], name: str) -> list[files.Target]:
+    """Prompts x seeds at `--output`, or at the first name of which no file is there yet."""
+    beside = options.side_by_side is not None
+
+    def at(out: Path) -> list[files.Target]:
+        return files.plan(out, options.prompts, seeds, side_by_side=beside)
+
+    if options.output is not None:
+        return at(options.output)
+    stem = options.card_path.stem
+    if re.fullmatch("[0-9a-f]{64}", stem):  # a card of the registry lies under its digest
+        from pe_toolkit.registry.references import slug
+
+        stem = slug(name)
+    tries = map(at, files.numbered(stem, ".mp4"))
+    return next(t for t in tries if not any(files.there(p) for one in t for p in one.files))
 
 
 def warn_prompts(spec: CardSpec, request: ApplyRequest, out: Output) -> None:

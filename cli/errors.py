@@ -3,6 +3,7 @@
 0    done
 1    could not be done (`PeError` and its children, no memory, no disk, a bug)
 2    the request makes no sense (`UsageError`, unknown options)
+3    done, but with little to show for it (a training on a reference with little to learn from)
 130  stopped by Ctrl-C or SIGTERM
 """
 
@@ -26,7 +27,7 @@ from typing import NoReturn, TextIO
 import click
 
 from pe_toolkit.cli.output import Output
-from pe_toolkit.errors import PeError, out_of_memory
+from pe_toolkit.errors import OutputError, PeError, out_of_memory
 
 INTERRUPTED = 130
 LESS = {"none": "model", "model": "group", "group": "sequential"}
@@ -55,6 +56,8 @@ class Session:
     """`none` or the format of the weights; None where a command has no such switch."""
     smaller: str = "a smaller --backbone."
     """Switches of this command that save memory."""
+    code: int = 0
+    """Exit code of a command that ends without an error."""
     resume: Path | None = None
     """The state that an interrupted training leaves behind."""
     checkpointing: str | None = None
@@ -80,6 +83,8 @@ def describe(exc: BaseException, session: Session) -> tuple[str, str | None, int
         exc = exc.__cause__ or KeyboardInterrupt()
     if isinstance(exc, KeyboardInterrupt):
         return "Interrupted.", _how_to_resume(session), INTERRUPTED
+    if isinstance(exc, OutputError):
+        return exc.message, f"{exc.hint or ''}{_kept(session)}" or None, exc.exit_code
     if isinstance(exc, PeError):
         return exc.message, exc.hint, exc.exit_code
     if out_of_memory(exc):
@@ -87,6 +92,7 @@ def describe(exc: BaseException, session: Session) -> tuple[str, str | None, int
     if isinstance(exc, OSError) and exc.errno in DISK:
         reason, hint = DISK[exc.errno]
         place = f" at {exc.filename}" if exc.filename else ""
+        hint += _kept(session)
         return f"Expected to read or write a file{place}, but {reason}.", hint, 1
     text = " ".join(str(exc).split()) or "no message"
     return (
@@ -139,8 +145,19 @@ def _how_to_resume(session: Session) -> str | None:
         return "Nothing half-written was left behind."
     if not session.resume.exists():
         return "No guided step was finished, so nothing was saved. Run the same command again."
+    return f"Finished steps are saved. Continue with: {_again(session)}"
+
+
+def _kept(session: Session) -> str:
+    """What of a training survives a disk that cannot be written, and how to go on."""
+    if session.resume is None or not session.resume.exists():
+        return ""
+    return f" Finished steps are kept in {session.resume}. Then continue with: {_again(session)}"
+
+
+def _again(session: Session) -> str:
     again = [word for word in session.argv if word != "--resume"]
-    return f"Finished steps are saved. Continue with: {shlex.join(['pe', *again, '--resume'])}"
+    return shlex.join(["pe", *again, "--resume"])
 
 
 @contextlib.contextmanager

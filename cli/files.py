@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,18 @@ def plan(
     return targets
 
 
+def numbered(stem: str, suffix: str) -> Iterator[Path]:
+    """Names for a file that nobody named, in the current folder: `ref.mp4`, `ref-2.mp4`, ..."""
+    yield Path(stem + suffix)
+    for number in itertools.count(2):
+        yield Path(f"{stem}-{number}{suffix}")
+
+
+def there(path: Path) -> bool:
+    """Whether something has this name, also a link that leads nowhere."""
+    return path.is_symlink() or path.exists()
+
+
 def check_outputs(paths: Iterable[Path], *, force: bool) -> None:
     """All files can be written: their folder is there and takes files, and none is in the way.
 
@@ -61,10 +74,10 @@ def check_outputs(paths: Iterable[Path], *, force: bool) -> None:
     for path in paths:
         if path.is_dir():
             raise UsageError(f"Expected a file to write, got the folder {path}.", "Name a file.")
-    there = [path for path in paths if path.is_symlink() or path.exists()]
-    if there and not force:
-        names = ", ".join(str(path) for path in there[:3])
-        more = f" and {len(there) - 3} more" if len(there) > 3 else ""
+    taken = [path for path in paths if there(path)]
+    if taken and not force:
+        names = ", ".join(str(path) for path in taken[:3])
+        more = f" and {len(taken) - 3} more" if len(taken) > 3 else ""
         raise OutputExistsError(
             f"Expected no file at {names}{more}, but there is one.",
             "Use --force to overwrite, or choose another name.",

@@ -36,6 +36,7 @@ COMMANDS = {
     "search": "Find cards on the Hugging Face Hub.",
     "demo": "See it work: make a reference, train, apply, measure.",
     "doctor": "Say what this machine can run.",
+    "completion": "Let the shell complete commands, options, cards and backbones.",
 }
 """Name -> first line of its help; module and function bear the same name."""
 
@@ -108,6 +109,8 @@ class LazyGroup(click.Group):
                 code = exc.exit_code
             except (Exception, KeyboardInterrupt) as exc:
                 code = report(exc, session)
+            else:
+                code = code or session.code
         if not standalone_mode:
             return code
         sys.exit(code if isinstance(code, int) else 0)
@@ -138,7 +141,7 @@ def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
 Example:
   pe demo -o demo
   pe train ref.mp4 -o wave.safetensors
-  pe apply wave.safetensors --prompt "a red circle on a grey background" -o out.mp4""",
+  pe apply wave.safetensors --prompt 'a red circle on a grey background'""",
 )
 @click.option(
     "--version",

@@ -23,10 +23,7 @@ else:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-BACKBONES = (
-    "auto|bundled|bundled-absolute|cogvideox-2b|cogvideox-5b|cogvideox-5b-i2v|cogvideox1.5-5b|"
-    "cogvideox1.5-5b-i2v|PATH|HUB_ID"
-)
+KNOWN = "bundled, cogvideox-2b, cogvideox-5b, cogvideox1.5-5b, a folder, a Hub id, ..."
 PATH = click.Path(path_type=Path)
 MAX_SEED = 2**62  # seeds count up from here, and a card holds up to 2**63 - 1
 MAX_TEXT = 2000
@@ -62,6 +59,39 @@ class Pair(Kind):
         if not (equals and key.strip() and rest.strip()):
             self.fail(f"expected KEY=VALUE such as tau=6, got {value!r}.", param)
         return key.strip(), rest.strip()
+
+
+class Override(Pair):
+    """A `Pair` of a training's settings: completes keys, and values where there are few."""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        from pe_toolkit.training.config import override_examples
+
+        return [CompletionItem(text) for text in override_examples() if text.startswith(incomplete)]
+
+
+class Backbone(Kind):
+    """A name of the catalogue, `auto` where the command has it, a folder or a Hub id."""
+
+    name = "NAME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return str(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        from pe_toolkit.backbones.catalogue.variants import VARIANTS
+
+        names = ["auto", *VARIANTS] if param.default == "auto" else list(VARIANTS)
+        fitting = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        return fitting or [CompletionItem(incomplete, type="dir")]
 
 
 class Finite(Kind):
@@ -243,7 +273,12 @@ force_option = click.option("--force", is_flag=True, help="Overwrite what is alr
 def backbone_option(default: str | None, help_text: str) -> Callable[[F], F]:
     """`--backbone NAME`."""
     return click.option(
-        "--backbone", default=default, show_default=default, metavar=BACKBONES, help=help_text
+        "--backbone",
+        type=Backbone(),
+        default=default,
+        show_default=default is not None,
+        metavar="NAME",
+        help=f"{help_text} {KNOWN}",
     )
 
 

@@ -16,11 +16,18 @@ from pe_toolkit.cli.progress import Progress, reading
 from pe_toolkit.errors import ResumeError, UsageError
 
 if TYPE_CHECKING:
-    from pe_toolkit.card import CardInfo, MotionCard
+    from pe_toolkit.card import CardInfo, CardSpec, MotionCard
     from pe_toolkit.cli.requests.train import TrainOptions
     from pe_toolkit.training.request import TrainRequest
     from pe_toolkit.training.shape import Shape
     from pe_toolkit.video import Clip
+
+
+NEW_BUNDLED = "a white circle on a blue background"
+NEW = "a paper plane over a city"
+"""What the suggested command shows."""
+LITTLE_LEARNT = 3
+"""Exit code of a training whose card was made, but of a reference with little to learn from."""
 
 
 @dataclass
@@ -31,6 +38,7 @@ class Result:
     seconds: float = 0.0
     preview: Any = None
     preview_fps: float = 8.0
+    image_to_video: bool = False
 
 
 def check(options: TrainOptions) -> None:
@@ -149,6 +157,33 @@ def warn_unfollowed(card: MotionCard, out: Output) -> None:
         out.warn(f"in the reference, {why}: little of its motion will transfer.")
 
 
+def next_command(options: TrainOptions, spec: CardSpec, *, image_to_video: bool) -> str:
+    """A command that applies the card, and runs as it stands: on the same backbone, if the card
+    cannot name it, and with what it cannot do without.
+    """
+    from pe_toolkit.backbones import VARIANTS
+
+    words = ["pe", "apply", str(options.output)]
+    own = spec.backbone
+    if own.model_id is None and own.variant not in VARIANTS:
+        words += ["--backbone", options.backbone]
+    if spec.kind == "latents":
+        words += ["--prompt", spec.samples[0].prompt]
+    else:
+        words += ["--prompt", NEW_BUNDLED if own.variant.startswith("bundled") else NEW]
+    if image_to_video:
+        words += ["--image", str(options.image or options.reference)]
+    if spec.recipe.kv == "required":
+        words += ["--kv-from", str(options.reference)]
+    for name in ("device", "dtype", "quantize"):
+        value = getattr(options, name)
+        if value not in (None, "none"):
+            words += [f"--{name}", value]
+    if options.offload != "auto":
+        words += ["--offload", options.offload]
+    return shlex.join(words)
+
+
 def finish(session: Session, options: TrainOptions, result: Result) -> None:
     """Write the card, and the preview if one was asked for, and say so."""
     assert result.card is not None, "training ended without a card"
@@ -165,16 +200,24 @@ def finish(session: Session, options: TrainOptions, result: Result) -> None:
 
 def summarise(session: Session, options: TrainOptions, info: CardInfo, result: Result) -> None:
     """Say what was made, and what to do with it."""
-    from pe_toolkit.card.followed import followed
+    from pe_toolkit.card.followed import followed, little
 
     out, spec, path = session.out, info.spec, options.output
     loss, matched = spec.training.loss, spec.reference.matched
     learned = followed(matched, spec.backbone.variant)
     out.data(f"{path}  {size_text(info.size_bytes)}, {result.seconds:.0f} s; {learned}")
-    if not out.json:
-        out.talk(f'Next: {shlex.join(["pe", "apply", str(path)])} --prompt "..." -o out.mp4')
+    if little(spec):
+        out.warn(
+            "there is little to learn from in this reference, and little will be seen of it. Try "
+            "another span (--start), or a clip in which one thing crosses a good part of the "
+            f"picture. Exit code {LITTLE_LEARNT}."
+        )
+        session.code = LITTLE_LEARNT
+    elif not out.json:
+        out.talk(f"Next: {next_command(options, spec, image_to_video=result.image_to_video)}")
     out.event(
         "summary",
+        little_to_learn_from=little(spec),
         card=path,
         sha256=info.sha256,
         digest=spec.digest,

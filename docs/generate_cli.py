@@ -23,7 +23,8 @@ HEAD = """\
 
 <!-- Written by docs/generate_cli.py from the commands themselves: edit those, then `make docs`. -->
 
-Exit codes: 0 done, 1 it went wrong, 2 the request makes no sense, 130 interrupted (Ctrl-C).
+Exit codes: 0 done, 1 it went wrong, 2 the request makes no sense, 3 a card was made, but there was
+little to learn from in its reference, 130 interrupted (Ctrl-C).
 """
 
 

@@ -12,7 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
+from click.shell_completion import ShellComplete
+from click.testing import CliRunner
 
+from pe_toolkit.cli.main import cli
 from pe_toolkit.registry.store import Store
 from tests.registry.cards import GOLDEN
 
@@ -93,3 +96,38 @@ def test_names_of_cards_in_bash(tmp_path: Path) -> None:
         assert not (tmp_path / "made").exists()
     finally:
         shell.close()
+
+
+def test_pe_completion_prints_a_script_that_bash_takes(tmp_path: Path) -> None:
+    assert BASH is not None
+    made = CliRunner().invoke(cli, ["completion", "bash"])
+    assert made.exit_code == 0
+    script = tmp_path / "pe"
+    script.write_text(made.stdout)
+    asked = f"source {shlex.quote(str(script))} && complete -p pe"
+    result = subprocess.run([BASH, "-c", asked], capture_output=True, text=True, check=True)
+    assert "_pe_completion pe" in result.stdout
+    for shell in ("zsh", "fish"):
+        own = CliRunner().invoke(cli, ["completion"], env={"SHELL": f"/usr/bin/{shell}"})
+        assert own.exit_code == 0
+        assert "_PE_COMPLETE" in own.stdout
+    unknown = CliRunner().invoke(cli, ["completion"], env={"SHELL": "/bin/dash"})
+    assert unknown.exit_code == 2
+    assert "pe completion bash" in unknown.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "incomplete", "expected"),
+    [
+        (["train", "--backbone"], "au", ["auto"]),
+        (["apply", "--backbone"], "a", ["a"]),  # a folder
+        (["train", "--backbone"], "cogvideox1", ["cogvideox1.5-5b", "cogvideox1.5-5b-i2v"]),
+        (["train", "--set"], "K", ["K=5"]),
+        (["train", "--set"], "start=", ["start=flow", "start=zero"]),
+    ],
+)
+def test_backbones_and_settings_complete(
+    words: list[str], incomplete: str, expected: list[str]
+) -> None:
+    complete = ShellComplete(cli, {}, "pe", "_PE_COMPLETE").get_completions
+    assert [item.value for item in complete(words, incomplete)] == expected

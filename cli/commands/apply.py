@@ -16,6 +16,7 @@ from pe_toolkit.cli import (
     loading,
     options,
     prompts,
+    sections,
     speed,
     train_sampling,
 )
@@ -25,17 +26,25 @@ from pe_toolkit.cli.requests.apply import ApplyOptions
 
 
 @click.command(
+    cls=sections.Sectioned,
+    sections=sections.APPLY,
     epilog="""\b
 Example:
-  pe apply wave.safetensors --prompt "a red circle on a grey background" -o out.mp4
-  pe apply wave.safetensors --prompt-file prompts.txt --seed 1 --seed 2 -o out.mp4"""
+  pe apply wave.safetensors --prompt "a red circle on a grey background"
+  pe apply wave.safetensors --prompt-file prompts.txt --seed 1 --seed 2""",
 )
 @click.argument("card_path", type=options.CARD, metavar="CARD")
 @click.option("--prompt", "prompts", multiple=True, metavar="P", help="What to show; repeat.")
 @click.option(
     "--prompt-file", type=options.PATH, metavar="F", help="One prompt a line; # begins a comment."
 )
-@click.option("-o", "--output", type=options.PATH, required=True, metavar="OUT.mp4")
+@click.option(
+    "-o",
+    "--output",
+    type=options.PATH,
+    metavar="OUT.mp4",
+    help="Default: CARD.mp4, here, with a number if there is one.",
+)
 @click.option(
     "--seed",
     "seeds",
@@ -93,10 +102,11 @@ def apply(session: Session, /, **parsed: Any) -> None:
     session.smaller = "a smaller --backbone; the card fixes frames and size."
     session.cache = request.cache
     request.check()
-    files.check_suffix(request.output, ".mp4")
+    if request.output is not None:
+        files.check_suffix(request.output, ".mp4")
     card = MotionCard.load(request.card_path)
     seeds = request.seeds_for(card.spec)
-    targets = apply_steps.targets(request, seeds)
+    targets = apply_steps.targets(request, seeds, card.spec.name)
     apply_steps.warn_prompts(card.spec, request, out)
     beside = request.side_by_side
     reference = None if beside is None else read_as_trained(beside, card.spec)

@@ -13,23 +13,33 @@ from pe_toolkit.cli import (
     machine,
     options,
     prompts,
+    sections,
     speed,
     train_sampling,
     train_steps,
 )
 from pe_toolkit.cli.errors import Session
+from pe_toolkit.cli.exclusive import only_one
 from pe_toolkit.cli.requests.train import TrainOptions
 from pe_toolkit.training.shape import Shape
 
 
 @click.command(
+    cls=sections.Sectioned,
+    sections=sections.TRAIN,
     epilog="""\b
 Example:
-  pe train ref.mp4 -o wave.safetensors
-  pe train ref.mp4 -o wave.safetensors --samples 4 --set tau=6 --preview preview.mp4"""
+  pe train ref.mp4
+  pe train ref.mp4 -o wave.safetensors --samples 4 --preview preview.mp4""",
 )
 @click.argument("reference", type=options.PATH, metavar="REF")
-@click.option("-o", "--output", type=options.PATH, required=True, metavar="CARD.safetensors")
+@click.option(
+    "-o",
+    "--output",
+    type=options.PATH,
+    metavar="CARD.safetensors",
+    help="Default: REF.safetensors, here, with a number if there is one.",
+)
 @options.backbone_option("auto", "The model that the card is for.")
 @click.option("--revision", metavar="R", help="Revision of a Hub backbone.")
 @click.option("--prompt", "prompts", multiple=True, metavar="P", help="Train on it; repeat.")
@@ -60,7 +70,7 @@ Example:
 @click.option(
     "--set",
     "overrides",
-    type=options.Pair(),
+    type=options.Override(),
     multiple=True,
     metavar="KEY=VALUE",
     help="block, tau, mask, K, lr, range, start, reading ..., such as lr=0.02,0.01; repeat.",
@@ -90,9 +100,16 @@ def train(session: Session, /, **parsed: Any) -> None:
     REF is a video, a GIF or a folder of images. Ctrl-C keeps the finished steps: run the same
     command with --resume to go on.
     """
-    request, out = TrainOptions.of(**parsed), session.out
+    request = TrainOptions.of(**parsed)
     session.smaller = "--samples 1, a smaller --size, fewer --frames, or a smaller --backbone."
     session.checkpointing = request.checkpointing
+    with only_one(request.output):
+        run_training(session, request)
+
+
+def run_training(session: Session, request: TrainOptions) -> None:
+    """From the checked files to the card."""
+    out = session.out
     train_steps.check(request)
     backbone, known, remark = machine.resolve(request.backbone, request.device)
     folder = Path(backbone).expanduser()
@@ -120,4 +137,5 @@ def train(session: Session, /, **parsed: Any) -> None:
     session.resume = request.state
     events = run(adapter, clip, config, state=request.state, resume=request.resume, image=image)
     result = train_steps.draw(events, session)
+    result.image_to_video = adapter.image_to_video
     train_steps.finish(session, request, result)

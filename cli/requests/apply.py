@@ -18,7 +18,7 @@ class ApplyOptions(ApplyRequest, BackboneOptions):
     """What the library is asked, the card and the model for it, and where the results go."""
 
     card_path: Path
-    output: Path
+    output: Path | None = None
     prompt_file: Path | None = None
     loras: tuple[str, ...] = ()
     side_by_side: Path | None = None

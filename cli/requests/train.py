@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pe_toolkit.backbones.machine import placement
-from pe_toolkit.cli import prompts
+from pe_toolkit.cli import files, prompts
 from pe_toolkit.cli.loading import BackboneOptions
 from pe_toolkit.cli.options import given
 from pe_toolkit.training.request import TrainRequest
@@ -30,6 +30,8 @@ class TrainOptions(TrainRequest, BackboneOptions):
         Raises:
             UsageError: an empty prompt.
         """
+        if options["output"] is None:
+            options["output"] = free_card(options["reference"])
         if not given("fit"):
             parsed["fit"] = None  # the recipe's, which need not be the default that --help shows
         return cls(**parsed | {"prompts": prompts.clean(parsed["prompts"])})
@@ -50,3 +52,11 @@ class TrainOptions(TrainRequest, BackboneOptions):
         super().check()
         self.check_quantize()
         placement.check(self.purpose(None), self.offload, self.quantize or "none")
+
+
+def free_card(reference: Path) -> Path:
+    """Where a card goes that nobody named: beside nothing else, in the current folder. The state of
+    an interrupted training does not count, so that `--resume` finds it.
+    """
+    stem = reference.stem or reference.resolve().stem or "motion"
+    return next(path for path in files.numbered(stem, ".safetensors") if not files.there(path))

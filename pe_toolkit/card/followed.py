@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pe_toolkit.card.spec import CardSpec
+
 LITTLE = 0.05
 """On the bundled backbone, read by content, 24 references that cross the picture have 7.6 % to
 21 %; eight scenes at rest have 0 to 4.0 %, noise has 0.2 % and 1.9 %, two real clips, of which it
 knows nothing, 9.6 % and 3.5 % (`python -m benchmarks.followed`)."""
+
+
+def little(spec: CardSpec) -> bool:
+    """Whether the reference of a card is below the line; never, where it was not measured."""
+    return spec.backbone.variant.startswith("bundled") and spec.reference.matched < LITTLE
 
 
 def followed(share: float, variant: str = "") -> str:

@@ -293,6 +293,16 @@ def _blocks(text: str) -> tuple[int, ...]:
     return tuple(int(block) for block in text.split(","))
 
 
+def override_examples() -> list[str]:
+    """`key=example` for every key of `with_overrides`; all values where there are few."""
+    few = {"mask": MASKS, "start": ("flow", "zero"), "reading": KINDS}
+    return [
+        f"{key}={value}"
+        for key, (_, _, example) in _OVERRIDES.items()
+        for value in few.get(key, (example,))
+    ]
+
+
 _OVERRIDES: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "block": ("block", int, "3"),
     "tau": ("tau", float, "2"),

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
+<<<<<<< HEAD
 from pe_toolkit.errors import ClipError
 from pe_toolkit.video.names import refuse_pointer, shown
+=======
+from pe_toolkit.errors import ClipError, PeError
+from pe_toolkit.video.clip import read_clip
+>>>>>>> e4333d0 (wip2)
 from pe_toolkit.video.picture import Picture, from_pillow
 
 
 def read_image(path: Path) -> Picture:
-    """The picture in a file: uint8 RGB `(H, W, 3)`.
+    """The picture in a file, or the first one of a clip: uint8 RGB `(H, W, 3)`.
 
     Raises:
         ClipError: it cannot be read as a picture.
@@ -24,7 +30,15 @@ def read_image(path: Path) -> Picture:
         with Image.open(path) as image:
             return from_pillow(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        with contextlib.suppress(PeError):
+            first: Picture = read_clip(path, frames=2, fps="native").frames[0]
+            return first
         raise ClipError(
+<<<<<<< HEAD
             f"Expected a picture, got {name}: {' '.join(str(error).split())}",
             "Use a PNG, JPEG or WebP file.",
+=======
+            f"Expected a picture, got {path.name}: {' '.join(str(error).split())}",
+            "Use a PNG, JPEG or WebP file, or a video, of which the first frame is taken.",
+>>>>>>> e4333d0 (wip2)
         ) from error
