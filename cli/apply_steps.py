@@ -50,12 +50,22 @@ def planned_at(options: ApplyOptions, seeds: Sequence[int], name: str) -> list[f
     if options.output is not None:
         return at(options.output)
     stem = options.card_path.stem
-    if re.fullmatch("[0-9a-f]{64}", stem):  # a card of the registry lies under its digest
+    if re.fullmatch("[0-9a-f]{64}", stem):  # a card of the registry, which lies under its digest
         from pe_toolkit.registry.references import slug
 
         stem = slug(name)
     tries = map(at, files.numbered(stem, ".mp4"))
     return next(t for t in tries if not any(files.there(p) for one in t for p in one.files))
+
+
+def tell(planned: Sequence[files.Target], spec: CardSpec, out: Output) -> None:
+    """What is going to be made, before anything that takes time."""
+    first, more = planned[0].video, len(planned) - 1
+    clip = spec.clip
+    out.talk(
+        f"{spec.name} {spec.version} -> {first}{f' and {more} more' if more else ''}, "
+        f"{clip.frames} frames of {clip.width}x{clip.height}"
+    )
 
 
 def warn_prompts(spec: CardSpec, request: ApplyRequest, out: Output) -> None:

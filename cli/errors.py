@@ -56,6 +56,8 @@ class Session:
     """`none` or the format of the weights; None where a command has no such switch."""
     smaller: str = "a smaller --backbone."
     """Switches of this command that save memory."""
+    card_name: str = ""
+    """What the local registry calls the card of the command, if it was named so."""
     code: int = 0
     """Exit code of a command that ends without an error."""
     resume: Path | None = None

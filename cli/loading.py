@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,10 @@ from pe_toolkit.cli.output import Output
 if TYPE_CHECKING:
     from pe_toolkit.backbones import CogVideoXAdapter
     from pe_toolkit.backbones.machine.placement import Purpose
+
+
+WORTH_A_WORD = 20.0
+"""Seconds of loading from which on a person wants to hear that it is over."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +69,8 @@ def load(
     Raises:
         BackboneError, DeviceError, UsageError: as `pe_toolkit.backbones.load_backbone`.
     """
+    out.talk(f"Loading {name} ...")
+    began = time.monotonic()
     from pe_toolkit.backbones import load_backbone
     from pe_toolkit.backbones.loading import pick_device
 
@@ -83,6 +90,8 @@ def load(
         on_event=out.talk,
         on_offload=lambda mode: setattr(session, "offload", mode),
     )
+    if (seconds := time.monotonic() - began) > WORTH_A_WORD:
+        out.talk(f"Loaded in {seconds:.0f} s.")
     adapter.pipe.set_progress_bar_config(disable=True)  # ours counts what the user asked for
     return adapter
 

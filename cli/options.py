@@ -146,7 +146,10 @@ class Card(Kind):
         from pe_toolkit.cli.errors import Session
         from pe_toolkit.cli.remote import find
 
-        return find((ctx and ctx.find_object(Session)) or Session(), value).path
+        session = (ctx and ctx.find_object(Session)) or Session()
+        found = find(session, value)
+        session.card_name = found.entry.name if found.entry is not None else ""
+        return found.path
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str

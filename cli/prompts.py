@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +24,25 @@ def clean(prompts: Sequence[str]) -> tuple[str, ...]:
             "Expected a prompt that says what to show, got an empty one.",
             'Say it in words: --prompt "a red circle on a grey background"',
         )
+    for prompt in stripped:
+        check_unicode(prompt, "the prompt")
     return stripped
+
+
+def check_unicode(text: str, what: str) -> None:
+    """Bytes on the command line that are no text in this locale come in as lone surrogates, which
+    neither a tokenizer nor a card takes.
+
+    Raises:
+        UsageError: if there are any.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"Expected {what} to be valid Unicode, got {text!r}.",
+            "Type it again, or write it as UTF-8 into a file for --prompt-file.",
+        ) from None
 
 
 def from_file(path: Path) -> list[str]:
@@ -46,7 +65,8 @@ def from_file(path: Path) -> list[str]:
         raise UsageError(
             f"Expected {path} to be UTF-8 text, but it is not.", "Write one prompt a line."
         ) from error
-    lines = [line.strip() for line in text.splitlines()]
+    # Not `splitlines`: a form feed or a U+2028 is part of a prompt, and no end of a line.
+    lines = [line.strip() for line in re.split("\r\n|\n|\r", text)]
     prompts = [line for line in lines if line and not line.startswith("#")]
     if not prompts:
         raise UsageError(f"Expected prompts in {path}, found none.", "Write one prompt a line.")

@@ -245,6 +245,25 @@ def test_a_resume_state_holds_no_more_than_the_card(tmp_path, mode):
     assert np.array_equal(card.tensors[mode], whole.tensors[mode])
 
 
+def test_resume_says_what_of_the_clip_is_another(tmp_path):
+    state, clip = tmp_path / "state.resume", moving_square()
+    adapter = tiny_adapter()
+    run = train(adapter, clip, CONFIG, state=state)
+    while not state.exists():
+        next(run)
+    run.close()
+    for change, says in (
+        ({"frames": clip.frames[:8]}, r"--frames 9 \(now 8\)"),
+        ({"frames": clip.frames[::-1], "start": 0.5}, r"--start 0.0 \(now 0.5\)"),
+        ({"frames": clip.frames[::-1]}, "other frames of the same clip"),
+        ({"frames": clip.frames[::-1], "sha256": "1" * 64}, "another reference clip"),
+    ):
+        other = dataclasses.replace(clip, **change)
+        with pytest.raises(ResumeError, match=says) as caught:
+            list(train(adapter, other, CONFIG, state=state, resume=True))
+        assert "--force instead of --resume" in caught.value.hint  # without either it is refused
+
+
 def test_resume_refuses_another_run(tmp_path):
     state = tmp_path / "state.resume"
     adapter = tiny_adapter()

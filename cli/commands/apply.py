@@ -106,7 +106,8 @@ def apply(session: Session, /, **parsed: Any) -> None:
         files.check_suffix(request.output, ".mp4")
     card = MotionCard.load(request.card_path)
     seeds = request.seeds_for(card.spec)
-    targets = apply_steps.targets(request, seeds, card.spec.name)
+    targets = apply_steps.targets(request, seeds, session.card_name or card.spec.name)
+    apply_steps.tell(targets, card.spec, out)
     apply_steps.warn_prompts(card.spec, request, out)
     beside = request.side_by_side
     reference = None if beside is None else read_as_trained(beside, card.spec)

@@ -111,6 +111,7 @@ def run_training(session: Session, request: TrainOptions) -> None:
     """From the checked files to the card."""
     out = session.out
     train_steps.check(request)
+    out.talk(f"{request.reference} -> {request.output}")
     backbone, known, remark = machine.resolve(request.backbone, request.device)
     folder = Path(backbone).expanduser()
     shape = Shape.of_variant(known) if known is not None else Shape.of_folder(folder)

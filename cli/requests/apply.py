@@ -36,6 +36,8 @@ class ApplyOptions(ApplyRequest, BackboneOptions):
         lines, source = [], parsed["prompt_file"]
         if source is not None:
             lines = prompts.from_file(source)
+        if parsed["negative_prompt"] is not None:
+            prompts.check_unicode(parsed["negative_prompt"], "--negative-prompt")
         return cls(**parsed | {"prompts": prompts.clean([*parsed["prompts"], *lines])})
 
     def check(self) -> None:

@@ -30,8 +30,8 @@ class TrainOptions(TrainRequest, BackboneOptions):
         Raises:
             UsageError: an empty prompt.
         """
-        if options["output"] is None:
-            options["output"] = free_card(options["reference"])
+        if parsed["output"] is None:
+            parsed["output"] = free_card(parsed["reference"])
         if not given("fit"):
             parsed["fit"] = None  # the recipe's, which need not be the default that --help shows
         return cls(**parsed | {"prompts": prompts.clean(parsed["prompts"])})
@@ -59,4 +59,5 @@ def free_card(reference: Path) -> Path:
     an interrupted training does not count, so that `--resume` finds it.
     """
     stem = reference.stem or reference.resolve().stem or "motion"
+    stem = stem.encode("utf-8", "replace").decode().replace("?", "_")  # bytes that are no text
     return next(path for path in files.numbered(stem, ".safetensors") if not files.there(path))

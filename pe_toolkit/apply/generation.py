@@ -108,6 +108,8 @@ def generate(
             if guidance_scale is not None
             else (variant.guidance_scale if variant else 6.0)
         )
+    if negative_prompt is not None and negative_prompt not in ("", negative):
+        adapter.check_prompt(negative_prompt, "a negative prompt")  # else it would be cut
     negative = negative if negative_prompt is None else negative_prompt
     with swapped_scheduler(adapter, scheduler), contextlib.ExitStack() as stack:
         log: Application | None = None

@@ -200,7 +200,11 @@ class TrainRequest:
     @property
     def card_name(self) -> str:
         """The name that the card gets."""
-        return self.name if self.name is not None else (self.reference.stem[:200] or "motion")
+        if self.name is not None:
+            return self.name
+        # A file may be called by bytes that are no text; a card may not.
+        stem = self.reference.stem.encode("utf-8", "replace").decode()
+        return stem[:200] or "motion"
 
     def _config(self, preview: bool = False) -> TrainConfig:
         return TrainConfig(

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from pe_toolkit.acceleration.quantize import how_quantized
 from pe_toolkit.card.file import write_atomically
-from pe_toolkit.errors import ResumeError
+from pe_toolkit.errors import ResumeError, option
 
 if TYPE_CHECKING:
     from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
@@ -53,6 +53,16 @@ class ResumeState:
             "image": None if image is None else hashlib.sha256(image.tobytes()).hexdigest(),
         }
         self.identity = json.dumps(facts, sort_keys=True)
+        # Not part of the identity, which is that of the frames themselves: for the message.
+        count, height, width = clip.frames.shape[:3]
+        self.sampling = {
+            "file": clip.sha256,
+            "frames": count,
+            "size": f"{width}x{height}",
+            "fps": round(clip.fps, 4),
+            "start": clip.start,
+            "fit": clip.fit,
+        }
 
     def save(
         self, next_step: int, sampler: Sampler, mode: Mode, losses: list[tuple[float, float]]
@@ -73,6 +83,7 @@ class ResumeState:
         tensors |= {f"generator.{i:03d}": g.get_state() for i, g in enumerate(sampler.generators)}
         about = {
             "identity": self.identity,
+            "sampling": self.sampling,
             "next_step": next_step,
             "losses": losses,
             "gradient_limit": mode.problem.scaling.limit,
@@ -91,7 +102,7 @@ class ResumeState:
         if not self.path.is_file():
             raise ResumeError(
                 f"Expected a resume state at {self.path.name}, found none.",
-                "Run again without --resume.",
+                f"Run again without {option('resume')}.",
             )
         try:
             with safe_open(self.path, "pt") as file:
@@ -108,14 +119,26 @@ class ResumeState:
         except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
             raise ResumeError(
                 f"Expected a sound resume state, got a damaged {self.path.name} ({error}).",
-                "Delete it and run again without --resume.",
+                f"Start over with {option('force')} instead of {option('resume')}.",
             ) from error
         raise ResumeError(
             f"Expected a resume state of this very run, but {self.path.name} was made with "
-            f"{_difference(about['identity'], self.identity)}.",
-            "Repeat the options of the interrupted run, or run again without --resume to start "
-            "over.",
+            f"{_difference(about['identity'], self.identity, self._other_clip(about))}.",
+            f"Repeat the options of the interrupted run, or start over with {option('force')} "
+            f"instead of {option('resume')}.",
         )
+
+    def _other_clip(self, about: dict[str, Any]) -> str:
+        """How the clip differs, in words: another file, or other parts of the same one."""
+        theirs = about.get("sampling")  # of which older states know nothing
+        if not isinstance(theirs, dict) or theirs.get("file") != self.sampling["file"]:
+            return "another reference clip"
+        parts = [
+            f"{option(key)} {theirs.get(key)} (now {value})"
+            for key, value in self.sampling.items()
+            if theirs.get(key) != value
+        ]
+        return ", ".join(parts) or "other frames of the same clip"
 
     @staticmethod
     def _restore(
@@ -134,14 +157,14 @@ class ResumeState:
         mode.carried = mode.results[-1].float() if started else tensors["carried"].to(device)
 
 
-def _difference(theirs: str, ours: str) -> str:
-    """Which top-level facts differ, in words."""
+def _difference(theirs: str, ours: str, clip: str) -> str:
+    """Which top-level facts differ, in words; `clip`: how the clip does, if it does."""
     a, b = json.loads(theirs), json.loads(ours)
     flat_a = {**a, **a.pop("settings", {})}
     flat_b = {**b, **b.pop("settings", {})}
     keys = [key for key in flat_b if key != "settings" and flat_a.get(key) != flat_b[key]]
     names = {
-        "clip": "another reference clip",
+        "clip": clip,
         "backbone": "another backbone",
         "image": "another image",
     }

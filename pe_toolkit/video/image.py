@@ -5,13 +5,9 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-<<<<<<< HEAD
-from pe_toolkit.errors import ClipError
-from pe_toolkit.video.names import refuse_pointer, shown
-=======
 from pe_toolkit.errors import ClipError, PeError
 from pe_toolkit.video.clip import read_clip
->>>>>>> e4333d0 (wip2)
+from pe_toolkit.video.names import refuse_pointer, shown
 from pe_toolkit.video.picture import Picture, from_pillow
 
 
@@ -34,11 +30,6 @@ def read_image(path: Path) -> Picture:
             first: Picture = read_clip(path, frames=2, fps="native").frames[0]
             return first
         raise ClipError(
-<<<<<<< HEAD
             f"Expected a picture, got {name}: {' '.join(str(error).split())}",
-            "Use a PNG, JPEG or WebP file.",
-=======
-            f"Expected a picture, got {path.name}: {' '.join(str(error).split())}",
             "Use a PNG, JPEG or WebP file, or a video, of which the first frame is taken.",
->>>>>>> e4333d0 (wip2)
         ) from error

@@ -78,20 +78,20 @@ class CogVideoXAdapter(CogVideoXGeometry):
     def max_text_tokens(self) -> int:
         return int(self.transformer.config.max_text_seq_length)
 
-    def check_prompt(self, prompt: str) -> None:
-        """Refuse empty and too long prompts before any work.
+    def check_prompt(self, prompt: str, what: str = "a prompt") -> None:
+        """Refuse empty and too long prompts before any work; `what` it is, for the message.
 
         Raises:
             UsageError: says how many tokens fit.
         """
         if not prompt.strip():
             raise UsageError(
-                "Expected a prompt, got an empty one.", "Describe what the video should show."
+                f"Expected {what}, got an empty one.", "Describe what the video should show."
             )
-        count = len(self.pipe.tokenizer(prompt).input_ids)
+        count = len(self.pipe.tokenizer(prompt, verbose=False).input_ids)
         if count > self.max_text_tokens:
             raise UsageError(
-                f"Expected a prompt of at most {self.max_text_tokens} tokens, got {count}: "
+                f"Expected {what} of at most {self.max_text_tokens} tokens, got {count}: "
                 f"{prompt[:60]!r}...",
                 "Shorten the prompt.",
             )
