@@ -2,7 +2,8 @@
 
 PeError
 └── RegistryError           the registry cannot do what was asked: not there, damaged
-    └── RegistryBusyError   another process kept it for longer than we wait
+    ├── RegistryBusyError   another process kept it for longer than we wait
+    └── SignatureError      a card is not signed by whom it must be
 
 UserWarning
 ├── CopyWarning             a remote could not be asked: this is the copy of an earlier time
@@ -20,6 +21,10 @@ class RegistryError(PeError):
 
 class RegistryBusyError(RegistryError):
     """Another process kept the registry for longer than we wait."""
+
+
+class SignatureError(RegistryError):
+    """A card is not signed by whom it must be, or a signature cannot be made."""
 
 
 class CopyWarning(UserWarning):
