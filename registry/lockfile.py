@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import stat
 import sys
 import time
@@ -20,9 +19,10 @@ from typing import TYPE_CHECKING
 
 from pe_toolkit.card.text import printable
 from pe_toolkit.errors import OutputError, PeError, UsageError
-from pe_toolkit.registry import locktext
-from pe_toolkit.registry.errors import RegistryBusyError, RegistryError
-from pe_toolkit.registry.locktext import Pin
+from pe_toolkit.registry import locktext, signature_files, signatures
+from pe_toolkit.registry.errors import RegistryBusyError, RegistryError, SignatureError
+from pe_toolkit.registry.locksigner import check_signatures
+from pe_toolkit.registry.locktext import FILE, Pin, word
 from pe_toolkit.registry.references import (
     LocalReference,
     PathReference,
@@ -35,8 +35,8 @@ from pe_toolkit.registry.store import TIMEOUT, Store
 
 if TYPE_CHECKING:
     from pe_toolkit.registry.remotes.base import Pulled, Tell
+    from pe_toolkit.registry.signatures import Who
 
-FILE = Path("pe.lock")
 _WAIT = 0.02
 
 
@@ -142,22 +142,45 @@ def write(path: Path, pins: Sequence[Pin]) -> None:
     write_atomically(path, [locktext.render(pins)], force=True)
 
 
-def pin(text: str, folder: Path, *, tell: Tell | None = None) -> Pin:
+def pin(
+    text: str,
+    folder: Path,
+    *,
+    tell: Tell | None = None,
+    signed_by: Who | None = None,
+    before: Pin | None = None,
+) -> Pin:
     """Pin what a reference means now.
 
     Args:
         text: a card in any form.
         folder: where the lock file lies.
         tell: as for `find`.
+        signed_by: who must have signed it; the pin says so from now on.
+        before: its pin until now. Whoever signed that card must have signed this one as well,
+            unless `signed_by` names somebody else.
 
     Raises:
         UnreachableError: if the remote cannot be asked: a copy of an earlier time is not what the
             reference means now.
+        SignatureError: if it is not signed by whom it must be.
         PeError: if there is no such card, or it is not sound.
     """
     from pe_toolkit.card import verify_card
 
-    found = find(text, tell=tell, pinned=False)
+    signer = before.signer if before is not None else None
+
+    def accept(card: Path, signed: Sequence[bytes]) -> None:
+        nonlocal signer
+        if signed_by is not None:
+            signer = signatures.check(card, signed, signed_by).fingerprint
+        elif before is not None:
+            check_signatures(before, card, signed)
+
+    def came(pulled: Pulled) -> None:  # before it is kept
+        accept(pulled.path, signature_files.of(pulled.digest, pulled.signature))
+
+    found = find(text, tell=tell, pinned=False, accept=came)
     if found.outdated:
         assert found.pulled is not None
         raise UnreachableError(
@@ -167,12 +190,13 @@ def pin(text: str, folder: Path, *, tell: Tell | None = None) -> Pin:
             f"pe lock {printable(found.pulled.origin)}",
         )
     info = verify_card(found.path)
+    accept(found.path, found.signatures())
     name = pinned_name(text, folder)
     origin = found.entry.origin if found.entry else None
     if found.pulled is not None:  # the same bytes may have come from elsewhere before
         origin = found.pulled.origin
     version = found.entry.version if found.entry else info.spec.version
-    return Pin(name, info.sha256, info.size_bytes, version, origin)
+    return Pin(name, info.sha256, info.size_bytes, version, origin, signer)
 
 
 def pinned_name(text: str, folder: Path) -> str:
@@ -213,7 +237,7 @@ def compare(pin: Pin, pulled: Pulled) -> None:
     raise RegistryError(
         f"Expected {printable(pin.card)} to be sha256:{pin.sha256}, as {FILE} pins it, got "
         f"{pulled.digest}.",
-        f"{_elsewhere(pin)}If the change is wanted: pe lock {_word(pin.card)}",
+        f"{_elsewhere(pin)}If the change is wanted: pe lock {word(pin.card)}",
     )
 
 
@@ -224,7 +248,10 @@ def check(pin: Pin, folder: Path) -> PeError | None:
         if isinstance(reference, PathReference):
             from pe_toolkit.card import verify_card
 
-            found = verify_card(folder / reference.path).sha256
+            path = folder / reference.path
+            found = verify_card(path).sha256
+            beside = signature_files.read(signature_files.beside(path))
+            signed = [beside] if beside is not None else []
         else:
             store = Store()
             entry = (
@@ -233,14 +260,19 @@ def check(pin: Pin, folder: Path) -> PeError | None:
                 else store.by_digest(f"sha256:{pin.sha256}")
             )
             found = store.check(entry).digest.removeprefix("sha256:")
+            path, signed = entry.path, signature_files.kept(entry.digest)
     except PeError as error:
         hint = _elsewhere(pin).rstrip() or error.hint
         return RegistryError(f"{printable(pin.card)}: {error.message}", hint)
     if found == pin.sha256:
+        try:
+            check_signatures(pin, path, signed)
+        except SignatureError as error:
+            return error
         return None
     return RegistryError(
         f"{printable(pin.card)}: Expected sha256:{pin.sha256}, got sha256:{found}.",
-        f"If the change is wanted: pe lock {_word(pin.card)}",
+        f"If the change is wanted: pe lock {word(pin.card)}",
     )
 
 
@@ -248,11 +280,6 @@ def _elsewhere(pin: Pin) -> str:
     """Where the pinned card is to be had, without a word that a stranger chose: the lock file comes
     with a project, and what stands here is copied into a shell."""
     return "`origin` in the lock file says where the pinned one came from. " if pin.origin else ""
-
-
-def _word(text: str) -> str:
-    """A word of a lock file for a command that is to be copied: one word, whatever is in it."""
-    return printable(shlex.quote(text))
 
 
 def _relative(path: Path, folder: Path) -> str:

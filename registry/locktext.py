@@ -11,13 +11,17 @@ from __future__ import annotations
 import io
 import json
 import re
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 from pe_toolkit.card.text import printable, shown
 from pe_toolkit.errors import UsageError
 from pe_toolkit.registry.references import PathReference, parse
+from pe_toolkit.registry.signature_files import FINGERPRINT
 
+FILE = Path("pe.lock")
 FORMAT = 1
 MAX_BYTES = 1 << 20
 """Of a lock file: some 4,000 pins."""
@@ -41,6 +45,9 @@ class Pin:
     version: str
     origin: str | None = None
     """Where it came from, exactly; None for a file. Whoever wrote the lock file chose this text."""
+    signer: str | None = None
+    """The fingerprint of the key that signed it, `SHA256:...`; None for a card that need not be
+    signed."""
 
 
 _REQUIRED = ("card", "sha256", "size", "version")
@@ -109,6 +116,11 @@ def read(data: bytes) -> list[Pin]:
     return list(pins.values())
 
 
+def word(text: str) -> str:
+    """A word of a lock file for a command that is to be copied: one word, whatever is in it."""
+    return printable(shlex.quote(text))
+
+
 def _pair(line: str, number: int) -> tuple[str, str | int]:
     match = _LINE.fullmatch(line)
     if match is None:
@@ -138,6 +150,8 @@ def _pin(values: dict[str, str | int], number: int) -> Pin:
     pin = Pin(**values)  # type: ignore[arg-type]  # checked just above
     if _SHA256.fullmatch(pin.sha256) is None:
         raise ValueError(f"line {number}: sha256 is {shown(pin.sha256)} instead of 64 hex digits")
+    if pin.signer is not None and FINGERPRINT.fullmatch(pin.signer) is None:
+        raise ValueError(f"line {number}: signer is {shown(pin.signer)} instead of SHA256:...")
     _check_card(pin.card, number)
     return pin
 

@@ -45,6 +45,7 @@ def push_to_hub(
     preview: str | Path | None = None,
     force: bool = False,
     dry_run: bool = False,
+    sign: str | Path | None = None,
 ) -> Pushed:
     """Bring a card to the Hugging Face Hub, with a README made from what it says.
 
@@ -59,6 +60,7 @@ def push_to_hub(
         preview: a video or picture that the page shows.
         force: move the tag if it marks another card.
         dry_run: look, and change nothing.
+        sign: an SSH key to sign the card with; the signature lies beside it.
 
     Returns:
         What was done, or would be.
@@ -66,6 +68,7 @@ def push_to_hub(
     Raises:
         UsageError: if `repo` is no `owner/name`, or `tag` is not the card's version.
         CardError: if the card is not sound.
+        SignatureError: if it cannot be signed.
         RemoteError: if the Hub cannot be reached, refuses us, or somebody else pushed meanwhile.
     """
     from pe_toolkit.registry.remotes import open_remote
@@ -75,8 +78,9 @@ def push_to_hub(
     if not isinstance(target, HubReference):
         raise UsageError(f"Expected owner/name on the Hub, got {repo!r}.")
     options = PushOptions(
-        private, tag, message, Path(preview) if preview is not None else None, force, dry_run
-    )
+        private, tag, message, Path(preview) if preview is not None else None, force, dry_run,
+        sign=Path(sign) if sign is not None else None,
+    )  # fmt: skip
     remote = open_remote(target)
     if not isinstance(card, MotionCard):
         return remote.push(card if isinstance(card, Path) else card_path(card), options)

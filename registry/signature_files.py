@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from pe_toolkit.registry.home import home
 SUFFIX = ".sig"
 MAX_BYTES = 16 << 10
 """Of a signature: an RSA key of 16384 bits makes one of 6 kB."""
+FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}", re.ASCII)
+"""What names a key: SHA-256 of it, as `ssh-keygen -l` shows it."""
 _HEAD = b"-----BEGIN SSH SIGNATURE-----"
 
 
@@ -31,6 +34,11 @@ def kept(digest: str, root: Path | None = None) -> list[bytes]:
     folder = (root or home()) / "signatures"
     paths = sorted(folder.glob(f"{digest.removeprefix('sha256:')}-*{SUFFIX}"))
     return [data for path in paths if (data := read(path)) is not None]
+
+
+def of(digest: str, came: bytes | None) -> list[bytes]:
+    """The signature that came with a card, if one did, and those that are kept."""
+    return ([came] if came is not None else []) + kept(digest)
 
 
 def keep(digest: str, signature: bytes | None, root: Path | None = None) -> None:

@@ -28,7 +28,7 @@ from pe_toolkit.card.text import printable, shown
 from pe_toolkit.errors import UsageError
 from pe_toolkit.registry.errors import SignatureError
 from pe_toolkit.registry.home import home
-from pe_toolkit.registry.signature_files import sound
+from pe_toolkit.registry.signature_files import FINGERPRINT, sound
 
 NAMESPACE = "pe-card"
 """What a signature is for, inside of it: one for another purpose does not pass for ours."""
@@ -36,7 +36,6 @@ _SECONDS, _PATIENCE = 60, 600
 """For a check, and for signing, where a person may have to type."""
 _LONGEST_KEY = 16 << 10
 """Bytes of a public key: an RSA key of 16384 bits has 3 kB."""
-_FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}", re.ASCII)
 _GOOD = re.compile(rf'Good "{NAMESPACE}" signature .*with (\S+) key (SHA256:\S{{43}})', re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,254}", re.ASCII)
 _KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
@@ -104,7 +103,7 @@ def who(text: str, signers: Path | None = None) -> Who:
     Raises:
         UsageError: if it is none of them, or the file cannot be read.
     """
-    if _FINGERPRINT.fullmatch(text):
+    if FINGERPRINT.fullmatch(text):
         return Who(text, fingerprint=text)
     if text.endswith(".pub") or "/" in text or "\\" in text:
         return Who(text, fingerprint=_fingerprint(Path(text).expanduser()))

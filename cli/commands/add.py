@@ -38,6 +38,7 @@ def add(session: Session, /, card: str, name: LocalReference | None, force: bool
     from pe_toolkit.cli.names import watched
     from pe_toolkit.cli.remote import find, warn_version
     from pe_toolkit.errors import UsageError
+    from pe_toolkit.registry import signature_files
     from pe_toolkit.registry.store import Store
 
     if name is not None and name.digest:
@@ -54,6 +55,8 @@ def add(session: Session, /, card: str, name: LocalReference | None, force: bool
             force=force,
         )
         given.append(entry)
+    for signature in found.signatures():
+        signature_files.keep(entry.digest, signature)
     session.out.talk(f"{entry.reference} is in the registry, {size_text(entry.size)}.")
     warn_version(session, entry)
     session.out.data(f"{entry.reference}  {entry.digest}")

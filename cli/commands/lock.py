@@ -9,6 +9,7 @@ import click
 
 from pe_toolkit.cli import options
 from pe_toolkit.cli.errors import Session
+from pe_toolkit.cli.signing import signed_by_option, signers_option, wanted
 from pe_toolkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     epilog="""\b
 Example:
   pe lock wave owner/orbit@v1.0.0
+  pe lock owner/orbit --signed-by zoe.pub
   pe lock --check"""
 )
 @click.argument("cards", type=options.CARD_TEXT, nargs=-1, metavar="[CARD...]")
@@ -28,15 +30,25 @@ Example:
     "-f", "--file", "path", type=options.PATH, default=Path("pe.lock"), show_default=True,
     metavar="FILE", help="The lock file.",
 )  # fmt: skip
+@signed_by_option
+@signers_option
 @options.common
 @click.pass_context
-def lock(ctx: click.Context, cards: tuple[str, ...], check: bool, remove: bool, path: Path) -> None:
+def lock(
+    ctx: click.Context,
+    cards: tuple[str, ...],
+    check: bool,
+    remove: bool,
+    path: Path,
+    signed_by: str | None,
+    signers: Path | None,
+) -> None:
     """Pin the cards of a project by their digests, in pe.lock.
 
     With CARDs: add them, or pin them again; other pins stay. Without: pin all of them again.
     Commit the file; `pe lock --check` tells whether everybody has the same bytes. Commands that are
     run beside it take a card on the Hub, or in a shared folder, only if it is the one that is
-    pinned.
+    pinned. With --signed-by the pin says who signs the card, of all its versions.
     """
     from pe_toolkit.cli.remote import prepare
     from pe_toolkit.registry import lockfile
@@ -45,6 +57,9 @@ def lock(ctx: click.Context, cards: tuple[str, ...], check: bool, remove: bool, 
     session: Session = ctx.obj
     if check and (cards or remove):
         raise UsageError("Expected --check alone: it checks every pin.", "pe lock --check")
+    who = wanted(signed_by, signers)
+    if who is not None and not cards:
+        raise UsageError("Expected the cards that are signed.", "pe lock CARD... --signed-by WHO")
     if remove and not cards:
         raise UsageError("Expected the cards to take out.", "pe lock --remove CARD...")
     old = lockfile.read(path) if check or remove or not cards or path.exists() else []
@@ -56,7 +71,14 @@ def lock(ctx: click.Context, cards: tuple[str, ...], check: bool, remove: bool, 
         texts = cards or [lockfile.as_written(pin, path.parent) for pin in old]
         if any(isinstance(parse(text), RemoteReference) for text in texts):
             prepare(session)
-        made = [lockfile.pin(text, path.parent, tell=session.out.warn) for text in texts]
+        before = {pin.card: pin for pin in old}
+        made = [
+            lockfile.pin(
+                text, path.parent, tell=session.out.warn, signed_by=who,
+                before=before.get(lockfile.pinned_name(text, path.parent)),
+            )
+            for text in texts
+        ]  # fmt: skip
     names = [lockfile.pinned_name(text, path.parent) for text in cards] if remove else []
     lines = []
     with lockfile.changing(path) as pins:
@@ -67,12 +89,13 @@ def lock(ctx: click.Context, cards: tuple[str, ...], check: bool, remove: bool, 
                     f"It has: {', '.join(pins) or 'nothing'}",
                 )
         for pin in made:
-            before = pins.get(pin.card)
-            if before is None and not cards:
+            there = pins.get(pin.card)
+            if there is None and not cards:
                 continue  # somebody took it out while we looked at it
             pins[pin.card] = pin
-            state = "new" if not before else "same" if before == pin else "changed"
-            lines.append(f"{pin.card}  sha256:{pin.sha256}  {state}")
+            state = "new" if not there else "same" if there == pin else "changed"
+            signed = f"  signed by {pin.signer}" if pin.signer else ""
+            lines.append(f"{pin.card}  sha256:{pin.sha256}{signed}  {state}")
     for line in lines:
         session.out.data(line)
     session.out.talk(f"{len(pins)} card{'' if len(pins) == 1 else 's'} pinned in {path}")

@@ -45,7 +45,8 @@ def pull(
     from pe_toolkit.cli.files import check_outputs, check_suffix
     from pe_toolkit.cli.names import watched
     from pe_toolkit.cli.remote import prepare
-    from pe_toolkit.registry.references import local, parse
+    from pe_toolkit.registry import lockfile, locksigner
+    from pe_toolkit.registry.references import RemoteReference, local, parse
     from pe_toolkit.registry.remotes import open_remote, receive, save
 
     if out is not None:
@@ -59,9 +60,17 @@ def pull(
     if wanted is not None and wanted.digest:
         raise UsageError(f"Expected NAME or NAME@1.0.0, got {name}.", "A digest is not chosen.")
     prepare(session)
-    remote = open_remote(parse(reference), tell=session.out.talk)
+    source = parse(reference)
+    remote = open_remote(source, tell=session.out.talk)
+    pin = lockfile.pinned(source) if isinstance(source, RemoteReference) else None
+
+    def accept(pulled: Pulled) -> None:
+        if pin is not None:  # another version may come, but not of somebody else
+            locksigner.check_signer(pin, pulled)
+
     if out is not None:
         pulled = remote.pull()
+        accept(pulled)
         save(pulled, out, force=force)
         session.out.data(f"{out}  {size_text(pulled.size)}\n{pulled.origin}\n{pulled.digest}")
         session.out.event("summary", path=out, **_facts(pulled))
@@ -69,7 +78,7 @@ def pull(
     names = (wanted.name, wanted.version) if wanted else (None, None)
     try:
         with watched(session) as given:
-            pulled, entry = receive(remote, *names, force=force)
+            pulled, entry = receive(remote, *names, force=force, accept=accept)
             given.append(entry)
     except OutputExistsError as error:
         hint = f"Give it another name: pe pull {reference} --as NAME, or use --force: "

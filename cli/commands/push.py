@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Example:
   pe push wave.safetensors owner/wave --tag v1.0.0
   pe push wave.safetensors owner/wave --dry-run
+  pe push wave.safetensors owner/wave --sign
   pe push wave.safetensors file:///shared/cards"""
 )
 @click.argument("card", type=options.CARD_TEXT, metavar="CARD")
@@ -30,6 +31,11 @@ Example:
 @click.option(
     "--preview", type=options.PATH, metavar="FILE", help="Video or picture that its page shows."
 )
+@click.option("--sign", is_flag=True, help="Sign the card with an SSH key, by ssh-keygen.")
+@click.option(
+    "--key", type=options.PATH, metavar="FILE",
+    help="The key for --sign. Default: PE_SIGNING_KEY, else the first of ~/.ssh/id_*.",
+)  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Say what would be pushed, and change nothing.")
 @click.option(
     "--force",
@@ -47,27 +53,32 @@ def push(
     tag: str | None,
     message: str | None,
     preview: Path | None,
+    sign: bool,
+    key: Path | None,
     dry_run: bool,
     force: bool,
 ) -> None:
     """Bring a card to the Hugging Face Hub, with a README made from it.
 
     The repository is made if it is not there. The card's bytes are never changed, and pushing the
-    same card again changes nothing. What you write into the README yourself stays. Log in first:
-    hf auth login. OWNER/NAME may also be file:///folder, a folder that your team shares.
+    same card again changes nothing. With --sign, a signature lies beside it. What you write into
+    the README yourself stays. Log in first: hf auth login. OWNER/NAME may also be file:///folder, a
+    folder that your team shares.
     """
     from pe_toolkit.cli.remote import find, prepare
+    from pe_toolkit.cli.signing import key_of
     from pe_toolkit.registry.references import parse
     from pe_toolkit.registry.remotes import open_remote
     from pe_toolkit.registry.remotes.base import PushOptions
 
+    signing = key_of(sign, key)
     prepare(session)
     remote = open_remote(parse(target), tell=session.out.talk)
     found = find(session, card)
     # Whoever calls a card `wave` here finds it as `wave` there; a file goes by the name in it.
     name = getattr(found.reference, "name", None)
     done = remote.push(
-        found.path, PushOptions(private, tag, message, preview, force, dry_run, name)
+        found.path, PushOptions(private, tag, message, preview, force, dry_run, name, signing)
     )
     for warning in done.warnings:
         session.out.warn(warning)

@@ -38,6 +38,7 @@ def search(
     """Find cards on the Hugging Face Hub.
 
     Those whose name has all the words. Private ones are found with a token that may see them.
+    "signed": a signature lies beside the card; `pe show` says by which key.
     """
     from pe_toolkit.cli.remote import prepare
     from pe_toolkit.registry.remotes import search_remote
@@ -48,7 +49,9 @@ def search(
     rows = []
     for card in found:
         session.out.event("card", **card.to_dict())
-        access = " ".join(("private",) * card.private + ("gated",) * card.gated)
+        access = " ".join(
+            ("private",) * card.private + ("gated",) * card.gated + ("signed",) * card.signed
+        )
         # Cut as well as made safe: a stranger's README chose these words.
         values = (card.reference, card.version, card.backbone, card.license, access)
         shown = [safe(value.replace("\n", " ")) for value in values]

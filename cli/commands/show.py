@@ -38,6 +38,7 @@ def show(session: Session, /, card: str, every: bool) -> None:
     """
     from pe_toolkit.card import printable, read_info
     from pe_toolkit.cli.remote import find
+    from pe_toolkit.cli.signing import described
 
     found = find(session, card)
     info = read_info(found.path)
@@ -53,10 +54,13 @@ def show(session: Session, /, card: str, every: bool) -> None:
     elif found.origin is not None:
         where = {"registry": None, "origin": found.origin}
         rows |= {"registry": "no name: `pe pull` gives it one", "origin": printable(found.origin)}
+    signers = described(found.path, found.signatures())
+    if signers:
+        rows["signed by"] = "\n".join(signers)
     session.out.table(rows)
     if not every and not session.out.json and sys.stdout.isatty():
         session.out.talk("How it was trained: pe show --all")
-    session.out.event("summary", path=found.path, **where, **info.summary())
+    session.out.event("summary", path=found.path, **where, signers=signers, **info.summary())
 
 
 def describe(info: CardInfo, most: int = MOST_SAMPLES) -> dict[str, str]:

@@ -9,17 +9,22 @@ import click
 
 from pe_toolkit.cli import options
 from pe_toolkit.cli.errors import Session
+from pe_toolkit.cli.signing import signed_by_option, signers_option, wanted
 from pe_toolkit.errors import PeError, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pe_toolkit.registry.rebuilding import Left
+    from pe_toolkit.registry.signatures import Who
 
 
 @click.command(
     epilog="""\b
 Example:
   pe verify wave.safetensors
-  pe verify --all"""
+  pe verify --all
+  pe verify owner/wave --signed-by zoe.pub"""
 )
 @click.argument("cards", type=options.CARD_TEXT, nargs=-1, metavar="CARD...")
 @click.option("--all", "every", is_flag=True, help="Every card in the local registry.")
@@ -28,9 +33,18 @@ Example:
     is_flag=True,
     help="With --all: first make a new index, if it is damaged or does not name every card.",
 )
+@signed_by_option
+@signers_option
 @options.common
 @click.pass_context
-def verify(ctx: click.Context, cards: tuple[str, ...], every: bool, rebuild: bool) -> None:
+def verify(
+    ctx: click.Context,
+    cards: tuple[str, ...],
+    every: bool,
+    rebuild: bool,
+    signed_by: str | None,
+    signers: Path | None,
+) -> None:
     """Check motion cards completely: layout, description, every number and the digest.
 
     Exit code 0 if all of them are sound, 1 if one is not. Needs neither torch nor a GPU.
@@ -42,13 +56,14 @@ def verify(ctx: click.Context, cards: tuple[str, ...], every: bool, rebuild: boo
     if rebuild and not every:
         raise UsageError("Expected --all beside --rebuild.", "pe verify --all --rebuild")
     session: Session = ctx.obj
+    who = wanted(signed_by, signers)
     out, count, bad = session.out, 0, 0
     for left in _rebuild(session) if rebuild else ():
         count, bad = count + 1, bad + 1
         message, hint = _without_name(left)
         out.fail(message, hint)
         out.event("card", path=left.path, ok=False, message=message, hint=hint)
-    for name, sha256, digest, error in _registry() if every else _each(session, cards):
+    for name, sha256, digest, error in _registry(who) if every else _each(session, cards, who):
         count += 1
         if error is None:
             out.data(f"{name}: ok, sha256:{sha256}")
@@ -69,24 +84,34 @@ def verify(ctx: click.Context, cards: tuple[str, ...], every: bool, rebuild: boo
 
 
 def _each(
-    session: Session, cards: tuple[str, ...]
+    session: Session, cards: tuple[str, ...], who: Who | None
 ) -> Iterator[tuple[str, str, str, PeError | None]]:
     from pe_toolkit.card import verify_card
     from pe_toolkit.cli.remote import find
+    from pe_toolkit.registry.signatures import check
 
     for text in cards:
         try:
-            info = verify_card(find(session, text).path)
+            found = find(session, text)
+            info = verify_card(found.path)
+            if who is not None:
+                check(found.path, found.signatures(), who)
         except PeError as error:
             yield text, "", "", error
         else:
             yield text, info.sha256, info.spec.digest, None
 
 
-def _registry() -> Iterator[tuple[str, str, str, PeError | None]]:
+def _registry(who: Who | None) -> Iterator[tuple[str, str, str, PeError | None]]:
+    from pe_toolkit.registry import signature_files, signatures
     from pe_toolkit.registry.store import Store
 
     for entry, error in Store().verify_all():
+        if error is None and who is not None:
+            try:
+                signatures.check(entry.path, signature_files.kept(entry.digest), who)
+            except PeError as unsigned:
+                error = unsigned
         content = str(entry.facts.get("digest", ""))
         yield str(entry.reference), entry.digest.removeprefix("sha256:"), content, error
 

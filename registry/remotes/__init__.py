@@ -10,14 +10,16 @@ says so, `SCHEME = "xyz"`, and has a function `connect(reference, *, tell)` that
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
 from pe_toolkit.card.text import printable, shown
-from pe_toolkit.errors import CardError, UsageError
+from pe_toolkit.errors import CardError, OutputExistsError, UsageError
+from pe_toolkit.registry import signature_files
 from pe_toolkit.registry.references import (
     FORMS,
     HubReference,
@@ -112,12 +114,14 @@ def admit(pulled: Pulled) -> Entry:
     from pe_toolkit.registry.store import Store
 
     store = Store()
-    if (entry := store.held(pulled.digest)) is not None:
-        return entry
-    with Intake(store) as intake:
-        with _its_owners(pulled):
-            _same(intake.check(pulled.path), pulled)
-        return intake.lay_by()
+    entry = store.held(pulled.digest)
+    if entry is None:
+        with Intake(store) as intake:
+            with _its_owners(pulled):
+                _same(intake.check(pulled.path), pulled)
+            entry = intake.lay_by()
+    signature_files.keep(pulled.digest, pulled.signature)
+    return entry
 
 
 def keep(pulled: Pulled, name: str | None = None) -> Entry:
@@ -143,6 +147,7 @@ def receive(
     version: str | None = None,
     *,
     force: bool = False,
+    accept: Callable[[Pulled], None] | None = None,
 ) -> tuple[Pulled, Entry]:
     """Pull a card into the local registry: as `remote.pull` and `keep`, but it is read only once.
 
@@ -150,6 +155,7 @@ def receive(
         name: default: what it is called on the remote.
         version: default: that of the card.
         force: as in `Store.add`.
+        accept: called with what came, before it is kept; may raise.
 
     Raises:
         RemoteError: if it cannot be fetched.
@@ -161,6 +167,8 @@ def receive(
 
     with Intake(Store()) as intake:
         pulled = remote.pull(intake.check)
+        if accept is not None:
+            accept(pulled)
         return pulled, _kept(intake, pulled, name, version, force=force)
 
 
@@ -175,19 +183,28 @@ def _kept(
     if intake.digest != pulled.digest:  # not checked yet, or not sound
         with _its_owners(pulled):
             _same(intake.check(pulled.path), pulled)
-    return intake.keep(name or slug(pulled.name), version, origin=pulled.origin, force=force)
+    entry = intake.keep(name or slug(pulled.name), version, origin=pulled.origin, force=force)
+    signature_files.keep(pulled.digest, pulled.signature)
+    return entry
 
 
 def save(pulled: Pulled, path: Path, *, force: bool = False) -> CardInfo:
-    """Check a card that came from a remote, and write it to a file.
+    """Check a card that came from a remote, and write it to a file; its signature beside it.
 
     Raises:
         CardError: if it is not a sound card; nothing is written then.
-        OutputExistsError: if the file is there, without `force`.
+        OutputExistsError: if one of the files is there, without `force`.
         OutputError: if it cannot be written.
     """
     from pe_toolkit.card.file import write_atomically
     from pe_toolkit.card.reader import CheckedBytes
+
+    beside = signature_files.beside(path)
+    if os.path.lexists(beside) and not force:  # it would be taken for that of this card
+        raise OutputExistsError(
+            f"Expected no file at {printable(str(beside))}, but there is one.",
+            "Use --force to overwrite it, or choose another name.",
+        )
 
     card = CheckedBytes(pulled.path)
 
@@ -197,6 +214,11 @@ def save(pulled: Pulled, path: Path, *, force: bool = False) -> CardInfo:
 
     with _its_owners(pulled):
         write_atomically(path, pieces(), force=force)
+    if pulled.signature is not None:
+        write_atomically(beside, [pulled.signature], force=True)
+    else:
+        with contextlib.suppress(OSError):  # of the card that was overwritten: it fits nothing now
+            beside.unlink()
     return card.info
 
 

@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pe_toolkit.card.reader import verify_card
 from pe_toolkit.card.text import shown
 from pe_toolkit.errors import UsageError
+from pe_toolkit.registry.signature_files import SUFFIX
 
 if TYPE_CHECKING:
     from pe_toolkit.card import CardInfo
 
 CARD_FILE = "card.safetensors"
 """The name of the card in its repository. Fixed: no name from outside ever becomes a path."""
+SIGNATURE_FILE = f"{CARD_FILE}{SUFFIX}"
+"""A signature of the card's bytes beside it, if somebody signed it."""
 TAG = "motion-card"
 """What marks a repository as one with a card."""
 
@@ -45,6 +48,8 @@ class PushOptions:
             own name.
         force: move the tag, or replace a version, if other bytes have it.
         dry_run: look, and change nothing.
+        sign: a key to sign the card with; see `signatures.sign`. A signature of the same card by
+            another is replaced.
     """
 
     private: bool = False
@@ -54,6 +59,7 @@ class PushOptions:
     force: bool = False
     dry_run: bool = False
     name: str | None = None
+    sign: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +122,8 @@ class Pulled:
     """It came from a cache, without asking the remote."""
     info: CardInfo | None = None
     """What was found in these bytes; None if they were not checked, or are not sound."""
+    signature: bytes | None = None
+    """What lay beside it as its signature, not checked yet; None without one."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +140,8 @@ class Found:
     likes: int | None = None
     private: bool = False
     gated: bool = False
+    signed: bool = False
+    """A signature lies beside it. Whose it is, and whether it is sound, is not known here."""
     tags: Sequence[str] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from urllib.request import url2pathname
 from pe_toolkit.card import CardInfo, CardSpec, read_info, verify_card
 from pe_toolkit.card.text import printable, shown
 from pe_toolkit.errors import CardError, OutputError, PeError, UsageError
-from pe_toolkit.registry import semver
+from pe_toolkit.registry import semver, signature_files, signatures
 from pe_toolkit.registry.references import (
     FolderReference,
     LocalReference,
@@ -42,6 +42,7 @@ from pe_toolkit.registry.remotes.base import (
     silent,
 )
 from pe_toolkit.registry.remotes.errors import ConflictError, RemoteError, RemoteMissingError
+from pe_toolkit.registry.remotes.folder_signature import place, planned
 
 MARK = ".pe-cards"
 """An empty file that says: cards lie here. It tells `/shared/cards` from a card in `/shared`."""
@@ -84,6 +85,7 @@ class FolderRemote:
                 raise UsageError(f"Expected no --{option} with a folder.", why)
         info = verify_card(card)
         tag = check_tag(options.tag, info.spec.version)
+        signature = signatures.sign(card, options.sign) if options.sign else None
         root, name = self._place(slug(options.name or info.spec.name))
         target = root / name / f"{info.spec.version}{SUFFIX}"
         _check_links(root / MARK, target.parent, target)
@@ -93,13 +95,21 @@ class FolderRemote:
         if there is not None and changed and not options.force:
             raise _taken(reference)
         created = not (root / name).is_dir()
-        if changed and not options.dry_run:
-            _copy(card, target, info, force=options.force, mark=root / MARK)
+        signed = planned(card, target, signature, same=not changed, force=options.force)
+        if not options.dry_run:
+            if changed:
+                _copy(card, target, info, force=options.force, mark=root / MARK)
+            place(target, signature, signed)
         state = "unchanged" if not changed else "changed" if there else "new"
+        files = {target.name: state}
+        if signed:
+            files[signature_files.beside(target).name] = signed
+        there_now = {f"{name}/{file}": change for file, change in files.items()}
         return Pushed(
             reference=reference, url=target.as_uri(), digest=f"sha256:{info.sha256}",
-            size=info.size_bytes, files={f"{name}/{target.name}": state}, created=created,
-            private=None, committed=changed, tag=tag, tagged=tag is not None and changed,
+            size=info.size_bytes, files=there_now, created=created,
+            private=None, committed=any(c != "unchanged" for c in files.values()),
+            tag=tag, tagged=tag is not None and changed,
             dry_run=options.dry_run,
         )  # fmt: skip
 
@@ -122,6 +132,7 @@ class FolderRemote:
         return Pulled(
             path=path, digest=f"sha256:{digest}", size=path.stat().st_size, name=reference.name,
             origin=f"{folder.as_uri()}@{path.name.removesuffix(SUFFIX)}", info=info,
+            signature=signature_files.read(signature_files.beside(path)),
         )  # fmt: skip
 
     def search(
@@ -147,6 +158,9 @@ class FolderRemote:
                         backbone=spec.backbone.variant,
                         license=spec.license,
                         updated=spec.created,
+                        signed=signature_files.beside(
+                            self.path / name / f"{version}{SUFFIX}"
+                        ).is_file(),
                     )
                 )
                 if len(found) == limit:

@@ -22,6 +22,7 @@ from pe_toolkit.card.reader import verify_card
 from pe_toolkit.errors import UsageError
 from pe_toolkit.registry.references import HubReference, RemoteReference
 from pe_toolkit.registry.remotes.base import (
+    SIGNATURE_FILE,
     TAG,
     Check,
     Found,
@@ -228,7 +229,7 @@ def _found(item: dict[str, Any]) -> Found:
     front = front if isinstance(front, dict) else {}
     card = front.get("motion_card")
     card = card if isinstance(card, dict) else {}
-    tags = item.get("tags")
+    tags, siblings = item.get("tags"), item.get("siblings")
     license_text = text(front.get("license_name")) or text(front.get("license"))
     name = text(item.get("id")) or text(item.get("modelId"))
     return Found(
@@ -242,5 +243,9 @@ def _found(item: dict[str, Any]) -> Found:
         likes=count(item.get("likes")),
         private=item.get("private") is True,
         gated=item.get("gated") not in (None, False),
+        signed=any(
+            isinstance(file, dict) and file.get("rfilename") == SIGNATURE_FILE
+            for file in (siblings if isinstance(siblings, list) else ())
+        ),
         tags=tuple(text(tag) for tag in tags[:50]) if isinstance(tags, list) else (),
     )

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,17 +17,18 @@ from huggingface_hub import (
     hf_hub_url,
     try_to_load_from_cache,
 )
-from huggingface_hub.errors import RevisionNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, RevisionNotFoundError
 
 from pe_toolkit.card import CardInfo
 from pe_toolkit.card.header import MAX_FILE_BYTES
-from pe_toolkit.errors import CardError
-from pe_toolkit.registry import semver
-from pe_toolkit.registry.remotes.base import CARD_FILE, Check, Pulled
+from pe_toolkit.errors import CardError, PeError
+from pe_toolkit.registry import semver, signature_files
+from pe_toolkit.registry.remotes.base import CARD_FILE, SIGNATURE_FILE, Check, Pulled
 from pe_toolkit.registry.remotes.errors import RemoteError, UnreachableError
-from pe_toolkit.registry.remotes.hub_errors import explained, unconnected
+from pe_toolkit.registry.remotes.hub_errors import explain, explained, unconnected
 from pe_toolkit.registry.remotes.hub_guard import commit_name, file_name
 from pe_toolkit.registry.remotes.hub_state import setting
+from pe_toolkit.registry.remotes.hub_xet import by_xet, without_xet
 from pe_toolkit.registry.remotes.retry import NO_CONNECTION, passing
 
 if TYPE_CHECKING:
@@ -49,7 +51,8 @@ def pull(remote: HubRemote, check: Check) -> Pulled:
         return found
     try:
         with explained(remote.repo_id, remote.endpoint, remote.token, "pull from"):
-            return fetch(remote, check)
+            pulled = fetch(remote, check)
+            return replace(pulled, signature=_signature(remote, pulled))
     except UnreachableError as error:
         found = cached(remote)
         if found is None:
@@ -96,7 +99,50 @@ def cached(remote: HubRemote) -> Pulled | None:
     if path is None:
         return None
     sha256, _, size = _digests(path, git=False)
-    return _pulled(remote, path, sha256, size, offline=True)
+    found = _pulled(remote, path, sha256, size, offline=True)
+    return replace(found, signature=signature_files.read(path.with_name(SIGNATURE_FILE)))
+
+
+def signature_of(remote: HubRemote, commit: str) -> bytes | None:
+    """The signature beside the card in a commit; None without one.
+
+    Raises:
+        Exception: what the client raises, unless the file is not there.
+    """
+    known = try_to_load_from_cache(remote.repo_id, SIGNATURE_FILE, revision=commit)
+    if known is not None and not isinstance(known, str):
+        return None  # the client noted that this commit has none
+
+    def download() -> Path:
+        return Path(
+            hf_hub_download(
+                remote.repo_id, SIGNATURE_FILE, revision=commit, endpoint=remote.endpoint,
+                token=remote.token or False, etag_timeout=remote.timeout,
+            )
+        )  # fmt: skip
+
+    try:
+        with without_xet():
+            path = remote.again(download, most=signature_files.MAX_BYTES)
+    except EntryNotFoundError:
+        return None
+    return signature_files.read(path)
+
+
+def _signature(remote: HubRemote, pulled: Pulled) -> bytes | None:
+    """As `signature_of`. A card is of use without it, except to who asks for a signature."""
+    try:
+        return signature_of(remote, pulled.path.parent.name)
+    except Exception as error:
+        why = (
+            error
+            if isinstance(error, PeError)
+            else explain(error, remote.repo_id, remote.endpoint, remote.token, "pull from")
+        )
+        if why is None:
+            raise
+        remote.tell(f"Its signature did not come: {why.message}")
+        return None
 
 
 def _in_cache(remote: HubRemote) -> Path | None:
@@ -181,8 +227,6 @@ def _download(remote: HubRemote, revision: str, announced: Any, *, force: bool) 
     with setting("DOWNLOAD_CHUNK_SIZE", STEP):
         if constants.HF_HUB_DISABLE_XET or announced.xet_file_data is None:
             return again()
-        from pe_toolkit.registry.remotes.hub_xet import by_xet, without_xet
-
         if force:  # the other way, if what came by xet was wrong
             with without_xet():
                 return again()

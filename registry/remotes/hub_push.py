@@ -6,6 +6,7 @@ one commit with card and README, the tag. Whatever was interrupted, the same pus
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from dataclasses import dataclass
@@ -21,11 +22,19 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from pe_toolkit.card import CardInfo, verify_card
 from pe_toolkit.errors import CardError, UsageError
-from pe_toolkit.registry.remotes.base import CARD_FILE, Pushed, PushOptions, check_tag
+from pe_toolkit.registry import signatures
+from pe_toolkit.registry.errors import SignatureError
+from pe_toolkit.registry.remotes.base import (
+    CARD_FILE,
+    SIGNATURE_FILE,
+    Pushed,
+    PushOptions,
+    check_tag,
+)
 from pe_toolkit.registry.remotes.errors import AccessError, ConflictError, RemoteError
 from pe_toolkit.registry.remotes.hub_errors import LOG_IN, explained
 from pe_toolkit.registry.remotes.hub_guard import commit_name
-from pe_toolkit.registry.remotes.hub_pull import discard
+from pe_toolkit.registry.remotes.hub_pull import discard, signature_of
 from pe_toolkit.registry.remotes.hub_state import RepoState, oids
 from pe_toolkit.registry.remotes.hub_tags import check_tag_there, set_tag
 from pe_toolkit.registry.remotes.hub_xet import by_xet, takes_xet, without_xet
@@ -74,6 +83,7 @@ def push(remote: HubRemote, card: Path, options: PushOptions) -> Pushed:
     info = verify_card(card)
     tag = check_tag(options.tag, info.spec.version)
     preview = read_preview(options.preview) if options.preview else None
+    signature = signatures.sign(card, options.sign) if options.sign else None
     if remote.reference is not None and remote.reference.revision is not None:
         raise UsageError(
             f"Expected owner/name to push to, got {remote.reference}.",
@@ -84,17 +94,22 @@ def push(remote: HubRemote, card: Path, options: PushOptions) -> Pushed:
     with explained(remote.repo_id, remote.endpoint, remote.token, "push to"):
         state = remote.state()
         _check_private(remote, state, options)
-        plan = _plan(remote, card, info, preview, state or EMPTY)
-        moving = check_tag_there(remote, tag, info, force=options.force) if state and tag else None
+        signature = _same_signer(remote, card, info, signature, state or EMPTY)
+        plan = _plan(remote, card, info, preview, signature, state or EMPTY)
+        moving = (
+            check_tag_there(remote, tag, info, signature, force=options.force)
+            if state and tag
+            else None
+        )
         created, commit = state is None, state.head if state else None
         if not options.dry_run:
             if state is None:
                 state = _create(remote, private=options.private)
                 _check_private(remote, state, options)  # somebody may have made it meanwhile
-                plan = _plan(remote, card, info, preview, state)
+                plan = _plan(remote, card, info, preview, signature, state)
             commit = _commit(remote, plan, state, options.message) if plan.changes else state.head
             if tag and moving != "there":
-                set_tag(remote, tag, commit, info, move=moving == "elsewhere")
+                set_tag(remote, tag, commit, info, move=moving is not None)
     return Pushed(
         reference=f"{remote.repo_id}@{tag}" if tag else remote.repo_id,
         url=f"{remote.url}/tree/{tag}" if tag else remote.url,
@@ -119,13 +134,16 @@ def _plan(
     card: Path,
     info: CardInfo,
     preview: tuple[str, bytes] | None,
+    signature: bytes | None,
     state: RepoState,
 ) -> Plan:
-    """What to change. A preview of the same card stays; one of another card would be a lie."""
+    """What to change. A preview or signature of the same card stays; of another one, they lie."""
     same_card = state.has(CARD_FILE, (info.sha256,))
     there = [name for name in NAMES if name in state.files]
     shown = preview[0] if preview else there[0] if there and same_card else None
     texts = {preview[0]: preview[1]} if preview else {}
+    if signature is not None:
+        texts[SIGNATURE_FILE] = signature
     files = {CARD_FILE: _change(state, CARD_FILE, same_card)}
     previous, warning = _previous_readme(remote, state)
     text = ""
@@ -135,7 +153,27 @@ def _plan(
     for name, data in texts.items():
         files[name] = _change(state, name, state.has(name, oids(data)))
     files |= {name: "deleted" for name in there if name != shown}
+    if SIGNATURE_FILE in state.files and not same_card and signature is None:
+        files[SIGNATURE_FILE] = "deleted"
     return Plan(card, info, texts, files, text, (warning,) if warning else ())
+
+
+def _same_signer(
+    remote: HubRemote, card: Path, info: CardInfo, signature: bytes | None, state: RepoState
+) -> bytes | None:
+    """The signature to push: the one that is there, if the same key made it of the same card.
+
+    Keys of some kinds never make the same signature twice, and pushing twice changes nothing.
+    """
+    if signature is None or SIGNATURE_FILE not in state.files:
+        return signature
+    there = signature_of(remote, state.head) if state.has(CARD_FILE, (info.sha256,)) else None
+    if there is None:
+        return signature
+    with contextlib.suppress(SignatureError):
+        if signatures.signer(card, there) == signatures.signer(card, signature):
+            return there
+    return signature
 
 
 def _change(state: RepoState, name: str, same: bool) -> str:

@@ -8,22 +8,29 @@ from typing import TYPE_CHECKING
 from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 
 from pe_toolkit.card import CardInfo
-from pe_toolkit.registry.remotes.base import CARD_FILE
+from pe_toolkit.registry.remotes.base import CARD_FILE, SIGNATURE_FILE
 from pe_toolkit.registry.remotes.errors import ConflictError
 from pe_toolkit.registry.remotes.hub_errors import explain
+from pe_toolkit.registry.remotes.hub_state import oids
 from pe_toolkit.registry.remotes.markdown import plain
 
 if TYPE_CHECKING:
     from pe_toolkit.registry.remotes.hub import HubRemote
 
 
-def check_tag_there(remote: HubRemote, tag: str, info: CardInfo, *, force: bool) -> str | None:
-    """None: the tag is free; "there": it marks these bytes; "elsewhere": others, and may move."""
+def check_tag_there(
+    remote: HubRemote, tag: str, info: CardInfo, signature: bytes | None, *, force: bool
+) -> str | None:
+    """None: the tag is free; "there": it marks these bytes; "elsewhere": others, and may move.
+
+    It always may where it marks the same card without this signature.
+    """
     tagged = remote.state(tag)
     if tagged is None:
         return None
     if tagged.has(CARD_FILE, (info.sha256,)):
-        return "there"
+        signed = signature is None or tagged.has(SIGNATURE_FILE, oids(signature))
+        return "there" if signed else "elsewhere"
     if not force:
         raise _taken(remote, tag)
     return "elsewhere"

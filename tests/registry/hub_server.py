@@ -568,6 +568,7 @@ class _Handler(BaseHTTPRequestHandler):
                     "cardData": front,
                     "downloads": 7,
                     "likes": 1,
+                    "siblings": [{"rfilename": path} for path in repo.files],
                     "private": repo.private,
                     "gated": "auto" if repo.gated else False,
                     "lastModified": "2026-01-31T12:00:00.000Z",
