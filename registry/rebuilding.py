@@ -81,7 +81,7 @@ def _doomed(old: sqlite3.Connection) -> dict[str, int]:
     """Digests of cards that were removed for ever, and whose files `gc` had no time to delete."""
     try:
         found = old.execute("SELECT digest FROM unnamed WHERE since = 0").fetchall()
-    except sqlite3.Error:
+    except rows.ERRORS:
         return {}
     return {
         digest: 0

@@ -47,6 +47,12 @@ _TEXTS = ("version", "variant", "kind", "grid", "author")
 """Facts that `pe list` shows."""
 
 
+ERRORS = (sqlite3.Error, OverflowError, UnicodeDecodeError)
+"""What comes of a damaged file, also of Python's own module, when a message that quotes the damage
+is no text.
+"""
+
+
 class DamageError(ValueError):
     """A row, or a table, is not what was written."""
 
@@ -192,7 +198,7 @@ def salvage(connection: sqlite3.Connection, folder: Path) -> list[Entry]:
                         continue
                     if has_seals or entry.path.exists():  # else the digest may be the damage
                         found.setdefault(entry.id, entry)
-            except (sqlite3.Error, OverflowError):
+            except ERRORS:
                 pass
         if found:
             break

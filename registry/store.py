@@ -20,10 +20,11 @@ from pathlib import Path
 
 from pe_toolkit.errors import OutputExistsError, PeError, UsageError
 from pe_toolkit.registry import naming, objects, rebuilding, semver, upkeep
+from pe_toolkit.registry.change import Transaction
 from pe_toolkit.registry.entry import Entry
 from pe_toolkit.registry.errors import RegistryError
 from pe_toolkit.registry.home import check_length, home
-from pe_toolkit.registry.index import Index, Transaction
+from pe_toolkit.registry.index import Index
 from pe_toolkit.registry.intake import Intake, utc_now
 from pe_toolkit.registry.rebuilding import Rebuilt
 from pe_toolkit.registry.references import LocalReference
