@@ -147,6 +147,32 @@ SPEC_LIES = {
     "other format": (lambda s: s.update(format="x"), "not a motion card"),
     "no format": (lambda s: s.pop("format"), "not a motion card"),
     "version 0.9": (lambda s: s.update(format_version="0.9"), "never published"),
+    "noise of generations in 1.3": (
+        lambda s: (
+            s.update(format_version="1.3"),
+            s["recipe"].update(kv="required", kv_noise="generation"),
+        ),
+        "came with 1.4",
+    ),
+    "encoded in 1.3": (
+        lambda s: (s.update(format_version="1.3"), s["reference"].update(encoded="whole")),
+        "came with 1.4",
+    ),
+    "noise without keys and values": (
+        lambda s: (s.update(format_version="1.4"), s["recipe"].update(kv_noise="generation")),
+        "required only",
+    ),
+    "noise of something else": (
+        lambda s: (
+            s.update(format_version="1.4"),
+            s["recipe"].update(kv="required", kv_noise="seed"),
+        ),
+        "recipe.kv_noise",
+    ),
+    "encoded in some way": (
+        lambda s: (s.update(format_version="1.4"), s["reference"].update(encoded="halves")),
+        "reference.encoded",
+    ),
     "tracked in 1.0": (lambda s: s["recipe"].update(mask="tracked"), "came with 1.1"),
     "reference block in 1.0": (lambda s: s["recipe"].update(reference_block=2), "came with 1.1"),
     "reference block null": (lambda s: s["recipe"].update(reference_block=None), "canonical"),

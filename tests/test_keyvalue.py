@@ -7,11 +7,15 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from diffusers import CogVideoXVideoToVideoPipeline
+from PIL import Image
 
 from pe_toolkit.apply import CardWarning, applied, generate
 from pe_toolkit.backbones import variant_for
 from pe_toolkit.backbones.cogvideox import hooks
 from pe_toolkit.backbones.cogvideox.keyvalue import ReferenceKeysValues
+from pe_toolkit.backbones.cogvideox.sampling import Sampler
+from pe_toolkit.card import MotionCard
 from pe_toolkit.errors import MismatchError, UsageError
 from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.training.events import Finished, PreviewFrames
@@ -30,7 +34,13 @@ def reference(adapter, seed=3):
 def trained(adapter, **changes):
     events = list(train(adapter, moving_square(), dataclasses.replace(CONFIG, **changes)))
     assert isinstance(events[-1], Finished)
-    return events[-1].card, next(e for e in events if isinstance(e, PreviewFrames)).frames
+    frames = [e.frames for e in events if isinstance(e, PreviewFrames)]
+    return events[-1].card, frames[0] if frames else None
+
+
+def noise_of(seed, dtype=None):
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return torch.randn(1, 3, 4, 8, 8, generator=generator, dtype=dtype)
 
 
 def arguments(seed=3):
@@ -95,6 +105,128 @@ def test_a_reference_that_generates_itself_changes_nothing(positions):
     assert not adapter.transformer._forward_pre_hooks
 
 
+@pytest.mark.parametrize("prompts", [1, 2])
+@pytest.mark.parametrize("positions", ["rotary", "absolute"])
+def test_a_new_seed_noises_the_reference_with_its_own_noise(positions, prompts):
+    """Queries and keys behind two blocks in the first guided pass, against the equations."""
+    adapter = tiny_adapter(positions)
+    card, _ = trained(adapter, preview=False, learning_rates=(0.1, 0.1))
+    assert card.spec.recipe.kv_noise == "generation"
+    pipe = adapter.pipe
+    for name in ("transformer", "vae", "text_encoder"):
+        getattr(pipe, name).double()
+    seen: dict[str, torch.Tensor] = {}
+    block = adapter.transformer.transformer_blocks[2].attn1
+    handles = [
+        layer.register_forward_hook(lambda m, a, y, name=name: seen.setdefault(name, y))
+        for name, layer in (("q", block.norm_q), ("k", block.norm_k))
+    ]
+    given = arguments() | {
+        "prompt": [PROMPT] * prompts,
+        "generator": [torch.Generator("cpu").manual_seed(7 + i) for i in range(prompts)],
+    }
+    with applied(pipe, card, kv_from=moving_square()):
+        pipe(**given)
+    for handle in handles:
+        handle.remove()
+
+    # The same in float64, with the noise that these seeds give.
+    other = plain.PlainModel(adapter.transformer.state_dict(), 2, 2, 8)
+    noise = torch.cat([noise_of(7 + i, torch.float64) for i in range(prompts)])
+    t = card.spec.schedule.timesteps[0]
+    alpha = pipe.scheduler.alphas_cumprod[t].double()
+    latents = adapter.encode_clip(moving_square().frames)
+    delta = torch.from_numpy(card.tensors["positions"][0]).double()
+    tables = base = added = None
+    if positions == "rotary":
+        cos, sin = plain.rotary_tables((3, 4, 4), 16)
+        turn = delta.repeat_interleave(2, -1)
+        tables = [(cos * d.cos() - sin * d.sin(), sin * d.cos() + cos * d.sin()) for d in turn]
+        base = ((cos, sin), (cos, sin))
+    else:
+        added = plain.sincos_table((3, 4, 4), 32)
+    noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
+    with torch.no_grad():
+        text = pipe.encode_prompt(
+            [PROMPT] * prompts, "", num_videos_per_prompt=1, max_sequence_length=TOKENS
+        )
+    silent = torch.zeros(prompts, TOKENS, 16, dtype=torch.float64)
+    injected = other.queries_keys(noisy, silent, t, 0, base, added, want="kv")
+    injected = tuple(torch.cat([part] * 2) for part in injected)
+    moved = None if added is None else added + delta
+    want = other.queries_keys(
+        torch.cat([noise] * 2), torch.cat([text[1], text[0]]), t, 2, tables, moved, injected
+    )
+    for name, wanted, table in zip("qk", want, tables or (None, None), strict=True):
+        got = seen[name][:, :, TOKENS:]
+        if table is not None:
+            got = plain.rotated(got, *table)
+        error = float((got - wanted).abs().max())
+        assert error < 1e-5, (name, error)
+    # With the noise of the training's seed, as cards before 1.4 have it, it is another pass.
+    noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * noise_of(3, torch.float64)
+    fixed = other.queries_keys(noisy, silent[:1], t, 0, base, added, want="kv")
+    assert (fixed[0] - injected[0][:1]).abs().max() > 1e-2
+
+
+def test_cards_before_1_4_keep_the_noise_of_their_seed():
+    adapter = tiny_adapter()
+    card, _ = trained(adapter)
+    recipe = dataclasses.replace(card.spec.recipe, kv_noise=None)
+    old = MotionCard(dataclasses.replace(card.spec, recipe=recipe, digest=""), card.tensors)
+
+    def make(card, seed):
+        with applied(adapter, card, kv_from=moving_square()):
+            return adapter.pipe(**arguments(seed)).frames
+
+    assert torch.equal(make(card, 3), make(old, 3))  # the training's own seed
+    assert not torch.equal(make(card, 7), make(old, 7))
+    assert "prepare_latents" not in vars(adapter.pipe)
+    assert "add_noise" not in vars(adapter.pipe.scheduler)
+
+
+def test_noise_that_is_given_and_noise_that_is_added():
+    adapter = tiny_adapter()
+    kv, given = reference(adapter), noise_of(11)
+    with kv.injected(lambda _: False):
+        adapter.pipe(**arguments() | {"latents": given})
+    assert torch.equal(kv.noise, given)
+    pipe = CogVideoXVideoToVideoPipeline(**adapter.pipe.components)
+    pipe.set_progress_bar_config(disable=True)
+    adapter.pipe = pipe
+    video = [Image.fromarray(frame) for frame in moving_square().frames]
+    options = {k: v for k, v in arguments(5).items() if k != "num_frames"}
+    with kv.injected(lambda _: False):
+        pipe(video=video, strength=0.5, **options)
+    generator = torch.Generator().manual_seed(5)
+    torch.randn(1, 4, 3, 8, 8, generator=generator)  # the video's latents are drawn first
+    assert torch.equal(kv.noise, torch.randn(1, 3, 4, 8, 8, generator=generator))
+    with pytest.raises(MismatchError, match="size of the reference"):
+        kv.follow(given[:, :2])
+
+
+def test_every_sample_of_a_training_has_its_own_noise():
+    """In one pass on a CPU, one by one as on a GPU: the same."""
+    cards = []
+    for together in (2, 1):
+        adapter = tiny_adapter()
+        made = Sampler.__init__
+
+        def init(self, *args, _made=made, _together=together, **options):
+            _made(self, *args, **options)
+            self.together = _together
+
+        Sampler.__init__ = init
+        try:
+            cards.append(trained(adapter, samples=2, preview=False)[0])
+        finally:
+            Sampler.__init__ = made
+    one, other = (card.tensors["positions"].astype(np.float32) for card in cards)
+    np.testing.assert_allclose(one, other, atol=2e-3)
+    alone = trained(tiny_adapter(), samples=1, preview=False)[0]
+    assert np.abs(alone.tensors["positions"].astype(np.float32) - one).max() > 2e-3
+
+
 @pytest.mark.parametrize(
     ("positions", "scheduler"), [("rotary", "dpm"), ("rotary", "ddim"), ("absolute", "ddim")]
 )
@@ -151,7 +283,7 @@ def test_cards_that_require_them_say_so():
         applied(adapter, card),
     ):
         pass
-    assert "--kv-from" in str(caught.value.hint)
+    assert "--kv-from" in caught.value.message
     other = clip_of(moving_square().frames[::-1].copy())
     with pytest.warns(CardWarning, match=other.sha256), applied(adapter, card, kv_from=other):
         pass

@@ -140,9 +140,12 @@ def test_bundled_clips_keep_their_size_and_nearly_their_pixels() -> None:
 def test_tiles_of_ones_own_that_would_change_the_size_are_refused() -> None:
     adapter = tiny_adapter()
     adapter.pipe.vae.enable_tiling(16, 16, 0.3, 0.3)
-    with pytest.raises(UnsupportedError, match="32x32") as caught:
-        adapter.encode_clip(moving_square(FRAMES).frames)
-    assert "tiling.enable" in caught.value.hint
+    frames = moving_square(FRAMES).frames
+    for ways in (("tiles",), (None,)):
+        with pytest.raises(UnsupportedError, match="32x32") as caught:
+            adapter.encode(frames, ways)
+        assert "tiling.enable" in caught.value.hint
+    assert adapter.encode(frames).way == "whole"  # needs no tiles
     latents = torch.zeros(1, *adapter.latent_shape(FRAMES, 32, 32))
     with pytest.raises(UnsupportedError, match="32x32"):
         adapter.decode(latents, FRAMES)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from pe_toolkit.apply.request import check_reference
-from pe_toolkit.backbones.cogvideox import finite
+from pe_toolkit.backbones.cogvideox import encoding, finite
 from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
 from pe_toolkit.backbones.cogvideox.keyvalue import ReferenceKeysValues
 from pe_toolkit.card import MotionCard
@@ -87,14 +87,24 @@ def keys_values(
             CardWarning,
             stacklevel=4,
         )
+    recorded = spec.reference.encoded
+    latents, way = adapter.encode(clip.frames, encoding.again(recorded))
+    if way != recorded:
+        warnings.warn(
+            f"The reference was encoded in the way `{recorded}` when the card was trained; there "
+            f"is memory for `{way}` only: its keys and values differ a little.",
+            CardWarning,
+            stacklevel=4,
+        )
     return ReferenceKeysValues(
         adapter,
-        adapter.encode_clip(clip.frames),
+        latents,
         spec.recipe.seed,
         frames,
         width,
         height,
         adapter.encode_image(clip.frames),
+        fixed=spec.recipe.kv == "required" and spec.recipe.kv_noise is None,
     )
 
 

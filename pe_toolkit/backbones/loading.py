@@ -51,8 +51,9 @@ def load_backbone(
             into what is free (for a training alone model first: `placement.ALONE`); without a CUDA
             GPU it is `none`.
         quantize: one of `acceleration.QUANTIZATIONS`: weights of 8 bits.
-        vae_tiling: encode and decode in tiles; default: everywhere but with the bundled backbone on
-            a CPU.
+        vae_tiling: encode and decode in tiles, or never; default: decode in tiles everywhere but
+            with the bundled backbone on a CPU, and encode whole where memory allows
+            (`cogvideox.encoding`).
         purpose: what `auto` has to have room for; default: training and applying, at the
             backbone's own frames and size.
         on_event: gets one sentence for whatever a person should know (choice of `auto`, download
@@ -127,9 +128,10 @@ def load_backbone(
     weights.quantize(pipe.transformer, quantize)  # before it is moved: half as much to move
     place(pipe, where, offload)
     pipe.set_progress_bar_config(disable=True)
-    if vae_tiling is None:
-        vae_tiling = where.type != "cpu" or variant is None or not variant.bundled
-    if vae_tiling:
+    tiled = vae_tiling
+    if tiled is None:
+        tiled = where.type != "cpu" or variant is None or not variant.bundled
+    if tiled:
         tiling.enable(pipe.vae)
     return CogVideoXAdapter(
         pipe,
@@ -137,6 +139,7 @@ def load_backbone(
         model_id=model_id,
         revision=revision if model_id else None,
         weights_digest=digest,
+        vae_tiling=vae_tiling,
     )
 
 

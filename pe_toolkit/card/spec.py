@@ -195,6 +195,9 @@ class RecipeSpec(Section):
     seed: int = ruled(_SEED)
     kv: str = ruled(Text(choices=("none", "required")))
     """Whether applying needs keys and values of the reference clip."""
+    kv_noise: str | None = optional(Text(choices=("generation",)))
+    """The noise of the reference whose keys and values are required: that of each generation (since
+    1.4). Without it, that of a generation with `seed`, whatever is generated."""
     reference_block: int | None = optional(Integer(0, 1000))
     """Transformer block that the reference's motion was read from, if another than `block`
     (in cards of 1.1 and 1.2)."""
@@ -211,6 +214,10 @@ class RecipeSpec(Section):
         if self.start_scale is not None and self.start != "flow":
             raise CardError(
                 f"Expected `recipe.start_scale` with the start `flow` only, got {self.start!r}."
+            )
+        if self.kv_noise is not None and self.kv != "required":
+            raise CardError(
+                f"Expected `recipe.kv_noise` with `recipe.kv` required only, got {self.kv!r}."
             )
         if self.reading is not None and self.reference_block is not None:
             raise CardError(
@@ -258,6 +265,9 @@ class ReferenceSpec(Section):
     fit: str | None = optional(Text(choices=("crop", "pad", "stretch")))
     """How pictures of `width` x `height` were brought to the size of `clip` (since 1.2; without
     it, those were the sizes after that)."""
+    encoded: str | None = optional(Text(choices=("whole", "batches", "tiles")))
+    """How the VAE encoded it: in one pass, eight frames at a time, or in tiles as well (since
+    1.4)."""
 
 
 @dataclass(frozen=True)
@@ -344,10 +354,11 @@ class CardSpec(Section):
                 "`recipe.start_scale` and `schedule.negative_prompt`, which came with 1.3."
             )
 
-        if minor in ("0", "1", "2", "3") and self.parent is not None:
+        latest = (self.parent, recipe.kv_noise, reference.encoded)
+        if minor in ("0", "1", "2", "3") and any(value is not None for value in latest):
             raise CardError(
-                f"Expected a card of format {self.format_version} without `parent`, which came "
-                "with 1.4."
+                f"Expected a card of format {self.format_version} without `parent`, "
+                "`recipe.kv_noise` and `reference.encoded`, which came with 1.4."
             )
 
     def _check_kind(self) -> None:

@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pe_toolkit.backbones import CogVideoXAdapter
+from pe_toolkit.backbones.cogvideox import encoding
+from pe_toolkit.backbones.cogvideox.encoding import Way
 from pe_toolkit.backbones.machine.offload import sent_away
 from pe_toolkit.backbones.reading import Reading
 from pe_toolkit.card import MotionCard
@@ -69,10 +71,18 @@ class ReferenceMotion:
         adapter: the backbone. Its transformer runs once per comparison: not inside of `applied`.
         flow: hard flow `(F', F', H', W', 2)` of the reference in patches, integers.
         reading: how it was read: videos are read in the same way.
+        ways: how it was encoded, as `CogVideoXAdapter.encode` takes it: videos are, too.
     """
 
-    def __init__(self, adapter: CogVideoXAdapter, flow: Tensor, reading: Reading) -> None:
+    def __init__(
+        self,
+        adapter: CogVideoXAdapter,
+        flow: Tensor,
+        reading: Reading,
+        ways: tuple[Way | None, ...] | None = None,
+    ) -> None:
         self.adapter = adapter
+        self.ways = ways
         self.reading = reading
         self.grid = TokenGrid(*flow.shape[1:4])
         self.moves = mean_displacements(flow)
@@ -82,7 +92,8 @@ class ReferenceMotion:
     def of_card(cls, adapter: CogVideoXAdapter, card: MotionCard) -> ReferenceMotion:
         """The motion that a card holds; of its reference, never of what it generates."""
         blocks, by, timestep = card.spec.recipe.reads()
-        return cls(adapter, torch.tensor(card.tensors["flow"]), Reading(blocks, by, timestep))
+        reading, ways = Reading(blocks, by, timestep), encoding.again(card.spec.reference.encoded)
+        return cls(adapter, torch.tensor(card.tensors["flow"]), reading, ways)
 
     def compare(self, frames: NDArray[np.uint8]) -> Following:
         """Score uint8 RGB frames `(F, H, W, 3)`."""
@@ -111,7 +122,7 @@ class ReferenceMotion:
         adapter, (count, height, width) = self.adapter, frames.shape[:3]
         with sent_away(adapter.pipe):
             q, k = adapter.reference_queries_and_keys(
-                adapter.encode_clip(frames), self.reading, count, width, height,
+                adapter.encode(frames, self.ways).latents, self.reading, count, width, height,
                 adapter.encode_image(frames), self._silence,
             )  # fmt: skip
         grid = adapter.grid_for(count, width, height)

@@ -55,6 +55,7 @@ def build_card(
     flow: AttentionMotionFlow,
     losses: list[tuple[float, float]],
     samples: list[tuple[str, int]],
+    encoded: str | None,
 ) -> MotionCard:
     """Everything known about the run, and its tensors in half precision."""
     frames, height, width = clip.frames.shape[:3]
@@ -114,6 +115,7 @@ def build_card(
             start=settings.start,
             seed=settings.seed,
             kv="required" if settings.kv else "none",
+            kv_noise="generation" if settings.kv else None,
             reading=_reading_spec(settings),
             start_scale=settings.start_scale
             if settings.start == "flow" and settings.start_scale != 1
@@ -131,6 +133,7 @@ def build_card(
             matched=flow.followed,
             used=clip.used if known and clip.used > 0 else None,
             fit=clip.fit if known else None,
+            encoded=encoded,
         ),
         training=TrainingSpec(loss=tuple(losses), device=adapter.device.type),
         scores={},

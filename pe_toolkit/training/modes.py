@@ -81,6 +81,7 @@ class Problem:
         total = torch.zeros((), device=latents.device)
         for first in range(0, count, sampler.together):
             part = slice(first, first + sampler.together)
+            sampler.part = part
             if embed is not None:
                 embed()
             timestep = sampler.timesteps[index]

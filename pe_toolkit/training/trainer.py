@@ -119,6 +119,7 @@ def train(
             settings = dataclasses.replace(
                 settings, guided_range=(sampler.noise[share - 1], sampler.noise[0])
             )
+        noise = sampler.latents / sampler.scheduler.init_noise_sigma  # that it begins with
         guided = guided_steps(sampler.noise, settings.guided_range)
         yield events.Started(
             settings.mode,
@@ -132,7 +133,7 @@ def train(
         silence = adapter.encode_text([""])
         # From here on nothing is read any more: 9.5 GB of a CogVideoX in 16 bits.
         stack.enter_context(memory.parked(adapter.pipe, ("text_encoder",)))
-        latents = adapter.encode_clip(clip.frames)
+        latents, way = adapter.encode(clip.frames)
         condition = adapter.encode_image(clip.frames)
         q, k = adapter.reference_queries_and_keys(
             latents, settings.reading, frames, width, height, condition, silence
@@ -174,6 +175,7 @@ def train(
             kv = ReferenceKeysValues(
                 adapter, latents, settings.seed, frames, width, height, condition
             )
+            kv.follow(noise)
 
         def positions(timestep: Any) -> Any:
             return mode.current if active[0] else None
@@ -193,7 +195,9 @@ def train(
             stack.enter_context(compiled(transformer, config.compile))
             inject: Any = positions
             if kv is not None:
-                now = kv.injected(lambda _: active[0], lambda: sampler.times[at[0]])
+                now = kv.injected(
+                    lambda _: active[0], lambda: sampler.times[at[0]], lambda: sampler.part
+                )
                 guiding.enter_context(now)
                 inject = kv.unless_recording(positions)
             guiding.enter_context(hooks.positions(transformer, adapter.positions, inject))
@@ -230,7 +234,7 @@ def train(
             yield events.PreviewFrames(adapter.decode(sampler.latents[:1], frames), fps)
         card = build_card(
             adapter, variant, clip, config, settings, sampler, guided, mode.results, flow, losses,
-            list(zip(prompts, seeds, strict=True)),
+            list(zip(prompts, seeds, strict=True)), way,
         )  # fmt: skip
     yield events.Finished(card, time.monotonic() - began)
 

@@ -19,6 +19,7 @@ HERE = Path(__file__).parent
 CASES = (
     "rotary-angle", "rotary-table", "absolute-table", "latents", "rotary-angle-tracked",
     "rotary-angle-used", "rotary-angle-read", "rotary-angle-edited",
+    "rotary-angle-kv",
 )  # fmt: skip
 FRAMES, HEIGHT, WIDTH, GUIDED = 3, 2, 2, 2
 TOKENS = FRAMES * HEIGHT * WIDTH
@@ -103,6 +104,10 @@ def description(case: str = "rotary-angle") -> dict[str, Any]:
         made["format_version"] = "1.4"
         made["parent"] = "sha256:" + "d4" * 32
         made["scores"] = {"cosine": 0.75, "cosine_videos": 4.0}
+    if case.endswith("-kv"):
+        made["format_version"] = "1.4"
+        made["recipe"] |= {"kv": "required", "kv_noise": "generation"}
+        made["reference"]["encoded"] = "whole"
     return made
 
 
@@ -114,6 +119,7 @@ def tensors(case: str = "rotary-angle") -> dict[str, np.ndarray[Any, Any]]:
         "rotary-angle-used": ("positions", (GUIDED, 2, TOKENS, 4)),
         "rotary-angle-read": ("positions", (GUIDED, 2, TOKENS, 4)),
         "rotary-angle-edited": ("positions", (GUIDED, 2, TOKENS, 4)),
+        "rotary-angle-kv": ("positions", (GUIDED, 2, TOKENS, 4)),
         "rotary-table": ("positions", (GUIDED, 2, 2, TOKENS, 8)),
         "absolute-table": ("positions", (GUIDED, TOKENS, 16)),
         "latents": ("latents", (GUIDED, FRAMES, 4, 2 * HEIGHT, 2 * WIDTH)),

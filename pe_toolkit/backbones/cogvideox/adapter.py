@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from pe_toolkit.backbones.catalogue.variants import Variant
-from pe_toolkit.backbones.cogvideox import finite, hooks, tiling
+from pe_toolkit.backbones.cogvideox import encoding, finite, hooks, tiling
+from pe_toolkit.backbones.cogvideox.encoding import Encoded, Way
 from pe_toolkit.backbones.cogvideox.geometry import CogVideoXGeometry
 from pe_toolkit.backbones.cogvideox.processors import turned_back
 from pe_toolkit.backbones.reading import Reading
@@ -35,6 +36,8 @@ class CogVideoXAdapter(CogVideoXGeometry):
             recommendations.
         model_id, revision: what cards record: a Hub id and commit, None for local folders.
         weights_digest: `sha256:...` of the bundled transformer's weights, None for others.
+        vae_tiling: clips are encoded in tiles, or never; None: whole where memory allows, see
+            `encoding`. Decoding goes by the VAE as it is kept.
 
     Raises:
         UnsupportedError: for a pipeline that is neither.
@@ -50,6 +53,7 @@ class CogVideoXAdapter(CogVideoXGeometry):
         model_id: str | None = None,
         revision: str | None = None,
         weights_digest: str | None = None,
+        vae_tiling: bool | None = None,
     ) -> None:
         transformer: Any = getattr(pipe, "transformer", None)
         core: Any = getattr(transformer, "_orig_mod", transformer)
@@ -71,6 +75,7 @@ class CogVideoXAdapter(CogVideoXGeometry):
         self.model_id = model_id
         self.revision = revision
         self.weights_digest = weights_digest
+        self.vae_tiling = vae_tiling
 
     # Inputs ---------------------------------------------------------------------------------------
 
@@ -143,10 +148,16 @@ class CogVideoXAdapter(CogVideoXGeometry):
         )
         return embeds  # type: ignore[no-any-return]
 
-    @torch.no_grad()
     def encode_clip(self, frames: NDArray[np.uint8]) -> torch.Tensor:
+        """uint8 RGB `(F, H, W, 3)` -> latents `(1, F', C, h, w)`; see `encode`."""
+        return self.encode(frames).latents
+
+    @torch.no_grad()
+    def encode(
+        self, frames: NDArray[np.uint8], ways: tuple[Way | None, ...] | None = None
+    ) -> Encoded:
         """uint8 RGB `(F, H, W, 3)` -> latents `(1, F', C, h, w)`: the posterior's mode, scaled as
-        in training.
+        in training, in the first of `ways` that fits (default: those of `vae_tiling`).
 
         CogVideoX 1.5 wants an even number of latent frames; the first is repeated in front, where
         its pipeline discards it.
@@ -157,16 +168,16 @@ class CogVideoXAdapter(CogVideoXGeometry):
         """
         self.check_vae()
         vae = self.pipe.vae
-        tiling.check(vae, *frames.shape[1:3])
         x = torch.from_numpy(np.ascontiguousarray(frames)).to(self.device, vae.dtype)
         x = (x / 127.5 - 1).permute(3, 0, 1, 2)[None]  # (1, 3, F, H, W)
-        z: torch.Tensor = vae.encode(x).latent_dist.mode() * vae.config.scaling_factor
+        mode, way = encoding.encode(vae, x, ways or encoding.choices(self.vae_tiling))
+        z = mode * vae.config.scaling_factor
         finite.check(z, "VAE", vae.dtype)
         z = z.permute(0, 2, 1, 3, 4).to(self.dtype)
         wanted = self.latent_shape(frames.shape[0], frames.shape[2], frames.shape[1])[0]
         if wanted > z.shape[1]:
             z = torch.cat([z[:, :1].expand(-1, wanted - z.shape[1], -1, -1, -1), z], dim=1)
-        return z
+        return Encoded(z, way)
 
     @torch.no_grad()
     def encode_image(self, frames: NDArray[np.uint8]) -> torch.Tensor | None:

@@ -158,11 +158,11 @@ def keys_and_values(
 ) -> Iterator[None]:
     """Replace the video tokens' K and V at `block` by `select(timestep)` (None keeps the model's).
 
-    `select` gives K, after rotary embedding, and V, each `(1, heads, S, head_dim)`; every sample
-    of a batch and both halves of classifier-free guidance get the same. It gets the `timestep`
-    argument as it is: whoever knows the step need not read it off a GPU. It is asked once per
-    forward pass, before the pass begins, and may run a pass of its own. Enter this context before
-    that of `positions`: such a pass would otherwise come between its hooks.
+    `select` gives K, after rotary embedding, and V, each `(n, heads, S, head_dim)`, of the n
+    samples of the batch, or one for all; both halves of classifier-free guidance get the same. It
+    gets the `timestep` argument as it is: whoever knows the step need not read it off a GPU. It is
+    asked once per forward pass, before the pass begins, and may run a pass of its own. Enter this
+    context before that of `positions`: such a pass would otherwise come between its hooks.
     """
     check_unfused(transformer)
     own.check_none([attention_modules(transformer)[block]], "keys and values of a reference")
@@ -175,7 +175,8 @@ def keys_and_values(
         if current[0] is None:
             return key, value
         k, v = current[0]
-        return k.to(key).expand_as(key), v.to(value).expand_as(value)
+        times = (key.shape[0] // k.shape[0], 1, 1, 1)  # both halves of guidance come one by one
+        return k.to(key).repeat(times), v.to(value).repeat(times)
 
     handle = transformer.register_forward_pre_hook(before, with_kwargs=True)
     try:

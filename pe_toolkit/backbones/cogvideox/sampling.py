@@ -82,6 +82,8 @@ class Sampler:
         )
         self.together = len(prompts) if adapter.device.type == "cpu" else 1
         """How many samples one pass takes: a GPU one by one (memory), a CPU all (speed)."""
+        self.part = slice(None)
+        """The samples of the pass that runs."""
         self.generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         shape = (len(prompts), *adapter.latent_shape(frames, width, height))
         self.image: torch.Tensor | None = None
@@ -135,6 +137,7 @@ class Sampler:
 
     def _prediction(self, index: int, part: slice) -> torch.Tensor:
         """The guided prediction of some of the samples, in float32."""
+        self.part = part
         latents, text, guided = self.latents[part], self.text[part], self.negative is not None
         x = torch.cat([latents] * 2) if guided else latents
         x = self.scheduler.scale_model_input(x, self.timesteps[index])

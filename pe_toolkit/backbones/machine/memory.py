@@ -56,6 +56,9 @@ GUIDED_STAGES = ("AMF", "backward", "denoising")
 # Bytes per pixel of the tile at the VAE's peak, from the second batch of frames on, 16-bit.
 DECODE_BYTES = 45_800
 ENCODE_BYTES = 19_100
+WHOLE_BYTES = 1_900
+"""Bytes per pixel and frame where a clip is encoded whole, 16-bit (counted operation by operation:
+1,814 to 1,887, `python -m benchmarks.encoding`)."""
 TILE = (360, 240)
 """Width and height of a tile in pixels (half of 720x480, also for CogVideoX 1.5)."""
 
@@ -160,6 +163,13 @@ def vae_bytes(r: Request, *, decode: bool) -> float:
         width, height = min(width, TILE[0]), min(height, TILE[1])
     per_pixel = (DECODE_BYTES if decode else ENCODE_BYTES) * BYTES[r.dtype] / 2
     return per_pixel * width * height + 2.0 * 3 * 4 * r.frames * r.width * r.height
+
+
+def whole_bytes(frames: int, width: int, height: int, channels: int, size: int) -> float:
+    """The VAE's peak where a clip is encoded whole: `channels` are those of its first block (128 in
+    the published ones), `size` bytes of its dtype.
+    """
+    return WHOLE_BYTES * (channels / 128) * (size / 2) * frames * width * height
 
 
 def pass_flops(a: Architecture, r: Request, layers: int) -> tuple[float, float]:
