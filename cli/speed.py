@@ -29,4 +29,10 @@ vae_tiling_option = click.option(
     default=None,
     help="Decode in tiles: less memory. Default: on for CogVideoX.",
 )
+encode_tiling_option = click.option(
+    "--vae-tiling/--no-vae-tiling",
+    default=None,
+    help="Encode the reference in tiles, or never. Default: whole where memory allows; the card "
+    "says which.",
+)
 speed_options = options.combine(cache_option, compile_option, quantize_option, vae_tiling_option)

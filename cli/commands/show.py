@@ -131,4 +131,6 @@ def _used(spec: CardSpec) -> str:
     if ref.fit is not None:
         size = (clip.width, clip.height)
         parts.append(train_sampling.framing((ref.width, ref.height), size, ref.fit))
+    if ref.encoded is not None:
+        parts.append(f"encoded {'whole' if ref.encoded == 'whole' else 'in ' + ref.encoded}")
     return ", ".join(parts) or "-"

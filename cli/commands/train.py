@@ -86,6 +86,7 @@ Example:
     "does. auto: as little as fits.",
 )
 @speed.quantize_option
+@speed.encode_tiling_option
 @click.option("--compile", is_flag=True, help="Compile the model: pays on long runs.")
 @options.card_text_options
 @click.option("--preview", type=options.PATH, metavar="OUT.mp4", help="Also finish a video.")
@@ -103,6 +104,7 @@ def train(session: Session, /, **parsed: Any) -> None:
     request = TrainOptions.of(**parsed)
     session.smaller = "--samples 1, a smaller --size, fewer --frames, or a smaller --backbone."
     session.checkpointing = request.checkpointing
+    session.untiled = request.vae_tiling is False
     with only_one(request.output):
         run_training(session, request)
 

@@ -40,6 +40,7 @@ class ResumeState:
         adapter: CogVideoXAdapter,
         image: NDArray[np.uint8] | None = None,
         preview: bool = False,
+        encoded: str | None = None,
     ) -> None:
         self.path = path
         facts = {
@@ -49,6 +50,7 @@ class ResumeState:
             "backbone": [adapter.fingerprint(), adapter.weights_digest, adapter.model_id],
             "dtype": str(adapter.dtype),
             "quantize": how_quantized(adapter.transformer),
+            "encoded": encoded,  # the latents of the reference are computed again
             "preview": preview,  # without one the last step is not taken
             "image": None if image is None else hashlib.sha256(image.tobytes()).hexdigest(),
         }

@@ -161,7 +161,7 @@ def train(
         losses: list[tuple[float, float]] = []
         first = 0
         saved = (
-            ResumeState(state, settings, prompts, clip, adapter, image, config.preview)
+            ResumeState(state, settings, prompts, clip, adapter, image, config.preview, way)
             if state is not None
             else None
         )
