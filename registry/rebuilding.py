@@ -7,6 +7,7 @@ and no card is touched.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -65,6 +66,8 @@ def rebuild(index: Index, files: Objects) -> Rebuilt:
         new = files.temporary_path()
         with objects.discarded_on_error(new):
             index.build(new, [*kept, *named], doomed)
+            if os.name == "nt" and old is not None:
+                old.close()  # what is open there cannot be replaced
             aside = index.put(new, utc_now().replace(":", ""))
         objects.sync_folder(index.root)
     return Rebuilt(aside, tuple(named), tuple(left))
