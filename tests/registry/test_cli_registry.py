@@ -176,6 +176,26 @@ def test_a_new_index_does_not_call_a_newer_card_damaged(tmp_path: Path) -> None:
     assert newer.exists()
 
 
+def test_gc_lists_sound_cards_without_a_name() -> None:
+    pe("add", CARD, "wave")
+    (entry,) = Store().entries()
+    data = entry.path.read_bytes()
+    pe("rm", "wave")
+    pe("gc")
+    entry.path.write_bytes(data)  # as an `add` that was killed leaves it
+    for words in (["gc", "--dry-run"], ["gc"]):
+        done = pe(*words)
+        assert done.exit_code == 0
+        assert f"{entry.path}  14.0 days left" in done.stdout.splitlines()
+        assert "1 sound card that no name leads to" in done.stderr
+    (listed,) = summary(pe("gc", "--json"))["unnamed"]  # type: ignore[misc]
+    assert listed["path"] == str(entry.path)  # type: ignore[index]
+    rebuilt = pe("verify", "--all", "--rebuild")
+    assert rebuilt.exit_code == 0
+    assert "golden-rotary-angle@1.0.0 had no name" in rebuilt.stderr
+    assert pe("list").stdout.startswith("golden-rotary-angle@1.0.0  ")
+
+
 def test_undo_of_several(tmp_path: Path) -> None:
     for name in ("a", "b"):
         pe("add", CARD, name)
