@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pe_toolkit.errors import BackboneError, UsageError
+from pe_toolkit.errors import BackboneError
 
 if TYPE_CHECKING:
     from pe_toolkit.backbones.catalogue.variants import Variant
@@ -126,15 +126,10 @@ def resolve(name: str, device: str | None) -> tuple[str, Variant | None, str | N
     Raises:
         UsageError: if it is no known name, no folder and no Hub id.
     """
-    from pe_toolkit.backbones.catalogue.variants import VARIANTS, variant_for
+    from pe_toolkit.backbones.catalogue.variants import VARIANTS, row_of
 
     if name == "auto":
         on_gpu = device is None or device.startswith("cuda")
         chosen, why = choose_auto(gpus()[0]) if on_gpu else ("bundled", f"--device {device}")
         return chosen, VARIANTS[chosen], f"Backbone: {chosen} ({why})"
-    try:
-        return name, variant_for(name), None
-    except UsageError:
-        if Path(name).is_dir() or name.startswith((".", "/", "~")) or name.count("/") == 1:
-            return name, None, None
-        raise
+    return name, row_of(name), None

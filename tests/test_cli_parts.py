@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pe_toolkit.apply.request import DEFAULT_SEED, ApplyRequest
+from pe_toolkit.backbones.catalogue.variants import variant_for
 from pe_toolkit.card import MotionCard
 from pe_toolkit.cli import apply_steps, files, machine, progress, prompts, versions
 from pe_toolkit.cli.folding import fold
@@ -426,6 +427,10 @@ def test_resolve(tmp_path: Path) -> None:
     assert (name, variant and variant.name) == ("bundled", "bundled")
     assert machine.resolve("auto", "cpu")[0] == "bundled"
     assert machine.resolve(str(tmp_path), None)[1] is None
+    named = tmp_path / "CogVideoX-5b"  # what is in a folder, its name does not say
+    named.mkdir()
+    assert machine.resolve(str(named), None)[1] is None
+    assert machine.resolve("owner/CogVideoX-5b", None)[1] is variant_for("cogvideox-5b")
     assert machine.resolve("someone/finetune", None)[1] is None
     with pytest.raises(UsageError):
         machine.resolve("cogvidex-5b", None)

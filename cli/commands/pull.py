@@ -89,7 +89,7 @@ def pull(
     session.out.event("summary", reference=str(entry.reference), path=entry.path, **_facts(pulled))
 
 
-def _facts(pulled: Pulled) -> dict[str, Any]:
+def _facts(pulled: Pulled) -> dict[str, object]:
     return {
         "offline": pulled.offline, "origin": pulled.origin, "digest": pulled.digest,
         "size_bytes": pulled.size,

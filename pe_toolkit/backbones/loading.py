@@ -14,7 +14,7 @@ import torch
 from pe_toolkit.acceleration import quantize as weights
 from pe_toolkit.backbones import bundled
 from pe_toolkit.backbones.catalogue import architectures
-from pe_toolkit.backbones.catalogue.variants import VARIANTS, Variant, auto, variant_for
+from pe_toolkit.backbones.catalogue.variants import VARIANTS, Variant, auto, is_folder, row_of
 from pe_toolkit.backbones.cogvideox import tiling
 from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
 from pe_toolkit.backbones.machine import memory, placement
@@ -78,8 +78,7 @@ def load_backbone(
     if name == "auto":
         name = choose(where, say)
     folder = Path(name)
-    local = name not in VARIANTS and (folder.is_dir() or name.startswith((".", "/", "~")))
-    variant = None if local else _variant(name)
+    local, variant = is_folder(name), row_of(name)
     if variant is not None:
         check_device(variant, where)
     if offload not in ("auto", "none") and where.type == "cpu":
@@ -213,16 +212,6 @@ def choose(device: torch.device, say: Say) -> str:
     name, why = auto(gigabytes)
     say(f"auto: {name}, because {why}.")
     return name
-
-
-def _variant(name: str) -> Variant | None:
-    """The row of a name; a foreign Hub id (owner/name) has none, anything else is a mistake."""
-    try:
-        return variant_for(name)
-    except UsageError:
-        if name.count("/") == 1:
-            return None
-        raise
 
 
 def check_device(variant: Variant, device: torch.device) -> None:

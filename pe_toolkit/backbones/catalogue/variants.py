@@ -6,6 +6,7 @@ Torch-free, so that commands can read defaults before a model is loaded.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
@@ -238,6 +239,28 @@ def variant_for(name: str) -> Variant:
         f"model, got {name!r}.",
         "See `pe doctor` for what this machine can run.",
     )
+
+
+def is_folder(name: str) -> bool:
+    """Whether a backbone's name is that of a folder, which need not be there yet to be one."""
+    return name not in VARIANTS and (Path(name).is_dir() or name.startswith((".", "/", "~")))
+
+
+def row_of(name: str) -> Variant | None:
+    """The row of a backbone's name. A folder has none, whatever it is called, and neither has a
+    foreign Hub id (owner/name); anything else is a mistake.
+
+    Raises:
+        UsageError: as `variant_for`.
+    """
+    if is_folder(name):
+        return None
+    try:
+        return variant_for(name)
+    except UsageError:
+        if name.count("/") == 1:
+            return None
+        raise
 
 
 def auto(gpu_gb: float | None) -> tuple[str, str]:
