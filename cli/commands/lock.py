@@ -14,6 +14,7 @@ from pe_toolkit.errors import UsageError
 
 if TYPE_CHECKING:
     from pe_toolkit.registry.locktext import Pin
+    from pe_toolkit.registry.signatures import Who
 
 
 @click.command(
@@ -50,9 +51,7 @@ def lock(
     run beside it take a card on the Hub, or in a shared folder, only if it is the one that is
     pinned. With --signed-by the pin says who signs the card, of all its versions.
     """
-    from pe_toolkit.cli.remote import prepare
     from pe_toolkit.registry import lockfile
-    from pe_toolkit.registry.references import RemoteReference, parse
 
     session: Session = ctx.obj
     if check and (cards or remove):
@@ -66,19 +65,8 @@ def lock(
     if check:
         _check(ctx, session, old, path)
         return
-    made: list[Pin] = []
-    if not remove:  # before the file is locked, because this may take long
-        texts = cards or [lockfile.as_written(pin, path.parent) for pin in old]
-        if any(isinstance(parse(text), RemoteReference) for text in texts):
-            prepare(session)
-        before = {pin.card: pin for pin in old}
-        made = [
-            lockfile.pin(
-                text, path.parent, tell=session.out.warn, signed_by=who,
-                before=before.get(lockfile.pinned_name(text, path.parent)),
-            )
-            for text in texts
-        ]  # fmt: skip
+    # Before the file is locked, because this may take long.
+    made = [] if remove else _pins(session, cards, old, path.parent, who)
     names = [lockfile.pinned_name(text, path.parent) for text in cards] if remove else []
     lines = []
     with lockfile.changing(path) as pins:
@@ -100,6 +88,27 @@ def lock(
         session.out.data(line)
     session.out.talk(f"{len(pins)} card{'' if len(pins) == 1 else 's'} pinned in {path}")
     session.out.event("summary", path=path, pins=[vars(pin) for pin in pins.values()])
+
+
+def _pins(
+    session: Session, cards: tuple[str, ...], old: list[Pin], folder: Path, who: Who | None
+) -> list[Pin]:
+    """The cards as they are now; without any, those that are pinned already."""
+    from pe_toolkit.cli.remote import prepare
+    from pe_toolkit.registry import lockfile
+    from pe_toolkit.registry.references import RemoteReference, parse
+
+    texts = cards or [lockfile.as_written(pin, folder) for pin in old]
+    if any(isinstance(parse(text), RemoteReference) for text in texts):
+        prepare(session)
+    before = {pin.card: pin for pin in old}
+    return [
+        lockfile.pin(
+            text, folder, tell=session.out.warn, signed_by=who,
+            before=before.get(lockfile.pinned_name(text, folder)),
+        )
+        for text in texts
+    ]  # fmt: skip
 
 
 def _check(ctx: click.Context, session: Session, pins: list[Pin], path: Path) -> None:
