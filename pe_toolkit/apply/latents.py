@@ -16,6 +16,7 @@ from pe_toolkit.acceleration.timestep import read_timestep
 from pe_toolkit.apply.checks import adapter_of, check_card, keys_values, vae_check
 from pe_toolkit.apply.contexts import compiled_by_blocks
 from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
+from pe_toolkit.backbones.cogvideox.sampling import unrounded
 from pe_toolkit.card import MotionCard
 from pe_toolkit.errors import MismatchError, UnsupportedError
 from pe_toolkit.video import Clip
@@ -46,6 +47,9 @@ def replay(
 ) -> Iterator[Replay]:
     """Replay a latents card: `with replay(pipe, card) as r: pipe(prompt=..., **r.arguments())`.
 
+    They are not rounded to bfloat16 where the pipeline works in that: it gets them in float32, and
+    only the transformer's input is cast.
+
     The stored z_t take the place of the pipeline's own at each guided step, those of the first step
     after the pipeline has drawn its noise: the generator is then where it was in training, which
     matters to DPM (it draws noise at every step) and to image-to-video (the image's latents are
@@ -75,18 +79,19 @@ def replay(
         if step + 1 < len(steps):
             kept = stored.get(read_timestep(steps[step + 1]))
             if kept is not None:
-                latents = values["latents"]
-                values["latents"] = kept.to(latents).expand_as(latents).clone()
+                values["latents"] = _like(values["latents"], kept)
         return values
 
     whole = first == max(int(t) for t in timesteps_of(adapter, card.spec.schedule.steps))
     kv = keys_values(adapter, card, kv_from, no_kv)
     with contextlib.ExitStack() as stack:
         stack.enter_context(vae_check(adapter))
-        if kv is not None:
+        if kv is not None or adapter.dtype == torch.bfloat16:
             stack.enter_context(compiled_by_blocks(adapter))
+        if kv is not None:
             stack.enter_context(kv.injected(lambda t: t in stored))
         stack.enter_context(caches.held_off(adapter.transformer, lambda t: t in stored))
+        stack.enter_context(_cast_inputs(adapter))
         if whole:
             stack.enter_context(_beginning_with(adapter.pipe, stored[first]))
         yield Replay(callback, card.spec.schedule.negative_prompt)
@@ -106,7 +111,7 @@ def _beginning_with(pipe: Any, start: torch.Tensor) -> Iterator[None]:
                 f"{tuple(noise.shape[1:])}.",
                 "Use the card's frames, width and height.",
             )
-        latents = start.to(noise).expand_as(noise).clone()
+        latents = _like(noise, start)
         return (latents, *conditions) if conditions else latents
 
     pipe.prepare_latents = prepare_latents
@@ -116,6 +121,30 @@ def _beginning_with(pipe: Any, start: torch.Tensor) -> Iterator[None]:
         del pipe.prepare_latents  # the method of the class is there again
         if before is not None:
             pipe.prepare_latents = before
+
+
+def _like(latents: torch.Tensor, stored: torch.Tensor) -> torch.Tensor:
+    """Stored latents for each sample of the pipeline's own."""
+    return stored.to(latents.device, unrounded(latents.dtype)).expand_as(latents).clone()
+
+
+@contextlib.contextmanager
+def _cast_inputs(adapter: CogVideoXAdapter) -> Iterator[None]:
+    """Give the transformer its latents in the dtype of the text that comes with them."""
+
+    def before(
+        module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, dict[str, Any]] | None:
+        latents, text = kwargs.get("hidden_states"), kwargs.get("encoder_hidden_states")
+        if latents is None or text is None or latents.dtype == text.dtype:
+            return None
+        return args, {**kwargs, "hidden_states": latents.to(text.dtype)}
+
+    handle = adapter.transformer.register_forward_pre_hook(before, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def timesteps_of(adapter: CogVideoXAdapter, steps: int) -> torch.Tensor:

@@ -30,6 +30,13 @@ def noise_levels(scheduler: Any, timesteps: torch.Tensor) -> list[float]:
     return [float((1 - alphas[int(t)]).clamp(0, 1).sqrt()) for t in timesteps]
 
 
+def unrounded(dtype: torch.dtype) -> torch.dtype:
+    """In what z_t of half precision are held where a pipeline works in `dtype`: float32 instead of
+    bfloat16.
+    """
+    return torch.promote_types(dtype, torch.float16)
+
+
 def dynamic_guidance(scale: float, steps: int, timestep: float) -> float:
     """diffusers' dynamic classifier-free guidance, erratic in `steps` as it is
     (`pipeline_cogvideox.py`).
@@ -140,7 +147,7 @@ class Sampler:
         self.part = part
         latents, text, guided = self.latents[part], self.text[part], self.negative is not None
         x = torch.cat([latents] * 2) if guided else latents
-        x = self.scheduler.scale_model_input(x, self.timesteps[index])
+        x = self.scheduler.scale_model_input(x, self.timesteps[index]).to(text.dtype)
         if self.negative is not None:
             text = torch.cat([self.negative[part], text])
         image = None if self.image is None else self.image[part]
