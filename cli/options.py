@@ -24,7 +24,23 @@ else:
 F = TypeVar("F", bound=Callable[..., Any])
 
 KNOWN = "bundled, cogvideox-2b, cogvideox-5b, cogvideox1.5-5b, a folder, a Hub id, ..."
-PATH = click.Path(path_type=Path)
+
+
+class FilePath(click.Path):
+    """A path that is not empty: `Path("")` is the current folder, which nobody meant."""
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:
+        if value == "":
+            self.fail("expected the name of a file, got an empty one.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PATH = FilePath(path_type=Path)
 MAX_SEED = 2**62  # seeds count up from here, and a card holds up to 2**63 - 1
 MAX_TEXT = 2000
 

@@ -233,3 +233,18 @@ def test_demo_into_a_file(folder: Path) -> None:
     result = pe("demo", "-o", folder / "file" / "deeper")
     assert result.exit_code == 1
     assert "Expected to make the folder" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train", "", "-o", "c.safetensors"),
+        ("train", "ref.mp4", "-o", ""),
+        ("train", "ref.mp4", "-o", "c.safetensors", "--image", ""),
+        ("apply", "c.safetensors", "--prompt", "x", "-o", "o.mp4", "--kv-from", ""),
+    ],
+)
+def test_an_empty_name_is_not_the_current_folder(words: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(cli, list(words))
+    assert result.exit_code == 2
+    assert "the name of a file, got an empty one" in " ".join(result.stderr.split())
