@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pe_toolkit.cli import estimate, machine, versions
+from pe_toolkit.cli import doctor_estimate, machine, versions
 from pe_toolkit.cli.machine import Gpu
 from pe_toolkit.cli.requests.doctor import DoctorOptions
 
@@ -66,7 +66,7 @@ class Fit:
     fits: bool
     verdict: str
     needs: Mapping[str, str]
-    estimate: estimate.Expected | None = None
+    estimate: doctor_estimate.Expected | None = None
 
     def to_dict(self) -> dict[str, object]:
         """For JSON: without an estimate where there is none."""
@@ -120,9 +120,11 @@ def needs(name: str, facts: Facts, asked: DoctorOptions) -> Fit:
     disk = facts.cache.free_gb
     # The one that loading takes; what another holds is no help.
     gpu = facts.gpus[0].free_gb if facts.gpus else None
-    expected = estimate.estimate(variant, asked, gpu, machine.measured_rate() if gpu else None)
+    expected = doctor_estimate.estimate(
+        variant, asked, gpu, machine.measured_rate() if gpu else None
+    )
     assert expected is not None, "every backbone on the Hub has a published configuration"
-    fits, verdict = estimate.verdict(expected, gpu)
+    fits, verdict = doctor_estimate.verdict(expected, gpu)
     lacking = [] if fits else [verdict]
     if cached != "yes" and disk < variant.download_gb:
         lacking.append(f"{variant.download_gb:.1f} GB of disk ({disk:.1f} GB are free)")
@@ -134,4 +136,4 @@ def needs(name: str, facts: Facts, asked: DoctorOptions) -> Fit:
         "download": f"{variant.download_gb:.1f} GB (cached: {cached})",
         "makes": f"{variant.frames} frames of {variant.width}x{variant.height}",
     }
-    return Fit(chosen, not lacking, verdict, rows | estimate.rows(expected), expected)
+    return Fit(chosen, not lacking, verdict, rows | doctor_estimate.rows(expected), expected)

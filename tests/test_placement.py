@@ -12,7 +12,7 @@ from pe_toolkit.backbones.catalogue.variants import VARIANTS, auto
 from pe_toolkit.backbones.machine import memory, placement
 from pe_toolkit.backbones.machine.offload import OFFLOADS, settle
 from pe_toolkit.backbones.machine.placement import GB, Purpose, decide, plan
-from pe_toolkit.cli import estimate
+from pe_toolkit.cli import doctor_estimate as estimate
 from pe_toolkit.cli.requests.doctor import DoctorOptions
 from pe_toolkit.errors import DeviceError, UnsupportedError
 from pe_toolkit.training import memory as training_memory
