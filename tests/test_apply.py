@@ -16,7 +16,7 @@ from PIL import Image
 from pe_toolkit.apply import CardWarning, applied, generate, replay, weights_at
 from pe_toolkit.backbones import CogVideoXAdapter
 from pe_toolkit.card import MotionCard
-from pe_toolkit.errors import MismatchError, UnsupportedError, UsageError
+from pe_toolkit.errors import CardError, MismatchError, UnsupportedError, UsageError
 from pe_toolkit.training import TrainConfig, train
 from tests.tiny import FRAMES, SIDE, TOKENS, moving_square, tiny_adapter, tiny_pipe
 
@@ -189,8 +189,13 @@ def test_guiding_no_step_is_an_error():
     far = dataclasses.replace(
         card.spec, schedule=dataclasses.replace(card.spec.schedule, noise=(0.013,)), digest=""
     )
-    with pytest.raises(UsageError, match="none did"):
-        list(generate(adapter, ["a red circle"], [1], card=MotionCard(far, card.tensors)))
+    far = MotionCard(far, card.tensors)
+    with pytest.raises(UsageError, match="none did") as caught:
+        list(generate(adapter, ["a red circle"], [1], card=far, steps=7))
+    assert "--steps 5" in str(caught.value.hint)
+    with pytest.raises(CardError, match="none did") as caught:  # the card's own number of steps
+        list(generate(adapter, ["a red circle"], [1], card=far))
+    assert "--steps" not in str(caught.value.hint)
 
 
 def test_weights_at():
@@ -312,3 +317,50 @@ def test_a_vae_whose_weights_are_elsewhere_is_refused_only_when_it_is_needed(kin
     ):
         with pytest.raises(UnsupportedError, match="VAE whose weights are there"):
             refused()
+
+
+def lying(card, **changes):
+    """The card with other numbers in its description, sealed anew: sound to every reader."""
+    parts = {}
+    for name, value in changes.items():
+        part, _, field = name.partition("_")
+        parts.setdefault(part, {})[field] = value
+    spec = card.spec
+    made = {k: dataclasses.replace(getattr(spec, k), **v) for k, v in parts.items()}
+    return MotionCard(dataclasses.replace(spec, digest="", **made), card.tensors)
+
+
+LIES = [
+    ({"schedule_steps": 10_000}, "at most 1000 steps, got 10000"),
+    ({"clip_frames": 4}, "a clip that this backbone can generate, got 4 frames"),
+    ({"clip_frames": 1}, "a clip that this backbone can generate, got 1 frames"),
+    ({"clip_frames": 17}, "a token grid of 5x4x4 for 17 frames"),
+    ({"clip_frames": 10_000}, "a token grid of 2500x4x4"),
+    ({"clip_width": 64}, "a token grid of 3x4x8"),
+    ({"recipe_block": 1000}, r"blocks up to \d, got 1000"),
+]
+
+
+@pytest.fixture(scope="module")
+def both_kinds():
+    adapter = tiny_adapter()
+    return adapter, card_for(adapter), card_for(adapter, mode="latents")
+
+
+@pytest.mark.parametrize("latents", [False, True], ids=["positions", "latents"])
+@pytest.mark.parametrize(("changes", "said"), LIES, ids=lambda value: str(value)[:24])
+def test_a_sealed_card_that_says_what_cannot_be(both_kinds, changes, said, latents):
+    adapter, *cards = both_kinds
+    card = lying(cards[latents], **changes)
+    with pytest.raises(CardError, match=said) as caught:
+        next(generate(adapter, ["a red circle"], [5], card=card))
+    assert "--" not in f"{caught.value.message} {caught.value.hint}"  # no option would help
+
+
+def test_latents_for_timesteps_that_never_come(both_kinds):
+    adapter, _, latents = both_kinds
+    first, *rest = latents.spec.schedule.timesteps
+    for steps in ((first, *(t - 1 for t in rest)), (5000, *rest)):
+        card = lying(latents, schedule_timesteps=steps)
+        with pytest.raises(CardError, match="latents for timesteps that come in 5 steps"):
+            next(generate(adapter, ["a red circle"], [5], card=card))

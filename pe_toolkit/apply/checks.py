@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from pe_toolkit.apply.request import check_reference
+from pe_toolkit.apply.sense import check_sense
 from pe_toolkit.backbones.cogvideox import encoding, finite
 from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
 from pe_toolkit.backbones.cogvideox.keyvalue import ReferenceKeysValues
@@ -32,16 +33,17 @@ def check_card(adapter: CogVideoXAdapter, card: MotionCard) -> None:
     """Refuse a card that does not fit; warn where it might.
 
     Raises:
-        MismatchError: wrong backbone, grid or frame count; says what would fit.
+        MismatchError: wrong backbone; says what would fit.
+        CardError: a card for this backbone that says what cannot be.
     """
     spec = card.spec
-    grid = adapter.grid_for(spec.clip.frames, spec.clip.width, spec.clip.height)
-    for text in check_fits(
+    warned = check_fits(
         spec,
         family=adapter.family,
         fingerprint=adapter.fingerprint(),
         positions=adapter.positions,
-        grid=grid,
+        # What is generated is the card's own clip: `check_sense` compares it with the grid.
+        grid=TokenGrid(*spec.grid.token_grid()),
         frames=spec.clip.frames,
         width=spec.clip.width,
         height=spec.clip.height,
@@ -50,7 +52,9 @@ def check_card(adapter: CogVideoXAdapter, card: MotionCard) -> None:
         model_id=adapter.model_id,
         revision=adapter.revision,
         weights_digest=adapter.weights_digest,
-    ):
+    )
+    check_sense(adapter, spec)
+    for text in warned:
         warnings.warn(text, CardWarning, stacklevel=4)
 
 

@@ -17,12 +17,12 @@ from pe_toolkit.acceleration.compiling import compiled
 from pe_toolkit.apply.contexts import applied
 from pe_toolkit.apply.latents import replay
 from pe_toolkit.apply.positions import Application
+from pe_toolkit.apply.sense import check_replayed, guided_none
 from pe_toolkit.apply.switches import step_cache, swapped_scheduler
 from pe_toolkit.backbones.cogvideox import finite
 from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
 from pe_toolkit.card import MotionCard
 from pe_toolkit.card.sampling import fit_of
-from pe_toolkit.errors import UsageError
 from pe_toolkit.video import Clip
 from pe_toolkit.video.picture import resize
 
@@ -82,6 +82,7 @@ def generate(
             no step.
         UnsupportedError: `cache="mag"` on a backbone that is not calibrated.
         MismatchError: a card that does not fit.
+        CardError: a card that says what cannot be on this backbone.
         BackboneError: NaN or infinity out of the transformer or the VAE; names the dtype to use.
     """
     variant, spec = adapter.variant, card.spec if card is not None else None
@@ -119,6 +120,7 @@ def generate(
         if card is not None and card.spec.kind == "latents":
             replaying = replay(adapter, card, kv_from=kv_from, no_kv=no_kv)
             extra = stack.enter_context(replaying).arguments()
+            check_replayed(adapter, card.spec, steps)
             extra.pop("negative_prompt", None)  # decided above
         elif card is not None:
             log = stack.enter_context(
@@ -153,12 +155,7 @@ def generate(
                 ).frames[0]
                 if log is not None and strength and not log.guided_steps:
                     assert spec is not None
-                    raise UsageError(
-                        f"Expected {steps} steps to visit the noise levels "
-                        f"{spec.schedule.noise[-1]:.3f} .. "
-                        f"{spec.schedule.noise[0]:.3f} that the card guides, but none did.",
-                        f"Use --steps {spec.schedule.steps}, as the card was trained with.",
-                    )
+                    raise guided_none(spec, steps)
                 guided = log.guided_steps if log else (spec.guided_steps if spec else 0)
                 pixels = np.rint(np.asarray(video) * 255).astype(np.uint8)
                 used = type(adapter.pipe.scheduler).__name__

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from pe_toolkit.acceleration import caches
 from pe_toolkit.acceleration.timestep import read_timestep
 from pe_toolkit.apply.checks import adapter_of, check_card, keys_values, vae_check
 from pe_toolkit.apply.contexts import compiled_by_blocks
+from pe_toolkit.apply.sense import timesteps_of
 from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
 from pe_toolkit.backbones.cogvideox.sampling import unrounded
 from pe_toolkit.card import MotionCard
@@ -145,10 +145,3 @@ def _cast_inputs(adapter: CogVideoXAdapter) -> Iterator[None]:
         yield
     finally:
         handle.remove()
-
-
-def timesteps_of(adapter: CogVideoXAdapter, steps: int) -> torch.Tensor:
-    """The timesteps of a schedule of that many steps; the pipeline's own stays."""
-    scheduler = copy.deepcopy(adapter.pipe.scheduler)
-    scheduler.set_timesteps(steps)
-    return scheduler.timesteps  # type: ignore[no-any-return]

@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Iterator
 
 from pe_toolkit.acceleration import caches, ratios
-from pe_toolkit.apply.latents import timesteps_of
 from pe_toolkit.apply.positions import Application, CardPositions
+from pe_toolkit.apply.sense import timesteps_of
 from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
 from pe_toolkit.card import MotionCard
 from pe_toolkit.errors import UsageError

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pe_toolkit.backbones.catalogue.variants import VARIANTS
 from pe_toolkit.card import CardInfo, CardSpec
 from pe_toolkit.card.followed import followed
 from pe_toolkit.registry.remotes.base import TAG
@@ -23,6 +24,10 @@ BEGIN = "<!-- pe-toolkit: begin. Written by `pe push`: what you write above or b
 END = "<!-- pe-toolkit: end -->"
 _BEGINS, _ENDS = "<!-- pe-toolkit: begin", "<!-- pe-toolkit: end"
 MOST_PROMPTS = 8
+_INSTALL = (
+    "With pe-toolkit, which is installed from a checkout of its repository: `pip install .` "
+    "(Python 3.11 or newer). It reads safetensors only, and runs no code of a repository."
+)
 
 
 def readme(info: CardInfo, repo_id: str, *, preview: str | None = None, previous: str = "") -> str:
@@ -169,7 +174,7 @@ def section(info: CardInfo, repo_id: str, preview: str | None) -> list[str]:
     ]
     if preview is not None:
         lines += ["<Gallery />", ""]
-    lines += ["## Use", "", "```sh", *_shell(repo_id), "```", ""]
+    lines += ["## Use", "", _INSTALL, "", "```sh", *_shell(repo_id), "```", ""]
     lines += ["```python", *_python(spec, repo_id), "```", ""]
     lines += ["## Facts", "", *_facts(info), ""]
     lines += ["## Training", "", *_training(spec)]
@@ -177,6 +182,18 @@ def section(info: CardInfo, repo_id: str, preview: str | None) -> list[str]:
         lines += ["", "## Scores", "", "As measured by whoever made the card.", ""]
         lines += [f"- {code(name)}: {value:.4g}" for name, value in sorted(spec.scores.items())]
     return lines
+
+
+def _backbone(spec: CardSpec) -> list[str]:
+    """Lines that load the backbone: one that pe-toolkit knows by name, or one that the reader
+    chooses. Whoever made the card decides neither what is downloaded nor what is run.
+    """
+    if spec.backbone.variant in VARIANTS:
+        return [f'adapter = pe_toolkit.load_backbone("{spec.backbone.variant}")']
+    return [
+        "# The model that the card was made for, in a folder: look at it before you load it.",
+        'adapter = pe_toolkit.load_backbone("./model")',
+    ]
 
 
 def _shell(repo_id: str) -> list[str]:
@@ -194,8 +211,7 @@ def _python(spec: CardSpec, repo_id: str) -> list[str]:
         "import pe_toolkit",
         "",
         f'card = pe_toolkit.load("{repo_id}")',
-        "backbone = card.spec.backbone",
-        "adapter = pe_toolkit.load_backbone(backbone.model_id or backbone.variant)",
+        *_backbone(spec),
         f"prompts, seeds = [{prompt}], [{sample.seed if latents else 0}]",
         "for video in pe_toolkit.generate(adapter, prompts, seeds, card=card):",
         '    pe_toolkit.write_video("out.mp4", video.frames, fps=video.fps)',

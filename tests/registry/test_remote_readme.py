@@ -92,6 +92,21 @@ def test_the_python_of_the_readme_is_python(case: str) -> None:
         assert name in pe_toolkit.__all__
 
 
+@pytest.mark.parametrize("variant", ["custom", "evil/model", "../gpt2", "cogvideox-5b"])
+def test_the_python_of_the_readme_loads_no_model_that_the_card_chose(variant: str) -> None:
+    spec = CARDS["rotary-angle"].spec
+    made = info(backbone=replace(spec.backbone, variant=variant, model_id="evil/model"))
+    source = readme(made, "zoe/wave").split("```python\n")[1].split("```")[0]
+    (loaded,) = re.findall(r"load_backbone\((.*)\)", source)
+    assert loaded == ('"cogvideox-5b"' if variant == "cogvideox-5b" else '"./model"')
+    assert "evil" not in source
+    assert "backbone.model_id" not in source
+
+
+def test_the_readme_says_how_to_install() -> None:
+    assert "`pip install .`" in readme(info(), "zoe/wave")
+
+
 @pytest.mark.parametrize("text", EVIL)
 def test_a_stranger_cannot_write_into_it(text: str) -> None:
     check_harmless(with_everything(text))
