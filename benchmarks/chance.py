@@ -1,6 +1,6 @@
 """What the score of `pe apply` says of videos that had no card: where its chance line comes from.
 
-    python -m benchmarks.chance --clips A.mp4 B.mp4          96 plain videos, references of 4 kinds
+    python -m benchmarks.chance --clips A.mp4 B.mp4          80 plain videos, references of 4 kinds
     python -m benchmarks.chance --plain 8 --own 0            fewer, no cards trained
 
 Plain videos of the bundled backbone are scored against references of every kind: rendered objects
@@ -28,14 +28,19 @@ from benchmarks.transfer import pairs, references, say
 from pe_toolkit.apply import generate
 from pe_toolkit.backbones import CogVideoXAdapter, load_backbone
 from pe_toolkit.card import MotionCard
-from pe_toolkit.evaluation.following import agreement, mean_displacements, nothing_moves
+from pe_toolkit.card.followed import LITTLE
+from pe_toolkit.evaluation.following import (
+    CHANCE,
+    agreement,
+    mean_displacements,
+    nothing_moves,
+)
 from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.training.events import Finished
 from pe_toolkit.video import Clip, read_clip
 from pe_toolkit.world.scenes import render
 
 Frames = NDArray[np.uint8]
-SEED = 20261126
 
 
 @dataclass
@@ -48,18 +53,18 @@ class Source:
     moves: Any  # (F, F, 2) float64, NaN where nothing is followed
 
 
-def rendered(count: int) -> Iterator[tuple[str, str, Frames]]:
-    for number, scene in enumerate(references(count, SEED)):
+def rendered(count: int, seed: int) -> Iterator[tuple[str, str, Frames]]:
+    for number, scene in enumerate(references(count, seed)):
         yield "rendered", f"{scene.family} {number}", render(scene)
         if number % 3 == 0:
             yield "at rest", f"{scene.family} {number}", render(at_rest(scene))
 
 
-def textures(count: int, frames: int, side: int) -> Iterator[tuple[str, str, Frames]]:
+def textures(count: int, frames: int, side: int, seed: int) -> Iterator[tuple[str, str, Frames]]:
     """Smooth noise under a camera that pans, zooms, turns or shakes."""
     from PIL import Image
 
-    rng = np.random.default_rng(SEED)
+    rng = np.random.default_rng(seed)
     for number in range(count):
         big = 4 * side
         picture = np.zeros((big, big, 3))
@@ -127,9 +132,9 @@ def read(adapter: CogVideoXAdapter, kind: str, name: str, frames: Frames) -> Sou
     return Source(kind, name, flow.followed, mean_displacements(flow.displacement).numpy())
 
 
-def generated(adapter: CogVideoXAdapter, count: int) -> Iterator[Source]:
+def generated(adapter: CogVideoXAdapter, count: int, base: int) -> Iterator[Source]:
     """Plain videos: unseen prompts and seeds, no card."""
-    for number, (prompt, seed) in enumerate(pairs(count, SEED)):
+    for number, (prompt, seed) in enumerate(pairs(count, base)):
         (made,) = generate(adapter, [prompt], [seed])
         yield read(adapter, "plain", f"{prompt}, seed {seed}", made.frames)
         say(f"plain {number + 1}/{count}")
@@ -141,10 +146,10 @@ def trained(adapter: CogVideoXAdapter, frames: Frames, config: TrainConfig) -> M
 
 
 def with_cards(
-    adapter: CogVideoXAdapter, clips: list[tuple[str, str, Frames]], each: int
+    adapter: CogVideoXAdapter, clips: list[tuple[str, str, Frames]], each: int, base: int
 ) -> Iterator[tuple[str, Source]]:
     """Videos with the card of a reference of each kind: (name of the reference, what was read)."""
-    pool = iter(pairs(1000, SEED + 1))
+    pool = iter(pairs(1000, base + 1))
     for kind in ("rendered", "texture", "footage"):
         own = [clip for clip in clips if clip[0] == kind]
         for _, name, frames in own[:: max(1, len(own) // max(each, 1))][:each]:
@@ -159,17 +164,18 @@ def with_cards(
 def collect(args: argparse.Namespace) -> dict[str, Any]:
     adapter = load_backbone("bundled")
     frames, (side, _) = adapter.frames, adapter.size
+    seed = args.seed
     clips = [
-        *rendered(args.references),
-        *textures(args.references, frames, side),
+        *rendered(args.references, seed),
+        *textures(args.references, frames, side, seed),
         *footage(args.clips, frames, side),
     ]
     sources = []
     for kind, name, pixels in clips:
         sources.append(read(adapter, kind, name, pixels))
         say(f"{kind:9s} {name:44s} followed {sources[-1].followed:.1%}")
-    plain = list(generated(adapter, args.plain))
-    own = list(with_cards(adapter, clips, args.own))
+    plain = list(generated(adapter, args.plain, seed))
+    own = list(with_cards(adapter, clips, args.own, seed))
     return {"sources": sources, "own": own, "plain": plain}
 
 
@@ -197,7 +203,7 @@ def load(path: Path) -> dict[str, Any]:
 def score(video: Source, reference: Source) -> float | None:
     """As `ReferenceMotion.compare`, from what was read of both."""
     a, b = torch.tensor(video.moves), torch.tensor(reference.moves)
-    if nothing_moves(a) or nothing_moves(b):
+    if reference.followed < LITTLE or nothing_moves(a) or nothing_moves(b):
         return None
     value = agreement(a, b)
     return None if np.isnan(value) else value
@@ -209,8 +215,9 @@ def main() -> None:
         "--references", type=int, default=24, help="rendered ones; as many textures"
     )
     parser.add_argument("--clips", type=Path, nargs="*", default=[])
-    parser.add_argument("--plain", type=int, default=96)
+    parser.add_argument("--plain", type=int, default=80)
     parser.add_argument("--own", type=int, default=6, help="cards of each kind")
+    parser.add_argument("--seed", type=int, default=20261126, help="of references and prompts")
     parser.add_argument("--save", type=Path)
     parser.add_argument("--load", type=Path)
     args = parser.parse_args()
@@ -222,21 +229,26 @@ def main() -> None:
 
 def report(found: dict[str, Any]) -> None:
     sources = found["sources"]
-    by_name = {s.name: s for s in sources}
+    by_name = {(s.kind, s.name): s for s in sources}
     for kind in dict.fromkeys(s.kind for s in sources):
-        own = [s for s in sources if s.kind == kind]
-        shares = np.quantile([s.followed for s in own], [0, 0.5, 1])
+        whole = [s for s in sources if s.kind == kind]
+        own = [s for s in whole if s.followed >= LITTLE]
+        shares = np.quantile([s.followed for s in whole], [0, 0.5, 1])
         words = " ".join(f"{share:.1%}" for share in shares)
-        print(f"{kind}: {len(own)} references, followed {words} (least, median, most)")
+        print(
+            f"{kind}: {len(whole)} references, followed {words} (least, median, most), "
+            f"{len(own)} of them enough for a score"
+        )
         scores = [x for s in own for v in found["plain"] if (x := score(v, s)) is not None]
         if scores:
             low, middle, high = np.quantile(scores, [0.05, 0.5, 0.95])
             print(
                 f"  plain videos: {len(scores)} of {len(own) * len(found['plain'])} scored, median "
-                f"{middle:.2f}, 5 to 95 %: {low:.2f} to {high:.2f}"
+                f"{middle:.2f}, 5 to 95 %: {low:.2f} to {high:.2f}, above {CHANCE:g}: "
+                f"{np.mean(np.array(scores) > CHANCE):.1%}"
             )
     for name, video in found["own"]:
-        value = score(video, by_name[name])
+        value = score(video, by_name[video.kind, name])
         print(f"own card {video.kind:9s} {name:44s} {'none' if value is None else f'{value:.2f}'}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,20 @@ class Results:
     motion: ReferenceMotion | None = None
     done: list[Done] = field(default_factory=list)
     rows: list[tuple[str, Any]] = field(default_factory=list)
+    there: list[Path] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+
+    def leave(self, target: files.Target) -> None:
+        """Count a video of an earlier run, which stays as it is."""
+        self.there.append(target.video)
+        score = json.loads(target.sidecar.read_text(encoding="utf-8")).get("motion_follows")
+        if isinstance(score, float):
+            self.scores.append(score)
+        if self.options.sheet is not None:
+            from pe_toolkit.video import read_clip
+
+            frames = read_clip(target.video).frames
+            self.rows.append((f"{short(target.prompt)}, seed {target.seed}", evenly(frames)))
 
     def take(self, target: files.Target, made: Any, bar: Progress) -> None:
         """Write a video with everything beside it, and count it as done.
@@ -98,15 +113,12 @@ class Results:
         """How well it follows the reference, or None and why."""
         if self.motion is None:
             return None, NOT_ASKED
-        start = f"{target.video.name}: no motion score"
         try:
             following = self.motion.compare(made.frames)
         except Exception as error:  # a score is an extra: nothing that breaks it may end the batch
-            text = " ".join(str(error).split())
-            self.out.warn(f"{start}: {type(error).__name__}: {text}")
-            return None, f"scoring failed ({type(error).__name__})"
-        if following.score is None:
-            self.out.talk(f"{start}: {following.reason}")
+            kind, text = type(error).__name__, " ".join(str(error).split())
+            self.out.warn(f"{target.video.name} has no motion score: {kind}: {text}")
+            return None, f"scoring failed ({kind})"
         return following.score, following.reason or None
 
     def _write(self, target: files.Target, made: Any) -> None:
@@ -138,24 +150,52 @@ class Results:
             first = [] if self.reference is None else [("reference", self.reference)]
             picture = contact_sheet([*first, *self.rows], COLUMNS)
             write_image(sheet, picture, force=self.options.force)
-        shown: dict[str, str] = {}
+        shown = {str(video): "from an earlier run" for video in self.there}
         for done in self.done:
             score = done.motion_follows
             follows = "" if score is None else f", motion follows the reference: {score:.2f}"
+            if score is None and self.motion is not None:
+                follows = f", no motion score: {done.motion_follows_reason}"
             shown[str(done.video)] = f'"{short(done.prompt)}", seed {done.seed}{follows}'
             if done.side_by_side is not None:
                 shown[str(done.side_by_side)] = "reference | result"
         if sheet is not None:
             shown[str(sheet)] = "all of them in one picture"
-        self.out.made([done.video for done in self.done], shown)
+        self.out.made([*self.there, *(done.video for done in self.done)], shown)
         self._explain()
-        self.out.event("summary", videos=self.done, count=len(self.done), sheet=sheet)
+        scored = self._scored_card()
+        self.out.event(
+            "summary",
+            videos=self.done,
+            count=len(self.done),
+            sheet=sheet,
+            scored_card=scored,
+            there=self.there,
+        )
 
     def _explain(self) -> None:
         if any(done.motion_follows is not None for done in self.done):
-            from pe_toolkit.evaluation.following import MEANING
+            from pe_toolkit.evaluation.following import MEANING, NOT_VALIDATED
 
-            self.out.talk(MEANING)
+            known = self.card.spec.backbone.variant.startswith("bundled")
+            self.out.talk(MEANING if known else MEANING + NOT_VALIDATED)
+
+    def _scored_card(self) -> Path | None:
+        """Write the new card with the mean score, if one was asked for and something was scored."""
+        place = self.options.scored_card
+        if place is None:
+            return None
+        from pe_toolkit.card.edit import mean_scores, revised
+
+        new = [d.motion_follows for d in self.done if d.motion_follows is not None]
+        values = self.scores + new
+        if not values:
+            self.out.warn(f"no video has a score: {place} was not written.")
+            return None
+        scored = revised(self.card, scores=mean_scores("motion_follows", values))
+        scored.save(place, force=self.options.force)
+        self.out.talk(f"{place} is a new card with the mean of {len(values)} scores.")
+        return place
 
 
 def short(prompt: str) -> str:
@@ -180,6 +220,19 @@ def record(
     reason: str | None,
 ) -> dict[str, object]:
     """What a video was made from. No times and no paths: equal requests give equal records."""
+    return known(target, card, options) | {
+        "guided_steps": 0 if options.no_card else made.guided_steps,
+        "scheduler": made.scheduler,
+        "frames": len(made.frames),
+        "fps": made.fps,
+        "motion_follows": score,
+        "motion_follows_reason": reason,
+        "software": software(),
+    }
+
+
+def known(target: files.Target, card: MotionCard, options: ApplyOptions) -> dict[str, object]:
+    """The part of the record that is known before a video is made."""
     spec, used = card.spec, options.settings(card.spec)
     applied = not options.no_card
     backbone = options.backbone or spec.backbone.model_id or spec.backbone.variant
@@ -189,26 +242,20 @@ def record(
         backbone = folder.resolve().name
     return {
         "video": target.video.name,
-        "prompt": made.prompt,
+        "prompt": target.prompt,
         "negative_prompt": used.negative_prompt,
-        "seed": made.seed,
+        "seed": target.seed,
         "card": {"name": spec.name, "version": spec.version, "digest": spec.digest}
         if applied
         else None,
         "strength": options.strength if applied else 0.0,
-        "guided_steps": made.guided_steps if applied else 0,
         "steps": used.steps,
         "guidance_scale": used.guidance_scale,
-        "scheduler": made.scheduler,
+        "asked_scheduler": options.scheduler,
         "backbone": backbone,
         "cache": options.cache,
         "compile": options.compile,
         "quantize": options.quantize,
         "loras": [Path(lora).name for lora in options.loras],
         "kv": applied and options.kv_from is not None,
-        "frames": len(made.frames),
-        "fps": made.fps,
-        "motion_follows": score,
-        "motion_follows_reason": reason,
-        "software": software(),
     }

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pe_toolkit.cli import files
+from pe_toolkit.cli import apply_output, apply_resume, files
 from pe_toolkit.cli.output import Output
 from pe_toolkit.cli.progress import Progress
 from pe_toolkit.errors import UsageError
@@ -22,26 +22,40 @@ if TYPE_CHECKING:
     from pe_toolkit.evaluation.following import ReferenceMotion
 
 
-def targets(options: ApplyOptions, seeds: Sequence[int], name: str) -> list[files.Target]:
-    """The files to write, all of which can be written.
+def targets(
+    options: ApplyOptions, card: MotionCard, seeds: Sequence[int], name: str
+) -> tuple[list[files.Target], list[files.Target]]:
+    """The files to write, all of which can be written; and with `--resume` those that are there.
 
     Args:
-        name: that of the card, for videos that nobody named.
+        name: what the registry calls the card, else "".
 
     Raises:
         UsageError, OutputError, OutputExistsError: as `files.check_outputs`.
+        ResumeError: as `apply_resume.finished`.
     """
-    planned = planned_at(options, seeds, name)
-    paths = [path for target in planned for path in target.files]
-    if options.sheet is not None:
-        files.check_suffix(options.sheet, ".png", "--sheet")
-        paths.append(options.sheet)
+    planned = planned_at(options, seeds, name or card.spec.name)
+    there: list[files.Target] = []
+    if options.resume:
+        wanted = {target: apply_output.known(target, card, options) for target in planned}
+        there = apply_resume.finished(planned, wanted)
+    left = [target for target in planned if target not in there]
+    paths = [path for target in left for path in target.files]
+    for path, suffix, switch in (
+        (options.sheet, ".png", "--sheet"),
+        (options.scored_card, ".safetensors", "--scored-card"),
+    ):
+        if path is not None:
+            files.check_suffix(path, suffix, switch)
+            paths.append(path)
     files.check_outputs(paths, force=options.force)
-    return planned
+    return left, there
 
 
 def planned_at(options: ApplyOptions, seeds: Sequence[int], name: str) -> list[files.Target]:
-    """Prompts x seeds at `--output`, or at the first name of which no file is there yet."""
+    """Prompts x seeds at `--output`, or at the first name of which no file is there yet; with
+    `--resume` at the last one that was begun.
+    """
     beside = options.side_by_side is not None
 
     def at(out: Path) -> list[files.Target]:
@@ -54,18 +68,27 @@ def planned_at(options: ApplyOptions, seeds: Sequence[int], name: str) -> list[f
         from pe_toolkit.registry.references import slug
 
         stem = slug(name)
-    tries = map(at, files.numbered(stem, ".mp4"))
-    return next(t for t in tries if not any(files.there(p) for one in t for p in one.files))
+    begun = None
+    for planned in map(at, files.numbered(stem, ".mp4")):
+        if not any(files.there(path) for target in planned for path in target.files):
+            return begun if options.resume and begun is not None else planned
+        if any(target.sidecar.is_file() for target in planned):
+            begun = planned
+    raise AssertionError("there is always another number")
 
 
-def tell(planned: Sequence[files.Target], spec: CardSpec, out: Output) -> None:
+def tell(
+    left: Sequence[files.Target], there: Sequence[files.Target], spec: CardSpec, out: Output
+) -> None:
     """What is going to be made, before anything that takes time."""
-    first, more = planned[0].video, len(planned) - 1
-    clip = spec.clip
-    out.talk(
-        f"{spec.name} {spec.version} -> {first}{f' and {more} more' if more else ''}, "
-        f"{clip.frames} frames of {clip.width}x{clip.height}"
-    )
+    if there:
+        out.talk(f"{len(there)} of {len(left) + len(there)} videos are there already.")
+    if left:
+        first, more, clip = left[0].video, len(left) - 1, spec.clip
+        out.talk(
+            f"{spec.name} {spec.version} -> {first}{f' and {more} more' if more else ''}, "
+            f"{clip.frames} frames of {clip.width}x{clip.height}"
+        )
 
 
 def warn_prompts(spec: CardSpec, request: ApplyRequest, out: Output) -> None:
@@ -132,22 +155,24 @@ def videos(
     adapter: CogVideoXAdapter,
     card: MotionCard,
     request: ApplyRequest,
-    seeds: Sequence[int],
+    targets: Sequence[files.Target],
     given: Conditions,
     bar: Progress,
     *,
     alone: bool,
 ) -> Iterator[Generated]:
-    """Prompts x seeds. `alone`: nothing of the card is on the model when one comes out, so that the
-    transformer can be run for its score.
+    """One video for each target, in their order. `alone`: nothing of the card is on the model when
+    one comes out, so that the transformer can be run for its score.
     """
-    tell = reporter(bar)
-    if not alone:
-        yield from request.generate(adapter, card, request.prompts, seeds, given, tell)
+    report = reporter(bar)
+    texts = tuple(dict.fromkeys(target.prompt for target in targets))
+    seeds = list(dict.fromkeys(target.seed for target in targets))
+    if not alone and len(targets) == len(texts) * len(seeds):  # all of a batch
+        yield from request.generate(adapter, card, texts, seeds, given, report)
         return
-    for prompt in request.prompts:
-        for seed in seeds:
-            yield from list(request.generate(adapter, card, [prompt], [seed], given, tell))
+    for target in targets:
+        one = ([target.prompt], [target.seed])
+        yield from list(request.generate(adapter, card, *one, given, report))
 
 
 def reporter(bar: Progress) -> Callable[[int, int], None]:

@@ -56,6 +56,8 @@ class Session:
     """`none` or the format of the weights; None where a command has no such switch."""
     smaller: str = "a smaller --backbone."
     """Switches of this command that save memory."""
+    batch: tuple[int, int] = (0, 0)
+    """Of a batch of videos, how many are done, and of how many."""
     card_name: str = ""
     """What the local registry calls the card of the command, if it was named so."""
     code: int = 0
@@ -143,6 +145,9 @@ def _less_memory(session: Session) -> str:
 
 
 def _how_to_resume(session: Session) -> str | None:
+    if session.batch[0]:
+        done, total = session.batch
+        return f"{done} of {total} videos are done. Continue with: {_again(session)}"
     if session.resume is None:
         return "Nothing half-written was left behind."
     if not session.resume.exists():

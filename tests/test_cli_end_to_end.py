@@ -313,3 +313,61 @@ def test_demo_writes_everything_and_measures(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert "Mean cosine" in result.stdout
     assert "motion fidelity" in result.stdout
+
+
+def test_a_batch_goes_on_where_it_stopped(card: Path, tmp_path: Path) -> None:
+    words = ("apply", card, "--prompt", PROMPT, "--prompt", OTHER, "-o", tmp_path / "o.mp4")
+    assert pe(*words).exit_code == 0
+    first, second = tmp_path / "o-p01-s42.mp4", tmp_path / "o-p02-s42.mp4"
+    kept, again = first.stat().st_mtime_ns, second.read_bytes()
+    second.unlink()
+    second.with_suffix(".json").unlink()
+    scored = tmp_path / "scored.safetensors"
+    result = pe(*words, "--resume", "--scored-card", scored, "--sheet", tmp_path / "s.png")
+    assert result.exit_code == 0, result.stderr
+    assert "1 of 2 videos are there already." in result.stderr
+    assert result.stdout.splitlines() == [str(first), str(second)]
+    assert (first.stat().st_mtime_ns, second.read_bytes()) == (kept, again)
+    assert (tmp_path / "s.png").stat().st_size > 0
+    scores = [
+        json.loads(p.with_suffix(".json").read_text())["motion_follows"] for p in (first, second)
+    ]
+    known = [score for score in scores if score is not None]
+    if known:
+        new = MotionCard.load(scored).spec
+        assert new.parent == MotionCard.load(card).digest
+        assert new.scores["motion_follows"] == pytest.approx(sum(known) / len(known), abs=1e-4)
+        assert new.scores["motion_follows_videos"] == len(known)
+    else:
+        assert "no video has a score" in result.stderr
+        assert not scored.exists()
+    nothing = pe(*words, "--resume")
+    assert nothing.exit_code == 0
+    assert nothing.stdout.splitlines() == [str(first), str(second)]
+    other = pe(*words, "--resume", "--strength", "0.5")
+    assert other.exit_code == 1
+    assert "made with strength 1.0 (now 0.5)" in other.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_an_interrupted_batch_says_how_to_go_on(card: Path, tmp_path: Path) -> None:
+    words = ["apply", str(card), "--prompt", PROMPT, "-o", str(tmp_path / "o.mp4"), "--json",
+             *(word for seed in range(40) for word in ("--seed", str(seed)))]  # fmt: skip
+    code = (  # a shell that starts tests in the background lets them ignore SIGINT
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from pe_toolkit.cli.main import main; main()"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, *words],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert child.stdout is not None
+    for line in child.stdout:
+        if json.loads(line)["event"] == "generated":
+            child.send_signal(signal.SIGINT)
+            break
+    _, err = child.communicate(timeout=240)
+    assert child.returncode == 130, err
+    found = re.search(r"(\d+) of 40 videos are done. Continue with: pe apply .* --resume", err)
+    assert found is not None, err
+    assert len(list(tmp_path.glob("*.json"))) >= int(found[1]) > 0

@@ -56,11 +56,13 @@ def test_videos_that_nobody_named_overwrite_nothing() -> None:
         return [t.video.name for t in apply_steps.planned_at(asked, seeds, "My Wave")]
 
     assert names(options("a"), [42]) == ["wave.mp4"]
+    assert names(options("a", resume=True), [42]) == ["wave.mp4"]
     Path("wave.mp4").touch()  # the reference, perhaps
     assert names(options("a", force=True), [42]) == ["wave-2.mp4"]
     assert names(options("a", "b"), [42]) == ["wave-p01-s42.mp4", "wave-p02-s42.mp4"]
     Path("wave-p02-s42.json").touch()
     assert names(options("a", "b"), [42]) == ["wave-2-p01-s42.mp4", "wave-2-p02-s42.mp4"]
+    assert names(options("a", "b", resume=True), [42])[0] == "wave-p01-s42.mp4"
     kept = Path("objects") / f"{'0' * 64}.safetensors"
     assert names(options("a", card=kept), [42]) == ["my-wave.mp4"]
 

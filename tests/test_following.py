@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from pe_toolkit.backbones import CogVideoXAdapter, load_backbone
+from pe_toolkit.card.followed import LITTLE
 from pe_toolkit.evaluation.following import (
+    MEANING,
     ReferenceMotion,
     agreement,
     mean_displacements,
@@ -124,3 +126,20 @@ def test_on_rendered_clips(adapter: CogVideoXAdapter) -> None:
         other = motion.compare(np.full((33, *size, 3), 90, np.uint8))
         assert other.score is None
         assert "size" in other.reason
+
+
+def test_a_reference_with_little_to_follow_has_no_score(adapter: CogVideoXAdapter) -> None:
+    """One patch that goes its way over a still picture: a motion, but of 1 % of the picture."""
+    assert adapter.variant is not None
+    assert adapter.variant.reading is not None
+    flow = torch.zeros(9, 9, 16, 16, 2, dtype=torch.int8)
+    for i in range(9):
+        for j in range(9):
+            flow[i, j, 3, i] = torch.tensor([j - i, 0])
+    assert nothing_moves(mean_displacements(flow)) == ""
+    motion = ReferenceMotion(adapter, flow, adapter.variant.reading)
+    assert motion.followed < LITTLE
+    found = motion.compare(np.full((33, 128, 128, 3), 90, np.uint8))
+    assert found.score is None
+    assert "of the reference, only 0.4% of the picture moves and can be followed" in found.reason
+    assert "validated on rendered shapes" in MEANING

@@ -81,6 +81,13 @@ Example:
     default=None,
     help="How well the motion follows the reference. Default: on for the bundled backbone.",
 )
+@click.option(
+    "--scored-card",
+    type=options.PATH,
+    metavar="NEW.safetensors",
+    help="Also write the card with the mean of the scores: a new card.",
+)
+@click.option("--resume", is_flag=True, help="Leave out the videos that are there already.")
 @conditions.kv_from_option
 @conditions.no_kv_option
 @conditions.image_option
@@ -106,8 +113,12 @@ def apply(session: Session, /, **parsed: Any) -> None:
         files.check_suffix(request.output, ".mp4")
     card = MotionCard.load(request.card_path)
     seeds = request.seeds_for(card.spec)
-    targets = apply_steps.targets(request, seeds, session.card_name or card.spec.name)
-    apply_steps.tell(targets, card.spec, out)
+    targets, there = apply_steps.targets(request, card, seeds, session.card_name)
+    apply_steps.tell(targets, there, card.spec, out)
+    if not (targets or request.sheet or request.scored_card):
+        apply_output.Results(card, request, out, there=[old.video for old in there]).finish()
+        return
+    session.batch = (len(there), len(there) + len(targets))
     apply_steps.warn_prompts(card.spec, request, out)
     beside = request.side_by_side
     reference = None if beside is None else read_as_trained(beside, card.spec)
@@ -128,10 +139,13 @@ def apply(session: Session, /, **parsed: Any) -> None:
     frames = None if reference is None else reference.frames
     motion = apply_steps.motion(adapter, card, request.score)
     results = apply_output.Results(card, request, out, frames, motion)
+    for old in there:
+        results.leave(old)
     with Progress(out, "video", len(targets)) as bar:
         videos = apply_steps.videos(
-            adapter, card, request, seeds, given, bar, alone=motion is not None
+            adapter, card, request, targets, given, bar, alone=motion is not None
         )
         for target, made in zip(targets, videos, strict=True):
             results.take(target, made, bar)
+            session.batch = (session.batch[0] + 1, session.batch[1])
     results.finish()

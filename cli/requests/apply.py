@@ -10,7 +10,7 @@ from typing import Any
 from pe_toolkit.apply.request import ApplyRequest
 from pe_toolkit.cli import prompts
 from pe_toolkit.cli.loading import BackboneOptions
-from pe_toolkit.errors import DependencyError
+from pe_toolkit.errors import DependencyError, UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +24,8 @@ class ApplyOptions(ApplyRequest, BackboneOptions):
     side_by_side: Path | None = None
     sheet: Path | None = None
     score: bool | None = None
+    scored_card: Path | None = None
+    resume: bool = False
     force: bool = False
 
     @classmethod
@@ -48,6 +50,12 @@ class ApplyOptions(ApplyRequest, BackboneOptions):
             DependencyError: `--lora` without peft, or as `check_quantize`.
         """
         super().check()
+        if self.scored_card is not None and (self.score is False or self.no_card):
+            raise UsageError(
+                "Expected --scored-card with the card and its scores, got "
+                f"{'--no-card' if self.no_card else '--no-score'}.",
+                "Leave one of them out.",
+            )
         if self.loras and find_spec("peft") is None:
             raise DependencyError(
                 "Expected the package peft for --lora, but it is not installed.", "pip install peft"

@@ -118,11 +118,15 @@ class AttentionMotionFlow:
         followed through the clip (`masks.followed_mask`), whatever the mask keeps. Patches that
         never get `FAR` patches away do not count: in a clip at rest, the argmax wanders by one.
         """
-        flow = self.displacement
-        far = (flow.abs().amax((1, 4)) >= FAR)[:, None]  # (F, 1, H, W)
-        return fraction_of_pairs(followed_mask(flow) & nonzero_mask(flow) & far)
+        return followed_share(self.displacement)
 
     @property
     def kept(self) -> float:
         """Share in [0, 1] of all entries that the mask keeps."""
         return self.mask.double().mean().item()
+
+
+def followed_share(flow: Tensor) -> float:
+    """`AttentionMotionFlow.followed` of a hard flow `(F, F, H, W, 2)` of integers."""
+    far = (flow.abs().amax((1, 4)) >= FAR)[:, None]  # (F, 1, H, W)
+    return fraction_of_pairs(followed_mask(flow) & nonzero_mask(flow) & far)
