@@ -92,7 +92,7 @@ def test_the_python_of_the_readme_is_python(case: str) -> None:
         assert name in pe_toolkit.__all__
 
 
-@pytest.mark.parametrize("variant", ["custom", "evil/model", "../gpt2", "cogvideox-5b"])
+@pytest.mark.parametrize("variant", ["custom", "evil-model", "gpt2", "cogvideox-5b"])
 def test_the_python_of_the_readme_loads_no_model_that_the_card_chose(variant: str) -> None:
     spec = CARDS["rotary-angle"].spec
     made = info(backbone=replace(spec.backbone, variant=variant, model_id="evil/model"))
