@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pe_toolkit.card import CardSpec, MotionCard
     from pe_toolkit.cli.requests.apply import ApplyOptions
     from pe_toolkit.evaluation.following import ReferenceMotion
+    from pe_toolkit.video import Clip
 
 
 def targets(
@@ -88,6 +89,17 @@ def tell(
         out.talk(
             f"{spec.name} {spec.version} -> {first}{f' and {more} more' if more else ''}, "
             f"{clip.frames} frames of {clip.width}x{clip.height}"
+        )
+
+
+def warn_beside(clip: Clip, spec: CardSpec, out: Output) -> None:
+    """Warn when `--side-by-side` shows another clip than the one that the card was made from.
+    (Keys and values of another one are warned of by the library.)
+    """
+    if clip.sha256 != spec.reference.sha256:
+        out.warn(
+            f"the clip of --side-by-side (sha256 {clip.sha256}) is not the one that the card was "
+            f"made from ({spec.reference.sha256}): the videos need not move as it does."
         )
 
 

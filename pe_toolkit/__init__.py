@@ -4,8 +4,8 @@
     clip = pe_toolkit.read_clip("reference.mp4")
     for event in pe_toolkit.train(adapter, clip, pe_toolkit.TrainConfig()):
         ...                                             # the last event carries the card
-    with pe_toolkit.applied(adapter, card):
-        adapter.pipe("a red circle on a black background")
+    with pe_toolkit.applied(adapter, card):             # or a path, a name, owner/name
+        adapter.pipe("a red circle on a black background", **card.pipe_kwargs())
 
 Names are imported when they are first used (PEP 562), so that `import pe_toolkit` needs neither
 torch nor diffusers.
@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from pe_toolkit.apply import Generated, applied, generate, replay
+    from pe_toolkit.apply import Generated, generate
     from pe_toolkit.backbones import VARIANTS, CogVideoXAdapter, Variant, load_backbone, variant_for
     from pe_toolkit.card import CardInfo, MotionCard, read_info
     from pe_toolkit.errors import PeError
     from pe_toolkit.grid import TokenGrid
     from pe_toolkit.motion.flow import AttentionMotionFlow
-    from pe_toolkit.registry.sharing import load, push_to_hub
+    from pe_toolkit.registry.sharing import applied, load, push_to_hub, replay
     from pe_toolkit.training import TrainConfig, train
     from pe_toolkit.video import Clip, read_clip, write_video
 
@@ -42,14 +42,14 @@ _WHERE = {
     "TokenGrid": "pe_toolkit.grid",
     "TrainConfig": "pe_toolkit.training",
     "Variant": "pe_toolkit.backbones",
-    "applied": "pe_toolkit.apply",
+    "applied": "pe_toolkit.registry.sharing",
     "generate": "pe_toolkit.apply",
     "load": "pe_toolkit.registry.sharing",
     "load_backbone": "pe_toolkit.backbones",
     "push_to_hub": "pe_toolkit.registry.sharing",
     "read_clip": "pe_toolkit.video",
     "read_info": "pe_toolkit.card",
-    "replay": "pe_toolkit.apply",
+    "replay": "pe_toolkit.registry.sharing",
     "train": "pe_toolkit.training",
     "variant_for": "pe_toolkit.backbones",
     "write_video": "pe_toolkit.video",

@@ -1,10 +1,11 @@
-"""Sharing from Python: `pe_toolkit.load` and `pe_toolkit.push_to_hub`."""
+"""Cards by name, from Python: `pe_toolkit.load`, `applied`, `replay` and `push_to_hub`."""
 
 from __future__ import annotations
 
 import tempfile
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pe_toolkit.card import MotionCard
 from pe_toolkit.errors import UsageError
@@ -12,7 +13,9 @@ from pe_toolkit.registry.references import HubReference, parse
 from pe_toolkit.registry.resolve import card_path
 
 if TYPE_CHECKING:
+    from pe_toolkit.apply import Application, Replay
     from pe_toolkit.registry.remotes.base import Pushed
+    from pe_toolkit.video import Clip
 
 
 def load(card: str | Path) -> MotionCard:
@@ -33,6 +36,44 @@ def load(card: str | Path) -> MotionCard:
         CopyWarning: if the Hub could not be asked, and the copy of an earlier time is taken.
     """
     return MotionCard.load(card if isinstance(card, Path) else card_path(card))
+
+
+def applied(
+    pipe: Any,
+    card: MotionCard | str | Path,
+    strength: float = 1.0,
+    *,
+    kv_from: Clip | None = None,
+    no_kv: bool = False,
+) -> AbstractContextManager[Application]:
+    """Guide every generation of `pipe` by a positions card while the context is open:
+    `with applied(pipe, "wave") as log: pipe("a red circle", ...)`.
+
+    `card` is a card, or where it is as for `load`: a path, a name, `owner/wave`. Everything else is
+    as in `pe_toolkit.apply.applied`, which says what it raises and yields.
+    """
+    import pe_toolkit.apply as core
+
+    found = card if isinstance(card, MotionCard) else load(card)
+    return core.applied(pipe, found, strength, kv_from=kv_from, no_kv=no_kv)
+
+
+def replay(
+    pipe: Any,
+    card: MotionCard | str | Path,
+    *,
+    kv_from: Clip | None = None,
+    no_kv: bool = False,
+) -> AbstractContextManager[Replay]:
+    """Replay a latents card: `with replay(pipe, "wave") as r: pipe(..., **r.arguments())`.
+
+    `card` is a card, or where it is as for `load`; everything else is as in
+    `pe_toolkit.apply.replay`.
+    """
+    import pe_toolkit.apply as core
+
+    found = card if isinstance(card, MotionCard) else load(card)
+    return core.replay(pipe, found, kv_from=kv_from, no_kv=no_kv)
 
 
 def push_to_hub(

@@ -204,8 +204,23 @@ def test_side_by_side(card: Path, reference: Path, tmp_path: Path) -> None:
     assert clip.frames.shape[2] >= 2 * 96
     assert result.stdout == f"{out}\n"
     assert f"{tmp_path / 'out-side-by-side.mp4'}  reference | result" in result.stderr
+    assert "--side-by-side" not in result.stderr
     assert pe(*words).exit_code == 2
     assert pe(*words, "--force").exit_code == 0
+
+
+@pytest.mark.filterwarnings("always::pe_toolkit.apply.CardWarning")
+def test_another_clip_than_the_cards_is_told(card: Path, reference: Path, tmp_path: Path) -> None:
+    from pe_toolkit.video import read_clip, write_video
+
+    other = tmp_path / "other.mp4"
+    write_video(other, read_clip(reference).frames[::-1], 16.0)
+    words = ("apply", card, "--prompt", PROMPT, "-o", tmp_path / "out.mp4", "--no-score")
+    result = pe(*words, "--side-by-side", other, "--kv-from", other)
+    assert result.exit_code == 0, result.stderr
+    said = " ".join(result.stderr.split())
+    assert "the clip of --side-by-side" in said
+    assert "keys and values come from another one" in said
 
 
 def test_unknown_words_are_warned_of(card: Path, tmp_path: Path) -> None:

@@ -122,6 +122,8 @@ def apply(session: Session, /, **parsed: Any) -> None:
     apply_steps.warn_prompts(card.spec, request, out)
     beside = request.side_by_side
     reference = None if beside is None else read_as_trained(beside, card.spec)
+    if reference is not None:
+        apply_steps.warn_beside(reference, card.spec, out)
     given = request.read(card.spec)
     if given.image is not None:
         size = (card.spec.clip.width, card.spec.clip.height)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
 from pe_toolkit.backbones.cogvideox.keyvalue import ReferenceKeysValues
 from pe_toolkit.card import MotionCard
 from pe_toolkit.card.compat import check_fits
-from pe_toolkit.errors import MismatchError, UnsupportedError
+from pe_toolkit.errors import MismatchError, UnsupportedError, UsageError
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.video import Clip
 
@@ -27,6 +28,23 @@ class CardWarning(UserWarning):
 
 def adapter_of(pipe: Any) -> CogVideoXAdapter:
     return pipe if isinstance(pipe, CogVideoXAdapter) else CogVideoXAdapter(pipe)
+
+
+def card_of(card: MotionCard | str | Path) -> MotionCard:
+    """The card itself, or the one at a path.
+
+    Raises:
+        UsageError: a text that is no path of a card: names are found one layer up.
+        CardError: if it is not a sound card.
+    """
+    if isinstance(card, MotionCard):
+        return card
+    if isinstance(card, Path) or card.endswith(".safetensors") or Path(card).is_file():
+        return MotionCard.load(card)
+    raise UsageError(
+        f"Expected a card or the path of one, got {card!r}.",
+        "Names are found by pe_toolkit.applied, pe_toolkit.replay and pe_toolkit.load.",
+    )
 
 
 def check_card(adapter: CogVideoXAdapter, card: MotionCard) -> None:

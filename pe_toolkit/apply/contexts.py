@@ -6,6 +6,7 @@ import contextlib
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from pe_toolkit.acceleration import caches
 from pe_toolkit.apply.checks import (
     CardWarning,
     adapter_of,
+    card_of,
     check_card,
     keys_values,
     size_check,
@@ -33,7 +35,7 @@ from pe_toolkit.video import Clip
 @contextlib.contextmanager
 def applied(
     pipe: Any,
-    card: MotionCard,
+    card: MotionCard | str | Path,
     strength: float = 1.0,
     *,
     kv_from: Clip | None = None,
@@ -46,7 +48,8 @@ def applied(
 
     Args:
         pipe: a CogVideoX pipeline or its adapter, however loaded (LoRA, offload, compiled).
-        card: a positions card for this backbone.
+        card: a positions card for this backbone, or the path of one (`pe_toolkit.applied` takes
+            names, too).
         strength: scales the card; 0 leaves the pipeline bit for bit alone, 1 is as trained.
         kv_from: the reference clip, at the card's frames and size: its keys and values are injected
             in the guided steps (see `pe_toolkit.backbones.cogvideox.keyvalue`), at any strength.
@@ -66,6 +69,7 @@ def applied(
         UsageError: a strength that is not a finite number, or no `kv_from` for a card that
             requires it (the message names the clip's hash).
     """
+    card = card_of(card)
     if card.spec.kind != "positions":
         raise UnsupportedError(
             "Expected a positions card, got a latents card: it holds the latents of one prompt "

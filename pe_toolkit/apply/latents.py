@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 
 from pe_toolkit.acceleration import caches
 from pe_toolkit.acceleration.timestep import read_timestep
-from pe_toolkit.apply.checks import adapter_of, check_card, keys_values, vae_check
+from pe_toolkit.apply.checks import adapter_of, card_of, check_card, keys_values, vae_check
 from pe_toolkit.apply.contexts import compiled_by_blocks
 from pe_toolkit.apply.sense import timesteps_of
 from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
@@ -43,7 +44,7 @@ class Replay:
 
 @contextlib.contextmanager
 def replay(
-    pipe: Any, card: MotionCard, *, kv_from: Clip | None = None, no_kv: bool = False
+    pipe: Any, card: MotionCard | str | Path, *, kv_from: Clip | None = None, no_kv: bool = False
 ) -> Iterator[Replay]:
     """Replay a latents card: `with replay(pipe, card) as r: pipe(prompt=..., **r.arguments())`.
 
@@ -60,6 +61,7 @@ def replay(
         MismatchError: another backbone or size; also inside, of a generation.
         UnsupportedError: also inside, a VAE that cannot decode as it is offloaded.
     """
+    card = card_of(card)
     if card.spec.kind != "latents":
         raise UnsupportedError(
             "Expected a latents card, got a positions card.", "Use applied(pipe, card)."

@@ -99,6 +99,32 @@ class MotionCard:
         """Number of guided steps (G)."""
         return self.spec.guided_steps
 
+    def pipe_kwargs(self) -> dict[str, Any]:
+        """The arguments with which a text-to-video or image-to-video pipeline generates as the card
+        was trained: `pipe(prompt, **card.pipe_kwargs())`, or `**card.pipe_kwargs() |
+        replaying.arguments()` with a latents card.
+
+        `num_frames`, `width`, `height`, `num_inference_steps`, `guidance_scale`, `use_dynamic_cfg`,
+        `negative_prompt` if the card has one, and `max_sequence_length` (tokens of the text) if the
+        backbone is a known one; CogVideoX has the pipeline's own default.
+        """
+        from pe_toolkit.backbones.catalogue.variants import VARIANTS
+
+        clip, schedule = self.spec.clip, self.spec.schedule
+        values: dict[str, Any] = {
+            "num_frames": clip.frames,
+            "width": clip.width,
+            "height": clip.height,
+            "num_inference_steps": schedule.steps,
+            "guidance_scale": schedule.guidance_scale,
+            "use_dynamic_cfg": schedule.dynamic_cfg,
+        }
+        if schedule.negative_prompt is not None:
+            values["negative_prompt"] = schedule.negative_prompt
+        if self.spec.backbone.variant in VARIANTS:
+            values["max_sequence_length"] = VARIANTS[self.spec.backbone.variant].max_text_tokens
+        return values
+
     def summary(self) -> dict[str, Any]:
         """Plain values for JSON: the description, and the tensors with their bytes."""
         layout = layout_of(self.tensors)
