@@ -77,7 +77,8 @@ def kept(front: Front, dropped: Collection[str]) -> list[str]:
         return [line for line in front.lines if line.startswith("#")]
     lines = _cut(front.lines, node, dropped)
     # Without aliases: their values would have to be compared as often as they are named.
-    if lines is not None and not any(map(_ALIAS.search, lines)) and _values(lines) == wanted:
+    aliases = any(_ALIAS.search(line) for line in lines or () if not line.startswith("#"))
+    if lines is not None and not aliases and _values(lines) == wanted:
         return lines
     # Written in a style that cannot be cut into lines: every value is spelled as it was, at least.
     node.value = [(key, value) for key, value in node.value if key.value not in dropped]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pe_toolkit.card import CardInfo
@@ -279,6 +279,7 @@ WORDS = st.sampled_from(
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(WORDS, max_size=40).map("".join))
+@example("#*x")  # no alias: a comment
 def test_any_metadata_is_kept_or_moved_below(text: str) -> None:
     previous = f"---\n{text}\n---\nBy hand.\n"
     made = readme(info(), "zoe/wave", previous=previous)
