@@ -56,7 +56,8 @@ Example:
     type=click.Choice(["default", "paper", "fast"]),
     default="default",
     show_default=True,
-    help="Ours, that of the published code, or one of fewer steps.",
+    help="Ours; that of the published code, whose tables also need --kv-from REF, and most of them "
+    "--mode latents (docs/reproduce.md); or one of fewer steps.",
 )
 @click.option(
     "--param",

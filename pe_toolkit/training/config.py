@@ -40,7 +40,9 @@ class TrainConfig:
         samples: how many (prompt, seed) pairs are optimised together; seeds are `seed .. seed +
             samples - 1`.
         mode: `positions`, or `latents` (one prompt and one seed).
-        recipe: `default`; `paper`: the published DiTFlow setting; `fast`: one inner step at a
+        recipe: `default`; `paper`: the published DiTFlow setting, but for the keys and values of
+            the reference (`kv`), and for the latents that most published rows optimise (`mode`;
+            docs/reproduce.md says which row needs what); `fast`: one inner step at a
             larger rate (see `fast`).
         parametrisation: `angle` or `table`.
         steps, guidance_scale: of the denoising schedule.
