@@ -2,6 +2,9 @@
 
     python -m benchmarks.transfer            the record: 24 references x 4 (prompt, seed) pairs
     python -m benchmarks.transfer --quick    CI size: 2 references x 1 pair
+    python -m benchmarks.transfer --set K=0  what the start alone carries: nothing is optimised
+    python -m benchmarks.transfer --set start=zero     what the optimisation alone carries
+    python -m benchmarks.transfer --recipe paper       the published settings
 
 Honesty controls: no card, the card of another reference, shuffled positions; half of the references
     come from
@@ -28,6 +31,7 @@ from pe_toolkit.apply import generate
 from pe_toolkit.backbones import CogVideoXAdapter, load_backbone
 from pe_toolkit.backbones.reading import KINDS, TIMESTEPS, Reading
 from pe_toolkit.card import MotionCard
+from pe_toolkit.card.edit import mean_scores, revised
 from pe_toolkit.card.file import card_chunks
 from pe_toolkit.motion.displacement import hard_displacement
 from pe_toolkit.training import TrainConfig, train
@@ -276,6 +280,10 @@ def main() -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="training overrides"
     )
+    parser.add_argument("--recipe", choices=("default", "paper", "fast"), default="default")
+    parser.add_argument(
+        "--cards", type=Path, default=None, help="write the cards here, with their mean scores"
+    )
     parser.add_argument("--minutes", type=float, default=0, help="stop early; 0: never")
     parser.add_argument("--samples", type=int, default=None)
     parser.add_argument(
@@ -292,7 +300,7 @@ def main() -> None:
     count, per = (2, 1) if args.quick else (args.references, args.pairs)
     skip = set(args.skip.split(","))
     adapter = load_backbone(args.backbone, dtype=args.dtype)
-    config = TrainConfig(samples=args.samples, preview=True).with_overrides(
+    config = TrainConfig(samples=args.samples, preview=True, recipe=args.recipe).with_overrides(
         dict(s.split("=", 1) for s in args.set)
     )
     assert adapter.variant is not None
@@ -340,9 +348,15 @@ def main() -> None:
                 table.add(
                     "shuffled positions", r, measure(other.frames, prompt, truth), other.seconds
                 )
+        if args.cards:
+            _save_scored(
+                card, [m for g, m in table.rows["positions, zero-shot"] if g == r], r, args
+            )
         if "latents" not in skip:
             prompt = TRAINING_PROMPTS[r % len(TRAINING_PROMPTS)]
-            request = TrainConfig(mode="latents", prompts=(prompt,), seed=r, preview=True)
+            request = TrainConfig(
+                mode="latents", prompts=(prompt,), seed=r, preview=True, recipe=args.recipe
+            )
             _, preview, seconds = run_training(adapter, scene, request)
             table.add("latents, training prompt", r, measure(preview, prompt, truth), seconds)
         rows += [
@@ -388,6 +402,15 @@ def main() -> None:
         from pe_toolkit.visual import contact_sheet
 
         write_image(args.sheet, contact_sheet(rows[:36]), force=True)
+
+
+def _save_scored(card: MotionCard, found: list[Measurement], r: int, args: Any) -> None:
+    """The card as a new one that says what was measured with it."""
+    values = [m.cosine for m in found if not np.isnan(m.cosine)]
+    args.cards.mkdir(parents=True, exist_ok=True)
+    if values:
+        card = revised(card, scores=mean_scores("cosine", values))
+    card.save(args.cards / f"reference-{r:02d}.safetensors", force=True)
 
 
 def _size(card: MotionCard) -> int:

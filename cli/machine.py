@@ -41,6 +41,11 @@ def gpus() -> tuple[list[Gpu], str | None]:
     return found, None
 
 
+def uses_gpu(device: str | None) -> bool:
+    """Whether a command with this `--device` works on a CUDA GPU."""
+    return (device is None or device.startswith("cuda")) and bool(gpus()[0])
+
+
 def measured_rate() -> float | None:
     """bf16 operations per second of a large matrix product on the first GPU; None if it fails."""
     try:

@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from pe_toolkit.backbones.catalogue.variants import VARIANTS
 from pe_toolkit.card import MotionCard
-from pe_toolkit.cli import apply_steps, prompts, train_steps
+from pe_toolkit.cli import apply_steps, long_work, prompts, train_steps
 from pe_toolkit.cli.errors import Session, describe
 from pe_toolkit.cli.exclusive import only_one
 from pe_toolkit.cli.main import cli
+from pe_toolkit.cli.output import Output
 from pe_toolkit.cli.requests.apply import ApplyOptions
 from pe_toolkit.cli.requests.train import TrainOptions, free_card
 from pe_toolkit.errors import OutputError, UsageError
@@ -144,3 +146,19 @@ def test_only_line_ends_end_a_prompt() -> None:
     path = Path("prompts.txt")
     path.write_bytes("one\u2028two\r\nthree\x0cfour\x85\rfive\n".encode())
     assert prompts.from_file(path) == ["one\u2028two", "three\x0cfour\x85".strip(), "five"]
+
+
+def test_what_takes_hours_or_much_room_is_said_before(capsys: pytest.CaptureFixture[str]) -> None:
+    def said(name: str, gpu: bool = True, **changes: object) -> str:
+        asked = train_options(**changes)
+        long_work.tell_training(Output(), VARIANTS[name], asked, gpu=gpu)
+        return capsys.readouterr().err
+
+    assert said("bundled") == ""
+    assert said("bundled", frames=65, size=(256, 256), samples=1) == ""
+    assert " days (as on an NVIDIA A40" in said("bundled", frames=481, size=(1024, 1024))
+    assert said("cogvideox-5b", samples=1, steps=10) == ""
+    assert "hours (on two cores" in said("cogvideox-5b", gpu=False)
+    assert "about 673.9 MB" in said("cogvideox-2b")
+    assert "673.9 MB" not in said("cogvideox-2b", mode="latents")
+    assert long_work.duration(7300) == "2 hours"

@@ -175,7 +175,10 @@ def test_sdist_holds_one_copy_of_each_file(sdist: Path) -> None:
     assert len(names) == len(set(names))
     assert "cli/main.py" in names
     assert "pe_toolkit/cli/main.py" not in names
-    assert {"LICENSE", "Makefile", "tests/conftest.py", "CHANGELOG.md"} <= set(names)
+    assert {"LICENSE", "Makefile", "tests/conftest.py", "CHANGELOG.md", "CITATION.cff"} <= set(
+        names
+    )
+    assert {"docs/records/transfer-2026-11-21.json", "docs/images/transfer.png"} <= set(names)
     assert not [name for name in names if name.startswith(("runs/", ".venv/"))]
 
 
@@ -201,3 +204,25 @@ def test_installed_wheel_runs_outside_the_checkout(wheel: Path, tmp_path: Path) 
     assert result.returncode == 0, result.stderr
     assert str(tmp_path / "site") in result.stdout
     assert "pe train" in result.stdout
+
+
+def test_citation_names_this_version() -> None:
+    text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {pe_toolkit.__version__}\n" in text
+
+
+def test_an_unpacked_sdist_can_be_tested(sdist: Path, tmp_path: Path) -> None:
+    """With nothing but our dependencies: the links are made by its own tests."""
+    with tarfile.open(sdist) as archive:
+        if hasattr(tarfile, "data_filter"):
+            archive.extractall(tmp_path, filter="data")
+        else:
+            archive.extractall(tmp_path)
+    tree = next(tmp_path.iterdir())
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
+         "tests/test_cli_main.py", "tests/test_help_page.py", "tests/test_layers.py",
+         "tests/registry/test_references.py"],
+        cwd=tree, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from pe_toolkit.apply.request import DEFAULT_SEED
+from pe_toolkit.backbones.catalogue.variants import VARIANTS
 from pe_toolkit.card.sampling import fit_of, read_as_trained
 from pe_toolkit.cli import (
     apply_output,
@@ -14,6 +15,7 @@ from pe_toolkit.cli import (
     conditions,
     files,
     loading,
+    long_work,
     options,
     prompts,
     sections,
@@ -130,6 +132,8 @@ def apply(session: Session, /, **parsed: Any) -> None:
         train_sampling.tell_image(given.image, size, fit_of(card.spec), out)
 
     name, revision = apply_steps.choose_backbone(card.spec, request.backbone)
+    if name in VARIANTS:
+        long_work.tell_generation(out, VARIANTS[name], card.spec, request, len(targets))
     purpose = request.purpose(card.spec, tiling=request.vae_tiling is not False)
     adapter = loading.load(name, revision, request, out, purpose)
     session.untiled = not adapter.pipe.vae.use_tiling

@@ -10,6 +10,7 @@ import click
 from pe_toolkit.cli import (
     conditions,
     loading,
+    long_work,
     machine,
     options,
     prompts,
@@ -110,6 +111,12 @@ def train(session: Session, /, **parsed: Any) -> None:
         run_training(session, request)
 
 
+BUNDLED_IS_SMALL = (
+    "The bundled backbone draws coloured shapes on plain backgrounds, and of real footage it has "
+    "seen nothing: use it to try things out, and a CogVideoX on a GPU for pictures of the world."
+)
+
+
 def run_training(session: Session, request: TrainOptions) -> None:
     """From the checked files to the card."""
     out = session.out
@@ -126,6 +133,10 @@ def run_training(session: Session, request: TrainOptions) -> None:
     clip = train_steps.read_reference(request, shape, out)
     if known is not None:
         prompts.warn_unknown(out, request.prompts, known.name)
+        gpu = machine.uses_gpu(request.device)
+        long_work.tell_training(out, known, request, gpu=gpu)
+        if known.bundled and request.backbone == "auto":
+            out.talk(BUNDLED_IS_SMALL)
     image = request.read_image()
     adapter = loading.load(backbone, request.revision, request, out, request.purpose(known))
     if known is None and shape != Shape.of_adapter(adapter):  # a Hub id shows it only now
