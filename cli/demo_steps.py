@@ -41,6 +41,10 @@ class Places:
         return self.folder / "card.safetensors"
 
     @property
+    def scored(self) -> Path:
+        return self.folder / "card-scored.safetensors"
+
+    @property
     def together(self) -> Path:
         return self.folder / "side-by-side.mp4"
 
@@ -55,7 +59,7 @@ class Places:
     def all(self) -> list[Path]:
         """Everything that a demo writes."""
         videos = [self.video(n, w) for n in range(1, self.count + 1) for w in (False, True)]
-        return [self.reference, self.card, *videos, self.together, self.sheet]
+        return [self.reference, self.card, self.scored, *videos, self.together, self.sheet]
 
 
 @dataclass
@@ -182,6 +186,14 @@ def draw_pictures(
     long = [first, *((f"{word}: {row.prompt}", row.frames) for word, row in words)]
     write_video(places.together, side_by_side(short), fps, force=force)
     write_image(places.sheet, contact_sheet(long), force=force)
+
+
+def save_scored(card: MotionCard, rows: Sequence[Row], place: Path, *, force: bool) -> None:
+    """The card as a new one that says what was measured with it; the first one stays."""
+    from pe_toolkit.card.edit import mean_scores, revised
+
+    values = [r.score.cosine for r in rows if r.score is not None and r.with_card]
+    revised(card, scores=mean_scores("cosine", values)).save(place, force=force)
 
 
 def mean(rows: Sequence[Row], with_card: bool) -> float:

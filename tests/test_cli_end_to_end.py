@@ -323,9 +323,16 @@ def test_demo_writes_everything_and_measures(tmp_path: Path) -> None:
     result = pe("demo", "-o", tmp_path / "d", "--steps", 4, "--samples", 1)
     assert result.exit_code == 0, result.stderr
     assert sorted(p.name for p in (tmp_path / "d").iterdir()) == [
-        "card.safetensors", "new-1-no-card.mp4", "new-1.mp4", "new-2-no-card.mp4", "new-2.mp4",
-        "ref.mp4", "sheet.png", "side-by-side.mp4",
+        "card-scored.safetensors", "card.safetensors", "new-1-no-card.mp4", "new-1.mp4",
+        "new-2-no-card.mp4", "new-2.mp4", "ref.mp4", "sheet.png", "side-by-side.mp4",
     ]  # fmt: skip
+    made, scored = (
+        MotionCard.load(tmp_path / "d" / f"{name}.safetensors").spec
+        for name in ("card", "card-scored")
+    )
+    assert (scored.parent, made.scores) == (made.digest, {})
+    assert scored.scores["cosine_videos"] == 2
+    assert f"Mean cosine {scored.scores['cosine']:.2f} with the card" in result.stdout
     assert "Mean cosine" in result.stdout
     assert "motion fidelity" in result.stdout
 

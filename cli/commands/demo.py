@@ -68,6 +68,7 @@ def demo(session: Session, /, **parsed: Any) -> None:
     pairs = demo_steps.new_pairs(scene, request.seed)
     rows = demo_steps.generate_rows(adapter, result.card, pairs, path, request, places, out)
     demo_steps.draw_pictures(places, pixels, rows, variant.fps, force=request.force)
+    demo_steps.save_scored(result.card, rows, places.scored, force=request.force)
     seconds = time.monotonic() - began
     demo_steps.tell(out, places, rows, trained, seconds)
     out.event(
