@@ -110,8 +110,9 @@ def push(remote: HubRemote, card: Path, options: PushOptions) -> Pushed:
             commit = _commit(remote, plan, state, options.message) if plan.changes else state.head
             if tag and moving != "there":
                 set_tag(remote, tag, commit, info, move=moving is not None)
+    name = remote.repo_id if state is None else state.spelled(remote.repo_id)
     return Pushed(
-        reference=f"{remote.repo_id}@{tag}" if tag else remote.repo_id,
+        reference=f"{name}@{tag}" if tag else name,
         url=f"{remote.url}/tree/{tag}" if tag else remote.url,
         digest=f"sha256:{info.sha256}", size=info.size_bytes, files=plan.files, created=created,
         private=state.private if state else options.private,
@@ -148,7 +149,7 @@ def _plan(
     previous, warning = _previous_readme(remote, state)
     text = ""
     if previous is not None:
-        text = readme(info, remote.repo_id, preview=shown, previous=previous)
+        text = readme(info, state.spelled(remote.repo_id), preview=shown, previous=previous)
         texts[README] = text.encode("utf-8", "replace")
     for name, data in texts.items():
         files[name] = _change(state, name, state.has(name, oids(data)))

@@ -33,6 +33,14 @@ class RepoState:
     head: str
     private: bool
     files: Mapping[str, RemoteFile]
+    name: str = ""
+    """`owner/name` as the Hub spells it; "" for a repository that is not there yet."""
+
+    def spelled(self, asked: str) -> str:
+        """The Hub's spelling of the repository that was asked for as `asked`, whose case does not
+        count there. Any other name that a server may give is not taken.
+        """
+        return self.name if self.name.casefold() == asked.casefold() else asked
 
     def has(self, name: str, oids: tuple[str, ...]) -> bool:
         """Whether the file is there with one of these digests."""
@@ -51,7 +59,9 @@ def state_of(info: Any) -> RepoState:
         large = sibling.lfs
         oid = large.sha256 if large is not None else sibling.blob_id
         files[sibling.rfilename] = RemoteFile(int(sibling.size or 0), str(oid or ""))
-    return RepoState(commit_name(str(info.sha or "")), bool(info.private), files)
+    return RepoState(
+        commit_name(str(info.sha or "")), bool(info.private), files, str(info.id or "")
+    )
 
 
 def oids(data: bytes) -> tuple[str, str]:

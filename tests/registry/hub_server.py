@@ -351,6 +351,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self.hub.users[self.token]
 
     def repo(self, name: str, *, write: bool = False, content: bool = False) -> Repo:
+        name = self.spelled(name)
         repo = self.hub.repos.get(name)
         owner = name.partition("/")[0]
         visible = repo is not None and (
@@ -365,6 +366,11 @@ class _Handler(BaseHTTPRequestHandler):
         if write:
             self.need_write(owner)
         return repo
+
+    def spelled(self, name: str) -> str:
+        """The name of a repository in its own spelling: case does not count."""
+        own = {known.casefold(): known for known in self.hub.repos}
+        return own.get(name.casefold(), name)
 
     def need_write(self, owner: str) -> None:
         if self.user is None:
@@ -393,7 +399,7 @@ class _Handler(BaseHTTPRequestHandler):
         return {"url": f"{self.hub.url}/{name}"}
 
     def info(self, name: str, revision: str = "main") -> Any:
-        repo = self.repo(name)
+        repo, name = self.repo(name), self.spelled(name)
         commit = self.revision(repo, revision)
         siblings = []
         for path, file in repo.commits[commit].items():

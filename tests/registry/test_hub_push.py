@@ -69,6 +69,15 @@ def test_identical_content_makes_no_commit(hub: HubServer, card: Path) -> None:
     assert all(r.method in ("GET", "HEAD") for r in hub.requests)
 
 
+def test_another_spelling_of_the_repository_changes_nothing(hub: HubServer, card: Path) -> None:
+    remote(hub).push(card, PLAIN)
+    before, commits = text_of(hub), len(hub.repos["zoe/wave"].commits)
+    done = remote(hub, "Zoe/WAVE").push(card, PLAIN)
+    assert (done.created, done.committed, done.reference) == (False, False, "zoe/wave")
+    assert set(hub.repos) == {"zoe/wave"}
+    assert (text_of(hub), len(hub.repos["zoe/wave"].commits)) == (before, commits)
+
+
 def test_a_new_version_of_a_card(hub: HubServer, card: Path, folder: Path) -> None:
     remote(hub).push(card, PushOptions(tag="1.0.0"))
     newer = make_card(folder, version="1.1.0", seed=1)
