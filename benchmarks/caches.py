@@ -23,7 +23,7 @@ import numpy as np
 from pe_toolkit.acceleration import CACHES, ratios
 from pe_toolkit.apply import generate
 from pe_toolkit.backbones import CogVideoXAdapter, load_backbone
-from pe_toolkit.backbones.cogvideox.sampling import Sampler
+from pe_toolkit.backbones.cogvideox.sampling import CogVideoXSampler
 from pe_toolkit.card import MotionCard
 from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.video import read_clip, write_video
@@ -57,7 +57,7 @@ def denoise(adapter: CogVideoXAdapter, prompt: str, seed: int) -> None:
     """A plain generation without decoding, with the backbone's own defaults."""
     variant = adapter.variant
     assert variant is not None
-    sampler = Sampler(
+    sampler = CogVideoXSampler(
         adapter,
         [prompt],
         [seed],

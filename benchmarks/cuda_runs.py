@@ -18,12 +18,11 @@ from pe_toolkit.acceleration import caches
 from pe_toolkit.acceleration.compiling import compiled
 from pe_toolkit.apply import applied
 from pe_toolkit.backbones import CogVideoXAdapter
-from pe_toolkit.backbones.cogvideox.sampling import Sampler
-from pe_toolkit.backbones.machine.offload import place
+from pe_toolkit.backbones.cogvideox.sampling import CogVideoXSampler
+from pe_toolkit.backbones.machine.offload import parked, place
 from pe_toolkit.errors import out_of_memory
 from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.training.events import Finished, GuidedStep
-from pe_toolkit.training.memory import parked
 
 GIB = 2**30
 GUIDED, STEPS = 10, 50
@@ -175,14 +174,14 @@ def generations(
         models.sampler(adapter, frames, steps) for steps in (options.steps, options.cache_steps)
     )
 
-    def denoise(begin: Sampler) -> float:
+    def denoise(begin: CogVideoXSampler) -> float:
         run = copy.copy(begin)  # a step puts new latents in place of the old ones
         began = gpu.start()
         for index in range(len(begin.times)):
             run.step(index)
         return gpu.stop(began)["seconds"]
 
-    def with_card(begin: Sampler, cache: str) -> float:
+    def with_card(begin: CogVideoXSampler, cache: str) -> float:
         guided = sum(card.spec.schedule.noise[-1] - 1e-6 <= n for n in begin.noise)
         schedule = caches.Schedule(tuple(begin.times), guided)
         with (
@@ -203,7 +202,9 @@ def generations(
             missed = facts.get("out_of_memory") and f"{OUT_OF_MEMORY}: {facts['out_of_memory']}"
             seconds[name] = facts.get("seconds") or missed or facts["error"]
 
-        def after_compiling(run: Callable[[Sampler], float], begin: Sampler) -> float:
+        def after_compiling(
+            run: Callable[[CogVideoXSampler], float], begin: CogVideoXSampler
+        ) -> float:
             with compiled(adapter.transformer, True):  # as `--compile`
                 run(short)
                 return run(begin)

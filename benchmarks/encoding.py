@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from benchmarks.transfer import references
-from pe_toolkit.backbones import load_backbone
+from pe_toolkit.backbones import load_backbone, ways
 from pe_toolkit.backbones.cogvideox import encoding, tiling
 from pe_toolkit.motion.displacement import hard_displacement
 from pe_toolkit.world.scenes import render
@@ -70,7 +70,7 @@ def memory() -> None:
     for frames, height, width in SIZES:
         x = torch.empty(1, 3, frames, height, width, device="meta", dtype=torch.bfloat16)
         peaks = []
-        for way in encoding.WAYS:
+        for way in ways.WAYS:
             with encoding.kept(vae, way, frames), Alive() as alive:
                 vae._encode(x)
             peaks.append(alive.peak)
@@ -97,7 +97,7 @@ def differences(clips: int) -> None:
             clip = render(scene).repeat(side // variant.width, 1).repeat(side // variant.width, 2)
             row: list[float] = []
             first: Any = None
-            for way in encoding.WAYS:
+            for way in ways.WAYS:
                 z = adapter.encode(clip, (way,)).latents
                 q, k = adapter.reference_queries_and_keys(z, variant.reading, len(clip), side, side)
                 grid = adapter.grid_for(len(clip), side, side)

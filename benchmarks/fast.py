@@ -32,7 +32,7 @@ from benchmarks.transfer import clip_of, pairs, references, run_training, truth_
 from pe_toolkit.apply import Application, CardPositions
 from pe_toolkit.backbones import CogVideoXAdapter, load_backbone
 from pe_toolkit.backbones.cogvideox import hooks
-from pe_toolkit.backbones.cogvideox.sampling import Sampler
+from pe_toolkit.backbones.cogvideox.sampling import CogVideoXSampler
 from pe_toolkit.backbones.reading import Reading
 from pe_toolkit.card import MotionCard
 from pe_toolkit.motion.flow import AttentionMotionFlow
@@ -76,7 +76,7 @@ def held_out(
     assert variant is not None
     unseen = pairs(count)
     width, height = adapter.size
-    sampler = Sampler(
+    sampler = CogVideoXSampler(
         adapter,
         [prompt for prompt, _ in unseen],
         [seed for _, seed in unseen],

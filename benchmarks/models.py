@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 from pe_toolkit.backbones import CogVideoXAdapter
 from pe_toolkit.backbones.catalogue.variants import Variant, variant_for
 from pe_toolkit.backbones.cogvideox import tiling
-from pe_toolkit.backbones.cogvideox.sampling import Sampler
+from pe_toolkit.backbones.cogvideox.sampling import CogVideoXSampler
 from pe_toolkit.video import Clip
 
 PROMPT = "a red circle"
@@ -145,12 +145,12 @@ def _tokenizer() -> Any:
     )
 
 
-def sampler(adapter: CogVideoXAdapter, frames: int, steps: int) -> Sampler:
+def sampler(adapter: CogVideoXAdapter, frames: int, steps: int) -> CogVideoXSampler:
     """A generation that stands at its beginning."""
     width, height = adapter.size
     row = adapter.variant
     assert row is not None
-    return Sampler(
+    return CogVideoXSampler(
         adapter, [PROMPT], [0], steps=steps, guidance_scale=row.guidance_scale,
         dynamic_cfg=row.dynamic_cfg, frames=frames, width=width, height=height,
     )  # fmt: skip

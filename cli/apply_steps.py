@@ -16,7 +16,7 @@ from pe_toolkit.errors import UsageError
 if TYPE_CHECKING:
     from pe_toolkit.apply import Generated
     from pe_toolkit.apply.request import ApplyRequest, Conditions
-    from pe_toolkit.backbones import CogVideoXAdapter
+    from pe_toolkit.backbones.contract import Backbone
     from pe_toolkit.card import CardSpec, MotionCard
     from pe_toolkit.cli.requests.apply import ApplyOptions
     from pe_toolkit.evaluation.following import ReferenceMotion
@@ -148,9 +148,7 @@ def load_loras(pipe: Any, loras: Sequence[str]) -> None:
         pipe.set_adapters([f"lora{number}" for number in range(1, len(loras) + 1)])
 
 
-def motion(
-    adapter: CogVideoXAdapter, card: MotionCard, wanted: bool | None
-) -> ReferenceMotion | None:
+def motion(adapter: Backbone, card: MotionCard, wanted: bool | None) -> ReferenceMotion | None:
     """What the results are scored against; None without `--score`.
 
     On its own only where it costs next to nothing and was validated: on the bundled backbone.
@@ -164,7 +162,7 @@ def motion(
 
 
 def videos(
-    adapter: CogVideoXAdapter,
+    adapter: Backbone,
     card: MotionCard,
     request: ApplyRequest,
     targets: Sequence[files.Target],

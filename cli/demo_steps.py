@@ -13,7 +13,7 @@ from pe_toolkit.cli.progress import Progress
 from pe_toolkit.errors import OutputError
 
 if TYPE_CHECKING:
-    from pe_toolkit.backbones import CogVideoXAdapter
+    from pe_toolkit.backbones.contract import Backbone
     from pe_toolkit.card import MotionCard
     from pe_toolkit.cli.requests.demo import DemoOptions
     from pe_toolkit.world.metrics import Measurement
@@ -145,7 +145,7 @@ def new_pairs(scene: Scene, seed: int) -> list[tuple[str, int]]:
 
 
 def generate_rows(
-    adapter: CogVideoXAdapter,
+    adapter: Backbone,
     card: MotionCard,
     pairs: Sequence[tuple[str, int]],
     path: Any,

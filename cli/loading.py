@@ -13,7 +13,7 @@ from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.output import Output
 
 if TYPE_CHECKING:
-    from pe_toolkit.backbones import CogVideoXAdapter
+    from pe_toolkit.backbones.contract import Backbone
     from pe_toolkit.backbones.machine.placement import Purpose
 
 
@@ -57,7 +57,7 @@ def load(
     options: BackboneOptions,
     out: Output,
     purpose: Purpose | None = None,
-) -> CogVideoXAdapter:
+) -> Backbone:
     """The backbone `name`, placed as `--device`, `--dtype` and `--offload` say.
 
     What is placed how is kept in the command's session: when memory runs out, the hint names what
@@ -92,7 +92,6 @@ def load(
     )
     if (seconds := time.monotonic() - began) > WORTH_A_WORD:
         out.talk(f"Loaded in {seconds:.0f} s.")
-    adapter.pipe.set_progress_bar_config(disable=True)  # ours counts what the user asked for
     return adapter
 
 

@@ -200,7 +200,7 @@ def test_out_of_memory_in_a_training_knows_what_auto_chose(
     def fails(*_: object) -> None:
         raise OutOfMemoryError("CUDA")
 
-    monkeypatch.setattr("pe_toolkit.backbones.cogvideox.sampling.Sampler.step", fails)
+    monkeypatch.setattr("pe_toolkit.backbones.cogvideox.sampling.CogVideoXSampler.step", fails)
     result = pe(
         "train", reference, "-o", tmp_path / "c.safetensors", *SMALL, "--device", "cpu",
         "--checkpointing", choice, "--preview", tmp_path / "p.mp4",

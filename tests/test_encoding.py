@@ -9,6 +9,7 @@ import torch
 
 from pe_toolkit.apply import CardWarning, applied
 from pe_toolkit.apply.checks import keys_values
+from pe_toolkit.backbones import ways
 from pe_toolkit.backbones.cogvideox import encoding
 from pe_toolkit.backbones.cogvideox.tiling import enable
 from pe_toolkit.card import MotionCard
@@ -56,7 +57,7 @@ def test_batches_and_tiles_are_those_of_diffusers():
     adapter = tiled_adapter()
     vae, clip = adapter.pipe.vae, moving_square(24, SIDE).frames
     made = {}
-    for way in encoding.WAYS:
+    for way in ways.WAYS:
         latents, did = adapter.encode(clip, (way,))
         assert did == way
         made[way] = latents
@@ -87,7 +88,7 @@ def test_what_does_not_fit_is_not_tried():
 def test_out_of_memory_takes_the_next_way(first, way):
     adapter = tiled_adapter()
     vae, clip = adapter.pipe.vae, moving_square(24, SIDE).frames
-    ways = encoding.again(first)
+    order = ways.again(first)
     wanted = adapter.encode(clip, (way,)).latents
     before = state(vae)
     most = []
@@ -99,7 +100,7 @@ def test_out_of_memory_takes_the_next_way(first, way):
 
     limit = 3 * SIDE * SIDE * (24 if first == "whole" else 8)
     handle = vae.encoder.register_forward_pre_hook(short_of_memory)
-    latents, did = adapter.encode(clip, ways)
+    latents, did = adapter.encode(clip, order)
     handle.remove()
     assert did == way
     assert torch.equal(latents, wanted)
@@ -111,7 +112,7 @@ def test_out_of_memory_takes_the_next_way(first, way):
 
     handle = vae.encoder.register_forward_pre_hook(nonsense)
     with pytest.raises(RuntimeError, match="nonsense"):  # other errors are no reason to go on
-        adapter.encode(clip, ways)
+        adapter.encode(clip, order)
     handle.remove()
     assert state(vae) == before
 
@@ -155,8 +156,8 @@ def test_older_cards_and_less_memory():
 
 
 def test_the_choices():
-    assert encoding.choices(None) == ("whole", "batches", "tiles")
-    assert encoding.choices(False) == ("whole", "batches")
-    assert encoding.choices(True) == ("tiles",)
-    assert encoding.again(None) == (None,)
-    assert encoding.again("batches") == ("batches", "tiles")
+    assert ways.choices(None) == ("whole", "batches", "tiles")
+    assert ways.choices(False) == ("whole", "batches")
+    assert ways.choices(True) == ("tiles",)
+    assert ways.again(None) == (None,)
+    assert ways.again("batches") == ("batches", "tiles")

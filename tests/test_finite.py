@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pe_toolkit.apply import applied, generate
-from pe_toolkit.backbones.cogvideox import finite
+from pe_toolkit.backbones import finite
 from pe_toolkit.errors import BackboneError, TrainingError
 from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.training.events import Finished, PreviewFrames

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pe_toolkit.backbones.cogvideox import hooks
-from pe_toolkit.backbones.cogvideox.sampling import Sampler
+from pe_toolkit.backbones.cogvideox.sampling import CogVideoXSampler
 from pe_toolkit.backbones.reading import Reading
 from pe_toolkit.errors import TrainingError
 from pe_toolkit.motion.flow import AttentionMotionFlow
@@ -39,13 +39,13 @@ def problem_in(dtype: torch.dtype, positions: str, more: int = 1) -> tuple[Any, 
         mask="nonzero",
     )
     adapter.transformer.requires_grad_(False).half().to(dtype)
-    sampler = Sampler(
+    sampler = CogVideoXSampler(
         adapter, PROMPTS, [0, 1], steps=5, guidance_scale=4.0, dynamic_cfg=False,
         frames=FRAMES, width=SIDE, height=SIDE,
     )  # fmt: skip
     sampler.text = sampler.text.half().to(dtype)
     sampler.latents = sampler.latents.half().to(dtype)
-    problem = Problem(adapter, sampler, AmfObjective(flow), 1)
+    problem = Problem(sampler, AmfObjective(flow), 1)
     problem.objective.kept *= more
     return adapter, problem
 
@@ -151,7 +151,7 @@ def test_an_inner_step_in_float16_waits_for_nothing() -> None:
     adapter, sampler, before, _ = away("absolute")
     adapter.transformer.half()
     sampler.text, sampler.latents = sampler.text.half(), sampler.latents.half()
-    problem = Problem(adapter, sampler, before.objective, 1)
+    problem = Problem(sampler, before.objective, 1)
     assert problem.scaling.active
     problem.objective._target(adapter.device, torch.float32)  # once per training
     form = adapter.form("table", *SIZE)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pe_toolkit.backbones.cogvideox import hooks
-from pe_toolkit.backbones.cogvideox.sampling import Sampler
+from pe_toolkit.backbones.cogvideox.sampling import CogVideoXSampler
 from pe_toolkit.backbones.reading import Reading
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.objectives.amf import AmfObjective
@@ -89,8 +89,8 @@ class Plain:
         return losses, first, delta
 
 
-def ours(adapter: Any, form_name: str) -> tuple[Problem, Any, Sampler]:
-    sampler = Sampler(
+def ours(adapter: Any, form_name: str) -> tuple[Problem, Any, CogVideoXSampler]:
+    sampler = CogVideoXSampler(
         adapter, PROMPTS, [3, 4], steps=5, guidance_scale=4.0, dynamic_cfg=False,
         frames=FRAMES, width=SIDE, height=SIDE,
     )  # fmt: skip
@@ -98,7 +98,7 @@ def ours(adapter: Any, form_name: str) -> tuple[Problem, Any, Sampler]:
     q, k = adapter.reference_queries_and_keys(latents, Reading((1,)), FRAMES, SIDE, SIDE)
     flow = AttentionMotionFlow.from_qk(q, k, adapter.grid, mask="nonzero")
     form = adapter.form(form_name, FRAMES, SIDE, SIDE)
-    return Problem(adapter, sampler, AmfObjective(flow, 2.0), 1), form, sampler
+    return Problem(sampler, AmfObjective(flow, 2.0), 1), form, sampler
 
 
 @pytest.mark.parametrize(("positions", "form_name"), FORMS)
@@ -172,7 +172,7 @@ def test_the_papers_recipe_is_the_equations_from_end_to_end(positions):
     losses = [event.loss for event in events if isinstance(event, InnerStep)]
     assert len(losses) == 5  # one guided step: a fifth of five
     other = Plain(adapter, positions, "table")
-    sampler = Sampler(
+    sampler = CogVideoXSampler(
         adapter, PROMPTS[:1], [3], steps=5, guidance_scale=4.0, dynamic_cfg=False,
         frames=FRAMES, width=SIDE, height=SIDE,
     )  # fmt: skip

@@ -13,7 +13,7 @@ from PIL import Image
 from pe_toolkit.apply import applied, generate, replay
 from pe_toolkit.backbones import CogVideoXAdapter, variant_for
 from pe_toolkit.backbones.cogvideox import hooks
-from pe_toolkit.backbones.cogvideox.sampling import Sampler
+from pe_toolkit.backbones.cogvideox.sampling import CogVideoXSampler
 from pe_toolkit.errors import MismatchError, UnsupportedError, UsageError
 from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.training.events import Finished, GuidedStep, PreviewFrames
@@ -76,7 +76,7 @@ def stock(adapter, prompts, seeds, **options):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_loop_is_the_pipelines_bit_for_bit(kind):
     adapter = adapter_of(kind)
-    sampler = Sampler(
+    sampler = CogVideoXSampler(
         adapter, PROMPTS, [3, 4], steps=5, guidance_scale=GUIDANCE, dynamic_cfg=True,
         frames=FRAMES, width=SIDE, height=SIDE, image=PICTURE,
     )  # fmt: skip

@@ -284,6 +284,7 @@ def test_cards_that_require_them_say_so():
     ):
         pass
     assert "--kv-from" in caught.value.message
+    assert "--no-kv" in str(caught.value.hint)
     other = clip_of(moving_square().frames[::-1].copy())
     with pytest.warns(CardWarning, match=other.sha256), applied(adapter, card, kv_from=other):
         pass

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from pe_toolkit.backbones.cogvideox import hooks
 from pe_toolkit.backbones.cogvideox.keyvalue import ReferenceKeysValues
-from pe_toolkit.backbones.cogvideox.sampling import Sampler
+from pe_toolkit.backbones.cogvideox.sampling import CogVideoXSampler
 from pe_toolkit.backbones.reading import Reading
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.objectives.amf import AmfObjective
@@ -58,7 +58,7 @@ class Watch(TorchDispatchMode):
         return {t.device.type for t in tree_leaves(values) if isinstance(t, torch.Tensor)}
 
 
-def away(positions: str, scheduler: str = "ddim") -> tuple[Any, Sampler, Problem, Any]:
+def away(positions: str, scheduler: str = "ddim") -> tuple[Any, CogVideoXSampler, Problem, Any]:
     """A training of a tiny backbone on the meta device, ready for its first inner step."""
     adapter = tiny_adapter(positions, scheduler)
     latents = adapter.encode_clip(moving_square().frames)
@@ -67,11 +67,11 @@ def away(positions: str, scheduler: str = "ddim") -> tuple[Any, Sampler, Problem
     for name in ("text_encoder", "vae", "transformer"):
         getattr(adapter.pipe, name).requires_grad_(False).to("meta")
     assert adapter.device.type == "meta"
-    sampler = Sampler(
+    sampler = CogVideoXSampler(
         adapter, ["a red circle"] * 2, [0, 1], steps=5, guidance_scale=4.0, dynamic_cfg=True,
         frames=FRAMES, width=SIDE, height=SIDE,
     )  # fmt: skip
-    problem = Problem(adapter, sampler, AmfObjective(flow), 1)
+    problem = Problem(sampler, AmfObjective(flow), 1)
     return adapter, sampler, problem, latents.to("meta")
 
 

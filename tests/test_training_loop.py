@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from pe_toolkit.apply import applied
-from pe_toolkit.backbones.cogvideox.sampling import Sampler
+from pe_toolkit.backbones.cogvideox.sampling import CogVideoXSampler
 from pe_toolkit.backbones.reading import Reading
 from pe_toolkit.card import MotionCard
 from pe_toolkit.errors import MotionError, ResumeError, UnsupportedError, UsageError
@@ -53,7 +53,7 @@ def stock_latents(adapter, guidance_scale, dynamic):
 @pytest.mark.parametrize("guidance_scale", [1.0, 4.0])
 def test_the_loop_is_the_pipelines_bit_for_bit(positions, scheduler, dynamic, guidance_scale):
     adapter = tiny_adapter(positions, scheduler)
-    sampler = Sampler(
+    sampler = CogVideoXSampler(
         adapter,
         PROMPTS,
         [3, 4],
@@ -71,13 +71,13 @@ def test_the_loop_is_the_pipelines_bit_for_bit(positions, scheduler, dynamic, gu
 
 def all_samples(monkeypatch):
     """The latents of every sample of a training, as they are when it ends; a preview shows one."""
-    held, init = [], Sampler.__init__
+    held, init = [], CogVideoXSampler.__init__
 
     def keep(self, *args, **options):
         held.append(self)
         init(self, *args, **options)
 
-    monkeypatch.setattr(Sampler, "__init__", keep)
+    monkeypatch.setattr(CogVideoXSampler, "__init__", keep)
     return lambda: held[-1].latents
 
 
@@ -124,7 +124,7 @@ def test_one_sample_after_the_other_as_on_a_gpu(guidance_scale):
         lambda module, args, kwargs: batches.append(len(kwargs["hidden_states"])), with_kwargs=True
     )
     for together in (3, 1):
-        sampler = Sampler(
+        sampler = CogVideoXSampler(
             adapter, [PROMPTS[0]] * 3, [3, 4, 5], steps=3, guidance_scale=guidance_scale,
             dynamic_cfg=True, frames=FRAMES, width=SIDE, height=SIDE,
         )  # fmt: skip

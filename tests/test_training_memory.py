@@ -13,7 +13,7 @@ from torch.utils.checkpoint import CheckpointPolicy
 
 from pe_toolkit.acceleration.quantize import quantize
 from pe_toolkit.backbones.cogvideox import hooks
-from pe_toolkit.backbones.machine import recompute
+from pe_toolkit.backbones.machine import offload, recompute
 from pe_toolkit.backbones.machine.offload import group_offload
 from pe_toolkit.backbones.machine.recompute import kept_bytes
 from pe_toolkit.errors import TrainingError, UnsupportedError
@@ -213,11 +213,11 @@ def test_compiled_blocks_learn_the_same_and_are_put_back(monkeypatch):
 
 def test_parked_leaves_alone_what_is_there_or_hooked():
     pipe = tiny_adapter().pipe
-    with memory.parked(pipe, ("text_encoder", "vae", "nothing")):
+    with offload.parked(pipe, ("text_encoder", "vae", "nothing")):
         assert next(pipe.vae.parameters()).device.type == "cpu"
     pipe.vae._hf_hook = object()
-    assert memory._hooked(pipe.vae)
-    assert not memory._hooked(pipe.text_encoder)
+    assert offload._hooked(pipe.vae)
+    assert not offload._hooked(pipe.text_encoder)
 
 
 class Sending(CpuOffload):
@@ -235,9 +235,9 @@ def test_parked_sends_away_what_model_offloading_would_leave_until_the_next_part
     hook = Sending("cpu")
     add_hook_to_module(pipe.text_encoder, hook)
     before = hook.sent
-    with memory.parked(pipe, ("text_encoder",)):  # it is away already: on the CPU
+    with offload.parked(pipe, ("text_encoder",)):  # it is away already: on the CPU
         assert hook.sent == before
-    with memory.parked(pipe, ("text_encoder",), away="elsewhere"):
+    with offload.parked(pipe, ("text_encoder",), away="elsewhere"):
         assert hook.sent == before + 1
         assert next(pipe.text_encoder.parameters()).device.type == "cpu"
     assert hook.sent == before + 1
@@ -292,7 +292,7 @@ def test_group_offload_brings_what_is_called():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_parked_moves_away_and_back():
     pipe = tiny_adapter().pipe.to("cuda")
-    with memory.parked(pipe, ("text_encoder", "vae")):
+    with offload.parked(pipe, ("text_encoder", "vae")):
         assert next(pipe.vae.parameters()).device.type == "cpu"
         assert next(pipe.transformer.parameters()).device.type == "cuda"
     assert next(pipe.vae.parameters()).device.type == "cuda"

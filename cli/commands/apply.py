@@ -136,7 +136,7 @@ def apply(session: Session, /, **parsed: Any) -> None:
         long_work.tell_generation(out, VARIANTS[name], card.spec, request, len(targets))
     purpose = request.purpose(card.spec, tiling=request.vae_tiling is not False)
     adapter = loading.load(name, revision, request, out, purpose)
-    session.untiled = not adapter.pipe.vae.use_tiling
+    session.untiled = not adapter.tiles
     prompts.warn_unknown(out, request.prompts, adapter.variant.name if adapter.variant else "")
     apply_steps.load_loras(adapter.pipe, request.loras)
     for text in request.prompts:  # before the first is generated

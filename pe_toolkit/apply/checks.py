@@ -6,15 +6,11 @@ import contextlib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from pe_toolkit.apply.request import check_reference
 from pe_toolkit.apply.sense import check_sense
-from pe_toolkit.backbones.cogvideox import encoding, finite
-from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
-from pe_toolkit.backbones.cogvideox.keyvalue import ReferenceKeysValues
+from pe_toolkit.backbones import ways
+from pe_toolkit.backbones.contract import Backbone, KeysValues
 from pe_toolkit.card import MotionCard
 from pe_toolkit.card.compat import check_fits
 from pe_toolkit.errors import MismatchError, UnsupportedError, UsageError
@@ -24,10 +20,6 @@ from pe_toolkit.video import Clip
 
 class CardWarning(UserWarning):
     """A card is used in another way than it was made for; it may still work."""
-
-
-def adapter_of(pipe: Any) -> CogVideoXAdapter:
-    return pipe if isinstance(pipe, CogVideoXAdapter) else CogVideoXAdapter(pipe)
 
 
 def card_of(card: MotionCard | str | Path) -> MotionCard:
@@ -47,7 +39,7 @@ def card_of(card: MotionCard | str | Path) -> MotionCard:
     )
 
 
-def check_card(adapter: CogVideoXAdapter, card: MotionCard) -> None:
+def check_card(adapter: Backbone, card: MotionCard) -> None:
     """Refuse a card that does not fit; warn where it might.
 
     Raises:
@@ -77,8 +69,8 @@ def check_card(adapter: CogVideoXAdapter, card: MotionCard) -> None:
 
 
 def keys_values(
-    adapter: CogVideoXAdapter, card: MotionCard, clip: Clip | None, waived: bool
-) -> ReferenceKeysValues | None:
+    adapter: Backbone, card: MotionCard, clip: Clip | None, waived: bool
+) -> KeysValues | None:
     """Keys and values of the reference, if they are given, or a refusal if they must be.
 
     Raises:
@@ -110,7 +102,7 @@ def keys_values(
             stacklevel=4,
         )
     recorded = spec.reference.encoded
-    latents, way = adapter.encode(clip.frames, encoding.again(recorded))
+    latents, way = adapter.encode(clip.frames, ways.again(recorded))
     if way != recorded:
         warnings.warn(
             f"The reference was encoded in the way `{recorded}` when the card was trained; there "
@@ -118,8 +110,7 @@ def keys_values(
             CardWarning,
             stacklevel=4,
         )
-    return ReferenceKeysValues(
-        adapter,
+    return adapter.keys_values(
         latents,
         spec.recipe.seed,
         frames,
@@ -131,14 +122,14 @@ def keys_values(
 
 
 @contextlib.contextmanager
-def vae_check(adapter: CogVideoXAdapter) -> Iterator[None]:
+def vae_check(adapter: Backbone) -> Iterator[None]:
     """Refuse, once it is to encode or decode, a VAE whose weights are elsewhere then; warn before.
     And refuse numbers that are not finite, which would be a black video.
 
     A generation with `output_type="latent"` needs none.
     """
     try:
-        adapter.check_vae()
+        adapter.check_decoder()
     except UnsupportedError as error:
         warnings.warn(
             f'{error.message} Only output_type="latent" will work. {error.hint}',
@@ -146,35 +137,19 @@ def vae_check(adapter: CogVideoXAdapter) -> Iterator[None]:
             stacklevel=4,
         )
     else:
-        with finite.decoding(adapter.pipe.vae):
+        with adapter.finite_decoding():
             yield
         return
-
-    def before(*_: Any) -> None:
-        adapter.check_vae()
-
-    vae = adapter.pipe.vae
-    handles = [part.register_forward_pre_hook(before) for part in (vae.encoder, vae.decoder)]
-    try:
+    with adapter.before_decoding(adapter.check_decoder):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextlib.contextmanager
-def size_check(adapter: CogVideoXAdapter, expected: TokenGrid, card: MotionCard) -> Iterator[None]:
+def size_check(adapter: Backbone, expected: TokenGrid, card: MotionCard) -> Iterator[None]:
     """Refuse, at the first forward pass, latents of another size than the card's."""
-    config = adapter.transformer.config
     clip = card.spec.clip
 
-    def before(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        x = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
-        got = TokenGrid(
-            x.shape[1] // (config.patch_size_t or 1),
-            x.shape[3] // config.patch_size,
-            x.shape[4] // config.patch_size,
-        )
+    def look(got: TokenGrid) -> None:
         if got != expected:
             raise MismatchError(
                 f"Expected a generation of {clip.frames} frames at {clip.width}x{clip.height} "
@@ -184,8 +159,5 @@ def size_check(adapter: CogVideoXAdapter, expected: TokenGrid, card: MotionCard)
                 f"height={clip.height}).",
             )
 
-    handle = adapter.transformer.register_forward_pre_hook(before, with_kwargs=True)
-    try:
+    with adapter.watching_grid(look):
         yield
-    finally:
-        handle.remove()

@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from pe_toolkit.acceleration import caches
 from pe_toolkit.apply.checks import (
     CardWarning,
-    adapter_of,
     card_of,
     check_card,
     keys_values,
@@ -23,9 +21,7 @@ from pe_toolkit.apply.checks import (
     vae_check,
 )
 from pe_toolkit.apply.positions import Application, CardPositions
-from pe_toolkit.backbones.cogvideox import hooks
-from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
-from pe_toolkit.backbones.cogvideox.sampling import noise_levels
+from pe_toolkit.backbones.families import backbone_of
 from pe_toolkit.card import MotionCard
 from pe_toolkit.errors import UnsupportedError, UsageError
 from pe_toolkit.grid import TokenGrid
@@ -47,12 +43,13 @@ def applied(
     negative prompt the card was trained, `card.spec.clip` at which size.
 
     Args:
-        pipe: a CogVideoX pipeline or its adapter, however loaded (LoRA, offload, compiled).
+        pipe: a pipeline that pe-toolkit drives (CogVideoX), or its backbone, however loaded (LoRA,
+            offload, compiled).
         card: a positions card for this backbone, or the path of one (`pe_toolkit.applied` takes
             names, too).
         strength: scales the card; 0 leaves the pipeline bit for bit alone, 1 is as trained.
         kv_from: the reference clip, at the card's frames and size: its keys and values are injected
-            in the guided steps (see `pe_toolkit.backbones.cogvideox.keyvalue`), at any strength.
+            in the guided steps (docs/reproduce.md), at any strength.
         no_kv: apply a card that requires them without.
 
     Yields:
@@ -78,7 +75,7 @@ def applied(
         )
     if not np.isfinite(strength):
         raise UsageError(f"Expected a finite strength, got {strength}.")
-    adapter = adapter_of(pipe)
+    adapter = backbone_of(pipe)
     check_card(adapter, card)
     log = Application(strength)
     kv = keys_values(adapter, card, kv_from, no_kv) if strength or kv_from is not None else None
@@ -90,13 +87,13 @@ def applied(
     with contextlib.ExitStack() as stack:
         stack.enter_context(alone(adapter.transformer))
         stack.enter_context(vae_check(adapter))
-        stack.enter_context(compiled_by_blocks(adapter))
+        stack.enter_context(adapter.reachable())
         stack.enter_context(size_check(adapter, expected, card))
         inject: Callable[[Any], Any] = select
         if kv is not None:
             stack.enter_context(kv.injected(select.guides))
             inject = kv.unless_recording(select)
-        stack.enter_context(hooks.positions(adapter.transformer, adapter.positions, inject))
+        stack.enter_context(adapter.positions_from(inject))
         # A step cache, ours or the user's, must not answer in place of the guided steps.
         stack.enter_context(caches.held_off(adapter.transformer, select.guides))
         yield log
@@ -130,7 +127,7 @@ def warn_unguided(log: Application, card: MotionCard, select: CardPositions) -> 
     """Say so if there were passes and the card guided none of them."""
     if not select.visited or log.timesteps or not log.strength:
         return
-    levels = noise_levels(select.adapter.pipe.scheduler, torch.tensor(sorted(select.visited)))
+    levels = [select.adapter.noise_level(t) for t in sorted(select.visited)]
     first, last = card.spec.schedule.noise[0], card.spec.schedule.noise[-1]
     warnings.warn(
         f"The card guided no step: it guides noise levels of {last:.3f} to {first:.3f}, and the "
@@ -139,29 +136,3 @@ def warn_unguided(log: Application, card: MotionCard, select: CardPositions) -> 
         CardWarning,
         stacklevel=3,
     )
-
-
-@contextlib.contextmanager
-def compiled_by_blocks(adapter: CogVideoXAdapter) -> Iterator[None]:
-    """For a transformer compiled as a whole: the module inside, its blocks compiled alike.
-
-    A graph that was compiled before the card came would not run the card's hooks, silently: dynamo
-    does not watch the hooks of submodules. Outside of the blocks there is little to gain.
-    """
-    pipe = adapter.pipe
-    whole = pipe.transformer
-    if whole is adapter.transformer:
-        yield
-        return
-    inside, blocks = adapter.transformer, list(adapter.transformer.transformer_blocks)
-    before = [block._compiled_call_impl for block in blocks]
-    pipe.transformer = inside
-    try:
-        for block in blocks:
-            if block._compiled_call_impl is None:
-                block._compiled_call_impl = whole.dynamo_ctx(block._call_impl)
-        yield
-    finally:
-        pipe.transformer = whole
-        for block, call in zip(blocks, before, strict=True):
-            block._compiled_call_impl = call

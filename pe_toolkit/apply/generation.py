@@ -18,9 +18,9 @@ from pe_toolkit.apply.contexts import applied
 from pe_toolkit.apply.latents import replay
 from pe_toolkit.apply.positions import Application
 from pe_toolkit.apply.sense import check_replayed, guided_none
-from pe_toolkit.apply.switches import step_cache, swapped_scheduler
-from pe_toolkit.backbones.cogvideox import finite
-from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
+from pe_toolkit.apply.switches import step_cache
+from pe_toolkit.backbones import finite
+from pe_toolkit.backbones.contract import Backbone
 from pe_toolkit.card import MotionCard
 from pe_toolkit.card.sampling import fit_of
 from pe_toolkit.video import Clip
@@ -43,7 +43,7 @@ class Generated:
 
 
 def generate(
-    adapter: CogVideoXAdapter,
+    adapter: Backbone,
     prompts: Sequence[str],
     seeds: Sequence[int],
     *,
@@ -112,7 +112,7 @@ def generate(
     if negative_prompt is not None and negative_prompt not in ("", negative):
         adapter.check_prompt(negative_prompt, "a negative prompt")  # else it would be cut
     negative = negative if negative_prompt is None else negative_prompt
-    with swapped_scheduler(adapter, scheduler), contextlib.ExitStack() as stack:
+    with adapter.scheduler_swapped(scheduler), contextlib.ExitStack() as stack:
         log: Application | None = None
         extra: dict[str, Any] = {}
         stack.enter_context(compiled(adapter.transformer, compile))
@@ -132,33 +132,31 @@ def generate(
         extra["callback_on_step_end"] = _watching(
             adapter.dtype, on_step, extra.get("callback_on_step_end")
         )
-        stack.enter_context(finite.decoding(adapter.pipe.vae))
+        stack.enter_context(adapter.finite_decoding())
         for prompt in prompts:
             for seed in seeds:
                 began = time.monotonic()
                 if log is not None:
                     log.timesteps.clear()
                 generator = torch.Generator("cpu").manual_seed(seed)
-                video = adapter.pipe(
-                    prompt=prompt,
-                    negative_prompt=negative or None,
-                    num_frames=frames,
+                video = adapter.video(
+                    prompt,
+                    negative_prompt=negative or "",
+                    frames=frames,
                     width=width,
                     height=height,
-                    num_inference_steps=steps,
+                    steps=steps,
                     guidance_scale=guidance_scale,
-                    use_dynamic_cfg=dynamic and scheduler != "ddim",
+                    dynamic_cfg=dynamic and scheduler != "ddim",
                     generator=generator,
-                    max_sequence_length=adapter.max_text_tokens,
-                    output_type="np",
                     **extra,
-                ).frames[0]
+                )
                 if log is not None and strength and not log.guided_steps:
                     assert spec is not None
                     raise guided_none(spec, steps)
                 guided = log.guided_steps if log else (spec.guided_steps if spec else 0)
-                pixels = np.rint(np.asarray(video) * 255).astype(np.uint8)
-                used = type(adapter.pipe.scheduler).__name__
+                pixels = np.rint(video * 255).astype(np.uint8)
+                used = adapter.scheduler_name
                 seconds = time.monotonic() - began
                 yield Generated(prompt, seed, pixels, fps, guided, used, seconds)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,9 @@ import torch
 
 from pe_toolkit.acceleration import caches
 from pe_toolkit.acceleration.timestep import read_timestep
-from pe_toolkit.apply.checks import adapter_of, card_of, check_card, keys_values, vae_check
-from pe_toolkit.apply.contexts import compiled_by_blocks
-from pe_toolkit.apply.sense import timesteps_of
-from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
-from pe_toolkit.backbones.cogvideox.sampling import unrounded
+from pe_toolkit.apply.checks import card_of, check_card, keys_values, vae_check
+from pe_toolkit.backbones.families import backbone_of
+from pe_toolkit.backbones.precision import unrounded
 from pe_toolkit.card import MotionCard
 from pe_toolkit.errors import MismatchError, UnsupportedError
 from pe_toolkit.video import Clip
@@ -66,7 +64,7 @@ def replay(
         raise UnsupportedError(
             "Expected a latents card, got a positions card.", "Use applied(pipe, card)."
         )
-    adapter = adapter_of(pipe)
+    adapter = backbone_of(pipe)
     check_card(adapter, card)
     stored = {
         t: torch.from_numpy(z)[None]
@@ -84,66 +82,36 @@ def replay(
                 values["latents"] = _like(values["latents"], kept)
         return values
 
-    whole = first == max(int(t) for t in timesteps_of(adapter, card.spec.schedule.steps))
+    whole = first == max(adapter.timesteps(card.spec.schedule.steps))
     kv = keys_values(adapter, card, kv_from, no_kv)
     with contextlib.ExitStack() as stack:
         stack.enter_context(vae_check(adapter))
         if kv is not None or adapter.dtype == torch.bfloat16:
-            stack.enter_context(compiled_by_blocks(adapter))
+            stack.enter_context(adapter.reachable())
         if kv is not None:
             stack.enter_context(kv.injected(lambda t: t in stored))
         stack.enter_context(caches.held_off(adapter.transformer, lambda t: t in stored))
-        stack.enter_context(_cast_inputs(adapter))
+        stack.enter_context(adapter.casting_inputs())
         if whole:
-            stack.enter_context(_beginning_with(adapter.pipe, stored[first]))
+            stack.enter_context(adapter.beginning_with(_stored(stored[first])))
         yield Replay(callback, card.spec.schedule.negative_prompt)
 
 
-@contextlib.contextmanager
-def _beginning_with(pipe: Any, start: torch.Tensor) -> Iterator[None]:
-    """The pipeline prepares its latents as ever, and begins with `start` `(1, F', C, h, w)`."""
-    own, before = pipe.prepare_latents, pipe.__dict__.get("prepare_latents")
+def _stored(start: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What a generation begins with instead of its noise: `start` `(1, ...)`."""
 
-    def prepare_latents(*args: Any, **options: Any) -> Any:
-        drawn = own(*args, **options)
-        noise, *conditions = drawn if isinstance(drawn, tuple) else (drawn,)  # with the image's
+    def change(noise: torch.Tensor) -> torch.Tensor:
         if noise.shape[1:] != start.shape[1:]:
             raise MismatchError(
                 f"Expected a generation with latents {tuple(start.shape[1:])} as the card's, got "
                 f"{tuple(noise.shape[1:])}.",
                 "Use the card's frames, width and height.",
             )
-        latents = _like(noise, start)
-        return (latents, *conditions) if conditions else latents
+        return _like(noise, start)
 
-    pipe.prepare_latents = prepare_latents
-    try:
-        yield
-    finally:
-        del pipe.prepare_latents  # the method of the class is there again
-        if before is not None:
-            pipe.prepare_latents = before
+    return change
 
 
 def _like(latents: torch.Tensor, stored: torch.Tensor) -> torch.Tensor:
     """Stored latents for each sample of the pipeline's own."""
     return stored.to(latents.device, unrounded(latents.dtype)).expand_as(latents).clone()
-
-
-@contextlib.contextmanager
-def _cast_inputs(adapter: CogVideoXAdapter) -> Iterator[None]:
-    """Give the transformer its latents in the dtype of the text that comes with them."""
-
-    def before(
-        module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[Any, dict[str, Any]] | None:
-        latents, text = kwargs.get("hidden_states"), kwargs.get("encoder_hidden_states")
-        if latents is None or text is None or latents.dtype == text.dtype:
-            return None
-        return args, {**kwargs, "hidden_states": latents.to(text.dtype)}
-
-    handle = adapter.transformer.register_forward_pre_hook(before, with_kwargs=True)
-    try:
-        yield
-    finally:
-        handle.remove()

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 
 from pe_toolkit.acceleration.timestep import read_timestep
-from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
-from pe_toolkit.backbones.cogvideox.sampling import noise_levels
+from pe_toolkit.backbones.contract import Backbone
 from pe_toolkit.card import MotionCard
 from pe_toolkit.errors import MismatchError
 
@@ -59,7 +58,7 @@ class CardPositions:
     """Looks up and mixes what a positions card injects at each timestep."""
 
     def __init__(
-        self, adapter: CogVideoXAdapter, card: MotionCard, strength: float, log: Application
+        self, adapter: Backbone, card: MotionCard, strength: float, log: Application
     ) -> None:
         spec = card.spec
         self.adapter, self.log, self.strength = adapter, log, strength
@@ -95,7 +94,7 @@ class CardPositions:
         return bool(self._mix(t))
 
     def _mix(self, t: int) -> list[tuple[int, float]]:
-        noise = noise_levels(self.adapter.pipe.scheduler, torch.tensor([t]))[0]
+        noise = self.adapter.noise_level(t)
         # Levels stored by one library version may differ from another's in the last digits.
         noise = next((level for level in self.levels if abs(level - noise) < 1e-7), noise)
         return weights_at(self.levels, noise)

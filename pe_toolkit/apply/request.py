@@ -15,7 +15,7 @@ from pe_toolkit.errors import UsageError, option
 
 if TYPE_CHECKING:
     from pe_toolkit.apply.generation import Generated
-    from pe_toolkit.backbones import CogVideoXAdapter
+    from pe_toolkit.backbones.contract import Backbone
     from pe_toolkit.card import CardSpec, MotionCard
     from pe_toolkit.video import Clip
 
@@ -154,7 +154,7 @@ class ApplyRequest:
 
     def generate(
         self,
-        adapter: CogVideoXAdapter,
+        adapter: Backbone,
         card: MotionCard,
         prompts: Sequence[str],
         seeds: Sequence[int],

@@ -6,18 +6,14 @@ can still write 10,000 steps, or latents for timesteps that never come, and seal
 
 from __future__ import annotations
 
-import copy
-
-import torch
-
-from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
+from pe_toolkit.backbones.contract import Backbone
 from pe_toolkit.card import CardSpec
 from pe_toolkit.errors import CardError, PeError, UsageError
 
 _HAND_MADE = "The card was made by hand, or for another scheduler. Make one: pe train REF."
 
 
-def check_sense(adapter: CogVideoXAdapter, spec: CardSpec) -> None:
+def check_sense(adapter: Backbone, spec: CardSpec) -> None:
     """Refuse numbers that no training on this backbone writes.
 
     Args:
@@ -26,7 +22,7 @@ def check_sense(adapter: CogVideoXAdapter, spec: CardSpec) -> None:
     Raises:
         CardError: for such a number.
     """
-    clip, longest = spec.clip, int(adapter.pipe.scheduler.config.num_train_timesteps)
+    clip, longest = spec.clip, adapter.most_steps
     size = f"{clip.frames} frames of {clip.width}x{clip.height}"
     try:
         grid = str(adapter.grid_for(clip.frames, clip.width, clip.height))
@@ -37,28 +33,28 @@ def check_sense(adapter: CogVideoXAdapter, spec: CardSpec) -> None:
     if spec.schedule.steps > longest:
         raise _senseless(f"at most {longest} steps, got {spec.schedule.steps}")
     blocks, _, timestep = spec.recipe.reads()
-    last = len(adapter.transformer.transformer_blocks) - 1
+    last = adapter.blocks - 1
     if (block := max(spec.recipe.block, *blocks)) > last:
         raise _senseless(f"blocks up to {last}, got {block}")
     if timestep >= longest:
         raise _senseless(f"a reference read at a timestep below {longest}, got {timestep}")
     if spec.kind == "latents":
-        there = {int(t) for t in timesteps_of(adapter, spec.schedule.steps)}
+        there = set(adapter.timesteps(spec.schedule.steps))
         never = [t for t in spec.schedule.timesteps if t not in there]
         if never:
             raise _senseless(
                 f"latents for timesteps that come in {spec.schedule.steps} steps of "
-                f"{type(adapter.pipe.scheduler).__name__}, got some for {never[0]}"
+                f"{adapter.scheduler_name}, got some for {never[0]}"
             )
 
 
-def check_replayed(adapter: CogVideoXAdapter, spec: CardSpec, steps: int) -> None:
+def check_replayed(adapter: Backbone, spec: CardSpec, steps: int) -> None:
     """Refuse a number of steps in which none of a card's latents has its turn.
 
     Raises:
         UsageError: for such a number.
     """
-    there = {int(t) for t in timesteps_of(adapter, steps)}
+    there = set(adapter.timesteps(steps))
     if not there.intersection(spec.schedule.timesteps):
         raise UsageError(
             f"Expected steps in which the card's latents have their turn, got {steps}.",
@@ -76,20 +72,6 @@ def guided_none(spec: CardSpec, steps: int) -> PeError:
     if steps == spec.schedule.steps:  # as the card itself says
         return CardError(message, _HAND_MADE)
     return UsageError(message, f"Use --steps {spec.schedule.steps}, as the card was trained with.")
-
-
-def timesteps_of(adapter: CogVideoXAdapter, steps: int) -> torch.Tensor:
-    """The timesteps of a schedule of that many steps; the pipeline's own stays.
-
-    Raises:
-        UsageError: if it has not so many.
-    """
-    longest = int(adapter.pipe.scheduler.config.num_train_timesteps)
-    if steps > longest:
-        raise UsageError(f"Expected at most {longest} steps, got {steps}.")
-    scheduler = copy.deepcopy(adapter.pipe.scheduler)
-    scheduler.set_timesteps(steps)
-    return scheduler.timesteps  # type: ignore[no-any-return]
 
 
 def _senseless(expected: str) -> CardError:

@@ -24,11 +24,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pe_toolkit.backbones import CogVideoXAdapter
-from pe_toolkit.backbones.cogvideox import encoding
-from pe_toolkit.backbones.cogvideox.encoding import Way
-from pe_toolkit.backbones.machine.offload import sent_away
+from pe_toolkit.backbones import ways
+from pe_toolkit.backbones.contract import Backbone
 from pe_toolkit.backbones.reading import Reading
+from pe_toolkit.backbones.ways import Way
 from pe_toolkit.card import MotionCard
 from pe_toolkit.card.followed import LITTLE, followed
 from pe_toolkit.errors import UsageError
@@ -77,18 +76,18 @@ class ReferenceMotion:
         adapter: the backbone. Its transformer runs once per comparison: not inside of `applied`.
         flow: hard flow `(F', F', H', W', 2)` of the reference in patches, integers.
         reading: how it was read: videos are read in the same way.
-        ways: how it was encoded, as `CogVideoXAdapter.encode` takes it: videos are, too.
+        encoded: how it was encoded, as `Backbone.encode` takes it: videos are, too.
     """
 
     def __init__(
         self,
-        adapter: CogVideoXAdapter,
+        adapter: Backbone,
         flow: Tensor,
         reading: Reading,
-        ways: tuple[Way | None, ...] | None = None,
+        encoded: tuple[Way | None, ...] | None = None,
     ) -> None:
         self.adapter = adapter
-        self.ways = ways
+        self.encoded = encoded
         self.reading = reading
         self.grid = TokenGrid(*flow.shape[1:4])
         self.followed = followed_share(flow)
@@ -96,11 +95,11 @@ class ReferenceMotion:
         self._silence = adapter.encode_text([""])
 
     @classmethod
-    def of_card(cls, adapter: CogVideoXAdapter, card: MotionCard) -> ReferenceMotion:
+    def of_card(cls, adapter: Backbone, card: MotionCard) -> ReferenceMotion:
         """The motion that a card holds; of its reference, never of what it generates."""
         blocks, by, timestep = card.spec.recipe.reads()
-        reading, ways = Reading(blocks, by, timestep), encoding.again(card.spec.reference.encoded)
-        return cls(adapter, torch.tensor(card.tensors["flow"]), reading, ways)
+        reading, encoded = Reading(blocks, by, timestep), ways.again(card.spec.reference.encoded)
+        return cls(adapter, torch.tensor(card.tensors["flow"]), reading, encoded)
 
     def compare(self, frames: NDArray[np.uint8]) -> Following:
         """Score uint8 RGB frames `(F, H, W, 3)`."""
@@ -130,9 +129,9 @@ class ReferenceMotion:
     def flow(self, frames: NDArray[np.uint8]) -> Tensor:
         """The hard flow `(F', F', H', W', 2)` of a clip, read as that of a reference is."""
         adapter, (count, height, width) = self.adapter, frames.shape[:3]
-        with sent_away(adapter.pipe):
+        with adapter.sent_away():
             q, k = adapter.reference_queries_and_keys(
-                adapter.encode(frames, self.ways).latents, self.reading, count, width, height,
+                adapter.encode(frames, self.encoded).latents, self.reading, count, width, height,
                 adapter.encode_image(frames), self._silence,
             )  # fmt: skip
         grid = adapter.grid_for(count, width, height)

@@ -13,6 +13,7 @@ from pe_toolkit.errors import UnsupportedError, UsageError, option
 
 MOST_BLOCKS = 16
 MASKS = ("forward-backward", "nonzero", "consistent", "none", "tracked")
+OBJECTIVE = "amf"
 RECIPES = ("default", "paper", "fast")
 # The official configuration: what `--recipe paper` changes whatever the backbone.
 PAPER: dict[str, Any] = {

@@ -25,13 +25,14 @@ from pe_toolkit.card import (
     utc_now,
 )
 from pe_toolkit.card.compat import UNNAMED
+from pe_toolkit.training.config import OBJECTIVE
 
 if TYPE_CHECKING:
-    from pe_toolkit.backbones.catalogue.variants import Variant
-    from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
-    from pe_toolkit.backbones.cogvideox.sampling import Sampler
+    from pe_toolkit.backbones.contract import Backbone, Sampler
     from pe_toolkit.motion.flow import AttentionMotionFlow
-    from pe_toolkit.training.config import Resolved, TrainConfig
+    from pe_toolkit.training.config import Resolved
+    from pe_toolkit.training.prepare import Run
+    from pe_toolkit.training.reference import Reference
     from pe_toolkit.video import Clip
 
 
@@ -44,21 +45,15 @@ def _reading_spec(settings: Resolved) -> ReadingSpec | None:
 
 
 def build_card(
-    adapter: CogVideoXAdapter,
-    variant: Variant,
-    clip: Clip,
-    config: TrainConfig,
-    settings: Resolved,
+    run: Run,
     sampler: Sampler,
     guided: list[int],
     results: list[torch.Tensor],
-    flow: AttentionMotionFlow,
+    reference: Reference,
     losses: list[tuple[float, float]],
-    samples: list[tuple[str, int]],
-    encoded: str | None,
 ) -> MotionCard:
     """Everything known about the run, and its tensors in half precision."""
-    frames, height, width = clip.frames.shape[:3]
+    config, settings, flow = run.config, run.settings, reference.flow
     positions = settings.parametrisation is not None
     stacked = torch.stack(results).detach().to("cpu", torch.float16)
     tensors = {
@@ -66,9 +61,8 @@ def build_card(
         "flow": flow.displacement.numpy(),
         "flow_mask": flow.mask.numpy().astype(np.uint8),
     }
-    grid = flow.grid
-    source_width, source_height = clip.source_size or clip.size
-    known = clip.source_size is not None
+    frames, width, height = run.shape
+    row = run.backbone.variant
     spec = CardSpec(
         name=config.name,
         version=config.card_version,
@@ -76,68 +70,82 @@ def build_card(
         license=config.license,
         created=utc_now(),
         kind="positions" if positions else "latents",
-        backbone=BackboneSpec(
-            family=adapter.family,
-            variant=adapter.variant.name if adapter.variant else UNNAMED,
-            model_id=adapter.model_id,
-            revision=adapter.revision,
-            fingerprint=adapter.fingerprint(),
-            weights_digest=adapter.weights_digest,
-            positions=adapter.positions,
+        backbone=_backbone(run.backbone),
+        grid=GridSpec(frames=run.grid.frames, height=run.grid.height, width=run.grid.width),
+        clip=ClipSpec(frames=frames, width=width, height=height, fps=row.fps if row else 8.0),
+        schedule=_schedule(settings, sampler, guided),
+        recipe=_recipe(settings, run.backbone.dtype),
+        samples=tuple(
+            SampleSpec(prompt=p, seed=s) for p, s in zip(run.prompts, run.seeds, strict=True)
         ),
-        grid=GridSpec(frames=grid.frames, height=grid.height, width=grid.width),
-        clip=ClipSpec(
-            frames=frames,
-            width=width,
-            height=height,
-            fps=adapter.variant.fps if adapter.variant else 8.0,
-        ),
-        schedule=ScheduleSpec(
-            scheduler=type(sampler.scheduler).__name__,
-            steps=settings.steps,
-            guidance_scale=settings.guidance_scale,
-            dynamic_cfg=settings.dynamic_cfg,
-            timesteps=tuple(sampler.times[i] for i in guided),
-            noise=tuple(sampler.noise[i] for i in guided),
-            negative_prompt=settings.negative_prompt or None,
-        ),
-        recipe=RecipeSpec(
-            name=settings.recipe,
-            objective="amf",
-            block=settings.block,
-            tau=settings.tau,
-            mask=settings.mask,
-            inner_steps=settings.inner_steps,
-            learning_rates=settings.learning_rates,
-            parametrisation=settings.parametrisation,
-            dtype=str(adapter.dtype).removeprefix("torch."),
-            guided_range=settings.guided_range,
-            start=settings.start,
-            seed=settings.seed,
-            kv="required" if settings.kv else "none",
-            kv_noise="generation" if settings.kv else None,
-            reading=_reading_spec(settings),
-            start_scale=settings.start_scale
-            if settings.start == "flow" and settings.start_scale != 1
-            else None,
-        ),
-        samples=tuple(SampleSpec(prompt=prompt, seed=seed) for prompt, seed in samples),
-        reference=ReferenceSpec(
-            sha256=clip.sha256,
-            duration=clip.duration,
-            frames=clip.total_frames,
-            width=source_width,
-            height=source_height,
-            fps=clip.total_frames / clip.duration if clip.duration else clip.fps,
-            start=clip.start,
-            matched=flow.followed,
-            used=clip.used if known and clip.used > 0 else None,
-            fit=clip.fit if known else None,
-            encoded=encoded,
-        ),
-        training=TrainingSpec(loss=tuple(losses), device=adapter.device.type),
+        reference=_reference(run.clip, flow, reference.encoded),
+        training=TrainingSpec(loss=tuple(losses), device=run.backbone.device.type),
         scores={},
         software={"pe-toolkit": __version__}
         | {name: version(name) for name in ("torch", "diffusers", "transformers")},
     )
     return MotionCard(spec, tensors)
+
+
+def _backbone(backbone: Backbone) -> BackboneSpec:
+    return BackboneSpec(
+        family=backbone.family,
+        variant=backbone.variant.name if backbone.variant else UNNAMED,
+        model_id=backbone.model_id,
+        revision=backbone.revision,
+        fingerprint=backbone.fingerprint(),
+        weights_digest=backbone.weights_digest,
+        positions=backbone.positions,
+    )
+
+
+def _schedule(settings: Resolved, sampler: Sampler, guided: list[int]) -> ScheduleSpec:
+    return ScheduleSpec(
+        scheduler=sampler.scheduler_name,
+        steps=settings.steps,
+        guidance_scale=settings.guidance_scale,
+        dynamic_cfg=settings.dynamic_cfg,
+        timesteps=tuple(sampler.times[i] for i in guided),
+        noise=tuple(sampler.noise[i] for i in guided),
+        negative_prompt=settings.negative_prompt or None,
+    )
+
+
+def _recipe(settings: Resolved, dtype: torch.dtype) -> RecipeSpec:
+    moved = settings.start == "flow" and settings.start_scale != 1
+    return RecipeSpec(
+        name=settings.recipe,
+        objective=OBJECTIVE,
+        block=settings.block,
+        tau=settings.tau,
+        mask=settings.mask,
+        inner_steps=settings.inner_steps,
+        learning_rates=settings.learning_rates,
+        parametrisation=settings.parametrisation,
+        dtype=str(dtype).removeprefix("torch."),
+        guided_range=settings.guided_range,
+        start=settings.start,
+        seed=settings.seed,
+        kv="required" if settings.kv else "none",
+        kv_noise="generation" if settings.kv else None,
+        reading=_reading_spec(settings),
+        start_scale=settings.start_scale if moved else None,
+    )
+
+
+def _reference(clip: Clip, flow: AttentionMotionFlow, encoded: str | None) -> ReferenceSpec:
+    width, height = clip.source_size or clip.size
+    known = clip.source_size is not None
+    return ReferenceSpec(
+        sha256=clip.sha256,
+        duration=clip.duration,
+        frames=clip.total_frames,
+        width=width,
+        height=height,
+        fps=clip.total_frames / clip.duration if clip.duration else clip.fps,
+        start=clip.start,
+        matched=flow.followed,
+        used=clip.used if known and clip.used > 0 else None,
+        fit=clip.fit if known else None,
+        encoded=encoded,
+    )

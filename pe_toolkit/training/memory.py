@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 from torch.utils.checkpoint import (
     CheckpointPolicy,
     checkpoint,
@@ -20,29 +19,27 @@ from torch.utils.checkpoint import (
 )
 
 from pe_toolkit.backbones.machine import recompute
-from pe_toolkit.backbones.machine.offload import free_bytes, send_away
+from pe_toolkit.backbones.machine.offload import free_bytes
 from pe_toolkit.backbones.machine.placement import needs_checkpointing
 from pe_toolkit.backbones.machine.recompute import LEVELS, Level
 from pe_toolkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
+    from pe_toolkit.backbones.contract import Backbone
 
 CHECKPOINTING = ("auto", *LEVELS)
 KEEPING: tuple[Level, ...] = ("little", "partly")
 """Levels that keep some of what a block computes."""
 
 
-def unit_bytes(adapter: CogVideoXAdapter, tokens: int) -> int:
+def unit_bytes(adapter: Backbone, tokens: int) -> int:
     """Bytes of one activation of one sample: (text + video tokens) x channels."""
-    config = adapter.transformer.config
-    width = config.num_attention_heads * config.attention_head_dim
-    return int((tokens + adapter.max_text_tokens) * width * adapter.dtype.itemsize)
+    return (tokens + adapter.max_text_tokens) * adapter.channels * adapter.dtype.itemsize
 
 
 def checkpointing_level(
     choice: str,
-    adapter: CogVideoXAdapter,
+    adapter: Backbone,
     tokens: int,
     block: int,
     *,
@@ -91,7 +88,7 @@ def checkpointing_level(
             rotary=rotary,
             least="little" if leaves else "off",
         )
-    if level in KEEPING and (compiled or compiled_by_user(adapter.pipe.transformer)):
+    if level in KEEPING and (compiled or compiled_by_user(adapter.transformer_as_called)):
         return "on"
     return level
 
@@ -148,38 +145,3 @@ def _keep(level: Level, context: Any, op: Any, *args: Any, **kwargs: Any) -> Che
         comes, goes = args[-1].shape
         dear = comes / 8 <= goes < comes or (level == "little" and comes < goes <= 8 * comes)
     return CheckpointPolicy.MUST_SAVE if attention or dear else CheckpointPolicy.PREFER_RECOMPUTE
-
-
-@contextlib.contextmanager
-def parked(pipe: Any, names: Sequence[str], away: str = "cpu") -> Iterator[None]:
-    """Move components that are not used meanwhile off the device, and back on exit.
-
-    Those under offload hooks come by themselves with their next call. Model offloading sends one
-    away only when the next in the pipeline's order is called, so those are sent now; the other
-    kinds hold nothing between calls.
-    """
-    homes: list[tuple[nn.Module, torch.device]] = []
-    module: Any
-    for name in names:
-        module = getattr(pipe, name, None)
-        parameter = next(module.parameters(), None) if module is not None else None
-        if parameter is None or parameter.device.type in (away, "meta"):
-            continue
-        if _hooked(module):
-            send_away(module)
-            continue
-        homes.append((module, parameter.device))
-    try:
-        for module, _ in homes:
-            module.to(away)
-        yield
-    finally:
-        for module, home in homes:
-            module.to(home)
-
-
-def _hooked(module: Any) -> bool:
-    """Whether accelerate or diffusers' group offloading moves this module."""
-    return any(hasattr(part, "_hf_hook") for part in module.modules()) or (
-        getattr(module, "_diffusers_hook", None) is not None
-    )

@@ -8,11 +8,11 @@ from typing import Any, Protocol
 
 import torch
 
-from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
-from pe_toolkit.backbones.cogvideox.sampling import Sampler, unrounded
+from pe_toolkit.backbones.contract import Sampler
+from pe_toolkit.backbones.precision import unrounded
 from pe_toolkit.embedding import PositionalForm
 from pe_toolkit.errors import TrainingError
-from pe_toolkit.objectives.amf import AmfObjective
+from pe_toolkit.objectives.base import Objective
 from pe_toolkit.training.scaling import GradientScaling
 
 
@@ -59,21 +59,20 @@ class Problem:
 
     def __init__(
         self,
-        adapter: CogVideoXAdapter,
         sampler: Sampler,
-        objective: AmfObjective,
+        objective: Objective,
         block: int,
         reuse: int = 1,
     ) -> None:
-        self.adapter, self.sampler, self.objective, self.block = adapter, sampler, objective, block
+        self.sampler, self.objective, self.block = sampler, objective, block
         self.reuse = reuse
-        self.scaling = GradientScaling(sampler.text.dtype == torch.float16)
+        self.scaling = GradientScaling(sampler.dtype == torch.float16)
 
     def backward(self, index: int, latents: torch.Tensor, embed: Any = None) -> torch.Tensor:
         """Accumulate gradients of the mean loss over samples; returns that loss, still on the
         device.
 
-        `latents` is `(N, F', C, h, w)`; `embed` rebuilds the injected positions for every chunk,
+        `latents` is `(N, ...)`; `embed` rebuilds the injected positions for every chunk,
         because each backward pass frees its graph. Only the conditional branch is used (the paper,
         section 4.2).
         """
@@ -81,20 +80,10 @@ class Problem:
         total = torch.zeros((), device=latents.device)
         for first in range(0, count, sampler.together):
             part = slice(first, first + sampler.together)
-            sampler.part = part
             if embed is not None:
                 embed()
-            timestep = sampler.timesteps[index]
-            x = sampler.scheduler.scale_model_input(latents[part].to(sampler.text.dtype), timestep)
-            q, k = self.adapter.queries_and_keys(
-                x,
-                sampler.text[part],
-                sampler.times[index],
-                self.block,
-                sampler.rotary,
-                None if sampler.image is None else sampler.image[part],
-            )
-            total = total + self.scaling.backward(self.objective, q, k, x.shape[0] / count)
+            q, k = sampler.queries_and_keys(index, latents[part], part, self.block)
+            total = total + self.scaling.backward(self.objective, q, k, q.shape[0] / count)
         return total
 
     def descend(
@@ -221,6 +210,6 @@ class LatentMode:
         # Bit for bit the sampler's own at learning rate 0, half precision (as stored) otherwise.
         kept = sampler.latents
         if rate > 0 and inner_steps:
-            kept = latents.detach().half().to(unrounded(sampler.text.dtype))
+            kept = latents.detach().half().to(unrounded(sampler.dtype))
         self.results.append(kept.half())
         sampler.latents = kept

@@ -8,10 +8,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import safetensors.torch
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from pe_toolkit.acceleration.quantize import how_quantized
@@ -19,11 +17,9 @@ from pe_toolkit.card.file import write_atomically
 from pe_toolkit.errors import ResumeError, option
 
 if TYPE_CHECKING:
-    from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
-    from pe_toolkit.backbones.cogvideox.sampling import Sampler
-    from pe_toolkit.training.config import Resolved
+    from pe_toolkit.backbones.contract import Sampler
     from pe_toolkit.training.modes import Mode
-    from pe_toolkit.video import Clip
+    from pe_toolkit.training.prepare import Run
 
 
 class ResumeState:
@@ -34,24 +30,20 @@ class ResumeState:
     def __init__(
         self,
         path: Path,
-        settings: Resolved,
-        prompts: list[str],
-        clip: Clip,
-        adapter: CogVideoXAdapter,
-        image: NDArray[np.uint8] | None = None,
-        preview: bool = False,
-        encoded: str | None = None,
+        run: Run,
+        encoded: str | None,
     ) -> None:
+        settings, clip, adapter, image = run.settings, run.clip, run.backbone, run.image
         self.path = path
         facts = {
             "settings": dataclasses.asdict(settings),
-            "prompts": prompts,
+            "prompts": run.prompts,
             "clip": hashlib.sha256(clip.frames.tobytes()).hexdigest(),
             "backbone": [adapter.fingerprint(), adapter.weights_digest, adapter.model_id],
             "dtype": str(adapter.dtype),
             "quantize": how_quantized(adapter.transformer),
             "encoded": encoded,  # the latents of the reference are computed again
-            "preview": preview,  # without one the last step is not taken
+            "preview": run.config.preview,  # without one the last step is not taken
             "image": None if image is None else hashlib.sha256(image.tobytes()).hexdigest(),
         }
         self.identity = json.dumps(facts, sort_keys=True)

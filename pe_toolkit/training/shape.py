@@ -38,7 +38,7 @@ class Shape:
         row = adapter.variant
         name, fps = (row.name, row.fps) if row else ("this backbone", 8.0)
         width, height = adapter.size
-        fixed = bool(adapter.transformer.config.use_learned_positional_embeddings)
+        fixed = adapter.fixed_size
         return cls(name, adapter.positions, adapter.frames, width, height, fps, fixed)
 
     @classmethod

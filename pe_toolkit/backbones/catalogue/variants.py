@@ -13,6 +13,15 @@ from typing import Literal
 from pe_toolkit.backbones.catalogue import sources
 from pe_toolkit.backbones.reading import Reading
 from pe_toolkit.errors import UsageError
+from pe_toolkit.world.vocabulary import TRAINING_PROMPTS
+
+# Content that CogVideoX draws well and that has nothing to do with most references.
+GENERAL_PROMPTS = (
+    "a golden retriever running through a sunny meadow, cinematic, high detail",
+    "a red sports car driving on a coastal road, cinematic, high detail",
+    "a sailing boat on a calm sea at sunset, cinematic, high detail",
+    "a robot walking through a neon-lit city street, cinematic, high detail",
+)
 
 Positions = Literal["rotary", "absolute"]
 
@@ -26,7 +35,8 @@ class Variant:
     is the transformer block whose queries and keys are compared, reading where and how the
     reference's are read (None: the same block, by attention). start_scale is how far a start of
     `flow` moves the positions, in times of the reference's own motion. download_gb and min_gpu_gb
-    are decimal gigabytes, 0 if none. fixed_size says that positions were learned for these frames
+    are decimal gigabytes, 0 if none. training_prompts are those of a training without any: cycled
+    over its samples. fixed_size says that positions were learned for these frames
     and this size only.
     """
 
@@ -59,6 +69,7 @@ class Variant:
     download_gb: float = 0.0
     min_gpu_gb: float = 0.0
     fixed_size: bool = False
+    training_prompts: tuple[str, ...] = GENERAL_PROMPTS
     sources: MappingProxyType[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
@@ -99,6 +110,7 @@ _BUNDLED = Variant(
     start_scale=1.5,
     max_text_tokens=16,
     dtype="float32",
+    training_prompts=TRAINING_PROMPTS,
     sources=sources.BUNDLED,
 )
 
@@ -261,6 +273,21 @@ def row_of(name: str) -> Variant | None:
         if name.count("/") == 1:
             return None
         raise
+
+
+def nearest(*, rotary: bool, in_time: bool, image_to_video: bool, scheduler: str) -> Variant:
+    """Defaults for a CogVideoX that no row names: those of the closest one.
+
+    Args:
+        rotary: whether positions are.
+        in_time: whether patches span several latent frames, as in 1.5.
+        image_to_video: whether it begins with a picture.
+        scheduler: class name of the user's. Dynamic guidance goes with the recommended one only.
+    """
+    kind = "-i2v" if image_to_video else ""
+    name = f"cogvideox-5b{kind}" if rotary else "cogvideox-2b"
+    row = VARIANTS[f"cogvideox1.5-5b{kind}" if in_time else name]
+    return row if scheduler == row.scheduler else replace(row, dynamic_cfg=False)
 
 
 def auto(gpu_gb: float | None) -> tuple[str, str]:

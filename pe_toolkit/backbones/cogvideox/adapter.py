@@ -13,19 +13,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pe_toolkit.backbones import finite, ways
 from pe_toolkit.backbones.catalogue.variants import Variant
-from pe_toolkit.backbones.cogvideox import encoding, finite, hooks, tiling
-from pe_toolkit.backbones.cogvideox.encoding import Encoded, Way
-from pe_toolkit.backbones.cogvideox.geometry import CogVideoXGeometry
+from pe_toolkit.backbones.cogvideox import encoding, hooks, tiling
+from pe_toolkit.backbones.cogvideox.driving import CogVideoXDriving
+from pe_toolkit.backbones.cogvideox.keyvalue import ReferenceKeysValues
 from pe_toolkit.backbones.cogvideox.processors import turned_back
+from pe_toolkit.backbones.cogvideox.sampling import CogVideoXSampler
 from pe_toolkit.backbones.reading import Reading
+from pe_toolkit.backbones.ways import Encoded, Way
 from pe_toolkit.errors import UnsupportedError, UsageError
 
 # What the pipeline passes as `ofs` to CogVideoX 1.5 image-to-video.
 _OFS = 2.0
 
 
-class CogVideoXAdapter(CogVideoXGeometry):
+class CogVideoXAdapter(CogVideoXDriving):
     """A loaded `CogVideoXPipeline` or `CogVideoXImageToVideoPipeline` seen as a backbone.
 
     Args:
@@ -79,10 +82,6 @@ class CogVideoXAdapter(CogVideoXGeometry):
 
     # Inputs ---------------------------------------------------------------------------------------
 
-    @property
-    def max_text_tokens(self) -> int:
-        return int(self.transformer.config.max_text_seq_length)
-
     def check_prompt(self, prompt: str, what: str = "a prompt") -> None:
         """Refuse empty and too long prompts before any work; `what` it is, for the message.
 
@@ -118,7 +117,7 @@ class CogVideoXAdapter(CogVideoXGeometry):
                 "Leave --image out, or use cogvideox-5b-i2v or cogvideox1.5-5b-i2v.",
             )
 
-    def check_vae(self) -> None:
+    def check_decoder(self) -> None:
         """Refuse a VAE whose weights are elsewhere when it encodes and decodes.
 
         Raises:
@@ -154,29 +153,29 @@ class CogVideoXAdapter(CogVideoXGeometry):
 
     @torch.no_grad()
     def encode(
-        self, frames: NDArray[np.uint8], ways: tuple[Way | None, ...] | None = None
+        self, frames: NDArray[np.uint8], wanted: tuple[Way | None, ...] | None = None
     ) -> Encoded:
         """uint8 RGB `(F, H, W, 3)` -> latents `(1, F', C, h, w)`: the posterior's mode, scaled as
-        in training, in the first of `ways` that fits (default: those of `vae_tiling`).
+        in training, in the first way of `wanted` that fits (default: those of `vae_tiling`).
 
         CogVideoX 1.5 wants an even number of latent frames; the first is repeated in front, where
         its pipeline discards it.
 
         Raises:
-            UnsupportedError: as `check_vae`, or tiles that would change the size.
+            UnsupportedError: as `check_decoder`, or tiles that would change the size.
             BackboneError: latents that are not finite.
         """
-        self.check_vae()
+        self.check_decoder()
         vae = self.pipe.vae
         x = torch.from_numpy(np.ascontiguousarray(frames)).to(self.device, vae.dtype)
         x = (x / 127.5 - 1).permute(3, 0, 1, 2)[None]  # (1, 3, F, H, W)
-        mode, way = encoding.encode(vae, x, ways or encoding.choices(self.vae_tiling))
+        mode, way = encoding.encode(vae, x, wanted or ways.choices(self.vae_tiling))
         z = mode * vae.config.scaling_factor
         finite.check(z, "VAE", vae.dtype)
         z = z.permute(0, 2, 1, 3, 4).to(self.dtype)
-        wanted = self.latent_shape(frames.shape[0], frames.shape[2], frames.shape[1])[0]
-        if wanted > z.shape[1]:
-            z = torch.cat([z[:, :1].expand(-1, wanted - z.shape[1], -1, -1, -1), z], dim=1)
+        even = self.latent_shape(frames.shape[0], frames.shape[2], frames.shape[1])[0]
+        if even > z.shape[1]:
+            z = torch.cat([z[:, :1].expand(-1, even - z.shape[1], -1, -1, -1), z], dim=1)
         return Encoded(z, way)
 
     @torch.no_grad()
@@ -188,12 +187,12 @@ class CogVideoXAdapter(CogVideoXGeometry):
         latent frame.
 
         Raises:
-            UnsupportedError: as `check_vae`.
+            UnsupportedError: as `check_decoder`.
             BackboneError: latents that are not finite.
         """
         if not self.image_to_video:
             return None
-        self.check_vae()
+        self.check_decoder()
         count, height, width = frames.shape[:3]
         vae = self.pipe.vae
         x = torch.from_numpy(np.ascontiguousarray(frames[:1])).to(self.device, vae.dtype)
@@ -211,10 +210,10 @@ class CogVideoXAdapter(CogVideoXGeometry):
         """Latents `(1, F', C, h, w)` -> uint8 RGB `(F, H, W, 3)`, padding frames dropped.
 
         Raises:
-            UnsupportedError: as `check_vae`, or tiles that would change the size.
+            UnsupportedError: as `check_decoder`, or tiles that would change the size.
             BackboneError: latents or pixels that are not finite.
         """
-        self.check_vae()
+        self.check_decoder()
         scale = self.pipe.vae_scale_factor_spatial
         tiling.check(self.pipe.vae, latents.shape[3] * scale, latents.shape[4] * scale)
         pad = latents.shape[1] - ((frames - 1) // self.pipe.vae_scale_factor_temporal + 1)
@@ -222,6 +221,26 @@ class CogVideoXAdapter(CogVideoXGeometry):
             video = self.pipe.decode_latents(latents[:, pad:].to(self.pipe.vae.dtype))
         array = self.pipe.video_processor.postprocess_video(video=video, output_type="np")[0]
         return np.rint(array * 255).astype(np.uint8)  # type: ignore[no-any-return]
+
+    # Samples --------------------------------------------------------------------------------------
+
+    def sampler(self, prompts: list[str], seeds: list[int], **how: Any) -> CogVideoXSampler:
+        """See `CogVideoXSampler`."""
+        return CogVideoXSampler(self, prompts, seeds, **how)
+
+    def keys_values(
+        self,
+        latents: torch.Tensor,
+        seed: int,
+        frames: int,
+        width: int,
+        height: int,
+        image: torch.Tensor | None = None,
+        *,
+        fixed: bool = False,
+    ) -> ReferenceKeysValues:
+        """See `ReferenceKeysValues`."""
+        return ReferenceKeysValues(self, latents, seed, frames, width, height, image, fixed=fixed)
 
     # The tap --------------------------------------------------------------------------------------
 

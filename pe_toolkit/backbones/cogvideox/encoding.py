@@ -1,19 +1,10 @@
-"""How a clip is encoded: whole where memory allows, as the official code of CogVideoX-2b does.
-
-whole     one pass of the encoder over all frames
-batches   eight frames at a time: what diffusers does since 0.30.3. The convolutions see the frames
-          before, but the group norms only those of their batch
-tiles     batches, and tiles of the picture that are blended where they overlap
-
-The three give different latents (docs/performance.md has how much they cost and differ), so there
-is one rule, and a card says what was done: `reference.encoded`.
-"""
+"""How the VAE of CogVideoX encodes a clip in each of the ways of `backbones.ways`."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any
 
 import torch
 
@@ -21,11 +12,9 @@ from pe_toolkit.backbones.cogvideox import tiling
 from pe_toolkit.backbones.machine.memory import whole_bytes
 from pe_toolkit.backbones.machine.offload import free_bytes
 from pe_toolkit.backbones.machine.placement import SHARE
+from pe_toolkit.backbones.ways import Encoded, Way
 from pe_toolkit.errors import out_of_memory
 
-Way = Literal["whole", "batches", "tiles"]
-WAYS: tuple[Way, ...] = ("whole", "batches", "tiles")
-"""From the dearest to the cheapest."""
 SMALL = 1e9
 """Bytes that no machine is asked for."""
 
@@ -34,13 +23,6 @@ _STATE = (
     "tile_sample_min_width", "tile_latent_min_height", "tile_latent_min_width",
     "tile_overlap_factor_height", "tile_overlap_factor_width",
 )  # fmt: skip
-
-
-class Encoded(NamedTuple):
-    """Latents, and how they were made (None: as the VAE was kept)."""
-
-    latents: torch.Tensor
-    way: Way | None
 
 
 def encode(vae: Any, x: torch.Tensor, ways: tuple[Way | None, ...]) -> Encoded:
@@ -64,20 +46,6 @@ def encode(vae: Any, x: torch.Tensor, ways: tuple[Way | None, ...]) -> Encoded:
         if x.is_cuda:  # outside of the handler, which holds what did not fit
             torch.cuda.empty_cache()
     raise AssertionError("the last way returns or raises")
-
-
-def choices(wanted: bool | None) -> tuple[Way | None, ...]:
-    """The ways to try for `--vae-tiling`, `--no-vae-tiling`, or neither."""
-    return {None: WAYS, False: WAYS[:2], True: WAYS[2:]}[wanted]
-
-
-def again(recorded: str | None) -> tuple[Way | None, ...]:
-    """The ways to try for a clip that a card was made from, or that is compared with it: as then,
-    and cheaper where that does not fit. Cards before 1.4 do not say: as the VAE is kept, as then.
-    """
-    if recorded is None:
-        return (None,)
-    return WAYS[WAYS.index(cast(Way, recorded)) :]
 
 
 def fits(vae: Any, x: torch.Tensor, way: Way | None) -> bool:

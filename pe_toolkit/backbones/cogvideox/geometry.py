@@ -66,6 +66,16 @@ class CogVideoXGeometry:
         dtype: torch.dtype = self.transformer.dtype
         return dtype
 
+    @property
+    def max_text_tokens(self) -> int:
+        """Longest prompt in tokens."""
+        return int(self.transformer.config.max_text_seq_length)
+
+    @property
+    def fixed_size(self) -> bool:
+        """Whether positions were learned for one frame count and size."""
+        return bool(self.transformer.config.use_learned_positional_embeddings)
+
     # Sizes ----------------------------------------------------------------------------------------
 
     @property

@@ -11,7 +11,7 @@ import contextlib
 import copy
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,7 +19,8 @@ from diffusers.utils.torch_utils import randn_tensor
 from numpy.typing import NDArray
 from PIL import Image
 
-from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
+if TYPE_CHECKING:
+    from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
 
 
 def noise_levels(scheduler: Any, timesteps: torch.Tensor) -> list[float]:
@@ -30,13 +31,6 @@ def noise_levels(scheduler: Any, timesteps: torch.Tensor) -> list[float]:
     return [float((1 - alphas[int(t)]).clamp(0, 1).sqrt()) for t in timesteps]
 
 
-def unrounded(dtype: torch.dtype) -> torch.dtype:
-    """In what z_t of half precision are held where a pipeline works in `dtype`: float32 instead of
-    bfloat16.
-    """
-    return torch.promote_types(dtype, torch.float16)
-
-
 def dynamic_guidance(scale: float, steps: int, timestep: float) -> float:
     """diffusers' dynamic classifier-free guidance, erratic in `steps` as it is
     (`pipeline_cogvideox.py`).
@@ -44,8 +38,9 @@ def dynamic_guidance(scale: float, steps: int, timestep: float) -> float:
     return 1 + scale * ((1 - math.cos(math.pi * ((steps - timestep) / steps) ** 5.0)) / 2)
 
 
-class Sampler:
-    """State of N generations that denoise side by side.
+class CogVideoXSampler:
+    """State of N generations that denoise side by side (`backbones.contract.Sampler`); latents are
+    `(N, F', C, h, w)`.
 
     Args:
         prompts, seeds: N of each.
@@ -130,6 +125,32 @@ class Sampler:
             self.generators,
         )
         return latents, conditions
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the transformer is given."""
+        return self.text.dtype
+
+    def initial_noise(self) -> torch.Tensor:
+        """`(N, F', C, h, w)` of standard deviation 1, before the first step."""
+        noise: torch.Tensor = self.latents / self.scheduler.init_noise_sigma
+        return noise
+
+    @property
+    def scheduler_name(self) -> str:
+        """Class of the scheduler."""
+        return type(self.scheduler).__name__
+
+    def queries_and_keys(
+        self, index: int, latents: torch.Tensor, part: slice, block: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Q and K of the conditional pass of some samples at `block`."""
+        self.part = part
+        x = self.scheduler.scale_model_input(latents.to(self.text.dtype), self.timesteps[index])
+        image = None if self.image is None else self.image[part]
+        return self.adapter.queries_and_keys(
+            x, self.text[part], self.times[index], block, self.rotary, image
+        )
 
     @torch.no_grad()
     def step(self, index: int) -> torch.Tensor:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from diffusers.hooks.group_offloading import apply_group_offloading
+from torch import nn
 
 from pe_toolkit.backbones.catalogue.architectures import Architecture
 from pe_toolkit.backbones.machine.memory import Request
@@ -88,6 +89,41 @@ def sent_away(pipe: Any) -> Iterator[None]:
     finally:
         for name in ("text_encoder", "transformer", "vae"):
             send_away(getattr(pipe, name, None))
+
+
+@contextlib.contextmanager
+def parked(pipe: Any, names: Sequence[str], away: str = "cpu") -> Iterator[None]:
+    """Move components that are not used meanwhile off the device, and back on exit.
+
+    Those under offload hooks come by themselves with their next call. Model offloading sends one
+    away only when the next in the pipeline's order is called, so those are sent now; the other
+    kinds hold nothing between calls.
+    """
+    homes: list[tuple[nn.Module, torch.device]] = []
+    module: Any
+    for name in names:
+        module = getattr(pipe, name, None)
+        parameter = next(module.parameters(), None) if module is not None else None
+        if parameter is None or parameter.device.type in (away, "meta"):
+            continue
+        if _hooked(module):
+            send_away(module)
+            continue
+        homes.append((module, parameter.device))
+    try:
+        for module, _ in homes:
+            module.to(away)
+        yield
+    finally:
+        for module, home in homes:
+            module.to(home)
+
+
+def _hooked(module: Any) -> bool:
+    """Whether accelerate or diffusers' group offloading moves this module."""
+    return any(hasattr(part, "_hf_hook") for part in module.modules()) or (
+        getattr(module, "_diffusers_hook", None) is not None
+    )
 
 
 def group_offload(pipe: Any, device: torch.device) -> None:

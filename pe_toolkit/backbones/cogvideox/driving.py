@@ -1,0 +1,271 @@
+"""What generations and trainings of a CogVideoX go through: contexts that are undone on exit, and
+the calls of the pipeline itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pe_toolkit.backbones import finite
+from pe_toolkit.backbones.catalogue.variants import Variant, nearest
+from pe_toolkit.backbones.cogvideox import hooks, own
+from pe_toolkit.backbones.cogvideox.geometry import CogVideoXGeometry
+from pe_toolkit.backbones.cogvideox.sampling import noise_levels
+from pe_toolkit.backbones.contract import Select
+from pe_toolkit.backbones.machine import offload
+from pe_toolkit.errors import UsageError
+from pe_toolkit.grid import TokenGrid
+
+
+class CogVideoXDriving(CogVideoXGeometry):
+    """The part of `CogVideoXAdapter` that acts on its pipeline: see `backbones.contract`."""
+
+    def defaults(self) -> Variant:
+        """Its row, or that of the closest CogVideoX.
+
+        The scheduler is the user's: dynamic guidance goes with the recommended one (DPM) only.
+        """
+        if self.variant is not None:
+            return self.variant
+        config = self.transformer.config
+        return nearest(
+            rotary=self.positions == "rotary",
+            in_time=bool(config.patch_size_t),
+            image_to_video=self.image_to_video,
+            scheduler=self.scheduler_name,
+        )
+
+    @property
+    def transformer_as_called(self) -> Any:
+        """The transformer as the pipeline has it, perhaps compiled by the user."""
+        return self.pipe.transformer
+
+    @property
+    def channels(self) -> int:
+        """Heads times their width."""
+        config = self.transformer.config
+        return int(config.num_attention_heads * config.attention_head_dim)
+
+    @property
+    def blocks(self) -> int:
+        """Transformer blocks."""
+        return len(self.transformer.transformer_blocks)
+
+    @property
+    def most_steps(self) -> int:
+        """Timesteps of the schedule that was trained."""
+        return int(self.pipe.scheduler.config.num_train_timesteps)
+
+    @property
+    def scheduler_name(self) -> str:
+        return type(self.pipe.scheduler).__name__
+
+    @property
+    def tiles(self) -> bool:
+        """Whether the VAE encodes and decodes in tiles."""
+        return bool(self.pipe.vae.use_tiling)
+
+    # Schedule -------------------------------------------------------------------------------------
+
+    def timesteps(self, steps: int) -> list[int]:
+        """Those of a schedule of that many steps; the pipeline's own stays.
+
+        Raises:
+            UsageError: if it has not so many.
+        """
+        if steps > self.most_steps:
+            raise UsageError(f"Expected at most {self.most_steps} steps, got {steps}.")
+        scheduler = copy.deepcopy(self.pipe.scheduler)
+        scheduler.set_timesteps(steps)
+        return [int(t) for t in scheduler.timesteps]
+
+    def noise_level(self, timestep: int) -> float:
+        """`sqrt(1 - alphas_cumprod[t])`."""
+        return noise_levels(self.pipe.scheduler, torch.tensor([timestep]))[0]
+
+    @contextlib.contextmanager
+    def scheduler_swapped(self, name: str | None) -> Iterator[None]:
+        """`ddim` or `dpm` for the time of a generation.
+
+        Raises:
+            UsageError: another name.
+        """
+        from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler
+
+        kinds = {"ddim": CogVideoXDDIMScheduler, "dpm": CogVideoXDPMScheduler}
+        if name is None:
+            yield
+            return
+        if name not in kinds:
+            raise UsageError(f"Expected a scheduler out of {', '.join(kinds)}, got {name!r}.")
+        before = self.pipe.scheduler
+        self.pipe.scheduler = kinds[name].from_config(before.config)
+        try:
+            yield
+        finally:
+            self.pipe.scheduler = before
+
+    # Generations ----------------------------------------------------------------------------------
+
+    def video(
+        self,
+        prompt: str,
+        *,
+        negative_prompt: str,
+        frames: int,
+        width: int,
+        height: int,
+        steps: int,
+        guidance_scale: float,
+        dynamic_cfg: bool,
+        generator: torch.Generator,
+        **more: Any,
+    ) -> NDArray[np.floating[Any]]:
+        """One call of the pipeline."""
+        result = self.pipe(
+            prompt=prompt,
+            negative_prompt=negative_prompt or None,
+            num_frames=frames,
+            width=width,
+            height=height,
+            num_inference_steps=steps,
+            guidance_scale=guidance_scale,
+            use_dynamic_cfg=dynamic_cfg,
+            generator=generator,
+            max_sequence_length=self.max_text_tokens,
+            output_type="np",
+            **more,
+        )
+        return np.asarray(result.frames[0])
+
+    @contextlib.contextmanager
+    def beginning_with(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
+        """The pipeline prepares its latents as ever, and begins with what `change` makes of them:
+        `(N, F', C, h, w)` noise of standard deviation 1.
+        """
+        pipe, sigma = self.pipe, self.pipe.scheduler.init_noise_sigma
+        drawn, before = pipe.prepare_latents, pipe.__dict__.get("prepare_latents")
+
+        def prepare_latents(*args: Any, **options: Any) -> Any:
+            made = drawn(*args, **options)
+            noise, *conditions = made if isinstance(made, tuple) else (made,)  # with the image's
+            latents = change(noise if sigma == 1 else noise / sigma)
+            latents = latents if sigma == 1 else latents * sigma
+            return (latents, *conditions) if conditions else latents
+
+        pipe.prepare_latents = prepare_latents
+        try:
+            yield
+        finally:
+            del pipe.prepare_latents  # the method of the class is there again
+            if before is not None:
+                pipe.prepare_latents = before
+
+    def finite_decoding(self) -> AbstractContextManager[None]:
+        """See `finite.decoding`."""
+        return finite.decoding(self.pipe.vae)
+
+    @contextlib.contextmanager
+    def before_decoding(self, call: Callable[[], None]) -> Iterator[None]:
+        """`call` before the VAE's encoder and decoder."""
+        vae = self.pipe.vae
+        handles = [
+            part.register_forward_pre_hook(lambda *_: call()) for part in (vae.encoder, vae.decoder)
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    # The transformer ------------------------------------------------------------------------------
+
+    def check_trainable(self) -> None:
+        """Refuse attention of the user's that gradients cannot pass.
+
+        Raises:
+            UnsupportedError: as `own.check_trainable`.
+        """
+        if self.positions == "rotary":
+            own.check_trainable(hooks.attention_modules(self.transformer))
+
+    def positions_from(self, select: Select) -> AbstractContextManager[None]:
+        """See `hooks.positions`."""
+        return hooks.positions(self.transformer, self.positions, select)
+
+    @contextlib.contextmanager
+    def casting_inputs(self) -> Iterator[None]:
+        """Give the transformer its latents in the dtype of the text that comes with them."""
+
+        def before(
+            module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> tuple[Any, dict[str, Any]] | None:
+            latents, text = kwargs.get("hidden_states"), kwargs.get("encoder_hidden_states")
+            if latents is None or text is None or latents.dtype == text.dtype:
+                return None
+            return args, {**kwargs, "hidden_states": latents.to(text.dtype)}
+
+        handle = self.transformer.register_forward_pre_hook(before, with_kwargs=True)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    @contextlib.contextmanager
+    def reachable(self) -> Iterator[None]:
+        """For a transformer compiled as a whole: the module inside, its blocks compiled alike.
+
+        A graph that was compiled before the card came would not run the card's hooks, silently:
+        dynamo does not watch the hooks of submodules. Outside of the blocks there is little to
+        gain.
+        """
+        pipe, whole, inside = self.pipe, self.pipe.transformer, self.transformer
+        if whole is inside:
+            yield
+            return
+        blocks = list(inside.transformer_blocks)
+        before = [block._compiled_call_impl for block in blocks]
+        pipe.transformer = inside
+        try:
+            for block in blocks:
+                if block._compiled_call_impl is None:
+                    block._compiled_call_impl = whole.dynamo_ctx(block._call_impl)
+            yield
+        finally:
+            pipe.transformer = whole
+            for block, call in zip(blocks, before, strict=True):
+                block._compiled_call_impl = call
+
+    @contextlib.contextmanager
+    def watching_grid(self, look: Callable[[TokenGrid], None]) -> Iterator[None]:
+        """`look` at the token grid of every forward pass."""
+        config = self.transformer.config
+
+        def before(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            x = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
+            patch, patch_t = config.patch_size, config.patch_size_t or 1
+            look(TokenGrid(x.shape[1] // patch_t, x.shape[3] // patch, x.shape[4] // patch))
+
+        handle = self.transformer.register_forward_pre_hook(before, with_kwargs=True)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    # Memory ---------------------------------------------------------------------------------------
+
+    def parked(self, *parts: str) -> AbstractContextManager[None]:
+        """See `machine.offload.parked`."""
+        return offload.parked(self.pipe, parts)
+
+    def sent_away(self) -> AbstractContextManager[None]:
+        """See `machine.offload.sent_away`."""
+        return offload.sent_away(self.pipe)

@@ -1,0 +1,167 @@
+"""Before any work: what is asked, held against what the backbone can do."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pe_toolkit.objectives import objective_class
+from pe_toolkit.training import events, quantized
+from pe_toolkit.training.config import OBJECTIVE, PAPER_SHARE, Resolved, TrainConfig
+from pe_toolkit.training.modes import LatentMode, Mode, PositionMode, Problem
+from pe_toolkit.training.schedule import guided_steps
+from pe_toolkit.training.start import first_delta
+from pe_toolkit.video import require_motion
+from pe_toolkit.video.picture import resize
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pe_toolkit.backbones.catalogue.variants import Variant
+    from pe_toolkit.backbones.contract import Backbone, Sampler
+    from pe_toolkit.embedding import PositionalForm
+    from pe_toolkit.grid import TokenGrid
+    from pe_toolkit.motion.flow import AttentionMotionFlow
+    from pe_toolkit.video import Clip
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training whose request makes sense: everything that the following steps go by.
+
+    Attributes:
+        variant: the row that defaults came from.
+        prompts, seeds: one of each per sample.
+        grid: the token grid of clip and generations.
+        form: what is optimised; None in latents mode.
+        image: uint8 RGB `(H, W, 3)` that the samples begin with (image-to-video), else None.
+    """
+
+    backbone: Backbone
+    clip: Clip
+    config: TrainConfig
+    settings: Resolved
+    variant: Variant
+    prompts: list[str]
+    seeds: list[int]
+    grid: TokenGrid
+    form: PositionalForm | None
+    image: NDArray[np.uint8] | None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(frames, width, height) of clip and generations in pixels."""
+        frames, height, width = self.clip.frames.shape[:3]
+        return frames, width, height
+
+    @property
+    def on_rotary(self) -> bool:
+        """Whether the gradient goes to rotary positions."""
+        return self.form is not None and self.backbone.positions == "rotary"
+
+    def sampler(self) -> Sampler:
+        """The generations that are guided, at their beginning."""
+        frames, width, height = self.shape
+        settings = self.settings
+        return self.backbone.sampler(
+            self.prompts,
+            self.seeds,
+            steps=settings.steps,
+            guidance_scale=settings.guidance_scale,
+            dynamic_cfg=settings.dynamic_cfg,
+            negative_prompt=settings.negative_prompt,
+            frames=frames,
+            width=width,
+            height=height,
+            image=self.image,
+        )
+
+    def guiding(self, sampler: Sampler) -> tuple[Run, list[int]]:
+        """Which steps are guided; the run with the range that they lie in.
+
+        Raises:
+            UsageError: none is.
+        """
+        run = self
+        if self.settings.guided_first:
+            share = max(1, round(self.settings.steps * PAPER_SHARE))
+            bounds = (sampler.noise[share - 1], sampler.noise[0])
+            settings = dataclasses.replace(self.settings, guided_range=bounds)
+            run = dataclasses.replace(self, settings=settings)
+        return run, guided_steps(sampler.noise, run.settings.guided_range)
+
+    def mode(self, sampler: Sampler, flow: AttentionMotionFlow) -> Mode:
+        """What is optimised, against the objective that `flow` sets."""
+        settings = self.settings
+        objective = objective_class(OBJECTIVE)(flow, settings.tau)
+        problem = Problem(sampler, objective, settings.block, settings.reuse)
+        if self.form is None:
+            return LatentMode(problem)
+        start = first_delta(self.form, flow, settings).to(self.backbone.device)
+        return PositionMode(problem, self.form, start)
+
+    def started(self, guided: list[int]) -> events.Started:
+        """The first event."""
+        settings = self.settings
+        return events.Started(
+            settings.mode,
+            len(guided),
+            settings.inner_steps,
+            len(self.prompts),
+            str(self.grid),
+            f"{len(guided)} guided of {settings.steps} steps, K = {settings.inner_steps}, block "
+            f"{settings.block}",
+        )
+
+
+def prepare(
+    backbone: Backbone, clip: Clip, config: TrainConfig, image: NDArray[np.uint8] | None
+) -> Run:
+    """Fill in the defaults and refuse what cannot work.
+
+    Raises:
+        UsageError: a request that makes no sense.
+        UnsupportedError: weights, compiled blocks or attention that training cannot work with.
+        MotionError: nothing in the clip moves.
+    """
+    require_motion(clip)
+    variant = backbone.defaults()
+    settings = config.resolve(variant)
+    quantized.check_trainable(backbone.transformer)
+    quantized.check_compiled(backbone.transformer_as_called, config.compile)
+    backbone.check_trainable()
+    frames, height, width = clip.frames.shape[:3]
+    grid = backbone.grid_for(frames, width, height)
+    for block in (settings.block, *settings.reading.blocks):
+        backbone.check_block(block)
+    prompts, seeds = samples(backbone, variant, config, settings)
+    if image is None and backbone.image_to_video:
+        image = clip.frames[0]
+    backbone.check_image(image)
+    if image is not None:
+        image = resize(image, clip.size, clip.fit)
+    form = None
+    if settings.parametrisation is not None:
+        form = backbone.form(settings.parametrisation, frames, width, height)
+    return Run(backbone, clip, config, settings, variant, prompts, seeds, grid, form, image)
+
+
+def samples(
+    backbone: Backbone, variant: Variant, config: TrainConfig, settings: Resolved
+) -> tuple[list[str], list[int]]:
+    """Prompts and seeds, one of each per sample; prompts are taken in turn.
+
+    Raises:
+        UsageError: an empty or too long prompt.
+    """
+    known = config.prompts or variant.training_prompts
+    for prompt in known:
+        backbone.check_prompt(prompt)
+    count: Any = settings.samples
+    if config.samples is None:
+        count = max(settings.samples, len(config.prompts))
+    if settings.mode == "latents":
+        count = 1
+    return [known[i % len(known)] for i in range(count)], [settings.seed + i for i in range(count)]

@@ -1,0 +1,72 @@
+"""The motion of the reference, as the transformer sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pe_toolkit.errors import MotionError
+from pe_toolkit.motion.flow import AttentionMotionFlow
+
+if TYPE_CHECKING:
+    import torch
+
+    from pe_toolkit.backbones.contract import KeysValues, Sampler
+    from pe_toolkit.training.prepare import Run
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a training takes from its clip.
+
+    Attributes:
+        latents: `(1, ...)` of the clip.
+        image: what an image-to-video model is told of the clip's own first frame, else None.
+        flow: the motion, with the mask of what counts.
+        encoded: in how many pieces the clip was encoded (`backbones.ways`).
+    """
+
+    latents: torch.Tensor
+    image: torch.Tensor | None
+    flow: AttentionMotionFlow
+    encoded: str | None
+
+    def keys_values(self, run: Run, sampler: Sampler) -> KeysValues | None:
+        """Its keys and values, noised as the generations are that are about to begin; None where
+        the training does without.
+        """
+        if not run.settings.kv:
+            return None
+        kv = run.backbone.keys_values(self.latents, run.settings.seed, *run.shape, self.image)
+        kv.follow(sampler.initial_noise())
+        return kv
+
+    def require_motion(self, mask: str) -> None:
+        """Refuse a reference of which the mask of that name keeps nothing.
+
+        Raises:
+            MotionError: says how much was matched and moves.
+        """
+        flow = self.flow
+        if not flow.mask.any():
+            raise MotionError(
+                f"Expected motion in the reference, but the mask '{mask}' keeps nothing of it "
+                f"({flow.matched:.0%} of the patches were matched, {flow.moving:.0%} also move).",
+                "Use a clip with clearer motion, a longer span, or --set mask=none.",
+            )
+
+
+def read_reference(run: Run, silence: torch.Tensor) -> Reference:
+    """Encode the clip and take the displacements of its patches from queries and keys (DiTFlow,
+    section 4.1). `silence` is `encode_text([""])`.
+    """
+    backbone, settings = run.backbone, run.settings
+    latents, way = backbone.encode(run.clip.frames)
+    image = backbone.encode_image(run.clip.frames)
+    q, k = backbone.reference_queries_and_keys(
+        latents, settings.reading, *run.shape, image, silence
+    )
+    flow = AttentionMotionFlow.from_qk(
+        q.float(), k.float(), run.grid, mask=settings.mask, mutual=settings.reading.mutual
+    )
+    return Reference(latents, image, flow, way)
