@@ -14,7 +14,7 @@ from pe_toolkit.apply import CardWarning, applied, generate
 from pe_toolkit.backbones import variant_for
 from pe_toolkit.backbones.cogvideox import hooks
 from pe_toolkit.backbones.cogvideox.keyvalue import ReferenceKeysValues
-from pe_toolkit.backbones.cogvideox.sampling import Sampler
+from pe_toolkit.backbones.cogvideox.sampling import CogVideoXSampler
 from pe_toolkit.card import MotionCard
 from pe_toolkit.errors import MismatchError, UsageError
 from pe_toolkit.training import TrainConfig, train
@@ -210,17 +210,17 @@ def test_every_sample_of_a_training_has_its_own_noise():
     cards = []
     for together in (2, 1):
         adapter = tiny_adapter()
-        made = Sampler.__init__
+        made = CogVideoXSampler.__init__
 
         def init(self, *args, _made=made, _together=together, **options):
             _made(self, *args, **options)
             self.together = _together
 
-        Sampler.__init__ = init
+        CogVideoXSampler.__init__ = init
         try:
             cards.append(trained(adapter, samples=2, preview=False)[0])
         finally:
-            Sampler.__init__ = made
+            CogVideoXSampler.__init__ = made
     one, other = (card.tensors["positions"].astype(np.float32) for card in cards)
     np.testing.assert_allclose(one, other, atol=2e-3)
     alone = trained(tiny_adapter(), samples=1, preview=False)[0]
