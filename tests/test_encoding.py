@@ -129,7 +129,7 @@ def test_a_card_says_what_was_done(wanted, way):
     adapter.vae_tiling = None if wanted else True
     kv = keys_values(adapter, card, moving_square(), False)
     assert torch.equal(kv.latents, adapter.encode(moving_square().frames, (way,)).latents)
-    assert ReferenceMotion.of_card(adapter, card).ways[0] == way
+    assert ReferenceMotion.of_card(adapter, card).encoded[0] == way
 
 
 def test_older_cards_and_less_memory():

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pe_toolkit.apply import replay
-from pe_toolkit.backbones.cogvideox.sampling import unrounded
+from pe_toolkit.backbones.precision import unrounded
 from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.training.events import Finished, PreviewFrames
 from tests.tiny import FRAMES, GUIDANCE, SIDE, TOKENS, moving_square, tiny_adapter

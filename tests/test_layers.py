@@ -46,8 +46,13 @@ def test_an_upward_import_is_reported(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text(
         (ROOT / "pyproject.toml").read_text(encoding="utf-8"), encoding="utf-8"
     )
-    for name in ["__init__", *re.findall(r"\w+", " ".join(CONTRACT["layers"]))]:
+    names = {"__init__", *re.findall(r"\w+", " ".join(CONTRACT["layers"]))}
+    for name in names - {"backbones"}:
         (package / f"{name}.py").touch()
+    family = package / "backbones" / "cogvideox"
+    family.mkdir(parents=True)
+    for folder in (family.parent, family):
+        (folder / "__init__.py").touch()
     (package / "__init__.py").write_text(
         "import pe_toolkit.cli\n", encoding="utf-8"
     )  # lazy exports
@@ -57,6 +62,11 @@ def test_an_upward_import_is_reported(tmp_path: Path) -> None:
     result = lint_imports(tmp_path)
     assert result.returncode != 0
     assert "pe_toolkit.card -> pe_toolkit.cli" in result.stdout
+    (package / "card.py").write_text("", encoding="utf-8")
+    (package / "training.py").write_text("import pe_toolkit.backbones.cogvideox\n", "utf-8")
+    result = lint_imports(tmp_path)
+    assert result.returncode != 0
+    assert "pe_toolkit.training -> pe_toolkit.backbones.cogvideox" in result.stdout
 
 
 def test_contract_names_every_module() -> None:
