@@ -67,6 +67,8 @@ def generate(
     backbone.
 
     Args:
+        card: of any kind.
+        strength: as in `applied`; at 0 a latents card gives its frames, size and schedule only.
         negative_prompt: instead of the card's; "" for none.
         scheduler: `ddim` or `dpm`, or None to keep the pipeline's. `ddim` is without dynamic
             guidance, whatever the card says: CogVideoX has it for DPM only.
@@ -117,12 +119,12 @@ def generate(
         extra: dict[str, Any] = {}
         stack.enter_context(compiled(adapter.transformer, compile))
         stack.enter_context(step_cache(adapter, card, strength, steps, cache))
-        if card is not None and card.spec.kind == "latents":
+        if card is not None and card.spec.kind == "latents" and strength:
             replaying = replay(adapter, card, kv_from=kv_from, no_kv=no_kv)
             extra = stack.enter_context(replaying).arguments()
             check_replayed(adapter, card.spec, steps)
             extra.pop("negative_prompt", None)  # decided above
-        elif card is not None:
+        elif card is not None and card.spec.kind == "positions":
             log = stack.enter_context(
                 applied(adapter, card, strength, kv_from=kv_from, no_kv=no_kv)
             )
@@ -154,7 +156,7 @@ def generate(
                 if log is not None and strength and not log.guided_steps:
                     assert spec is not None
                     raise guided_none(spec, steps)
-                guided = log.guided_steps if log else (spec.guided_steps if spec else 0)
+                guided = log.guided_steps if log else spec.guided_steps if spec and strength else 0
                 pixels = np.rint(video * 255).astype(np.uint8)
                 used = adapter.scheduler_name
                 seconds = time.monotonic() - began

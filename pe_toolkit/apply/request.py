@@ -169,14 +169,13 @@ class ApplyRequest:
         from pe_toolkit.apply import generate
 
         used, conditions = self.settings(card.spec), conditions or Conditions()
-        # Strength 0 is plain generation bit for bit, with the frames and the size of the card.
-        plain = None if card.spec.kind == "latents" else card
         return generate(
             adapter,
             prompts,
             seeds,
-            card=plain if self.no_card else card,
-            strength=self.strength if not self.no_card else 0.0 if plain is not None else 1.0,
+            card=card,
+            # 0 is plain generation bit for bit, with the frames and the size of the card.
+            strength=0.0 if self.no_card else self.strength,
             steps=used.steps,
             guidance_scale=used.guidance_scale,
             negative_prompt=used.negative_prompt,
