@@ -130,7 +130,8 @@ def build(
     pipe.set_progress_bar_config(disable=True)
     if not tiny:
         tiling.enable(vae)
-    return CogVideoXAdapter(pipe, row)
+    # In tiles, as the memory model has it: whole where it fits would measure what is free.
+    return CogVideoXAdapter(pipe, row, vae_tiling=None if tiny else True)
 
 
 def _tokenizer() -> Any:
