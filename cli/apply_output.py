@@ -152,10 +152,7 @@ class Results:
             write_image(sheet, picture, force=self.options.force)
         shown = {str(video): "from an earlier run" for video in self.there}
         for done in self.done:
-            score = done.motion_follows
-            follows = "" if score is None else f", motion follows the reference: {score:.2f}"
-            if score is None and self.motion is not None:
-                follows = f", no motion score: {done.motion_follows_reason}"
+            follows = "" if self.motion is None else f", {in_words(done)}"
             shown[str(done.video)] = f'"{short(done.prompt)}", seed {done.seed}{follows}'
             if done.side_by_side is not None:
                 shown[str(done.side_by_side)] = "reference | result"
@@ -196,6 +193,17 @@ class Results:
         scored.save(place, force=self.options.force)
         self.out.talk(f"{place} is a new card with the mean of {len(values)} scores.")
         return place
+
+
+def in_words(done: Done) -> str:
+    """The score of a video, with what it is worth."""
+    from pe_toolkit.evaluation.following import CHANCE
+
+    score = done.motion_follows
+    if score is None:
+        return f"no motion score: {done.motion_follows_reason}"
+    doubt = " (may be chance)" if score < CHANCE else ""
+    return f"motion follows the reference: {score:.2f}{doubt}"
 
 
 def short(prompt: str) -> str:

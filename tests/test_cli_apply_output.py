@@ -121,3 +121,14 @@ def test_a_person_gets_a_table_and_a_program_bare_paths(
     (line,) = captured.out.splitlines()
     assert json.loads(line)["event"] == "summary"
     assert captured.err == ""
+
+
+@pytest.mark.parametrize(("score", "doubt"), [(0.69, True), (0.71, False), (-0.5, True)])
+def test_a_score_says_what_it_is_worth(
+    score: float, doubt: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken(Following(score), tmp_path)
+    err = capsys.readouterr().err
+    assert f"motion follows the reference: {score:.2f}" in err
+    assert ("(may be chance)" in err) == doubt
+    assert "validated on rendered shapes" in err
