@@ -9,6 +9,12 @@ from typing import Any
 from pe_toolkit.errors import DependencyError, out_of_memory
 
 
+def blocks_of(transformer: Any) -> list[Any]:
+    """The blocks of a diffusers transformer, in order, whichever of its two names they have."""
+    blocks = getattr(transformer, "transformer_blocks", None)
+    return list(transformer.blocks if blocks is None else blocks)
+
+
 @contextlib.contextmanager
 def compiled(transformer: Any, on: bool) -> Iterator[None]:
     """Compile the call of every block (one graph serves all of them), then leave them as they were.
@@ -22,7 +28,7 @@ def compiled(transformer: Any, on: bool) -> Iterator[None]:
     if not on:
         yield
         return
-    blocks = list(transformer.transformer_blocks)
+    blocks = blocks_of(transformer)
     before = [block._compiled_call_impl for block in blocks]
     try:
         for block in blocks:

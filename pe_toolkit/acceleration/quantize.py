@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from pe_toolkit.acceleration import QUANTIZATIONS
+from pe_toolkit.acceleration.compiling import blocks_of
 from pe_toolkit.errors import DependencyError, UnsupportedError, UsageError
 
 
@@ -70,7 +71,7 @@ def quantize(transformer: Any, name: str) -> None:
 
 def how_quantized(transformer: Any) -> str | None:
     """`fp8`, `int8` or another format's name if the blocks' weights are quantized, else None."""
-    for module in transformer.transformer_blocks.modules():
+    for module in (part for block in blocks_of(transformer) for part in block.modules()):
         weight = getattr(module, "weight", None)
         if weight is None:
             continue

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from pe_toolkit.acceleration import caches
-from pe_toolkit.acceleration.timestep import read_timestep
 from pe_toolkit.apply.checks import card_of, check_card, keys_values, vae_check
 from pe_toolkit.backbones.families import backbone_of
 from pe_toolkit.backbones.precision import unrounded
@@ -74,13 +73,9 @@ def replay(
     }
     first = max(stored)
 
-    def callback(pipe: Any, step: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
-        steps = pipe.scheduler.timesteps
-        if step + 1 < len(steps):
-            kept = stored.get(read_timestep(steps[step + 1]))
-            if kept is not None:
-                values["latents"] = _like(values["latents"], kept)
-        return values
+    def exchange(t: int | None, latents: torch.Tensor) -> torch.Tensor:
+        kept = None if t is None else stored.get(t)
+        return latents if kept is None else _like(latents, kept)
 
     whole = first == max(adapter.timesteps(card.spec.schedule.steps))
     kv = keys_values(adapter, card, kv_from, no_kv)
@@ -94,7 +89,7 @@ def replay(
         stack.enter_context(adapter.casting_inputs())
         if whole:
             stack.enter_context(adapter.beginning_with(_stored(stored[first])))
-        yield Replay(callback, card.spec.schedule.negative_prompt)
+        yield Replay(adapter.step_callback(exchange), card.spec.schedule.negative_prompt)
 
 
 def _stored(start: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -7,8 +7,9 @@ models; `docs/backbones.md` says how to add one, `tests/backbones/contract.py` w
 Terms, the same for every family:
 
 clip        uint8 RGB frames `(F, H, W, 3)`; sizes are given as frames, width, height in pixels.
-latents     `(N, ...)`, floating, of the family's own layout, scaled as in training; the last two
-            axes are rows and columns. N generations are independent of each other.
+latents     `(N, F', C, h, w)`, floating, scaled as in training: F' latent frames of C channels,
+            h rows, w columns. A family whose own layout is another turns them at its border, so
+            that cards hold one. N generations are independent of each other.
 token grid  F' latent frames x H' rows x W' columns of patches, S = F' H' W' video tokens, token
             `(f H' + y) W' + x`.
 timestep    an integer that names a step of a schedule, falling from step to step.
@@ -42,19 +43,20 @@ Select = Callable[[Any], Any]
 the step need not read it off a GPU), or None to leave the model's own."""
 
 
+AfterStep = Callable[[int | None, Any], Any]
+"""`act(t, latents)`: the latents to go on with after a step; t is the next step's timestep, None
+after the last."""
+
+
 class Sampler(Protocol):
     """N generations that denoise side by side, one step at a time: the same latents as the family's
     own pipeline gives, bit for bit, while nothing is guided.
     """
 
     latents: torch.Tensor
-    """z_t `(N, ...)` before the next step. May be replaced between steps."""
-    previous: torch.Tensor | None
-    """What a scheduler remembers of the step before, if it does."""
+    """z_t `(N, F', C, h, w)` before the next step. May be replaced between steps."""
     part: slice
     """The generations of the pass that runs."""
-    generators: list[torch.Generator]
-    """One per generation; they hold the randomness of later steps."""
 
     @property
     def times(self) -> list[int]:
@@ -82,11 +84,25 @@ class Sampler(Protocol):
         ...
 
     def initial_noise(self) -> torch.Tensor:
-        """`(N, ...)` of standard deviation 1; before the first step only."""
+        """Shaped as `latents`, of standard deviation 1; before the first step only."""
         ...
 
     def step(self, index: int) -> torch.Tensor:
-        """One guided denoising step of all generations; the new latents `(N, ...)`."""
+        """One guided denoising step of all generations; the new latents."""
+        ...
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """All that the next step depends on and no request says, by names of the family's:
+        latents, generators, what the scheduler remembers of the steps before.
+        """
+        ...
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        """Go on from a `state`, on the CPU; other tensors may be among it.
+
+        Raises:
+            KeyError, ValueError: it is of other generations.
+        """
         ...
 
     def queries_and_keys(
@@ -94,7 +110,7 @@ class Sampler(Protocol):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Q and K of the video tokens at `block` in step `index`, each `(n, heads, S, head_dim)`,
         with the prompts alone (no classifier-free guidance) of the generations `part`, whose z_t
-        `(n, ...)` are `latents`. The pass stops there; differentiable in latents and positions.
+        are `latents`. The pass stops there; differentiable in latents and positions.
         """
         ...
 
@@ -103,7 +119,7 @@ class KeysValues(Protocol):
     """Keys and values of a noised reference, injected into the first block."""
 
     def follow(self, noise: torch.Tensor) -> None:
-        """Take the noise `(N, ...)` of a generation, of standard deviation 1, from here on.
+        """Take the noise of N generations, shaped as their latents, from here on.
 
         Raises:
             MismatchError: of a generation of another size.
@@ -295,7 +311,7 @@ class Backbone(Protocol):
     def encode(
         self, frames: NDArray[np.uint8], wanted: tuple[Way | None, ...] | None = None
     ) -> Encoded:
-        """Clip -> latents `(1, ...)`, without randomness, in the first way of `wanted` for which
+        """Clip -> latents of N = 1, without randomness, in the first way of `wanted` for which
         there is memory (default: `ways.choices` of what was asked for when it was loaded).
         """
         ...
@@ -305,7 +321,7 @@ class Backbone(Protocol):
         ...
 
     def decode(self, latents: torch.Tensor, frames: int) -> NDArray[np.uint8]:
-        """Latents `(1, ...)` -> clip.
+        """Latents of N = 1 -> clip.
 
         Raises:
             BackboneError: numbers that are not finite.
@@ -424,8 +440,12 @@ class Backbone(Protocol):
         self, change: Callable[[torch.Tensor], torch.Tensor]
     ) -> AbstractContextManager[None]:
         """While the context is open, generations begin with what `change` makes of the noise
-        `(N, ...)` that they draw (or are given). Generators go on as ever.
+        that they draw (or are given), shaped as latents. Generators go on as ever.
         """
+        ...
+
+    def step_callback(self, act: AfterStep) -> Any:
+        """`act` as what a call of the pipeline takes as `callback_on_step_end`."""
         ...
 
     def video(

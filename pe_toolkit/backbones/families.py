@@ -1,17 +1,36 @@
-"""Which family drives a pipeline: one line each."""
+"""Which families of backbones there are, one line each; none is imported before it is met.
+
+Torch-free: cards are read by the names here.
+"""
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from pe_toolkit.backbones.contract import Backbone
 
+
+class Family(NamedTuple):
+    """How a family is known, and where it is.
+
+    Attributes:
+        transformer: class name of the transformer in its pipelines.
+        module, backbone: where its `Backbone` is, which is made of a pipeline.
+    """
+
+    transformer: str
+    module: str
+    backbone: str
+
+
 FAMILIES = {
-    "CogVideoXTransformer3DModel": ("pe_toolkit.backbones.cogvideox.adapter", "CogVideoXAdapter"),
+    "cogvideox": Family(
+        "CogVideoXTransformer3DModel", "pe_toolkit.backbones.cogvideox.adapter", "CogVideoXAdapter"
+    ),
 }
-"""Class of the transformer -> module and class of the backbone. Imported when one is met."""
+"""By the name that cards record (`backbone.family`)."""
 
 
 def backbone_of(pipe: Any) -> Backbone:
@@ -25,5 +44,6 @@ def backbone_of(pipe: Any) -> Backbone:
     transformer = getattr(pipe, "transformer", None)
     kind = type(getattr(transformer, "_orig_mod", transformer)).__name__
     # What nobody knows, the first family refuses by name.
-    module, name = FAMILIES.get(kind, next(iter(FAMILIES.values())))
-    return getattr(import_module(module), name)(pipe)  # type: ignore[no-any-return]
+    known = {family.transformer: family for family in FAMILIES.values()}
+    found = known.get(kind, next(iter(known.values())))
+    return getattr(import_module(found.module), found.backbone)(pipe)  # type: ignore[no-any-return]

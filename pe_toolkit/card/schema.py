@@ -12,7 +12,7 @@ import dataclasses
 import math
 import numbers
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self
 
@@ -39,7 +39,7 @@ class Text:
 
     least: int = 1
     most: int = 200
-    choices: tuple[str, ...] = ()
+    choices: Collection[str] = ()
     pattern: str | None = None
     like: str = ""
     """What a string of that pattern looks like, in words."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import ClassVar
 
+from pe_toolkit.backbones.families import FAMILIES
 from pe_toolkit.card.migrations import FORMAT, FORMAT_VERSION
 from pe_toolkit.card.schema import (
     Flag,
@@ -34,6 +35,7 @@ from pe_toolkit.card.schema import (
 from pe_toolkit.card.text import canonical_json
 from pe_toolkit.errors import CardError
 from pe_toolkit.grid import TokenGrid
+from pe_toolkit.objectives import OBJECTIVES
 
 MAX_GUIDED_STEPS = 1000
 MAX_SIDE = 128
@@ -56,7 +58,7 @@ class BackboneSpec(Section):
 
     place: ClassVar[str] = "backbone"
 
-    family: str = ruled(Text(choices=("cogvideox",)))
+    family: str = ruled(Text(choices=FAMILIES))
     """Family of architectures."""
     variant: str = ruled(Text(pattern=r"[A-Za-z0-9][\w.-]*", like="a name without slashes"))
     """Name in the variant table, such as "bundled" or "cogvideox-5b"."""
@@ -172,7 +174,7 @@ class RecipeSpec(Section):
 
     name: str = ruled(Text())
     """"default", "paper", or the name of another recipe."""
-    objective: str = ruled(Text(choices=("amf",)))
+    objective: str = ruled(Text(choices=OBJECTIVES))
     block: int = ruled(Integer(0, 1000))
     """Transformer block of the generation whose attention was matched."""
     tau: float = ruled(Number(0, 1e6, open_low=True))

@@ -45,6 +45,10 @@ class SincosTable:
         self.scales = scales
 
     @property
+    def device(self) -> torch.device:
+        return self.base.device
+
+    @property
     def shape(self) -> tuple[int, ...]:
         return (self.grid.tokens, self.base.shape[-1])
 

@@ -14,12 +14,18 @@ class PositionalForm(Protocol):
     own `base`.
 
     `base` is `(cos, sin)`, each `(S, head_dim)`, for rotary forms, and the `(S, inner_dim)` sincos
-    table of the video tokens for absolute ones. `S = grid.tokens`.
+    table of the video tokens for absolute ones. `S = grid.tokens`. `layout` is what the family says
+    of how the model made it.
     """
 
     name: str
 
-    def __init__(self, base: Any, grid: TokenGrid) -> None: ...
+    def __init__(self, base: Any, grid: TokenGrid, **layout: Any) -> None: ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's own embedding is."""
+        ...
 
     @property
     def shape(self) -> tuple[int, ...]:

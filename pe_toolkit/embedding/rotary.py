@@ -14,25 +14,24 @@ import torch
 from pe_toolkit.grid import TokenGrid
 
 Tables = tuple[torch.Tensor, torch.Tensor]
+Axes = tuple[int, int, int]
+"""Columns of a head that belong to frame, row and column."""
 THETA = 10000.0
 
 
-def axis_dims(head_dim: int) -> tuple[int, int, int]:
+def axis_dims(head_dim: int) -> Axes:
     """Columns of a head that belong to frame, row and column (diffusers'
     `get_3d_rotary_pos_embed`).
     """
     return head_dim // 4, head_dim // 8 * 3, head_dim // 8 * 3
 
 
-def frequencies(head_dim: int) -> list[torch.Tensor]:
+def frequencies(axes: Axes) -> list[torch.Tensor]:
     """Radians per unit of (frame, row, column), one float64 vector of `dim / 2` per axis."""
-    return [
-        THETA ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
-        for dim in axis_dims(head_dim)
-    ]
+    return [THETA ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim) for dim in axes]
 
 
-def steps(base: Tables, grid: TokenGrid) -> tuple[float, float, float]:
+def steps(base: Tables, grid: TokenGrid, axes: Axes | None = None) -> tuple[float, float, float]:
     """Coordinate units between neighbouring tokens along (frame, row, column), read off the model's
     own tables.
 
@@ -41,8 +40,7 @@ def steps(base: Tables, grid: TokenGrid) -> tuple[float, float, float]:
     version.
     """
     cos, sin = (t.double() for t in base)
-    head_dim = cos.shape[-1]
-    firsts = torch.tensor([0, *axis_dims(head_dim)[:2]]).cumsum(0).tolist()
+    firsts = torch.tensor([0, *(axes or axis_dims(cos.shape[-1]))[:2]]).cumsum(0).tolist()
     strides = (grid.per_frame, grid.width, 1)
     out = []
     for column, stride, size in zip(firsts, strides, grid, strict=True):
@@ -54,14 +52,11 @@ def steps(base: Tables, grid: TokenGrid) -> tuple[float, float, float]:
     return out[0], out[1], out[2]
 
 
-def _angles(base: Tables, grid: TokenGrid, offsets: torch.Tensor) -> torch.Tensor:
+def _angles(base: Tables, grid: TokenGrid, axes: Axes, offsets: torch.Tensor) -> torch.Tensor:
     """`(S, 3)` offsets in tokens -> `(S, head_dim / 2)` angle changes in radians."""
-    per_token = torch.tensor(steps(base, grid), dtype=torch.float64, device=offsets.device)
+    per_token = torch.tensor(steps(base, grid, axes), dtype=torch.float64, device=offsets.device)
     moved = offsets.double() * per_token
-    parts = [
-        moved[:, [axis]] * f.to(offsets.device)
-        for axis, f in enumerate(frequencies(base[0].shape[-1]))
-    ]
+    parts = [moved[:, [axis]] * f.to(offsets.device) for axis, f in enumerate(frequencies(axes))]
     return torch.cat(parts, dim=-1)
 
 
@@ -72,9 +67,14 @@ class RotaryAngle:
 
     name = "angle"
 
-    def __init__(self, base: Tables, grid: TokenGrid) -> None:
+    def __init__(self, base: Tables, grid: TokenGrid, axes: Axes | None = None) -> None:
         self.base = base
         self.grid = grid
+        self.axes = axes or axis_dims(base[0].shape[-1])
+
+    @property
+    def device(self) -> torch.device:
+        return self.base[0].device
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -92,7 +92,7 @@ class RotaryAngle:
         return (new_cos[0], new_sin[0]), (new_cos[1], new_sin[1])
 
     def from_offsets(self, offsets: torch.Tensor) -> torch.Tensor:
-        return _angles(self.base, self.grid, offsets).float().expand(2, -1, -1).clone()
+        return _angles(self.base, self.grid, self.axes, offsets).float().expand(2, -1, -1).clone()
 
 
 class RotaryTable:
@@ -102,9 +102,14 @@ class RotaryTable:
 
     name = "table"
 
-    def __init__(self, base: Tables, grid: TokenGrid) -> None:
+    def __init__(self, base: Tables, grid: TokenGrid, axes: Axes | None = None) -> None:
         self.base = base
         self.grid = grid
+        self.axes = axes or axis_dims(base[0].shape[-1])
+
+    @property
+    def device(self) -> torch.device:
+        return self.base[0].device
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -119,7 +124,7 @@ class RotaryTable:
         return (cos + delta[0, 0], sin + delta[0, 1]), (cos + delta[1, 0], sin + delta[1, 1])
 
     def from_offsets(self, offsets: torch.Tensor) -> torch.Tensor:
-        turned = RotaryAngle(self.base, self.grid)
+        turned = RotaryAngle(self.base, self.grid, self.axes)
         (cos, sin), _ = turned.embed(turned.from_offsets(offsets))
         pair = torch.stack([cos - self.base[0], sin - self.base[1]])
         return pair.expand(2, -1, -1, -1).float().clone()

@@ -68,13 +68,10 @@ class ResumeState:
         Raises:
             OutputError: if it cannot be written.
         """
-        tensors = {"latents": sampler.latents}
+        tensors = sampler.state()
         if not mode.results:
             tensors["carried"] = mode.carried
-        if sampler.previous is not None:
-            tensors["previous"] = sampler.previous
         tensors |= {f"result.{i:03d}": r for i, r in enumerate(mode.results)}
-        tensors |= {f"generator.{i:03d}": g.get_state() for i, g in enumerate(sampler.generators)}
         about = {
             "identity": self.identity,
             "sampling": self.sampling,
@@ -102,10 +99,8 @@ class ResumeState:
             with safe_open(self.path, "pt") as file:
                 about: dict[str, Any] = json.loads(file.metadata()["pe"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            same = about["identity"] == self.identity
-            names = sorted(n for n in tensors if n.startswith("generator."))
-            if same and len(names) == len(sampler.generators):
-                self._restore(sampler, mode, tensors, names)
+            if about["identity"] == self.identity:
+                self._restore(sampler, mode, tensors)
                 scaling = mode.problem.scaling  # of which older states know nothing
                 scaling.limit = float(about.get("gradient_limit", scaling.limit))
                 losses.extend((a, b) for a, b in about["losses"])
@@ -135,14 +130,9 @@ class ResumeState:
         return ", ".join(parts) or "other frames of the same clip"
 
     @staticmethod
-    def _restore(
-        sampler: Sampler, mode: Mode, tensors: dict[str, torch.Tensor], names: list[str]
-    ) -> None:
+    def _restore(sampler: Sampler, mode: Mode, tensors: dict[str, torch.Tensor]) -> None:
+        sampler.restore(tensors)
         device = sampler.latents.device
-        sampler.latents = tensors["latents"].to(device)
-        sampler.previous = tensors["previous"].to(device) if "previous" in tensors else None
-        for generator, name in zip(sampler.generators, names, strict=True):
-            generator.set_state(tensors[name])
         # Older states hold results in float32, which are exactly float16 too.
         mode.results[:] = [
             tensors[n].to(device, torch.float16) for n in sorted(tensors) if n.startswith("result.")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
+from pe_toolkit.embedding import PositionalForm
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.path import mean_path, reach
 from pe_toolkit.training.config import Resolved
 
 
-def first_delta(form: Any, flow: AttentionMotionFlow, settings: Resolved) -> torch.Tensor:
+def first_delta(
+    form: PositionalForm, flow: AttentionMotionFlow, settings: Resolved
+) -> torch.Tensor:
     """The delta before the first guided step: zero, or every patch put back along the reference's
     own flow.
 
@@ -29,10 +30,4 @@ def first_delta(form: Any, flow: AttentionMotionFlow, settings: Resolved) -> tor
     path = path.double() * reach(path, grid, settings.start_scale)
     dx, dy = path.repeat_interleave(grid.per_frame, dim=0).unbind(-1)
     offsets = torch.stack([torch.zeros_like(dx), -dy, -dx], dim=-1)  # (S, 3): dt, dy, dx
-    return form.from_offsets(offsets.to(_device_of(form))).cpu()  # type: ignore[no-any-return]
-
-
-def _device_of(form: Any) -> torch.device:
-    base = form.base
-    device: torch.device = (base[0] if isinstance(base, tuple) else base).device
-    return device
+    return form.from_offsets(offsets.to(form.device)).cpu()

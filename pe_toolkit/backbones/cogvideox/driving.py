@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pe_toolkit.acceleration.timestep import read_timestep
 from pe_toolkit.backbones import finite
 from pe_toolkit.backbones.catalogue.variants import Variant, nearest
 from pe_toolkit.backbones.cogvideox import hooks, own
 from pe_toolkit.backbones.cogvideox.geometry import CogVideoXGeometry
 from pe_toolkit.backbones.cogvideox.sampling import noise_levels
-from pe_toolkit.backbones.contract import Select
+from pe_toolkit.backbones.contract import AfterStep, Select
 from pe_toolkit.backbones.machine import offload
 from pe_toolkit.errors import UsageError
 from pe_toolkit.grid import TokenGrid
@@ -168,6 +169,16 @@ class CogVideoXDriving(CogVideoXGeometry):
             del pipe.prepare_latents  # the method of the class is there again
             if before is not None:
                 pipe.prepare_latents = before
+
+    def step_callback(self, act: AfterStep) -> Any:
+        """`act` with the timestep of the step that follows, as the pipeline calls it."""
+
+        def callback(pipe: Any, step: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
+            times = pipe.scheduler.timesteps
+            following = read_timestep(times[step + 1]) if step + 1 < len(times) else None
+            return values | {"latents": act(following, values["latents"])}
+
+        return callback
 
     def finite_decoding(self) -> AbstractContextManager[None]:
         """See `finite.decoding`."""

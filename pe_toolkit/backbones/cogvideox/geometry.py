@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from pe_toolkit.backbones.catalogue.variants import Variant
-from pe_toolkit.embedding import PositionalForm, SincosTable, form_for
+from pe_toolkit.embedding import PositionalForm, form_for
+from pe_toolkit.embedding.rotary import axis_dims
 from pe_toolkit.errors import UsageError
 from pe_toolkit.grid import TokenGrid
 
@@ -174,11 +175,11 @@ class CogVideoXGeometry:
             self.base_positions(frames, width, height),
             self.grid_for(frames, width, height),
         )
-        if kind is SincosTable:
-            config = self.transformer.config
-            scales = (config.spatial_interpolation_scale, config.temporal_interpolation_scale)
-            return SincosTable(base, grid, scales)
-        return kind(base, grid)
+        if self.positions == "rotary":
+            return kind(base, grid, axes=axis_dims(base[0].shape[-1]))
+        config = self.transformer.config
+        scales = (config.spatial_interpolation_scale, config.temporal_interpolation_scale)
+        return kind(base, grid, scales=scales)
 
     # Identity -------------------------------------------------------------------------------------
 

@@ -152,6 +152,26 @@ class CogVideoXSampler:
             x, self.text[part], self.times[index], block, self.rotary, image
         )
 
+    def state(self) -> dict[str, torch.Tensor]:
+        """Latents, generators, and what DPM remembers of the step before."""
+        state = {f"generator.{i:03d}": g.get_state() for i, g in enumerate(self.generators)}
+        if self.previous is not None:
+            state["previous"] = self.previous
+        return state | {"latents": self.latents}
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        """Go on from a `state`.
+
+        Raises:
+            KeyError, ValueError: it is of other generations.
+        """
+        device = self.latents.device
+        names = sorted(name for name in state if name.startswith("generator."))
+        for generator, name in zip(self.generators, names, strict=True):
+            generator.set_state(state[name])
+        self.latents = state["latents"].to(device)
+        self.previous = state["previous"].to(device) if "previous" in state else None
+
     @torch.no_grad()
     def step(self, index: int) -> torch.Tensor:
         """One classifier-free guided denoising step of all samples; returns the new latents `(N,
