@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from pe_toolkit.cli.files import Target
 from pe_toolkit.errors import ResumeError
@@ -12,7 +11,9 @@ from pe_toolkit.errors import ResumeError
 FORCE = "Repeat the options of the interrupted run, or begin anew with --force instead of --resume."
 
 
-def finished(targets: Sequence[Target], wanted: Mapping[Target, Mapping[str, Any]]) -> list[Target]:
+def finished(
+    targets: Sequence[Target], wanted: Mapping[Target, Mapping[str, object]]
+) -> list[Target]:
     """Those of which the video and its JSON file are there.
 
     Args:
@@ -37,7 +38,7 @@ def finished(targets: Sequence[Target], wanted: Mapping[Target, Mapping[str, Any
     return found
 
 
-def _facts(target: Target) -> Mapping[str, Any]:
+def _facts(target: Target) -> Mapping[str, object]:
     try:
         facts = json.loads(target.sidecar.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import MISSING, fields
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
@@ -106,28 +105,3 @@ def test_functions_are_short(folder: str) -> None:
         for function in functions(path):
             lines = (function.end_lineno or 0) - function.lineno + 1
             assert lines <= LONGEST, f"{path}: {function.name} has {lines} lines"
-
-
-def test_no_module_of_the_command_line_imports_itself() -> None:
-    """Imports inside of functions and for types count."""
-    graph = {module_of(path): imported(path) for path in CLI}
-    left = {module: there & set(graph) - {module} for module, there in graph.items()}
-    while leaves := [module for module, there in left.items() if not there & set(left)]:
-        for module in leaves:
-            del left[module]
-    assert not left
-
-
-def module_of(path: Path) -> str:
-    words = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(("pe_toolkit", *words)).removesuffix(".__init__")
-
-
-def imported(path: Path) -> set[str]:
-    found: set[Any] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom):
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-        elif isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-    return found

@@ -95,7 +95,7 @@ def _pins(
 ) -> list[Pin]:
     """The cards as they are now; without any, those that are pinned already."""
     from pe_toolkit.cli.remote import prepare
-    from pe_toolkit.registry import lockfile
+    from pe_toolkit.registry import lockfile, pinning
     from pe_toolkit.registry.references import RemoteReference, parse
 
     texts = cards or [lockfile.as_written(pin, folder) for pin in old]
@@ -103,7 +103,7 @@ def _pins(
         prepare(session)
     before = {pin.card: pin for pin in old}
     return [
-        lockfile.pin(
+        pinning.pin(
             text, folder, tell=session.out.warn, signed_by=who,
             before=before.get(lockfile.pinned_name(text, folder)),
         )

@@ -7,12 +7,12 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from pe_toolkit.apply.request import check_reference
 from pe_toolkit.apply.sense import check_sense
 from pe_toolkit.backbones import ways
 from pe_toolkit.backbones.contract import Backbone, KeysValues
 from pe_toolkit.card import MotionCard
 from pe_toolkit.card.compat import check_fits
+from pe_toolkit.card.sampling import check_reference
 from pe_toolkit.errors import MismatchError, UnsupportedError, UsageError
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.video import Clip

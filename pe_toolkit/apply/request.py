@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pe_toolkit.backbones.machine.placement import Purpose
-from pe_toolkit.card.sampling import read_as_trained
+from pe_toolkit.card.sampling import check_reference, read_as_trained
 from pe_toolkit.errors import UsageError, option
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ class ApplyRequest:
         Raises:
             UsageError, UnsupportedError, MismatchError: as `pe_toolkit.apply.generate`.
         """
-        from pe_toolkit.apply import generate
+        from pe_toolkit.apply.generation import generate
 
         used, conditions = self.settings(card.spec), conditions or Conditions()
         return generate(
@@ -186,18 +186,4 @@ class ApplyRequest:
             kv_from=conditions.kv_from,
             no_kv=self.no_kv and not self.no_card,
             image=conditions.image,
-        )
-
-
-def check_reference(spec: CardSpec, *, given: bool, waived: bool) -> None:
-    """Refuse to do without the clip of a card that was trained with it, unless that is asked for.
-
-    Raises:
-        UsageError: names the hash of the clip.
-    """
-    if spec.recipe.kv == "required" and not given and not waived:
-        raise UsageError(
-            f"Expected {option('kv_from')} for this card: it was trained with the keys and values "
-            f"of its reference clip (sha256 {spec.reference.sha256}).",
-            f"Name that clip, or use {option('no_kv')} to do without.",
         )

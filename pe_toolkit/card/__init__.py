@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from pe_toolkit.card.compat import check_fits
     from pe_toolkit.card.edit import revised
     from pe_toolkit.card.migrations import FORMAT, FORMAT_VERSION
-    from pe_toolkit.card.motion_card import MotionCard
-    from pe_toolkit.card.reader import CardInfo, read_card, read_info, read_spec, verify_card
+    from pe_toolkit.card.motion_card import MotionCard, read_card
+    from pe_toolkit.card.reader import CardInfo, read_info, verify_card
     from pe_toolkit.card.spec import (
         BackboneSpec,
         CardSpec,
@@ -46,9 +46,8 @@ _WHERE = {
     "TrainingSpec": "spec",
     "check_fits": "compat",
     "printable": "text",
-    "read_card": "reader",
+    "read_card": "motion_card",
     "read_info": "reader",
-    "read_spec": "reader",
     "revised": "edit",
     "utc_now": "spec",
     "verify_card": "reader",
@@ -73,7 +72,6 @@ __all__ = [
     "printable",
     "read_card",
     "read_info",
-    "read_spec",
     "revised",
     "utc_now",
     "verify_card",

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pe_toolkit.card.file import card_chunks, write_atomically
 from pe_toolkit.card.header import encode_header
 from pe_toolkit.card.layout import check_layout
+from pe_toolkit.card.reader import CardInfo, opened_card
 from pe_toolkit.card.spec import CardSpec
 from pe_toolkit.card.tensors import Array, check_values, content_digest, layout_of
 from pe_toolkit.card.text import printable
 from pe_toolkit.card.values import check_digest
-
-if TYPE_CHECKING:
-    from pe_toolkit.card.reader import CardInfo
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -60,13 +58,7 @@ class MotionCard:
 
     @classmethod
     def load(cls, path: str | Path) -> MotionCard:
-        """Read and check a card file; see `read_card`.
-
-        Raises:
-            CardError: if it is not a sound card.
-        """
-        from pe_toolkit.card.reader import read_card  # it builds MotionCard, so it comes later
-
+        """Read and check a card file; as `read_card`."""
         return read_card(path)
 
     def save(self, path: str | Path, *, force: bool = False) -> CardInfo:
@@ -80,8 +72,6 @@ class MotionCard:
             OutputError: if it cannot be written.
             CardError: if the description is too long, or tensors were changed in place since.
         """
-        from pe_toolkit.card.reader import CardInfo
-
         card = MotionCard(self.spec, self.tensors)  # arrays are mutable: check them again
         layout = layout_of(card.tensors)
         size = len(encode_header(card.spec.canonical(), layout))
@@ -136,3 +126,14 @@ class MotionCard:
                 for name, (dtype, shape) in layout.items()
             },
         }
+
+
+def read_card(path: str | Path) -> MotionCard:
+    """Read a whole card: header, description, shapes, finite numbers and digest are checked.
+
+    Raises:
+        CardVersionError: for a card of a newer format.
+        CardError: for anything that is not a sound card; says what it is and what to do.
+    """
+    with opened_card(path) as (spec, tensors):
+        return MotionCard(spec, tensors)

@@ -38,7 +38,6 @@ from pe_toolkit.card.values import (
 from pe_toolkit.errors import CardError, CardVersionError
 
 if TYPE_CHECKING:
-    from pe_toolkit.card.motion_card import MotionCard
     from pe_toolkit.card.tensors import Array
 
 _CHUNK = 1 << 20
@@ -92,20 +91,18 @@ def read_info(path: str | Path) -> CardInfo:
     return CardInfo(spec, size, state.hexdigest(), _layout(header))
 
 
-read_spec = read_info
-"""The name under which the other layers know `read_info`."""
+@contextmanager
+def opened_card(path: str | Path) -> Iterator[tuple[CardSpec, dict[str, Array]]]:
+    """The description and the tensors of a card; errors inside come out naming the file.
 
-
-def read_card(path: str | Path) -> MotionCard:
-    """Read a whole card: header, description, shapes, finite numbers and digest are checked.
+    Header, description and shapes are checked; numbers and digest are not: `MotionCard` does that.
 
     Raises:
         CardVersionError: for a card of a newer format.
-        CardError: for anything that is not a sound card; says what it is and what to do.
+        CardError: for anything that is not a card; says what it is and what to do.
     """
     import numpy as np
 
-    from pe_toolkit.card.motion_card import MotionCard
     from pe_toolkit.card.tensors import DTYPES, tensor_bytes
 
     with _opened(path) as (stream, size):
@@ -117,7 +114,7 @@ def read_card(path: str | Path) -> MotionCard:
             if stream.readinto(buffer) != len(buffer):  # type: ignore[attr-defined]
                 raise _cut_off()
             tensors[name] = array
-        return MotionCard(spec, tensors)
+        yield spec, tensors
 
 
 def verify_card(path: str | Path) -> CardInfo:

@@ -1,4 +1,4 @@
-"""How a recipe samples its reference, and how the clip of a card is read again."""
+"""How a recipe samples its reference, and how a card that needs the clip again reads it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pe_toolkit.errors import ClipError
+from pe_toolkit.errors import ClipError, UsageError, option
 
 if TYPE_CHECKING:
     from pe_toolkit.card.spec import CardSpec
@@ -27,6 +27,20 @@ def usual_fit(recipe: str) -> Fit:
 def fit_of(spec: CardSpec) -> Fit:
     """How the reference of a card was brought to size, and a picture to begin with is."""
     return spec.reference.fit or usual_fit(spec.recipe.name)  # type: ignore[return-value]
+
+
+def check_reference(spec: CardSpec, *, given: bool, waived: bool) -> None:
+    """Refuse to do without the clip of a card that was trained with it, unless that is asked for.
+
+    Raises:
+        UsageError: names the hash of the clip.
+    """
+    if spec.recipe.kv == "required" and not given and not waived:
+        raise UsageError(
+            f"Expected {option('kv_from')} for this card: it was trained with the keys and values "
+            f"of its reference clip (sha256 {spec.reference.sha256}).",
+            f"Name that clip, or use {option('no_kv')} to do without.",
+        )
 
 
 def read_as_trained(path: Path, spec: CardSpec) -> Clip:

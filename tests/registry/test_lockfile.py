@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from pe_toolkit.cli.main import cli
 from pe_toolkit.errors import OutputError, PeError
-from pe_toolkit.registry import lockfile, locktext
+from pe_toolkit.registry import lockfile, locktext, pinning
 from pe_toolkit.registry.errors import RegistryBusyError, RegistryError
 from pe_toolkit.registry.locktext import Pin
 from pe_toolkit.registry.references import local
@@ -307,13 +307,13 @@ def test_pinning_all_again_does_not_bring_back_what_another_took_out(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pe("lock", "wave", make_card(project / "cards"))
-    before = lockfile.pin
+    before = pinning.pin
 
     def slow(text: str, folder: Path, **options: Any) -> Pin:
         with lockfile.changing(Path("pe.lock")) as pins:
             pins.pop("wave", None)
         return before(text, folder, **options)
 
-    monkeypatch.setattr(lockfile, "pin", slow)
+    monkeypatch.setattr(pinning, "pin", slow)
     assert pe("lock").exit_code == 0
     assert "wave" not in [pin.card for pin in lockfile.read(Path("pe.lock"))]
