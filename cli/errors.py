@@ -18,7 +18,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -57,7 +57,9 @@ class Session:
     smaller: str = "a smaller --backbone."
     """Switches of this command that save memory."""
     batch: tuple[int, int] = (0, 0)
-    """Of a batch of videos, how many are done, and of how many."""
+    """Of a batch of videos, how many were there before, and of how many."""
+    made: Sequence[object] = ()
+    """The videos of the batch that are done by now."""
     card_name: str = ""
     """What the local registry calls the card of the command, if it was named so."""
     code: int = 0
@@ -145,8 +147,8 @@ def _less_memory(session: Session) -> str:
 
 
 def _how_to_resume(session: Session) -> str | None:
-    if session.batch[0]:
-        done, total = session.batch
+    before, total = session.batch
+    if done := before + len(session.made):
         return f"{done} of {total} videos are done. Continue with: {_again(session)}"
     if session.resume is None:
         return "Nothing half-written was left behind."

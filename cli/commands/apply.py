@@ -145,6 +145,7 @@ def apply(session: Session, /, **parsed: Any) -> None:
     frames = None if reference is None else reference.frames
     motion = apply_steps.motion(adapter, card, request.score)
     results = apply_output.Results(card, request, out, frames, motion)
+    session.made = results.done
     for old in there:
         results.leave(old)
     with Progress(out, "video", len(targets)) as bar:
@@ -153,5 +154,4 @@ def apply(session: Session, /, **parsed: Any) -> None:
         )
         for target, made in zip(targets, videos, strict=True):
             results.take(target, made, bar)
-            session.batch = (session.batch[0] + 1, session.batch[1])
     results.finish()
