@@ -123,18 +123,22 @@ def choose_auto(found: list[Gpu]) -> tuple[str, str]:
     return auto(found[0].total_gb if found else None)
 
 
-def resolve(name: str, device: str | None) -> tuple[str, Variant | None, str | None]:
+def resolve(
+    name: str, device: str | None, copy_of: str | None = None
+) -> tuple[str, Variant | None, str | None]:
     """What `name` stands for before a model is loaded: name, table row if known, remark.
 
-    `auto` becomes a real name. A folder or a Hub id outside the table has no row yet.
+    `auto` becomes a real name. A folder or a Hub id outside the table has the row that it was
+    declared a copy of, else none yet.
 
     Raises:
         UsageError: if it is no known name, no folder and no Hub id.
     """
-    from pe_toolkit.backbones.catalogue.variants import VARIANTS, row_of
+    from pe_toolkit.backbones.catalogue.names import named
+    from pe_toolkit.backbones.catalogue.variants import VARIANTS
 
-    if name == "auto":
+    if name == "auto" and copy_of is None:
         on_gpu = device is None or device.startswith("cuda")
         chosen, why = choose_auto(gpus()[0]) if on_gpu else ("bundled", f"--device {device}")
         return chosen, VARIANTS[chosen], f"Backbone: {chosen} ({why})"
-    return name, row_of(name), None
+    return name, named(name, copy_of).row, None

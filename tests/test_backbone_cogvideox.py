@@ -12,11 +12,11 @@ import torch
 from diffusers import CogVideoXDPMScheduler, CogVideoXTransformer3DModel
 from diffusers.models.embeddings import get_3d_rotary_pos_embed, get_3d_sincos_pos_embed
 
-from pe_toolkit.backbones import VARIANTS, CogVideoXAdapter, load_backbone, loading, variant_for
+from pe_toolkit.backbones import VARIANTS, CogVideoXAdapter, load_backbone, variant_for
 from pe_toolkit.backbones.catalogue import architectures
 from pe_toolkit.backbones.catalogue.variants import Variant
 from pe_toolkit.backbones.cogvideox import hooks
-from pe_toolkit.backbones.loading import nearest_dtype
+from pe_toolkit.backbones.loading import device, nearest_dtype
 from pe_toolkit.backbones.machine import memory, placement
 from pe_toolkit.embedding import RotaryAngle, RotaryTable, SincosTable, form_for
 from pe_toolkit.embedding.absolute import sincos_3d
@@ -194,11 +194,11 @@ def in_the_cache(hub_id, pipe):
         ("cogvideox-5b", "dpm"),
         ("cogvideox1.5-5b", "ddim"),  # as it is published
         ("cogvideox-2b", "dpm"),
-        ("anybody/CogVideoX-5b", "ddim"),  # a copy
+        ("zai-org/CogVideoX-5b", "ddim"),  # its owner's other name
     ],
 )
 def test_a_published_checkpoint_gets_the_scheduler_its_authors_recommend(name, saved, monkeypatch):
-    monkeypatch.setattr(loading, "check_device", lambda *_: None)  # no GPU here
+    monkeypatch.setattr(device, "check_device", lambda *_: None)  # no GPU here
     row = variant_for(name)
     pipe = tiny_pipe(row.positions, saved)
     pipe.scheduler.register_to_config(timestep_spacing="linspace", beta_start=0.001)
@@ -230,9 +230,9 @@ def test_schedulers_that_are_the_users_stay(tmp_path):
 def test_a_folder_is_loaded_on_a_gpu_as_its_kind_is_published(positions, dtype, tmp_path):
     tiny_pipe(positions).transformer.save_pretrained(tmp_path / "transformer")
     for place, expected in (("cuda", dtype), ("cpu", None)):
-        assert nearest_dtype(str(tmp_path), None, torch.device(place)) == expected
+        assert nearest_dtype(str(tmp_path), torch.device(place)) == expected
     # Loading says what is wrong with it.
-    assert nearest_dtype(str(tmp_path / "none"), None, torch.device("cuda")) is None
+    assert nearest_dtype(str(tmp_path / "none"), torch.device("cuda")) is None
 
 
 def test_dynamic_guidance_goes_with_dpm():

@@ -430,7 +430,8 @@ def test_resolve(tmp_path: Path) -> None:
     named = tmp_path / "CogVideoX-5b"  # what is in a folder, its name does not say
     named.mkdir()
     assert machine.resolve(str(named), None)[1] is None
-    assert machine.resolve("owner/CogVideoX-5b", None)[1] is variant_for("cogvideox-5b")
+    assert machine.resolve("zai-org/CogVideoX-5b", None)[1] is variant_for("cogvideox-5b")
+    assert machine.resolve("zai-0rg/CogVideoX-5b", None)[1] is None
     assert machine.resolve("someone/finetune", None)[1] is None
     with pytest.raises(UsageError):
         machine.resolve("cogvidex-5b", None)

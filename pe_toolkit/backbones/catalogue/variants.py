@@ -6,7 +6,6 @@ Torch-free, so that commands can read defaults before a model is loaded.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
@@ -24,6 +23,8 @@ GENERAL_PROMPTS = (
 )
 
 Positions = Literal["rotary", "absolute"]
+OWNERS = ("THUDM", "zai-org")
+"""The authors of CogVideoX on the Hub, by their first name and by that of today."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,14 @@ class Variant:
     def bundled(self) -> bool:
         """Whether the weights ship with pe-toolkit."""
         return self.hub_id is None
+
+    @property
+    def hub_ids(self) -> tuple[str, ...]:
+        """Its repository on the Hub under each name of its owner, `hub_id` first."""
+        if self.hub_id is None:
+            return ()
+        owner, _, name = self.hub_id.partition("/")
+        return tuple(f"{o}/{name}" for o in dict.fromkeys((owner, *OWNERS)))
 
 
 # The first 10 of 50 trailing steps of CogVideoX are t = 999 .. 819. Noise at t = 819 is 0.9932 on
@@ -235,44 +244,21 @@ VARIANTS: dict[str, Variant] = {row.name: row for row in _ROWS}
 
 
 def variant_for(name: str) -> Variant:
-    """The row of a known name or Hub id (any organisation's copy of it).
+    """The row of a known name, of its repository on the Hub, or of that repository's bare name.
 
     Raises:
         UsageError: if the name is not known; lists those that are.
     """
-    if name in VARIANTS:
-        return VARIANTS[name]
-    tail = name.rsplit("/", 1)[-1].lower()
+    wanted = name.casefold()
     for row in _ROWS:
-        if row.hub_id and tail == row.hub_id.rsplit("/", 1)[-1].lower():
+        ids = [hub_id.casefold() for hub_id in row.hub_ids]
+        if name == row.name or wanted in ids or wanted in [i.partition("/")[2] for i in ids]:
             return row
     raise UsageError(
         f"Expected a backbone out of {', '.join(VARIANTS)}, a folder or a Hub id of a CogVideoX "
         f"model, got {name!r}.",
         "See `pe doctor` for what this machine can run.",
     )
-
-
-def is_folder(name: str) -> bool:
-    """Whether a backbone's name is that of a folder, which need not be there yet to be one."""
-    return name not in VARIANTS and (Path(name).is_dir() or name.startswith((".", "/", "~")))
-
-
-def row_of(name: str) -> Variant | None:
-    """The row of a backbone's name. A folder has none, whatever it is called, and neither has a
-    foreign Hub id (owner/name); anything else is a mistake.
-
-    Raises:
-        UsageError: as `variant_for`.
-    """
-    if is_folder(name):
-        return None
-    try:
-        return variant_for(name)
-    except UsageError:
-        if name.count("/") == 1:
-            return None
-        raise
 
 
 def nearest(*, rotary: bool, in_time: bool, image_to_video: bool, scheduler: str) -> Variant:

@@ -1,0 +1,299 @@
+"""A pipeline of the Hub in the local cache: found there without a network, fetched once. No torch.
+
+What a pipeline needs is read off its own `model_index.json` and its lists of shards: what else a
+repository holds (a README, pictures, pickled weights) need not be in the cache, and is not fetched.
+Configurations come first and are checked before a single weight is. Files are kept where
+huggingface_hub and diffusers keep theirs, under the branch or tag that was asked for as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pe_toolkit.backbones.loading import files, trust
+from pe_toolkit.backbones.loading.hub_errors import explained
+from pe_toolkit.errors import BackboneError, UsageError
+
+Say = Callable[[str], None]
+MAIN = "main"
+SECONDS = 10.0
+"""How long a request may stay without any answer."""
+DOWNLOAD_SECONDS = 8
+"""The same in a download, which the client tries six times."""
+MOST_FILES = 10_000
+_NAME = re.compile(r"[\w][\w.-]*/[\w][\w.+-]*", re.ASCII)
+_SMALL = (".json", ".model", ".txt")
+_DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+def prepare_download(model_id: str, revision: str | None, say: Say) -> str:
+    """Have a pipeline in the cache; returns its commit.
+
+    Raises:
+        BackboneError, DependencyError, UsageError: as `fetch`.
+    """
+    return fetch(model_id, revision, say).name
+
+
+def cached(model_id: str, revision: str | None = None) -> Path | None:
+    """The folder in the cache for a branch, tag or commit, if all that its pipeline needs is there.
+
+    Raises:
+        BackboneError: a list of parts or shards that cannot be read.
+    """
+    folder = _snapshot(model_id, revision or MAIN)
+    return folder if folder is not None and not files.missing(folder) else None
+
+
+def fetch(model_id: str, revision: str | None, say: Say, *, of_card: bool = False) -> Path:
+    """The folder of a pipeline in the cache, fetched if it is not there or not all of it.
+
+    Args:
+        model_id: `owner/name`; never a path.
+        revision: a branch, tag or commit; default: the branch main.
+        say: told what is found or downloaded.
+        of_card: a card chose the revision, not the person: only a commit of a branch, or a tag.
+
+    Raises:
+        BackboneError: not to be had, refused by `trust`, or too little disk.
+        DependencyError: a proxy that needs a package.
+        UsageError: a revision that is none, or not one that a card may choose.
+    """
+    wanted = revision or MAIN
+    if not trust.is_revision(wanted) and (of_card or not _is_ref(wanted)):
+        raise UsageError(f"Expected a branch, a tag or a commit, got {wanted[:100]!r}.")
+    folder = _snapshot(model_id, wanted)
+    if folder is not None and not files.missing(folder):
+        say(f"{model_id}: from the cache.")
+        return folder
+    with explained(f"the model {model_id}"), _patient():
+        return _download(model_id, wanted, folder, say, of_card)
+
+
+def _is_ref(text: str) -> bool:
+    """A reference in full, such as `refs/pr/1`: a person may ask for it."""
+    return re.fullmatch(r"refs/(pr|heads|tags|convert)/[\w.-]+", text, re.ASCII) is not None
+
+
+def _repository(model_id: str) -> Path:
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE) / f"models--{model_id.replace('/', '--')}"
+
+
+def _snapshot(model_id: str, revision: str) -> Path | None:
+    """The folder of a revision in the cache, whole or not."""
+    repository = _repository(model_id)
+    commit = revision
+    if not trust.COMMIT.fullmatch(revision):
+        try:
+            commit = (repository / "refs" / revision).read_text("ascii").strip()
+        except (OSError, ValueError):
+            return None
+    if not trust.COMMIT.fullmatch(commit):
+        return None
+    folder = repository / "snapshots" / commit
+    return folder if folder.is_dir() else None
+
+
+def _download(model_id: str, wanted: str, folder: Path | None, say: Say, of_card: bool) -> Path:
+    from huggingface_hub import HfApi, constants
+
+    cache = Path(constants.HF_HUB_CACHE)
+    free = _free(cache)
+    if constants.is_offline_mode():
+        raise _offline(model_id, folder)
+    api = HfApi()
+    asked = folder.name if folder is not None else wanted  # what is there in part is completed
+    if of_card and trust.COMMIT.fullmatch(wanted):
+        _check_own(api, model_id, wanted)
+    info = api.model_info(model_id, revision=asked, files_metadata=True, timeout=SECONDS)
+    commit = str(info.sha)
+    if trust.COMMIT.fullmatch(commit) is None:
+        raise BackboneError(
+            f"Expected a commit, 40 hex digits, from the server, got {ascii(commit)[:60]}.",
+            "Is it a Hugging Face Hub? HF_ENDPOINT says which server is asked.",
+        )
+    sizes = {f.rfilename: f.size or 0 for f in info.siblings or ()}
+    if files.INDEX not in sizes or len(sizes) > MOST_FILES:
+        raise BackboneError(
+            f"Expected a CogVideoX pipeline at {model_id}, but it has no {files.INDEX}.",
+            "Name the repository of a whole pipeline.",
+        )
+    folder = _repository(model_id) / "snapshots" / commit
+    partial = not set(files.missing(folder)).issuperset([files.INDEX])
+
+    def get(name: str) -> None:
+        from huggingface_hub import hf_hub_download
+
+        if not (folder / name).is_file():
+            hf_hub_download(model_id, name, revision=commit, etag_timeout=SECONDS)
+
+    _keep_ref(model_id, wanted, commit)
+    for name in small(sizes):
+        _check_size(name, sizes[name])
+        get(name)
+        if name == files.INDEX:
+            trust.check_index(files.read_json(folder / name), model_id)
+    trust.check_folder(folder, model_id, weights=False)
+    needed = weights_of(folder, sizes, model_id)
+    left = {name: sizes[name] for name in needed if not (folder / name).is_file()}
+    size = sum(left.values())
+    if left:
+        told = f"{size / 1e9:.1f} GB, once (free disk: {free / 1e9:.0f} GB)"
+        if partial and len(left) < len(needed):
+            told = f"{told}; {len(needed) - len(left)} of {len(needed)} files are in the cache"
+        say(f"{model_id}: {'downloading the rest, ' if partial else 'downloading '}{told}.")
+    if size > free:
+        raise BackboneError(
+            f"Expected {size / 1e9:.1f} GB of free disk for {model_id}, got {free / 1e9:.1f} GB.",
+            f"Free some space, or point HF_HOME to another disk (now {_home()}).",
+        )
+    for name in left:
+        get(name)
+    return folder
+
+
+def small(sizes: Mapping[str, int]) -> list[str]:
+    """The files of a pipeline that are no weights: the list of its parts first, the files by which
+    an interrupted download is recognised last.
+    """
+    found = [
+        name
+        for name in sizes
+        if _NAME.fullmatch(name) and name.partition("/")[0] in files.PARTS and name.endswith(_SMALL)
+    ]
+
+    def late(name: str) -> bool:
+        part, _, file = name.partition("/")
+        return file in files.TOKENIZERS or file == files.CONFIGS.get(part)
+
+    return [files.INDEX, *sorted(found, key=lambda name: (late(name), name))]
+
+
+def weights_of(folder: Path, sizes: Mapping[str, int], model_id: str) -> list[str]:
+    """The files with weights that a pipeline needs, all of them on the server.
+
+    Raises:
+        BackboneError: none as safetensors, or not all.
+    """
+    needed = []
+    for part in files.STEMS:
+        names = {n.partition("/")[2] for n in sizes if n.startswith(f"{part}/")}
+        read = _reader(folder / part)
+        found = files.weights(part, names, read)
+        if found is None:
+            raise trust.no_safetensors(part, names, model_id)
+        needed += [f"{part}/{name}" for name in found.files]
+    for name in needed:
+        if name not in sizes:
+            raise BackboneError(
+                f"Expected {name} in {model_id}, but it is not there.",
+                "The repository is not complete: name another one, or tell its owner.",
+            )
+    return needed
+
+
+def _reader(folder: Path) -> Callable[[str], Mapping[str, Any]]:
+    return lambda name: files.read_json(folder / name)
+
+
+def _check_size(name: str, size: int) -> None:
+    most = files.MOST_TOKENIZER if name.startswith("tokenizer/") else files.MOST_JSON
+    if size > most:
+        raise BackboneError(f"Expected at most {most} bytes in {name} of the model, got {size}.")
+
+
+def _check_own(api: Any, model_id: str, commit: str) -> None:
+    """Refuse a commit that only a proposal of a stranger has: a Hub hands those out by name too."""
+    known = {item.commit_id for item in api.list_repo_commits(model_id)}
+    if commit not in known:
+        refs = api.list_repo_refs(model_id)
+        known |= {ref.target_commit for ref in (*refs.branches, *refs.tags)}
+    if commit not in known:
+        raise UsageError(
+            f"Expected a card at a commit of {model_id}'s own branches, got one at {commit}, which "
+            "is on none of them.",
+            "A card does not choose what is downloaded and run: name the model yourself.",
+        )
+
+
+def _keep_ref(model_id: str, revision: str, commit: str) -> None:
+    """Remember which commit a branch or tag is, where huggingface_hub does."""
+    if trust.COMMIT.fullmatch(revision):
+        return
+    place = _repository(model_id) / "refs" / revision
+    place.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=place.parent, prefix=".")
+    with os.fdopen(handle, "w", encoding="ascii") as file:
+        file.write(commit)
+    os.replace(name, place)
+
+
+def _free(cache: Path) -> int:
+    """Bytes of free disk where the cache is, or would be made."""
+    root = next(place for place in (cache, *cache.parents) if place.exists())
+    if not root.is_dir():
+        raise BackboneError(
+            f"Expected a folder for the cache of models, got the file {root}.",
+            f"Point HF_HOME to a folder (now {_home()}).",
+        )
+    return shutil.disk_usage(root).free
+
+
+def _home() -> str:
+    return os.environ.get("HF_HOME", "the default")
+
+
+def _offline(model_id: str, folder: Path | None) -> BackboneError:
+    lacking = files.missing(folder) if folder is not None else []
+    have = "not in the cache"
+    if lacking and lacking != [files.INDEX]:
+        more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+        have = f"in the cache without {lacking[0]}{more}"
+    return BackboneError(
+        f"Expected the model {model_id} in the local cache, as offline mode is on, but it is "
+        f"{have}.",
+        "Unset HF_HUB_OFFLINE once, with a network, to fetch it.",
+    )
+
+
+@contextlib.contextmanager
+def _patient() -> Iterator[None]:
+    """Have the client give up on a silent server, and refuse names of files that are none."""
+    from huggingface_hub import constants, get_session
+
+    session = get_session()
+    before, hooks = session.timeout, session.event_hooks
+    longest = constants.HF_HUB_DOWNLOAD_TIMEOUT
+    session.timeout = SECONDS
+    session.event_hooks = {**hooks, "response": [*hooks["response"], _check_names]}
+    if "HF_HUB_DOWNLOAD_TIMEOUT" not in os.environ:
+        constants.HF_HUB_DOWNLOAD_TIMEOUT = DOWNLOAD_SECONDS
+    try:
+        yield
+    finally:
+        session.timeout, session.event_hooks = before, hooks
+        constants.HF_HUB_DOWNLOAD_TIMEOUT = longest
+
+
+def _check_names(response: Any) -> None:
+    """The client makes paths of these two headers."""
+    headers = response.headers
+    if "X-Repo-Commit" not in headers:
+        return
+    plain = headers.get("ETag") if response.status_code < 300 else None
+    tag = (headers.get("X-Linked-Etag") or plain or "0" * 40).removeprefix("W/").strip('"')
+    if not trust.COMMIT.fullmatch(headers["X-Repo-Commit"]) or not _DIGEST.fullmatch(tag):
+        raise BackboneError(
+            "Expected hex digits as names of commits and files from the server, got "
+            f"{ascii(headers['X-Repo-Commit'])[:60]} and {ascii(tag)[:60]}.",
+            "Is it a Hugging Face Hub? HF_ENDPOINT says which server is asked.",
+        )
