@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pe_toolkit.backbones.catalogue.names import named
 from pe_toolkit.backbones.catalogue.variants import VARIANTS
 from pe_toolkit.cli import files
 from pe_toolkit.cli.output import Output
@@ -246,7 +247,7 @@ def known(target: files.Target, card: MotionCard, options: ApplyOptions) -> dict
     backbone = options.backbone or spec.backbone.model_id or spec.backbone.variant
     if backbone in VARIANTS:
         backbone = VARIANTS[backbone].hub_id or backbone
-    elif (folder := Path(backbone).expanduser()).is_dir():
+    elif (folder := named(backbone).folder) is not None:
         backbone = folder.resolve().name
     return {
         "video": target.video.name,
@@ -264,6 +265,6 @@ def known(target: files.Target, card: MotionCard, options: ApplyOptions) -> dict
         "cache": options.cache,
         "compile": options.compile,
         "quantize": options.quantize,
-        "loras": [Path(lora).name for lora in options.loras],
+        "loras": [lora.record for lora in options.loras],
         "kv": applied and options.kv_from is not None,
     }

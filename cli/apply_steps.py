@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pe_toolkit.cli import apply_output, apply_resume, files
 from pe_toolkit.cli.output import Output
@@ -113,39 +114,53 @@ def warn_prompts(spec: CardSpec, request: ApplyRequest, out: Output) -> None:
         )
 
 
-def choose_backbone(spec: CardSpec, wanted: str | None) -> tuple[str, str | None]:
-    """Name and revision for `load_backbone`: what the user says, else what the card says."""
-    from pe_toolkit.backbones import VARIANTS
+def choose_backbone(
+    spec: CardSpec, options: ApplyOptions, argv: Sequence[str]
+) -> tuple[str, str | None, bool]:
+    """Name and revision for `load_backbone`, and whether they come from the card.
 
-    own = spec.backbone
-    if wanted is not None:
-        return wanted, None
-    if own.variant in VARIANTS and own.model_id in (None, VARIANTS[own.variant].hub_id):
-        return own.variant, own.revision
-    if own.model_id is not None:
-        return own.model_id, own.revision
-    raise UsageError(
-        f"Expected a card that names a known backbone, got {own.variant!r} from a local folder.",
-        "Name the folder with --backbone.",
-    )
+    A card may name a model of the table at a branch, tag or commit of its own; any other is typed.
 
-
-def load_loras(pipe: Any, loras: Sequence[str]) -> None:
-    """Load LoRA weights under the names lora1, lora2, ... and switch all of them on.
+    Args:
+        argv: the words after `pe`, for the line that a person has to type.
 
     Raises:
-        UsageError: if one cannot be read or does not fit the backbone.
+        UsageError: a card that names another model, with the line that loads it.
     """
-    for number, reference in enumerate(loras, 1):
-        try:
-            pipe.load_lora_weights(reference, adapter_name=f"lora{number}")
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise UsageError(
-                f"Expected LoRA weights for this backbone, got {reference}: {error}",
-                "Name a file, a folder or a Hub id that holds LoRA weights.",
-            ) from error
-    if loras:
-        pipe.set_adapters([f"lora{number}" for number in range(1, len(loras) + 1)])
+    from pe_toolkit.backbones.loading import trust
+
+    own = spec.backbone
+    if options.backbone is not None:
+        return options.backbone, options.revision, False
+    try:
+        name, revision = trust.of_card(own.variant, own.model_id, own.revision)
+    except UsageError as error:
+        raise UsageError(error.message, _line_for(spec, argv) or error.hint) from error
+    return name, options.revision or revision, options.revision is None
+
+
+def _line_for(spec: CardSpec, argv: Sequence[str]) -> str | None:
+    """What to type to load the model that a card asks for, and what that would download; None for
+    a model that has no name on the Hub.
+    """
+    from pe_toolkit.backbones import VARIANTS
+    from pe_toolkit.backbones.loading import trust
+
+    own = spec.backbone
+    row = VARIANTS.get(own.variant)
+    model = own.model_id or (row.hub_id if row is not None else None)
+    if model is None or not trust.is_hub_id(model):
+        return None
+    words, at = ["--backbone", model], "the branch main"
+    if own.revision is not None and trust.is_readable(own.revision):
+        words += ["--revision", own.revision]
+        at = own.revision
+    size = f", {row.download_gb:.1f} GB" if row is not None and model in row.hub_ids else ""
+    return (
+        f"A card does not choose what is downloaded and run. If you trust {model}, type: "
+        f"{shlex.join(['pe', *argv, *words])} (loads {model} at {at}{size}, from the cache or from "
+        "the Hub)."
+    )
 
 
 def motion(adapter: Backbone, card: MotionCard, wanted: bool | None) -> ReferenceMotion | None:

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
+from pe_toolkit.cli import loggers
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.output import Output
+from pe_toolkit.cli.progress import PATIENCE, Progress
 
 if TYPE_CHECKING:
     from pe_toolkit.backbones.contract import Backbone
+    from pe_toolkit.backbones.loading import PartLoaded
+    from pe_toolkit.backbones.loading.lora import Lora
     from pe_toolkit.backbones.machine.placement import Purpose
 
 
 WORTH_A_WORD = 20.0
 """Seconds of loading from which on a person wants to hear that it is over."""
+WORTH_A_BAR = 2e9
+"""Bytes of weights from which on there is a bar at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +46,7 @@ class BackboneOptions:
     offload: str = "auto"
     quantize: str | None = None
     vae_tiling: bool | None = None
+    copy_of: str | None = None
 
     def check_quantize(self) -> None:
         """`--quantize` without its package is found before anything is read; torch only if asked.
@@ -57,6 +66,8 @@ def load(
     options: BackboneOptions,
     out: Output,
     purpose: Purpose | None = None,
+    *,
+    of_card: bool = False,
 ) -> Backbone:
     """The backbone `name`, placed as `--device`, `--dtype` and `--offload` say.
 
@@ -65,6 +76,7 @@ def load(
 
     Args:
         purpose: what `--offload auto` has to have room for; default: training and applying.
+        of_card: a card chose name and revision, not the person.
 
     Raises:
         BackboneError, DeviceError, UsageError: as `pe_toolkit.backbones.load_backbone`.
@@ -74,22 +86,26 @@ def load(
     from pe_toolkit.backbones import load_backbone
     from pe_toolkit.backbones.loading import pick_device
 
-    _quiet(out)
+    quiet(out)
     session = _session()
     session.gpu = pick_device(options.device).type != "cpu"
     session.quantize = options.quantize
-    adapter = load_backbone(
-        name,
-        revision=revision,
-        device=options.device,
-        dtype=options.dtype,
-        offload=options.offload,
-        quantize=options.quantize or "none",
-        vae_tiling=options.vae_tiling,
-        purpose=purpose,
-        on_event=out.talk,
-        on_offload=lambda mode: setattr(session, "offload", mode),
-    )
+    with drawn(out) as on_part:
+        adapter = load_backbone(
+            name,
+            revision=revision,
+            device=options.device,
+            dtype=options.dtype,
+            offload=options.offload,
+            quantize=options.quantize or "none",
+            vae_tiling=options.vae_tiling,
+            copy_of=options.copy_of,
+            of_card=of_card,
+            purpose=purpose,
+            on_event=out.talk,
+            on_offload=lambda mode: setattr(session, "offload", mode),
+            on_part=on_part,
+        )
     if (seconds := time.monotonic() - began) > WORTH_A_WORD:
         out.talk(f"Loaded in {seconds:.0f} s.")
     return adapter
@@ -102,12 +118,49 @@ def _session() -> Session:
     return found if found is not None else Session()
 
 
-def _quiet(out: Output) -> None:
-    """No bars for reading files that are here; bars for downloads, where a person can see them."""
+@contextlib.contextmanager
+def drawn(out: Output) -> Iterator[Callable[[PartLoaded], None]]:
+    """The `on_part` of `load_backbone`: a bar of what was read, from the first part that takes
+    longer than a person waits without a question; under `--json` an event for each part.
+    """
+    began, bar = time.monotonic(), None
+    with contextlib.ExitStack() as stack:
+
+        def draw(event: PartLoaded) -> None:
+            nonlocal bar
+            out.library_event(event)
+            late = event.total > WORTH_A_BAR or time.monotonic() - began > PATIENCE
+            if bar is None and late and event.done < event.total:
+                bar = stack.enter_context(Progress(out, "loading", 100))
+            if bar is not None:
+                gigabytes = f"{event.done / 1e9:.1f} of {event.total / 1e9:.1f} GB"
+                note = f"{event.part}, {gigabytes}" if event.part else gigabytes
+                bar.at(100 * event.done / max(event.total, 1), note)
+
+        yield draw
+
+
+def load_loras(adapter: Backbone, loras: Sequence[Lora], out: Output) -> None:
+    """`--lora`: all of them switched on, each with its weight.
+
+    Raises:
+        UsageError, BackboneError: as `pe_toolkit.backbones.loading.lora_weights.load_loras`.
+    """
+    if loras:
+        from pe_toolkit.backbones.loading.lora_weights import load_loras as load
+
+        load(adapter.pipe, loras, out.talk)
+
+
+def quiet(out: Output) -> None:
+    """No bars for reading files that are here; bars for downloads, where a person can see them.
+    What the libraries log comes out as ours does, and steers no terminal.
+    """
     from diffusers.utils import logging as of_diffusers
     from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
     from transformers.utils import logging as of_transformers
 
+    loggers.take(out)
     of_diffusers.disable_progress_bar()
     of_transformers.disable_progress_bar()  # switches the bars of downloads off too
     if sys.stderr.isatty() and not out.json:

@@ -301,6 +301,16 @@ def backbone_option(default: str | None, help_text: str) -> Callable[[F], F]:
     )
 
 
+revision_option = click.option(
+    "--revision", metavar="R", help="Branch, tag or commit of a backbone on the Hub."
+)
+copy_option = click.option(
+    "--copy-of",
+    metavar="NAME",
+    help="The known model that a folder or another Hub id is a copy of, so that cards name it.",
+)
+
+
 offload_option = click.option(
     "--offload",
     type=click.Choice(["auto", "none", "model", "group", "sequential"]),

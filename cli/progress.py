@@ -68,6 +68,14 @@ class Progress:
         self.done = float(count)
         self._draw("")
 
+    def at(self, count: float, note: str) -> None:
+        """`count` things are done; on a terminal the bar, elsewhere a line."""
+        self.done = count
+        if self.live:
+            self._draw(note)
+        elif not self.out.json:
+            self.out.talk(f"{self.what}: {note}")
+
     def skip(self, count: int) -> None:
         """`count` things were done in an earlier run: they say nothing about the pace."""
         self.done = self._base = float(count)

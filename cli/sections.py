@@ -47,7 +47,7 @@ TRAIN = {
     "What stands in the card": CARD,
     "For experts: the method": (
         "mode", "recipe", "parametrisation", "steps", "guidance_scale", "seed", "overrides",
-        "kv_from", "revision",
+        "kv_from", "revision", "copy_of",
     ),
     "For experts: memory and speed": MACHINE,
 }  # fmt: skip
@@ -58,6 +58,7 @@ APPLY = {
     ),
     "For experts: the generation": (
         "steps", "guidance_scale", "scheduler", "loras", "kv_from", "no_kv", "backbone",
+        "revision",
     ),
     "For experts: memory and speed": MACHINE,
 }  # fmt: skip

@@ -161,12 +161,16 @@ def next_command(options: TrainOptions, spec: CardSpec, *, image_to_video: bool)
     """A command that applies the card, and runs as it stands: on the same backbone, if the card
     cannot name it, and with what it cannot do without.
     """
-    from pe_toolkit.backbones import VARIANTS
+    from pe_toolkit.backbones.loading import trust
 
     words = ["pe", "apply", str(options.output)]
     own = spec.backbone
-    if own.model_id is None and own.variant not in VARIANTS:
+    try:
+        trust.of_card(own.variant, own.model_id, own.revision)
+    except UsageError:  # nor may it choose one
         words += ["--backbone", options.backbone]
+        if options.revision is not None:
+            words += ["--revision", options.revision]
     if spec.kind == "latents":
         words += ["--prompt", spec.samples[0].prompt]
     else:

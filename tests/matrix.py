@@ -36,7 +36,6 @@ from pe_toolkit.backbones import CogVideoXAdapter
 from pe_toolkit.backbones.cogvideox import hooks
 from pe_toolkit.backbones.cogvideox.processors import PositionedAttnProcessor
 from pe_toolkit.backbones.cogvideox.tiling import enable as enable_tiling
-from pe_toolkit.cli import apply_steps
 from pe_toolkit.cli.requests.apply import ApplyOptions
 from pe_toolkit.errors import PeError
 from pe_toolkit.training import TrainConfig, train
@@ -545,6 +544,9 @@ def lora(fuse: bool) -> Callable[[Bench], str]:
     def run(b: Bench) -> str:
         from safetensors.torch import save_file
 
+        from pe_toolkit.backbones.loading.lora import Lora
+        from pe_toolkit.backbones.loading.lora_weights import load_loras
+
         generator = torch.Generator().manual_seed(2)
         weights = {}
         for block in range(3):
@@ -554,7 +556,7 @@ def lora(fuse: bool) -> Callable[[Bench], str]:
                 weights[f"{key}.lora_B.weight"] = torch.randn(32, 2, generator=generator) * 0.3
         save_file(weights, b.scratch / "lora.safetensors")
         before = b.generate()
-        apply_steps.load_loras(b.pipe, [str(b.scratch / "lora.safetensors")])
+        load_loras(b.pipe, [Lora(str(b.scratch / "lora.safetensors"))])
         if fuse:
             b.pipe.fuse_lora()
         assert not torch.equal(b.generate(), before)
@@ -565,7 +567,9 @@ def lora(fuse: bool) -> Callable[[Bench], str]:
 
 
 def lora_without_peft(b: Bench) -> str:
-    card, loras = Path("card.safetensors"), ("style.safetensors",)
+    from pe_toolkit.backbones.loading.lora import Lora
+
+    card, loras = Path("card.safetensors"), (Lora("style.safetensors"),)
     ApplyOptions(prompts=(PROMPT,), card_path=card, output=Path("o.mp4"), loras=loras).check()
     return "works"
 

@@ -86,7 +86,7 @@ def test_model_index_names_stock_classes_only():
 def test_loading_errors_say_what_to_do(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="Expected a backbone out of"):
         load_backbone("sora")
-    with pytest.raises(BackboneError, match="no model_index.json"):
+    with pytest.raises(BackboneError, match="there is no model_index"):
         load_backbone(str(tmp_path))
     with pytest.raises(UsageError, match="--dtype"):
         load_backbone("bundled", dtype="int4")

@@ -68,7 +68,13 @@ Example:
 @click.option("--negative-prompt", metavar="P", help="What not to show. Default: the card's.")
 @click.option("--scheduler", type=click.Choice(["ddim", "dpm"]), help="Another scheduler.")
 @speed.speed_options
-@click.option("--lora", "loras", multiple=True, metavar="PATH|ID", help="LoRA weights; repeat.")
+@click.option(
+    "--lora",
+    "loras",
+    multiple=True,
+    metavar="PATH[:WEIGHT]",
+    help="LoRA weights, .safetensors, or OWNER/NAME on the Hub; repeat.",
+)
 @click.option(
     "--side-by-side",
     type=options.PATH,
@@ -94,6 +100,7 @@ Example:
 @conditions.no_kv_option
 @conditions.image_option
 @options.backbone_option(None, "Instead of the backbone that the card names.")
+@options.revision_option
 @options.force_option
 @options.machine_options
 @options.common
@@ -114,6 +121,7 @@ def apply(session: Session, /, **parsed: Any) -> None:
     if request.output is not None:
         files.check_suffix(request.output, ".mp4")
     card = MotionCard.load(request.card_path)
+    name, revision, of_card = apply_steps.choose_backbone(card.spec, request, session.argv)
     seeds = request.seeds_for(card.spec)
     targets, there = apply_steps.targets(request, card, seeds, session.card_name)
     apply_steps.tell(targets, there, card.spec, out)
@@ -131,14 +139,13 @@ def apply(session: Session, /, **parsed: Any) -> None:
         size = (card.spec.clip.width, card.spec.clip.height)
         train_sampling.tell_image(given.image, size, fit_of(card.spec), out)
 
-    name, revision = apply_steps.choose_backbone(card.spec, request.backbone)
     if name in VARIANTS:
         long_work.tell_generation(out, VARIANTS[name], card.spec, request, len(targets))
     purpose = request.purpose(card.spec, tiling=request.vae_tiling is not False)
-    adapter = loading.load(name, revision, request, out, purpose)
+    adapter = loading.load(name, revision, request, out, purpose, of_card=of_card)
     session.untiled = not adapter.tiles
     prompts.warn_unknown(out, request.prompts, adapter.variant.name if adapter.variant else "")
-    apply_steps.load_loras(adapter.pipe, request.loras)
+    loading.load_loras(adapter, request.loras, out)
     for text in request.prompts:  # before the first is generated
         adapter.check_prompt(text)
 

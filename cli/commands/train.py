@@ -42,7 +42,8 @@ Example:
     help="Default: REF.safetensors, here, with a number if there is one.",
 )
 @options.backbone_option("auto", "The model that the card is for.")
-@click.option("--revision", metavar="R", help="Revision of a Hub backbone.")
+@options.revision_option
+@options.copy_option
 @click.option("--prompt", "prompts", multiple=True, metavar="P", help="Train on it; repeat.")
 @click.option("--samples", type=click.IntRange(1, 64), metavar="N", help="Prompt-seed pairs.")
 @click.option(
@@ -122,7 +123,7 @@ def run_training(session: Session, request: TrainOptions) -> None:
     out = session.out
     train_steps.check(request)
     out.talk(f"{request.reference} -> {request.output}")
-    backbone, known, remark = machine.resolve(request.backbone, request.device)
+    backbone, known, remark = machine.resolve(request.backbone, request.device, request.copy_of)
     folder = Path(backbone).expanduser()
     shape = Shape.of_variant(known) if known is not None else Shape.of_folder(folder)
     if shape is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pe_toolkit.apply.request import ApplyRequest
+from pe_toolkit.backbones.loading.lora import Lora
 from pe_toolkit.cli import prompts
 from pe_toolkit.cli.loading import BackboneOptions
 from pe_toolkit.errors import DependencyError, UsageError
@@ -20,7 +21,7 @@ class ApplyOptions(ApplyRequest, BackboneOptions):
     card_path: Path
     output: Path | None = None
     prompt_file: Path | None = None
-    loras: tuple[str, ...] = ()
+    loras: tuple[Lora, ...] = ()
     side_by_side: Path | None = None
     sheet: Path | None = None
     score: bool | None = None
@@ -33,13 +34,14 @@ class ApplyOptions(ApplyRequest, BackboneOptions):
         """From what click parsed; prompts of a file come after the others.
 
         Raises:
-            UsageError: an empty prompt, or a file that cannot be read.
+            UsageError: an empty prompt, a file that cannot be read, or a LoRA's weight.
         """
         lines, source = [], parsed["prompt_file"]
         if source is not None:
             lines = prompts.from_file(source)
         if parsed["negative_prompt"] is not None:
             prompts.check_unicode(parsed["negative_prompt"], "--negative-prompt")
+        parsed["loras"] = tuple(map(Lora.parse, parsed["loras"]))
         return cls(**parsed | {"prompts": prompts.clean([*parsed["prompts"], *lines])})
 
     def check(self) -> None:

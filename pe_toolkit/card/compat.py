@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pe_toolkit.backbones.catalogue.names import same_model
 from pe_toolkit.card.spec import CardSpec
 from pe_toolkit.card.text import printable
 from pe_toolkit.errors import MismatchError
@@ -43,12 +44,12 @@ def check_fits(
         weights_digest: digest of the weights, or None if unknown.
 
     Returns:
-        Warnings, one sentence each: other variant, weights, id, revision or size. Unknown values
-        are not compared.
+        Warnings, one sentence each: other variant, id, revision or size. Unknown values are not
+        compared.
 
     Raises:
-        MismatchError: for another family, kind of positions, architecture, grid or frame count;
-            says what the card needs and what came.
+        MismatchError: for another family, kind of positions, architecture, grid, frame count or
+            digest of the weights; says what the card needs and what came.
     """
     need = spec.backbone
     wanted = f"Use --backbone {_named(need.variant, need.model_id)}."
@@ -76,11 +77,20 @@ def check_fits(
             f"The card needs {clip.frames} frames, got {frames}.",
             f"{size}, or train a card for this length.",
         )
+    digest = need.weights_digest
+    if None not in (digest, weights_digest) and digest != weights_digest:
+        raise MismatchError(
+            f"The card was made with weights of the digest {digest}, this backbone's are "
+            f"{weights_digest}.",
+            "Use the version of pe-toolkit that the card was made with (`pe show`), or train the "
+            "card again.",
+        )
+    if model_id is not None and need.model_id is not None and same_model(need.model_id, model_id):
+        model_id = need.model_id
     known: tuple[tuple[str, str | None, str | None], ...] = (
         ("the backbone", need.variant, variant),
         ("the model", need.model_id, model_id),
         ("the revision", need.revision, revision),
-        ("the weights", need.weights_digest, weights_digest),
         ("the size", f"{clip.width}x{clip.height}", f"{width}x{height}"),
     )
     return [

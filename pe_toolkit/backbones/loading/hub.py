@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,40 @@ def fetch(model_id: str, revision: str | None, say: Say, *, of_card: bool = Fals
         return _download(model_id, wanted, folder, say, of_card)
 
 
+def fetch_one(
+    model_id: str, pick: Callable[[set[str]], str], beside: Collection[str], say: Say
+) -> Path:
+    """One file of a repository in the cache, and those beside it if they are there.
+
+    Args:
+        pick: which, of the names of its files; raises what it will.
+
+    Raises:
+        BackboneError, DependencyError: as `fetch`.
+    """
+    from huggingface_hub import HfApi, constants, hf_hub_download
+
+    folder = _snapshot(model_id, MAIN)
+    if folder is not None and any(name.endswith(".safetensors") for name in files.there(folder)):
+        say(f"{model_id}: from the cache.")
+        return folder / pick(files.there(folder))
+    with explained(f"the weights {model_id}"), _patient():
+        free = _free(Path(constants.HF_HUB_CACHE))
+        if constants.is_offline_mode():
+            raise _offline(model_id, None)
+        info = HfApi().model_info(model_id, files_metadata=True, timeout=SECONDS)
+        commit = _commit(info)
+        sizes = {f.rfilename: f.size or 0 for f in info.siblings or ()}
+        name = pick({name for name in sizes if "/" not in name})
+        size = sizes[name]
+        say(f"{model_id}: downloading {size / 1e6:.0f} MB, once (free disk: {free / 1e9:.0f} GB).")
+        _check_room(model_id, size, free)
+        _keep_ref(model_id, MAIN, commit)
+        for other in (*(b for b in beside if b in sizes), name):
+            hf_hub_download(model_id, other, revision=commit, etag_timeout=SECONDS)
+        return _repository(model_id) / "snapshots" / commit / name
+
+
 def _is_ref(text: str) -> bool:
     """A reference in full, such as `refs/pr/1`: a person may ask for it."""
     return re.fullmatch(r"refs/(pr|heads|tags|convert)/[\w.-]+", text, re.ASCII) is not None
@@ -115,12 +149,7 @@ def _download(model_id: str, wanted: str, folder: Path | None, say: Say, of_card
     if of_card and trust.COMMIT.fullmatch(wanted):
         _check_own(api, model_id, wanted)
     info = api.model_info(model_id, revision=asked, files_metadata=True, timeout=SECONDS)
-    commit = str(info.sha)
-    if trust.COMMIT.fullmatch(commit) is None:
-        raise BackboneError(
-            f"Expected a commit, 40 hex digits, from the server, got {ascii(commit)[:60]}.",
-            "Is it a Hugging Face Hub? HF_ENDPOINT says which server is asked.",
-        )
+    commit = _commit(info)
     sizes = {f.rfilename: f.size or 0 for f in info.siblings or ()}
     if files.INDEX not in sizes or len(sizes) > MOST_FILES:
         raise BackboneError(
@@ -151,11 +180,7 @@ def _download(model_id: str, wanted: str, folder: Path | None, say: Say, of_card
         if partial and len(left) < len(needed):
             told = f"{told}; {len(needed) - len(left)} of {len(needed)} files are in the cache"
         say(f"{model_id}: {'downloading the rest, ' if partial else 'downloading '}{told}.")
-    if size > free:
-        raise BackboneError(
-            f"Expected {size / 1e9:.1f} GB of free disk for {model_id}, got {free / 1e9:.1f} GB.",
-            f"Free some space, or point HF_HOME to another disk (now {_home()}).",
-        )
+    _check_room(model_id, size, free)
     for name in left:
         get(name)
     return folder
@@ -199,6 +224,25 @@ def weights_of(folder: Path, sizes: Mapping[str, int], model_id: str) -> list[st
                 "The repository is not complete: name another one, or tell its owner.",
             )
     return needed
+
+
+def _commit(info: Any) -> str:
+    """The commit that the server names: the client makes a path of it."""
+    commit = str(info.sha)
+    if trust.COMMIT.fullmatch(commit) is None:
+        raise BackboneError(
+            f"Expected a commit, 40 hex digits, from the server, got {ascii(commit)[:60]}.",
+            "Is it a Hugging Face Hub? HF_ENDPOINT says which server is asked.",
+        )
+    return commit
+
+
+def _check_room(model_id: str, size: int, free: int) -> None:
+    if size > free:
+        raise BackboneError(
+            f"Expected {size / 1e9:.1f} GB of free disk for {model_id}, got {free / 1e9:.1f} GB.",
+            f"Free some space, or point HF_HOME to another disk (now {_home()}).",
+        )
 
 
 def _reader(folder: Path) -> Callable[[str], Mapping[str, Any]]:

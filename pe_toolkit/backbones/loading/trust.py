@@ -113,16 +113,19 @@ def of_card(variant: str, model_id: str | None, revision: str | None) -> tuple[s
             f"{revision!r}.",
             "A card does not choose what is downloaded and run: name the model yourself.",
         )
-    return model_id or row.name, revision
+    return row.name, revision
 
 
 def is_revision(text: str) -> bool:
     """Whether `text` is the name of a branch, tag or commit; `refs/pr/1`, anybody's proposal, is
     none.
     """
-    return (
-        _REVISION.fullmatch(text) is not None and ".." not in text and not text.startswith("refs/")
-    )
+    return is_readable(text) and not text.startswith("refs/")
+
+
+def is_readable(text: str) -> bool:
+    """Whether a revision may stand in a line for a person to copy: also `refs/pr/1`."""
+    return _REVISION.fullmatch(text) is not None and ".." not in text and len(text) <= 100
 
 
 def is_hub_id(text: str) -> bool:
