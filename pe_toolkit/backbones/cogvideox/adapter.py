@@ -66,7 +66,8 @@ class CogVideoXAdapter(CogVideoXDriving):
                 f"{type(core).__name__}.",
                 "pe-toolkit drives CogVideoX-2b, -5b, 1.5 and its bundled backbone.",
             )
-        image_to_video = type(pipe).__name__ == "CogVideoXImageToVideoPipeline"
+        kinds = [kind.__name__ for kind in type(pipe).__mro__]  # also one that somebody derived
+        image_to_video = "CogVideoXImageToVideoPipeline" in kinds
         wanted = pipe.vae.config.latent_channels * (2 if image_to_video else 1)
         if core.config.in_channels != wanted:
             raise UnsupportedError(
