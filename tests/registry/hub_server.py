@@ -92,6 +92,8 @@ class Repo:
     commits: dict[str, dict[str, File]] = field(default_factory=dict)
     titles: list[str] = field(default_factory=list)
     tags: dict[str, str] = field(default_factory=dict)
+    proposals: dict[str, dict[str, File]] = field(default_factory=dict)
+    """Commits of pull requests, on no branch: the Hub hands them out by name and as refs/pr/N."""
 
     @property
     def head(self) -> str:
@@ -113,7 +115,14 @@ class Repo:
         """The commit of a branch, tag or commit."""
         if revision == "main":
             return self.head
-        return self.tags.get(revision) or (revision if revision in self.commits else None)
+        if revision.startswith("refs/pr/"):
+            return next(iter(self.proposals), None)
+        known = revision in self.commits or revision in self.proposals
+        return self.tags.get(revision) or (revision if known else None)
+
+    def at(self, commit: str) -> dict[str, File]:
+        """The files of a commit."""
+        return self.commits.get(commit) or self.proposals[commit]
 
 
 @dataclass(frozen=True)
@@ -184,6 +193,14 @@ class HubServer:
         commit = repo.commit(repo.files | new, "by somebody else")
         if tag:
             repo.tags[tag] = commit
+        return commit
+
+    def propose(self, name: str, files: dict[str, bytes]) -> str:
+        """A pull request to a repository, by anybody; returns its commit."""
+        repo = self.repos[name]
+        new = {path: File(data, path.endswith(".safetensors")) for path, data in files.items()}
+        commit = hashlib.sha1(f"proposal {len(repo.proposals)} to {name}".encode()).hexdigest()
+        repo.proposals[commit] = repo.files | new
         return commit
 
     def await_xet(self, data: bytes) -> None:
@@ -402,7 +419,7 @@ class _Handler(BaseHTTPRequestHandler):
         repo, name = self.repo(name), self.spelled(name)
         commit = self.revision(repo, revision)
         siblings = []
-        for path, file in repo.commits[commit].items():
+        for path, file in repo.at(commit).items():
             entry: dict[str, Any] = {"rfilename": path}
             if "blobs" in self.query:
                 entry |= {"size": len(file.data), "blobId": file.blob_id}
@@ -424,6 +441,26 @@ class _Handler(BaseHTTPRequestHandler):
             "tags": [],
             "downloads": 0,
             "likes": 0,
+        }
+
+    def history(self, name: str, revision: str) -> Any:
+        commits = list(self.repo(name).commits)
+        commits = commits[: commits.index(self.revision(self.repo(name), revision)) + 1]
+        when = "2026-01-31T12:00:00.000Z"
+        return [
+            {"id": oid, "title": "", "message": "", "date": when, "authors": []}
+            for oid in reversed(commits)
+        ]
+
+    def refs(self, name: str) -> Any:
+        repo = self.repo(name)
+        return {
+            "branches": [{"name": "main", "ref": "refs/heads/main", "targetCommit": repo.head}],
+            "tags": [
+                {"name": tag, "ref": f"refs/tags/{tag}", "targetCommit": commit}
+                for tag, commit in repo.tags.items()
+            ],
+            "converts": [],
         }
 
     def preupload(self, name: str, revision: str) -> Any:
@@ -525,7 +562,7 @@ class _Handler(BaseHTTPRequestHandler):
     def resolve(self, name: str, revision: str, path: str) -> tuple[int, bytes, dict[str, str]]:
         repo = self.repo(name, content=True)
         commit = self.revision(repo, revision)
-        file = repo.commits[commit].get(path)
+        file = repo.at(commit).get(path)
         if file is None:
             raise Refusal(404, "EntryNotFound", "Entry not found")
         headers = {"X-Repo-Commit": commit, "ETag": f'"{file.oid}"', "Accept-Ranges": "bytes"}
@@ -607,6 +644,8 @@ ROUTES = (
     ("GET", "/api/models", "models"),
     ("GET", f"/api/models/{_ID}", "info"),
     ("GET", f"/api/models/{_ID}/revision/(.+)", "info"),
+    ("GET", f"/api/models/{_ID}/commits/(.+)", "history"),
+    ("GET", f"/api/models/{_ID}/refs", "refs"),
     ("POST", f"/api/models/{_ID}/preupload/(.+)", "preupload"),
     ("GET", f"/api/models/{_ID}/xet-(read|write)-token/(.+)", "xet_token"),
     ("POST", f"/{_ID}.git/info/lfs/objects/batch", "batch"),

@@ -8,29 +8,26 @@ huggingface_hub and diffusers keep theirs, under the branch or tag that was aske
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from pe_toolkit.backbones.loading import files, trust
 from pe_toolkit.backbones.loading.hub_errors import explained
+from pe_toolkit.backbones.loading.hub_watch import patient
 from pe_toolkit.errors import BackboneError, UsageError
 
 Say = Callable[[str], None]
 MAIN = "main"
-SECONDS = 10.0
-"""How long a request may stay without any answer."""
-DOWNLOAD_SECONDS = 8
-"""The same in a download, which the client tries six times."""
+SECONDS = 8.0
+"""How long a request may stay without any answer. The client tries a download six times."""
 MOST_FILES = 10_000
 _NAME = re.compile(r"[\w][\w.-]*/[\w][\w.+-]*", re.ASCII)
 _SMALL = (".json", ".model", ".txt")
-_DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 def prepare_download(model_id: str, revision: str | None, say: Say) -> str:
@@ -73,7 +70,7 @@ def fetch(model_id: str, revision: str | None, say: Say, *, of_card: bool = Fals
     if folder is not None and not files.missing(folder):
         say(f"{model_id}: from the cache.")
         return folder
-    with explained(f"the model {model_id}"), _patient():
+    with explained(f"the model {model_id}"), patient(SECONDS):
         return _download(model_id, wanted, folder, say, of_card)
 
 
@@ -94,7 +91,7 @@ def fetch_one(
     if folder is not None and any(name.endswith(".safetensors") for name in files.there(folder)):
         say(f"{model_id}: from the cache.")
         return folder / pick(files.there(folder))
-    with explained(f"the weights {model_id}"), _patient():
+    with explained(f"the weights {model_id}"), patient(SECONDS):
         free = _free(Path(constants.HF_HUB_CACHE))
         if constants.is_offline_mode():
             raise _offline(model_id, None)
@@ -307,37 +304,3 @@ def _offline(model_id: str, folder: Path | None) -> BackboneError:
         f"{have}.",
         "Unset HF_HUB_OFFLINE once, with a network, to fetch it.",
     )
-
-
-@contextlib.contextmanager
-def _patient() -> Iterator[None]:
-    """Have the client give up on a silent server, and refuse names of files that are none."""
-    from huggingface_hub import constants, get_session
-
-    session = get_session()
-    before, hooks = session.timeout, session.event_hooks
-    longest = constants.HF_HUB_DOWNLOAD_TIMEOUT
-    session.timeout = SECONDS
-    session.event_hooks = {**hooks, "response": [*hooks["response"], _check_names]}
-    if "HF_HUB_DOWNLOAD_TIMEOUT" not in os.environ:
-        constants.HF_HUB_DOWNLOAD_TIMEOUT = DOWNLOAD_SECONDS
-    try:
-        yield
-    finally:
-        session.timeout, session.event_hooks = before, hooks
-        constants.HF_HUB_DOWNLOAD_TIMEOUT = longest
-
-
-def _check_names(response: Any) -> None:
-    """The client makes paths of these two headers."""
-    headers = response.headers
-    if "X-Repo-Commit" not in headers:
-        return
-    plain = headers.get("ETag") if response.status_code < 300 else None
-    tag = (headers.get("X-Linked-Etag") or plain or "0" * 40).removeprefix("W/").strip('"')
-    if not trust.COMMIT.fullmatch(headers["X-Repo-Commit"]) or not _DIGEST.fullmatch(tag):
-        raise BackboneError(
-            "Expected hex digits as names of commits and files from the server, got "
-            f"{ascii(headers['X-Repo-Commit'])[:60]} and {ascii(tag)[:60]}.",
-            "Is it a Hugging Face Hub? HF_ENDPOINT says which server is asked.",
-        )
