@@ -18,9 +18,9 @@ from pe_toolkit.backbones.catalogue.variants import Variant
 from pe_toolkit.backbones.cogvideox import hooks
 from pe_toolkit.backbones.loading import device, nearest_dtype
 from pe_toolkit.backbones.machine import memory, placement
-from pe_toolkit.embedding import RotaryAngle, RotaryTable, SincosTable, form_for
-from pe_toolkit.embedding.absolute import sincos_3d
-from pe_toolkit.embedding.rotary import steps
+from pe_toolkit.embedding import form_class
+from pe_toolkit.embedding.absolute import SincosTable, sincos_3d
+from pe_toolkit.embedding.rotary import RotaryAngle, RotaryTable, steps
 from pe_toolkit.errors import UnsupportedError, UsageError
 from pe_toolkit.grid import TokenGrid
 from tests.tiny import FRAMES, SIDE, moving_square, tiny_adapter, tiny_pipe
@@ -138,10 +138,10 @@ def test_sincos_equals_diffusers():
 
 def test_forms_say_why_they_cannot():
     with pytest.raises(UnsupportedError, match="angle"):
-        form_for("absolute", "angle")
+        form_class("absolute", "angle")
     with pytest.raises(UsageError, match="'table' or 'angle'"):
-        form_for("rotary", "offset")
-    assert form_for("absolute", "table") is SincosTable
+        form_class("rotary", "offset")
+    assert form_class("absolute", "table") is SincosTable
 
 
 def test_clips_round_trip_in_shape_and_sizes_are_checked():

@@ -22,6 +22,7 @@ from pe_toolkit.cli import (
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.exclusive import only_one
 from pe_toolkit.cli.requests.train import TrainOptions
+from pe_toolkit.embedding import names
 from pe_toolkit.training.shape import Shape
 
 
@@ -64,7 +65,7 @@ Example:
 @click.option(
     "--param",
     "parametrisation",
-    type=click.Choice(["table", "angle"]),
+    type=click.Choice(names()),
     help="Form of the positions.",
 )
 @options.generation_options

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pe_toolkit.backbones.catalogue.variants import Variant
     from pe_toolkit.backbones.reading import Reading
     from pe_toolkit.backbones.ways import Encoded, Way
-    from pe_toolkit.embedding import PositionalForm
+    from pe_toolkit.embedding.base import PositionalForm
     from pe_toolkit.grid import TokenGrid
 
 Select = Callable[[Any], Any]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from pe_toolkit.card.spec import CardSpec
 from pe_toolkit.card.text import shown
+from pe_toolkit.embedding import HEAD, TOKENS, form_for
 from pe_toolkit.errors import CardError
 
 Layout = Mapping[str, tuple[str, tuple[int, ...]]]
@@ -58,11 +59,9 @@ def _main_shape(spec: CardSpec) -> tuple[int | str, ...]:
     steps, tokens = spec.guided_steps, spec.grid.tokens
     if spec.kind == "latents":
         return (steps, "frames", "channels", "height", "width")
-    if spec.backbone.positions == "absolute":
-        return (steps, tokens, "inner_dim")
-    if spec.recipe.parametrisation == "angle":
-        return (steps, 2, tokens, "head_dim/2")
-    return (steps, 2, 2, tokens, "head_dim")
+    assert spec.recipe.parametrisation is not None  # checked with the description
+    shape = form_for(spec.backbone.positions, spec.recipe.parametrisation).shape
+    return (steps, *(tokens if side == TOKENS else side for side in shape))
 
 
 def _check_free_sides(spec: CardSpec, shape: tuple[int, ...]) -> None:
@@ -76,5 +75,5 @@ def _check_free_sides(spec: CardSpec, shape: tuple[int, ...]) -> None:
                 f"got {f}x{h}x{w}.",
                 _DAMAGED,
             )
-    elif len(shape) == 5 and shape[-1] % 2:  # rotary table: channels turn in pairs
+    elif _main_shape(spec)[-1] == HEAD and shape[-1] % 2:  # rotary: channels turn in pairs
         raise CardError(f"Expected an even head_dim in 'positions', got {shape[-1]}.", _DAMAGED)

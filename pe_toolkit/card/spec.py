@@ -33,6 +33,7 @@ from pe_toolkit.card.schema import (
     ruled,
 )
 from pe_toolkit.card.text import canonical_json
+from pe_toolkit.embedding import names, positions
 from pe_toolkit.errors import CardError
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.objectives import OBJECTIVES
@@ -77,7 +78,7 @@ class BackboneSpec(Section):
     """Digest of the architecture ("sha256:..."); must match exactly."""
     weights_digest: str | None = ruled(Nullable(_TAGGED))
     """Digest of the weights ("sha256:..."), known for the bundled backbone, else None."""
-    positions: str = ruled(Text(choices=("rotary", "absolute")))
+    positions: str = ruled(Text(choices=positions()))
     """How the backbone encodes positions."""
 
 
@@ -186,7 +187,7 @@ class RecipeSpec(Section):
     """Optimisation steps per guided step (K)."""
     learning_rates: tuple[float, ...] = ruled(ListOf(Number(0, 1000), 2, 2))
     """At the first and at the last guided step."""
-    parametrisation: str | None = ruled(Nullable(Text(choices=("table", "angle"))))
+    parametrisation: str | None = ruled(Nullable(Text(choices=names())))
     """What `positions` holds; None in a latents card."""
     dtype: str = ruled(Text(choices=("float32", "bfloat16", "float16")))
     """Precision of the backbone in training."""
@@ -373,11 +374,18 @@ class CardSpec(Section):
                     f"Expected a latents card to have one sample, got {len(self.samples)}."
                 )
         elif form is None:
-            raise refuse("recipe.parametrisation", '"table" or "angle" in a positions card', form)
-        elif form == "angle" and self.backbone.positions == "absolute":
+            known = " or ".join(f'"{name}"' for name in names())
+            raise refuse("recipe.parametrisation", f"{known} in a positions card", form)
+        else:
+            self._check_form(form)
+
+    def _check_form(self, form: str) -> None:
+        kind = self.backbone.positions
+        if form not in names(kind):
+            known = " or ".join(f'"{name}"' for name in names(kind))
             raise CardError(
-                'Expected `recipe.parametrisation` "table" for absolute positions, got "angle": '
-                "there is nothing to rotate."
+                f"Expected `recipe.parametrisation` {known} for {kind} positions, got "
+                f'"{form}": there is nothing to {"rotate" if form == "angle" else "change so"}.'
             )
 
     @property

@@ -10,10 +10,10 @@ from typing import Any, Literal
 from pe_toolkit.backbones.catalogue.variants import Variant
 from pe_toolkit.backbones.reading import KINDS, TIMESTEPS, Reading
 from pe_toolkit.errors import UnsupportedError, UsageError, option
+from pe_toolkit.objectives import OBJECTIVES
 
 MOST_BLOCKS = 16
 MASKS = ("forward-backward", "nonzero", "consistent", "none", "tracked")
-OBJECTIVE = "amf"
 RECIPES = ("default", "paper", "fast")
 # The official configuration: what `--recipe paper` changes whatever the backbone.
 PAPER: dict[str, Any] = {
@@ -45,7 +45,8 @@ class TrainConfig:
             the reference (`kv`), and for the latents that most published rows optimise (`mode`;
             docs/reproduce.md says which row needs what); `fast`: one inner step at a
             larger rate (see `fast`).
-        parametrisation: `angle` or `table`.
+        parametrisation: one of `pe_toolkit.embedding.names()`, `angle` or `table`.
+        objective: what "the same motion" means, one of `pe_toolkit.objectives.OBJECTIVES`.
         steps, guidance_scale: of the denoising schedule.
         block: transformer block whose queries and keys are compared.
         tau: temperature of the soft displacement, above 0.
@@ -76,6 +77,7 @@ class TrainConfig:
     mode: Literal["positions", "latents"] = "positions"
     recipe: Literal["default", "paper", "fast"] = "default"
     parametrisation: str | None = None
+    objective: str = "amf"
     steps: int | None = None
     guidance_scale: float | None = None
     seed: int = 0
@@ -101,7 +103,7 @@ class TrainConfig:
 
     def with_overrides(self, pairs: Mapping[str, str]) -> TrainConfig:
         """Apply `--set KEY=VALUE` pairs: `block=3 tau=6 mask=nonzero K=5 lr=0.02,0.01 range=0.8,1
-        start=zero start_scale=1 reuse=2 reading=content reference_block=4,6`.
+        start=zero start_scale=1 reuse=2 reading=content reference_block=4,6 objective=amf`.
 
         Raises:
             UsageError: an unknown key (the message lists the known ones) or a value that does not
@@ -162,6 +164,7 @@ class TrainConfig:
             mode=self.mode,
             recipe=self.recipe,
             parametrisation=None if self.mode == "latents" else pick("parametrisation"),
+            objective=self.objective,
             steps=pick("steps"),
             guidance_scale=float(pick("guidance_scale")),
             dynamic_cfg=variant.dynamic_cfg,
@@ -232,6 +235,7 @@ class Resolved:
     mode: str
     recipe: str
     parametrisation: str | None
+    objective: str
     steps: int
     guidance_scale: float
     dynamic_cfg: bool
@@ -257,6 +261,11 @@ class Resolved:
                 self.guidance_scale,
             ),
             (0 < self.tau <= 1000, "a tau above 0", self.tau),
+            (
+                self.objective in OBJECTIVES,
+                f"an objective out of {', '.join(OBJECTIVES)}",
+                self.objective,
+            ),
             (self.mask in MASKS, f"a mask out of {', '.join(MASKS)}", self.mask),
             (0 <= self.inner_steps <= 1000, "K from 0 to 1000", self.inner_steps),
             (
@@ -298,7 +307,9 @@ def _blocks(text: str) -> tuple[int, ...]:
 
 def override_examples() -> list[str]:
     """`key=example` for every key of `with_overrides`; all values where there are few."""
-    few = {"mask": MASKS, "start": ("flow", "zero"), "reading": KINDS}
+    few = {
+        "mask": MASKS, "start": ("flow", "zero"), "reading": KINDS, "objective": tuple(OBJECTIVES),
+    }  # fmt: skip
     return [
         f"{key}={value}"
         for key, (_, _, example) in _OVERRIDES.items()
@@ -318,4 +329,5 @@ _OVERRIDES: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "reuse": ("reuse", int, "2"),
     "reading": ("reading", str, "content"),
     "reference_block": ("reference_blocks", _blocks, "4,6"),
+    "objective": ("objective", str, "amf"),
 }

@@ -25,7 +25,6 @@ from pe_toolkit.card import (
     utc_now,
 )
 from pe_toolkit.card.compat import UNNAMED
-from pe_toolkit.training.config import OBJECTIVE
 
 if TYPE_CHECKING:
     from pe_toolkit.backbones.contract import Backbone, Sampler
@@ -115,7 +114,7 @@ def _recipe(settings: Resolved, dtype: torch.dtype) -> RecipeSpec:
     moved = settings.start == "flow" and settings.start_scale != 1
     return RecipeSpec(
         name=settings.recipe,
-        objective=OBJECTIVE,
+        objective=settings.objective,
         block=settings.block,
         tau=settings.tau,
         mask=settings.mask,

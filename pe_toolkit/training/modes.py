@@ -10,7 +10,7 @@ import torch
 
 from pe_toolkit.backbones.contract import Sampler
 from pe_toolkit.backbones.precision import unrounded
-from pe_toolkit.embedding import PositionalForm
+from pe_toolkit.embedding.base import PositionalForm
 from pe_toolkit.errors import TrainingError
 from pe_toolkit.objectives.base import Objective
 from pe_toolkit.training.scaling import GradientScaling

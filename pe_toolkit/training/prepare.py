@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pe_toolkit.objectives import objective_class
 from pe_toolkit.training import events, quantized
-from pe_toolkit.training.config import OBJECTIVE, PAPER_SHARE, Resolved, TrainConfig
+from pe_toolkit.training.config import PAPER_SHARE, Resolved, TrainConfig
 from pe_toolkit.training.modes import LatentMode, Mode, PositionMode, Problem
 from pe_toolkit.training.schedule import guided_steps
 from pe_toolkit.training.start import first_delta
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from pe_toolkit.backbones.catalogue.variants import Variant
     from pe_toolkit.backbones.contract import Backbone, Sampler
-    from pe_toolkit.embedding import PositionalForm
+    from pe_toolkit.embedding.base import PositionalForm
     from pe_toolkit.grid import TokenGrid
     from pe_toolkit.motion.flow import AttentionMotionFlow
     from pe_toolkit.video import Clip
@@ -95,7 +95,7 @@ class Run:
     def mode(self, sampler: Sampler, flow: AttentionMotionFlow) -> Mode:
         """What is optimised, against the objective that `flow` sets."""
         settings = self.settings
-        objective = objective_class(OBJECTIVE)(flow, settings.tau)
+        objective = objective_class(settings.objective)(flow, settings.tau)
         problem = Problem(sampler, objective, settings.block, settings.reuse)
         if self.form is None:
             return LatentMode(problem)

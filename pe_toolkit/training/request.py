@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pe_toolkit.backbones.machine.placement import Purpose
 from pe_toolkit.card.sampling import usual_fit, usual_rate
-from pe_toolkit.errors import CardError, UnsupportedError, UsageError, option
+from pe_toolkit.embedding import form_for
+from pe_toolkit.errors import CardError, UsageError, option
 from pe_toolkit.training.config import TrainConfig
 from pe_toolkit.training.shape import Shape, latent_frames
 
@@ -104,15 +105,10 @@ class TrainRequest:
 
         Raises:
             UsageError: another size than the only one of the backbone.
-            UnsupportedError: angles on a backbone with absolute positions.
+            UnsupportedError: a form that its kind of positions does not have.
         """
-        if self.parametrisation == "angle" and shape.positions == "absolute":
-            form = option("parametrisation")
-            raise UnsupportedError(
-                f"Expected {form} table for {shape.name}, got angle: its positions are absolute "
-                "(added, not rotated), so there is no angle to learn.",
-                f"Use {form} table, or a backbone with rotary positions.",
-            )
+        if self.parametrisation is not None:
+            form_for(shape.positions, self.parametrisation, shape.name)
         shape.check(self.frames, self.size)
 
     def config(self, variant: Variant | None = None, *, preview: bool = False) -> TrainConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from pe_toolkit.embedding import PositionalForm
+from pe_toolkit.embedding.base import PositionalForm
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.path import mean_path, reach
 from pe_toolkit.training.config import Resolved

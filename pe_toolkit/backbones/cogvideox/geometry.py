@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from pe_toolkit.backbones.catalogue.variants import Variant
-from pe_toolkit.embedding import PositionalForm, form_for
+from pe_toolkit.embedding import form_class
+from pe_toolkit.embedding.base import PositionalForm
 from pe_toolkit.embedding.rotary import axis_dims
 from pe_toolkit.errors import UsageError
 from pe_toolkit.grid import TokenGrid
@@ -170,7 +171,7 @@ class CogVideoXGeometry:
 
     def form(self, parametrisation: str, frames: int, width: int, height: int) -> PositionalForm:
         """The positional form of that name, bound to this model's positions at that size."""
-        kind = form_for(self.positions, parametrisation)
+        kind = form_class(self.positions, parametrisation)
         base, grid = (
             self.base_positions(frames, width, height),
             self.grid_for(frames, width, height),
