@@ -167,7 +167,10 @@ def next_command(options: TrainOptions, spec: CardSpec, *, image_to_video: bool)
     own = spec.backbone
     try:
         trust.of_card(own.variant, own.model_id, own.revision)
+        elsewhere = options.copy_of is not None  # the card names the model that this is a copy of
     except UsageError:  # nor may it choose one
+        elsewhere = True
+    if elsewhere:
         words += ["--backbone", options.backbone]
         if options.revision is not None:
             words += ["--revision", options.revision]

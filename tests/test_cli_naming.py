@@ -112,6 +112,8 @@ def test_the_suggested_command_runs_as_it_stands() -> None:
     assert words[3:5] == ["--backbone", "models/mine"]
     assert words[words.index("--image") + 1] == "my ref.mp4"  # its first frame
     assert words[-4:] == ["--quantize", "fp8", "--offload", "model"]
+    asked = train_options(backbone="models/mine", copy_of="cogvideox-5b")
+    assert "--backbone models/mine" in train_steps.next_command(asked, spec, image_to_video=False)
     bound = replace(spec, recipe=replace(spec.recipe, kv="required"), digest="")
     said = train_steps.next_command(train_options(), bound, image_to_video=False)
     assert "--kv-from 'my ref.mp4'" in said
