@@ -149,7 +149,7 @@ def load_loras(adapter: Backbone, loras: Sequence[Lora], out: Output) -> None:
     if loras:
         from pe_toolkit.backbones.loading.lora_weights import load_loras as load
 
-        load(adapter.pipe, loras, out.talk)
+        load(adapter.pipe, loras, on_event=out.talk)
 
 
 def quiet(out: Output) -> None:

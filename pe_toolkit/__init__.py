@@ -21,6 +21,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from pe_toolkit.apply import Generated, generate
     from pe_toolkit.backbones import VARIANTS, CogVideoXAdapter, Variant, load_backbone, variant_for
+    from pe_toolkit.backbones.loading import load_loras
     from pe_toolkit.card import CardInfo, MotionCard, read_info
     from pe_toolkit.errors import PeError
     from pe_toolkit.grid import TokenGrid
@@ -46,6 +47,7 @@ _WHERE = {
     "generate": "pe_toolkit.apply",
     "load": "pe_toolkit.registry.sharing",
     "load_backbone": "pe_toolkit.backbones",
+    "load_loras": "pe_toolkit.backbones.loading",
     "push_to_hub": "pe_toolkit.registry.sharing",
     "read_clip": "pe_toolkit.video",
     "read_info": "pe_toolkit.card",
@@ -72,6 +74,7 @@ __all__ = [
     "generate",
     "load",
     "load_backbone",
+    "load_loras",
     "push_to_hub",
     "read_clip",
     "read_info",

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from pe_toolkit.apply.request import ApplyRequest
-from pe_toolkit.backbones.loading.lora import Lora
+from pe_toolkit.backbones.loading import lora
 from pe_toolkit.cli import prompts
 from pe_toolkit.cli.loading import BackboneOptions
-from pe_toolkit.errors import DependencyError, UsageError
+from pe_toolkit.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +20,7 @@ class ApplyOptions(ApplyRequest, BackboneOptions):
     card_path: Path
     output: Path | None = None
     prompt_file: Path | None = None
-    loras: tuple[Lora, ...] = ()
+    loras: tuple[lora.Lora, ...] = ()
     side_by_side: Path | None = None
     sheet: Path | None = None
     score: bool | None = None
@@ -41,14 +40,14 @@ class ApplyOptions(ApplyRequest, BackboneOptions):
             lines = prompts.from_file(source)
         if parsed["negative_prompt"] is not None:
             prompts.check_unicode(parsed["negative_prompt"], "--negative-prompt")
-        parsed["loras"] = tuple(map(Lora.parse, parsed["loras"]))
+        parsed["loras"] = tuple(map(lora.Lora.parse, parsed["loras"]))
         return cls(**parsed | {"prompts": prompts.clean([*parsed["prompts"], *lines])})
 
     def check(self) -> None:
         """Refuse what makes no sense, before the card is read.
 
         Raises:
-            UsageError: as `ApplyRequest.check`.
+            UsageError: as `ApplyRequest.check`, or a LoRA that is not there.
             DependencyError: `--lora` without peft, or as `check_quantize`.
         """
         super().check()
@@ -58,8 +57,8 @@ class ApplyOptions(ApplyRequest, BackboneOptions):
                 f"{'--no-card' if self.no_card else '--no-score'}.",
                 "Leave one of them out.",
             )
-        if self.loras and find_spec("peft") is None:
-            raise DependencyError(
-                "Expected the package peft for --lora, but it is not installed.", "pip install peft"
-            )
+        if self.loras:
+            lora.check_peft()
+        for one in self.loras:
+            one.check()
         self.check_quantize()

@@ -1,6 +1,7 @@
 """From a name to a loaded adapter, one question a file: which device and dtype (`device`), what may
 be loaded at all (`trust`), which files make a pipeline (`files`), where they are and how they come
-(`hub`), and the loading itself (`load`, `build`).
+(`hub`), the loading itself (`load`, `build`), and LoRA weights on top (`lora`, `lora_keys`,
+`lora_weights`).
 
 Imports nothing heavy: `trust`, `files` and `hub` know no torch.
 """
@@ -21,18 +22,28 @@ if TYPE_CHECKING:
     )
     from pe_toolkit.backbones.loading.hub import prepare_download
     from pe_toolkit.backbones.loading.load import load_backbone
+    from pe_toolkit.backbones.loading.lora import Lora
+    from pe_toolkit.backbones.loading.lora_weights import load_loras
 
 __all__ = [
+    "Lora",
     "PartLoaded",
     "check_device",
     "choose",
     "default_dtype",
     "load_backbone",
+    "load_loras",
     "nearest_dtype",
     "pick_device",
     "prepare_download",
 ]
-_PLACES = {"load_backbone": "load", "prepare_download": "hub", "PartLoaded": "build"}
+_PLACES = {
+    "Lora": "lora",
+    "PartLoaded": "build",
+    "load_backbone": "load",
+    "load_loras": "lora_weights",
+    "prepare_download": "hub",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pe_toolkit.backbones.loading import files, trust
@@ -27,6 +27,7 @@ SECONDS = 8.0
 """How long a request may stay without any answer. The client tries a download six times."""
 MOST_FILES = 10_000
 _NAME = re.compile(r"[\w][\w.-]*/[\w][\w.+-]*", re.ASCII)
+_PATH = re.compile(r"(?!\.)[\w. +()-]+(/(?!\.)[\w. +()-]+)*", re.ASCII)
 _SMALL = (".json", ".model", ".txt")
 
 
@@ -75,37 +76,66 @@ def fetch(model_id: str, revision: str | None, say: Say, *, of_card: bool = Fals
 
 
 def fetch_one(
-    model_id: str, pick: Callable[[set[str]], str], beside: Collection[str], say: Say
+    model_id: str,
+    revision: str | None,
+    pick: Callable[[Collection[str]], str | None],
+    beside: str,
+    say: Say,
 ) -> Path:
-    """One file of a repository in the cache, and those beside it if they are there.
+    """One file of a repository in the cache, and the one beside it if it is there.
 
     Args:
-        pick: which, of the names of its files; raises what it will.
+        model_id: `owner/name`; never a path.
+        revision: a branch, tag or commit; default: the branch main.
+        pick: which, of the names of its files, None for none of them; raises what it will.
+        beside: the name of the other one, in the same folder.
 
     Raises:
-        BackboneError, DependencyError: as `fetch`.
+        BackboneError, DependencyError, UsageError: as `fetch`.
     """
     from huggingface_hub import HfApi, constants, hf_hub_download
 
-    folder = _snapshot(model_id, MAIN)
-    if folder is not None and any(name.endswith(".safetensors") for name in files.there(folder)):
+    wanted = revision or MAIN
+    if not trust.is_revision(wanted):
+        raise UsageError(f"Expected a branch, a tag or a commit, got {ascii(wanted)[:100]}.")
+    folder = _snapshot(model_id, wanted)
+    if folder is not None and (name := pick(_names(folder))) is not None:
         say(f"{model_id}: from the cache.")
-        return folder / pick(files.there(folder))
-    with explained(f"the weights {model_id}"), patient(SECONDS):
-        free = _free(Path(constants.HF_HUB_CACHE))
+        return folder / name
+    with explained(f"the LoRA {model_id}"), patient(SECONDS):
         if constants.is_offline_mode():
-            raise _offline(model_id, None)
-        info = HfApi().model_info(model_id, files_metadata=True, timeout=SECONDS)
+            raise BackboneError(
+                f"Expected the LoRA {model_id} in the local cache, as offline mode is on, but it "
+                "is not there.",
+                "Unset HF_HUB_OFFLINE once, with a network, to fetch it.",
+            )
+        free = _free(Path(constants.HF_HUB_CACHE))
+        info = HfApi().model_info(model_id, revision=wanted, files_metadata=True, timeout=SECONDS)
         commit = _commit(info)
-        sizes = {f.rfilename: f.size or 0 for f in info.siblings or ()}
-        name = pick({name for name in sizes if "/" not in name})
+        sizes = {
+            f.rfilename: f.size or 0 for f in info.siblings or () if _PATH.fullmatch(f.rfilename)
+        }
+        name = pick(sizes)
+        if name is None:
+            raise UsageError(
+                f"Expected LoRA weights in {model_id}, got a repository without the file.",
+                "Look at its page for the names: --lora hf://OWNER/NAME/FILE.safetensors.",
+            )
         size = sizes[name]
         say(f"{model_id}: downloading {size / 1e6:.0f} MB, once (free disk: {free / 1e9:.0f} GB).")
         _check_room(model_id, size, free)
-        _keep_ref(model_id, MAIN, commit)
-        for other in (*(b for b in beside if b in sizes), name):
-            hf_hub_download(model_id, other, revision=commit, etag_timeout=SECONDS)
+        _keep_ref(model_id, wanted, commit)
+        other = str(PurePosixPath(name).with_name(beside))
+        for each in (other, name) if other in sizes else (name,):
+            if each == other:
+                _check_size(each, sizes[each])
+            hf_hub_download(model_id, each, revision=commit, etag_timeout=SECONDS)
         return _repository(model_id) / "snapshots" / commit / name
+
+
+def _names(folder: Path) -> list[str]:
+    """The files in a snapshot, as the Hub names them; a link that leads nowhere is none."""
+    return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
 
 
 def _is_ref(text: str) -> bool:
