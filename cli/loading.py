@@ -140,7 +140,21 @@ def drawn(out: Output) -> Iterator[Callable[[PartLoaded], None]]:
         yield draw
 
 
-def load_loras(adapter: Backbone, loras: Sequence[Lora], out: Output) -> None:
+def find_loras(loras: Sequence[Lora], out: Output) -> None:
+    """Have the files of `--lora` on this machine before a model is loaded, which takes longer.
+
+    Raises:
+        UsageError, BackboneError: as `pe_toolkit.backbones.loading.lora.find`.
+    """
+    from pe_toolkit.backbones.loading.lora import find
+
+    if loras:
+        quiet(out)
+    for lora in loras:
+        find(lora.source, out.talk)
+
+
+def load_loras(adapter: Backbone, loras: Sequence[Lora]) -> None:
     """`--lora`: all of them switched on, each with its weight.
 
     Raises:
@@ -149,7 +163,7 @@ def load_loras(adapter: Backbone, loras: Sequence[Lora], out: Output) -> None:
     if loras:
         from pe_toolkit.backbones.loading.lora_weights import load_loras as load
 
-        load(adapter.pipe, loras, on_event=out.talk)
+        load(adapter.pipe, loras)
 
 
 def quiet(out: Output) -> None:

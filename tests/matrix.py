@@ -28,6 +28,7 @@ from diffusers import (
 from diffusers.models.attention_dispatch import AttentionBackendName
 from diffusers.models.attention_processor import CogVideoXAttnProcessor2_0
 from PIL import Image
+from safetensors.torch import save_file
 
 from pe_toolkit.acceleration import caches
 from pe_toolkit.acceleration.quantize import quantize
@@ -36,6 +37,8 @@ from pe_toolkit.backbones import CogVideoXAdapter
 from pe_toolkit.backbones.cogvideox import hooks
 from pe_toolkit.backbones.cogvideox.processors import PositionedAttnProcessor
 from pe_toolkit.backbones.cogvideox.tiling import enable as enable_tiling
+from pe_toolkit.backbones.loading.lora import Lora
+from pe_toolkit.backbones.loading.lora_weights import layers_of, load_loras, read_lora
 from pe_toolkit.cli.requests.apply import ApplyOptions
 from pe_toolkit.errors import PeError
 from pe_toolkit.training import TrainConfig, train
@@ -540,23 +543,23 @@ def patched_in_time(b: Bench) -> str:
     return "works"
 
 
-def lora(fuse: bool) -> Callable[[Bench], str]:
+def lora_weights(prefix: str) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    weights = {}
+    for block in range(3):
+        for layer in ("to_q", "to_k", "to_v"):
+            key = f"{prefix}transformer_blocks.{block}.attn1.{layer}"
+            weights[f"{key}.lora_A.weight"] = torch.randn(2, 32, generator=generator) * 0.3
+            weights[f"{key}.lora_B.weight"] = torch.randn(32, 2, generator=generator) * 0.3
+    return weights
+
+
+def lora(*, fuse: bool = False, stored: str = "none") -> Callable[[Bench], str]:
     def run(b: Bench) -> str:
-        from safetensors.torch import save_file
-
-        from pe_toolkit.backbones.loading.lora import Lora
-        from pe_toolkit.backbones.loading.lora_weights import load_loras
-
-        generator = torch.Generator().manual_seed(2)
-        weights = {}
-        for block in range(3):
-            for layer in ("to_q", "to_k", "to_v"):
-                key = f"transformer.transformer_blocks.{block}.attn1.{layer}"
-                weights[f"{key}.lora_A.weight"] = torch.randn(2, 32, generator=generator) * 0.3
-                weights[f"{key}.lora_B.weight"] = torch.randn(32, 2, generator=generator) * 0.3
-        save_file(weights, b.scratch / "lora.safetensors")
+        quantize(b.pipe.transformer, stored)
+        save_file(lora_weights("transformer."), b.scratch / "lora.safetensors")
         before = b.generate()
-        load_loras(b.pipe, [Lora(str(b.scratch / "lora.safetensors"))])
+        load_loras(b.pipe, [str(b.scratch / "lora.safetensors:0.5")])
         if fuse:
             b.pipe.fuse_lora()
         assert not torch.equal(b.generate(), before)
@@ -566,9 +569,34 @@ def lora(fuse: bool) -> Callable[[Bench], str]:
     return run
 
 
-def lora_without_peft(b: Bench) -> str:
-    from pe_toolkit.backbones.loading.lora import Lora
+def lora_names(b: Bench) -> str:
+    """Each beside the one before: as many times the same change."""
+    flat = {
+        "lora_unet__" + key.replace(".lora_A.", "|down.").replace(".lora_B.", "|up."): value
+        for key, value in lora_weights("").items()
+    }
+    flat = {key.replace(".", "_").replace("|", ".lora_").replace("_weight", ".weight"): v
+            for key, v in flat.items()}  # fmt: skip
+    prefixes = ("transformer.", "base_model.model.", "diffusion_model.", "")
+    videos = []
+    for weights in (*map(lora_weights, prefixes), flat):
+        save_file(weights, b.scratch / "lora.safetensors")
+        names = load_loras(b.pipe, [str(b.scratch / "lora.safetensors")])
+        videos.append(b.generate())
+        b.pipe.delete_adapters(list(names))
+    assert not torch.equal(videos[0], b.generate())
+    assert all(torch.equal(video, videos[0]) for video in videos)
+    return "the same videos under each of them"
 
+
+def lora_of_another_kind(b: Bench) -> str:
+    save_file({"diffusion_model.blocks.0.self_attn.q.lora_A.weight": torch.ones(2, 32)},
+              b.scratch / "wan.safetensors")  # fmt: skip
+    read_lora(b.scratch / "wan.safetensors", layers_of(b.pipe.transformer), "wan.safetensors")
+    return "works"
+
+
+def lora_without_peft(b: Bench) -> str:
     card, loras = Path("card.safetensors"), (Lora("style.safetensors"),)
     ApplyOptions(prompts=(PROMPT,), card_path=card, output=Path("o.mp4"), loras=loras).check()
     return "works"
@@ -600,7 +628,10 @@ CELLS = (
     Cell("video-to-video pipeline", video_to_video),
     Cell("`patch_size_t` (CogVideoX 1.5)", patched_in_time),
     Cell("`save_pretrained`, `from_pretrained`", reloaded),
-    Cell("LoRA loaded", lora(fuse=False), needs="peft"),
+    Cell("LoRA loaded", lora(), needs="peft"),
+    Cell("LoRA named as PEFT, ComfyUI, kohya do, or plainly", lora_names, needs="peft"),
+    Cell("LoRA of another kind or model", lora_of_another_kind, refused=True),
+    Cell("LoRA on fp8 weights", lora(stored="fp8"), needs="peft"),
     Cell("LoRA fused", lora(fuse=True), needs="peft"),
     Cell("`--lora` without peft", lora_without_peft, refused=True, needs="!peft"),
     Cell("fused QKV projections", fused, refused=True),

@@ -121,6 +121,53 @@ def test_apply_one(card: Path, tmp_path: Path) -> None:
     assert str(tmp_path) not in out.with_suffix(".json").read_text("utf-8")
 
 
+def test_loras_act_and_their_weights_are_recorded(card: Path, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    file = lora_for_the_bundled_backbone(tmp_path / "style.safetensors")
+    videos = []
+    for weights in ([], [1.0, -0.5]):
+        out = tmp_path / f"{len(weights)}.mp4"
+        words = [word for weight in weights for word in ("--lora", f"{file}:{weight}")]
+        result = pe("apply", card, "--prompt", PROMPT, "-o", out, "--no-score", *words)
+        assert result.exit_code == 0, result.stderr
+        assert "Warning" not in result.stderr
+        assert json.loads(out.with_suffix(".json").read_text("utf-8"))["loras"] == [
+            {"name": "style.safetensors", "weight": weight} for weight in weights
+        ]
+        videos.append(out.read_bytes())
+    assert videos[0] != videos[1]
+
+
+def lora_for_the_bundled_backbone(path: Path) -> Path:
+    """Random matrices for the attention of the first block, as PEFT names them."""
+    from safetensors.numpy import save_file
+
+    rng, prefix = np.random.default_rng(0), "base_model.model.transformer_blocks.0.attn1"
+    config = json.loads((BUNDLED / "transformer" / "config.json").read_text("utf-8"))
+    width = config["num_attention_heads"] * config["attention_head_dim"]
+    weights = {}
+    for layer in ("to_q", "to_v"):
+        for kind, shape in (("A", (2, width)), ("B", (width, 2))):
+            values = rng.normal(size=shape).astype(np.float32)
+            weights[f"{prefix}.{layer}.lora_{kind}.weight"] = values
+    save_file(weights, path)
+    return path
+
+
+def test_a_lora_that_is_none_is_refused_by_its_name(card: Path, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    out, missing = tmp_path / "out.mp4", tmp_path / "missing.safetensors"
+    words = ("apply", card, "--prompt", PROMPT, "-o", out, "--lora")
+    result = pe(*words, card)
+    assert result.exit_code == 2
+    assert "got a motion card" in result.stderr
+    result = pe(*words, f"{missing}:0.5")
+    assert result.exit_code == 2
+    assert f"got {missing}, which is not there" in result.stderr
+    assert "Loading" not in result.stderr  # a model takes minutes to load
+    assert not out.exists()
+
+
 def test_batch_has_the_same_bytes_and_an_own_name_for_each(
     card: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,7 +73,8 @@ Example:
     "loras",
     multiple=True,
     metavar="PATH[:WEIGHT]",
-    help="LoRA weights, .safetensors, or OWNER/NAME on the Hub; repeat.",
+    help="LoRA weights, .safetensors, or OWNER/NAME on the Hub, such as style.safetensors:0.8; "
+    "repeat.",
 )
 @click.option(
     "--side-by-side",
@@ -142,10 +143,11 @@ def apply(session: Session, /, **parsed: Any) -> None:
     if name in VARIANTS:
         long_work.tell_generation(out, VARIANTS[name], card.spec, request, len(targets))
     purpose = request.purpose(card.spec, tiling=request.vae_tiling is not False)
+    loading.find_loras(request.loras, out)
     adapter = loading.load(name, revision, request, out, purpose, of_card=of_card)
     session.untiled = not adapter.tiles
     prompts.warn_unknown(out, request.prompts, adapter.variant.name if adapter.variant else "")
-    loading.load_loras(adapter, request.loras, out)
+    loading.load_loras(adapter, request.loras)
     for text in request.prompts:  # before the first is generated
         adapter.check_prompt(text)
 
