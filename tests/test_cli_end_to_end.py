@@ -181,7 +181,7 @@ def test_batch_has_the_same_bytes_and_an_own_name_for_each(
         calls.append(args[1:3])
         return generate(*args, **words)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("pe_toolkit.apply.generate", counted)
+    monkeypatch.setattr("pe_toolkit.apply.generation.generate", counted)
     result = pe(
         "apply", card, "--prompt-file", texts, "--seed", 1, "--seed", 42, "-o", tmp_path / "o.mp4",
         "--sheet", tmp_path / "sheet.png", "--no-score",
