@@ -24,7 +24,6 @@ CLI = sorted((ROOT / "cli").rglob("*.py"))
 TYPES = {
     "apply": ApplyOptions, "demo": DemoOptions, "doctor": DoctorOptions, "train": TrainOptions,
 }  # fmt: skip
-LONGEST = 60
 BAG = re.compile(r"\b(dict|Dict|Mapping|MutableMapping)\[str, Any\]")
 
 
@@ -97,11 +96,3 @@ def test_every_command_has_typed_parameters_or_a_request() -> None:
             f for f in functions(ROOT / "cli" / "commands" / f"{name}.py") if f.name == name
         )
         assert (found.args.kwarg is not None) == (name in TYPES)
-
-
-@pytest.mark.parametrize("folder", ["cli", "registry"])
-def test_functions_are_short(folder: str) -> None:
-    for path in (ROOT / folder).rglob("*.py"):
-        for function in functions(path):
-            lines = (function.end_lineno or 0) - function.lineno + 1
-            assert lines <= LONGEST, f"{path}: {function.name} has {lines} lines"

@@ -24,7 +24,6 @@ from pe_toolkit.apply.positions import Application, CardPositions
 from pe_toolkit.backbones.families import backbone_of
 from pe_toolkit.card import MotionCard
 from pe_toolkit.errors import UnsupportedError, UsageError
-from pe_toolkit.grid import TokenGrid
 from pe_toolkit.video import Clip
 
 
@@ -66,15 +65,7 @@ def applied(
         UsageError: a strength that is not a finite number, or no `kv_from` for a card that
             requires it (the message names the clip's hash).
     """
-    card = card_of(card)
-    if card.spec.kind != "positions":
-        raise UnsupportedError(
-            "Expected a positions card, got a latents card: it holds the latents of one prompt "
-            "and seed.",
-            "Use replay(pipe, card), or train with --mode positions.",
-        )
-    if not np.isfinite(strength):
-        raise UsageError(f"Expected a finite strength, got {strength}.")
+    card = _positions_of(card, strength)
     adapter = backbone_of(pipe)
     check_card(adapter, card)
     log = Application(strength)
@@ -83,12 +74,11 @@ def applied(
         yield log
         return
     select = CardPositions(adapter, card, strength, log)
-    expected = TokenGrid(card.spec.grid.frames, card.spec.grid.height, card.spec.grid.width)
     with contextlib.ExitStack() as stack:
         stack.enter_context(alone(adapter.transformer))
         stack.enter_context(vae_check(adapter))
         stack.enter_context(adapter.reachable())
-        stack.enter_context(size_check(adapter, expected, card))
+        stack.enter_context(size_check(adapter, card.spec.grid.token_grid(), card))
         inject: Callable[[Any], Any] = select
         if kv is not None:
             stack.enter_context(kv.injected(select.guides))
@@ -98,6 +88,19 @@ def applied(
         stack.enter_context(caches.held_off(adapter.transformer, select.guides))
         yield log
     warn_unguided(log, card, select)
+
+
+def _positions_of(card: MotionCard | str | Path, strength: float) -> MotionCard:
+    card = card_of(card)
+    if card.spec.kind != "positions":
+        raise UnsupportedError(
+            "Expected a positions card, got a latents card: it holds the latents of one prompt "
+            "and seed.",
+            "Use replay(pipe, card), or train with --mode positions.",
+        )
+    if not np.isfinite(strength):
+        raise UsageError(f"Expected a finite strength, got {strength}.")
+    return card
 
 
 _GUIDED: weakref.WeakSet[Any] = weakref.WeakSet()

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from pe_toolkit.apply.sense import check_replayed, guided_none
 from pe_toolkit.apply.switches import step_cache
 from pe_toolkit.backbones import finite
 from pe_toolkit.backbones.contract import Backbone
-from pe_toolkit.card import MotionCard
+from pe_toolkit.card import CardSpec, MotionCard
 from pe_toolkit.card.sampling import fit_of
 from pe_toolkit.video import Clip
 from pe_toolkit.video.picture import resize
@@ -87,80 +88,150 @@ def generate(
         CardError: a card that says what cannot be on this backbone.
         BackboneError: NaN or infinity out of the transformer or the VAE; names the dtype to use.
     """
-    variant, spec = adapter.variant, card.spec if card is not None else None
     adapter.check_image(image)
     for prompt in prompts:
         adapter.check_prompt(prompt)
-    if spec is not None:
-        frames, width, height, fps = (
-            spec.clip.frames,
-            spec.clip.width,
-            spec.clip.height,
-            spec.clip.fps,
-        )
-        steps = steps or spec.schedule.steps
-        guidance_scale = spec.schedule.guidance_scale if guidance_scale is None else guidance_scale
-        dynamic, negative = spec.schedule.dynamic_cfg, spec.schedule.negative_prompt
+    call = _call(adapter, card, steps, guidance_scale, negative_prompt, scheduler)
+    with adapter.scheduler_swapped(scheduler), contextlib.ExitStack() as stack:
+        stack.enter_context(compiled(adapter.transformer, compile))
+        stack.enter_context(step_cache(adapter, card, strength, call.steps, cache))
+        acting = _acting(stack, adapter, card, strength, call.steps, kv_from=kv_from, no_kv=no_kv)
+        if image is not None:
+            acting.extra["image"] = _begin(image, call, card)
+        inner = acting.extra.get("callback_on_step_end")
+        acting.extra["callback_on_step_end"] = _watching(adapter.dtype, on_step, inner)
+        stack.enter_context(adapter.finite_decoding())
+        for prompt, seed in product(prompts, seeds):
+            yield _video(adapter, prompt, seed, call, acting)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What every call of the pipeline is given. Sizes in pixels, `fps` frames per second."""
+
+    frames: int
+    width: int
+    height: int
+    fps: float
+    steps: int
+    guidance_scale: float
+    dynamic_cfg: bool
+    negative_prompt: str
+
+
+def _call(
+    adapter: Backbone,
+    card: MotionCard | None,
+    steps: int | None,
+    scale: float | None,
+    negative_prompt: str | None,
+    scheduler: str | None,
+) -> _Call:
+    """What a person asked for, else what the card says, else the backbone."""
+    variant = adapter.variant
+    if card is not None:
+        clip, own = card.spec.clip, card.spec.schedule
+        frames, width, height, fps = clip.frames, clip.width, clip.height, clip.fps
+        usual, guidance, dynamic = own.steps, own.guidance_scale, own.dynamic_cfg
+        negative = own.negative_prompt
     else:
         frames, (width, height) = adapter.frames, adapter.size
-        fps, dynamic = (variant.fps, variant.dynamic_cfg) if variant else (8.0, False)
-        negative = variant.negative_prompt if variant else None
-        steps = steps or (variant.steps if variant else 50)
-        guidance_scale = (
-            guidance_scale
-            if guidance_scale is not None
-            else (variant.guidance_scale if variant else 6.0)
-        )
+        fps, usual, guidance, dynamic, negative = 8.0, 50, 6.0, False, None
+        if variant is not None:
+            fps, usual, guidance = variant.fps, variant.steps, variant.guidance_scale
+            dynamic, negative = variant.dynamic_cfg, variant.negative_prompt
     if negative_prompt is not None and negative_prompt not in ("", negative):
         adapter.check_prompt(negative_prompt, "a negative prompt")  # else it would be cut
     negative = negative if negative_prompt is None else negative_prompt
-    with adapter.scheduler_swapped(scheduler), contextlib.ExitStack() as stack:
-        log: Application | None = None
-        extra: dict[str, Any] = {}
-        stack.enter_context(compiled(adapter.transformer, compile))
-        stack.enter_context(step_cache(adapter, card, strength, steps, cache))
-        if card is not None and card.spec.kind == "latents" and strength:
-            replaying = replay(adapter, card, kv_from=kv_from, no_kv=no_kv)
-            extra = stack.enter_context(replaying).arguments()
-            check_replayed(adapter, card.spec, steps)
-            extra.pop("negative_prompt", None)  # decided above
-        elif card is not None and card.spec.kind == "positions":
-            log = stack.enter_context(
-                applied(adapter, card, strength, kv_from=kv_from, no_kv=no_kv)
-            )
-        if image is not None:
-            fit = "crop" if spec is None else fit_of(spec)
-            extra["image"] = Image.fromarray(resize(image, (width, height), fit))
-        extra["callback_on_step_end"] = _watching(
-            adapter.dtype, on_step, extra.get("callback_on_step_end")
-        )
-        stack.enter_context(adapter.finite_decoding())
-        for prompt in prompts:
-            for seed in seeds:
-                began = time.monotonic()
-                if log is not None:
-                    log.timesteps.clear()
-                generator = torch.Generator("cpu").manual_seed(seed)
-                video = adapter.video(
-                    prompt,
-                    negative_prompt=negative or "",
-                    frames=frames,
-                    width=width,
-                    height=height,
-                    steps=steps,
-                    guidance_scale=guidance_scale,
-                    dynamic_cfg=dynamic and scheduler != "ddim",
-                    generator=generator,
-                    **extra,
-                )
-                if log is not None and strength and not log.guided_steps:
-                    assert spec is not None
-                    raise guided_none(spec, steps)
-                guided = log.guided_steps if log else spec.guided_steps if spec and strength else 0
-                pixels = np.rint(video * 255).astype(np.uint8)
-                used = adapter.scheduler_name
-                seconds = time.monotonic() - began
-                yield Generated(prompt, seed, pixels, fps, guided, used, seconds)
+    return _Call(
+        frames,
+        width,
+        height,
+        fps,
+        steps=steps or usual,
+        guidance_scale=guidance if scale is None else scale,
+        dynamic_cfg=dynamic and scheduler != "ddim",
+        negative_prompt=negative or "",
+    )
+
+
+def _begin(image: NDArray[np.uint8], call: _Call, card: MotionCard | None) -> Image.Image:
+    """The picture at the size of the video."""
+    fit = "crop" if card is None else fit_of(card.spec)
+    return Image.fromarray(resize(image, (call.width, call.height), fit))
+
+
+@dataclass(frozen=True)
+class _Acting:
+    """The card while it acts.
+
+    Attributes:
+        spec: of the card; None without one, and at strength 0.
+        log: what a positions card did.
+        extra: arguments of the pipeline.
+    """
+
+    spec: CardSpec | None
+    log: Application | None
+    extra: dict[str, Any]
+
+    def guided(self, steps: int) -> int:
+        """How many steps of the last generation were guided.
+
+        Raises:
+            UsageError: none, of a card that was to guide some.
+        """
+        if self.log is None:
+            return self.spec.guided_steps if self.spec is not None else 0
+        if self.spec is not None and not self.log.guided_steps:
+            raise guided_none(self.spec, steps)
+        return self.log.guided_steps
+
+
+def _acting(
+    stack: contextlib.ExitStack,
+    adapter: Backbone,
+    card: MotionCard | None,
+    strength: float,
+    steps: int,
+    *,
+    kv_from: Clip | None,
+    no_kv: bool,
+) -> _Acting:
+    """Let the card act until the stack is left; at strength 0 it gives its size and schedule."""
+    spec = card.spec if card is not None and strength else None
+    if card is not None and card.spec.kind == "positions":
+        context = applied(adapter, card, strength, kv_from=kv_from, no_kv=no_kv)
+        return _Acting(spec, stack.enter_context(context), {})
+    if card is None or not strength:
+        return _Acting(None, None, {})
+    replaying = stack.enter_context(replay(adapter, card, kv_from=kv_from, no_kv=no_kv))
+    check_replayed(adapter, card.spec, steps)
+    extra = replaying.arguments()
+    extra.pop("negative_prompt", None)  # decided by the call
+    return _Acting(spec, None, extra)
+
+
+def _video(adapter: Backbone, prompt: str, seed: int, call: _Call, acting: _Acting) -> Generated:
+    began = time.monotonic()
+    if acting.log is not None:
+        acting.log.timesteps.clear()
+    video = adapter.video(
+        prompt,
+        negative_prompt=call.negative_prompt,
+        frames=call.frames,
+        width=call.width,
+        height=call.height,
+        steps=call.steps,
+        guidance_scale=call.guidance_scale,
+        dynamic_cfg=call.dynamic_cfg,
+        generator=torch.Generator("cpu").manual_seed(seed),
+        **acting.extra,
+    )
+    guided = acting.guided(call.steps)
+    pixels = np.rint(video * 255).astype(np.uint8)
+    seconds = time.monotonic() - began
+    return Generated(prompt, seed, pixels, call.fps, guided, adapter.scheduler_name, seconds)
 
 
 def _watching(dtype: torch.dtype, on_step: Callable[[int, int], None] | None, inner: Any) -> Any:

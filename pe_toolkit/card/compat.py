@@ -77,14 +77,7 @@ def check_fits(
             f"The card needs {clip.frames} frames, got {frames}.",
             f"{size}, or train a card for this length.",
         )
-    digest = need.weights_digest
-    if None not in (digest, weights_digest) and digest != weights_digest:
-        raise MismatchError(
-            f"The card was made with weights of the digest {digest}, this backbone's are "
-            f"{weights_digest}.",
-            "Use the version of pe-toolkit that the card was made with (`pe show`), or train the "
-            "card again.",
-        )
+    _check_weights(need.weights_digest, weights_digest)
     if model_id is not None and need.model_id is not None and same_model(need.model_id, model_id):
         model_id = need.model_id
     known: tuple[tuple[str, str | None, str | None], ...] = (
@@ -99,6 +92,15 @@ def check_fits(
         for what, want, have in known
         if want is not None and have is not None and want != have
     ]
+
+
+def _check_weights(digest: str | None, came: str | None) -> None:
+    if None not in (digest, came) and digest != came:
+        raise MismatchError(
+            f"The card was made with weights of the digest {digest}, this backbone's are {came}.",
+            "Use the version of pe-toolkit that the card was made with (`pe show`), or train the "
+            "card again.",
+        )
 
 
 def _named(variant: str, model_id: str | None) -> str:

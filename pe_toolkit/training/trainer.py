@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pe_toolkit.backbones.contract import Backbone
+from pe_toolkit.backbones.contract import Backbone, Sampler
 from pe_toolkit.training import events
 from pe_toolkit.training.config import TrainConfig
 from pe_toolkit.training.describe import build_card
 from pe_toolkit.training.guide import Guidance, frozen
-from pe_toolkit.training.prepare import prepare
+from pe_toolkit.training.prepare import Run, prepare
 from pe_toolkit.training.reference import read_reference
 from pe_toolkit.training.resume import ResumeState
 from pe_toolkit.video import Clip
@@ -78,10 +78,15 @@ def train(
         yield from guidance.steps(stack)
 
         if config.preview:
-            for index in range(guided[-1] + 1, len(sampler.times)):
-                sampler.step(index)
-            fps = adapter.variant.fps if adapter.variant else clip.fps
-            frames = adapter.decode(sampler.latents[:1], clip.frames.shape[0])
-            yield events.PreviewFrames(frames, fps)
+            yield _preview(run, sampler, guided[-1])
         card = build_card(run, sampler, guided, mode.results, reference, guidance.losses)
     yield events.Finished(card, time.monotonic() - began)
+
+
+def _preview(run: Run, sampler: Sampler, last: int) -> events.PreviewFrames:
+    """The first sample, denoised from the last guided step to the end, and decoded."""
+    for index in range(last + 1, len(sampler.times)):
+        sampler.step(index)
+    backbone, clip = run.backbone, run.clip
+    frames = backbone.decode(sampler.latents[:1], clip.frames.shape[0])
+    return events.PreviewFrames(frames, backbone.variant.fps if backbone.variant else clip.fps)

@@ -111,32 +111,25 @@ def read_clip(
     name = shown(path)
     _check_request(start, frames, fps, size, fit)
     source, digest = open_source(path, None if fps == "native" else fps, on_progress)
-    request = (name, start, frames, fps, min_frames)
+
+    def used(source: Source) -> Clip:
+        indices, rate = _plan(source, name, start, frames, fps, min_frames)
+        pictures, seen = _take(source, name, indices, size, fit)
+        whole, count = source.duration, len(source.times)
+        return Clip(pictures, rate, name, digest, whole, count, start, source_size=seen, fit=fit)
+
     try:
-        indices, rate = _plan(source, *request)
-        pictures, source_size = _take(source, name, indices, size, fit)
+        return used(source)
     except MissingFramesError:
         # Only a Movie raises this: the container promised frames that do not decode.
-        source = cast(Movie, source).exact()
-        indices, rate = _plan(source, *request)
-        try:
-            pictures, source_size = _take(source, name, indices, size, fit)
-        except MissingFramesError as error:
-            raise ClipError(
-                f"Expected to decode '{name}' twice alike, but {error}: it is damaged.",
-                hint="Convert the clip to H.264 MP4.",
-            ) from error
-    return Clip(
-        frames=pictures,
-        fps=rate,
-        source=name,
-        sha256=digest,
-        duration=source.duration,
-        total_frames=len(source.times),
-        start=start,
-        source_size=source_size,
-        fit=fit,
-    )
+        exact = cast(Movie, source).exact()
+    try:
+        return used(exact)
+    except MissingFramesError as error:
+        raise ClipError(
+            f"Expected to decode '{name}' twice alike, but {error}: it is damaged.",
+            hint="Convert the clip to H.264 MP4.",
+        ) from error
 
 
 def _check_request(
