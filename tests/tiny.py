@@ -24,17 +24,24 @@ FRAMES, SIDE, TOKENS = 9, 32, 8
 GUIDANCE = variant_for("bundled").guidance_scale  # what the trainer takes if none is given
 
 
-def tiny_pipe(
-    positions: str = "rotary", scheduler: str = "ddim", patch_size_t: int | None = None
-) -> Any:
-    """A pipeline of 9 frames at 32x32: token grid 3x4x4 (2x4x4 with `patch_size_t=2`)."""
-    torch.manual_seed(0)
+def tiny_tokenizer() -> Any:
+    """Eight words, the end of a text included."""
     words = ["<pad>", "</s>", "<unk>", "a", "red", "blue", "circle", "square"]
     inner = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.Whitespace()
     inner.post_processor = processors.TemplateProcessing(
         single="$A </s>", special_tokens=[("</s>", 1)]
     )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    )
+
+
+def tiny_pipe(
+    positions: str = "rotary", scheduler: str = "ddim", patch_size_t: int | None = None
+) -> Any:
+    """A pipeline of 9 frames at 32x32: token grid 3x4x4 (2x4x4 with `patch_size_t=2`)."""
+    torch.manual_seed(0)
     transformer = CogVideoXTransformer3DModel(
         num_attention_heads=2,
         attention_head_dim=16,
@@ -54,9 +61,7 @@ def tiny_pipe(
     )
     kind = CogVideoXDPMScheduler if scheduler == "dpm" else CogVideoXDDIMScheduler
     pipe = CogVideoXPipeline(
-        tokenizer=PreTrainedTokenizerFast(
-            tokenizer_object=inner, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
-        ),
+        tokenizer=tiny_tokenizer(),
         text_encoder=T5EncoderModel(
             T5Config(
                 vocab_size=8,

@@ -80,7 +80,8 @@ class ResumeState:
             "gradient_limit": mode.problem.scaling.limit,
         }
         data = safetensors.torch.save(
-            {k: v.detach().cpu().clone() for k, v in tensors.items()}, {"pe": json.dumps(about)}
+            {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()},
+            {"pe": json.dumps(about)},
         )
         write_atomically(self.path, [data], force=True)
 

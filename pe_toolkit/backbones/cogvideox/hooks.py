@@ -15,13 +15,10 @@ from torch import nn
 
 from pe_toolkit.backbones.cogvideox import own
 from pe_toolkit.backbones.cogvideox.processors import Exchange, PositionedAttnProcessor
+from pe_toolkit.backbones.stopping import Stopped, stopping_at
 from pe_toolkit.errors import UnsupportedError
 
 Select = Callable[[torch.Tensor], Any]
-
-
-class Stopped(Exception):  # noqa: N818  (control flow, not an error)
-    """Raised by a tap once it has what it came for."""
 
 
 def attention_modules(transformer: nn.Module) -> list[Any]:
@@ -201,8 +198,7 @@ def record_keys_and_values(
 
     with (
         _processor(transformer, block, exchange=catch),
-        _stop_uncheckpointed(transformer, transformer.transformer_blocks[block]),
-        contextlib.suppress(Stopped),
+        stopping_at(transformer, transformer.transformer_blocks[block]),
     ):
         call()
     return caught[0]
@@ -228,46 +224,6 @@ def _processor(
         attn.processor = before
 
 
-@contextlib.contextmanager
-def _stop_uncheckpointed(transformer: Any, block: Any) -> Iterator[None]:
-    """The tapped block does not return: run it outside of checkpointing and uncompiled."""
-    inner = getattr(transformer, "_gradient_checkpointing_func", None)
-    with _uncompiled(block):
-        if not getattr(transformer, "gradient_checkpointing", False) or inner is None:
-            yield
-            return
-        with _direct(transformer, block, inner):
-            yield
-
-
-@contextlib.contextmanager
-def _uncompiled(block: Any) -> Iterator[None]:
-    """Without the compiled call of `nn.Module.compile`, if there is one."""
-    compiled = getattr(block, "_compiled_call_impl", None)
-    if compiled is None:
-        yield
-        return
-    block._compiled_call_impl = None
-    try:
-        yield
-    finally:
-        block._compiled_call_impl = compiled
-
-
-@contextlib.contextmanager
-def _direct(transformer: Any, block: Any, inner: Callable[..., Any]) -> Iterator[None]:
-    """Checkpoint every block but one."""
-
-    def run(module: Any, *args: Any) -> Any:
-        return module(*args) if module is block else inner(module, *args)
-
-    transformer._gradient_checkpointing_func = run
-    try:
-        yield
-    finally:
-        transformer._gradient_checkpointing_func = inner
-
-
 def queries_and_keys(
     transformer: Any, block: int, call: Callable[[], Any]
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -285,8 +241,7 @@ def queries_and_keys(
 
     with (
         _processor(transformer, block, tap),
-        _stop_uncheckpointed(transformer, transformer.transformer_blocks[block]),
-        contextlib.suppress(Stopped),
+        stopping_at(transformer, transformer.transformer_blocks[block]),
     ):
         call()
     return caught[0]
