@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from pe_toolkit.acceleration.quantize import quantize
+from pe_toolkit.backbones import CogVideoXAdapter
 from pe_toolkit.backbones.loading.lora import Lora, find
 from pe_toolkit.backbones.loading.lora_keys import assign
 from pe_toolkit.backbones.loading.lora_weights import LoraWarning, layers_of, load_loras, read_lora
@@ -189,7 +190,7 @@ def test_the_metadata_of_diffusers_counts(tmp_path: Path) -> None:
         {f"transformer.{k}": v for k, v in weights.items()},
         {"lora_adapter_metadata": json.dumps(told)},
     )
-    load_loras(pipe, [file])
+    load_loras(CogVideoXAdapter(pipe), [file])
     for layer, factor in (
         ("transformer_blocks.1.attn1.to_q", 3.0),
         ("transformer_blocks.0.attn1.to_q", 0.5),

@@ -46,7 +46,7 @@ def load_loras(
     Nothing is loaded unless all of them fit.
 
     Args:
-        pipe: a CogVideoX pipeline.
+        pipe: a CogVideoX pipeline, or the adapter of one.
         loras: `Lora`s, or what `Lora.parse` takes: `PATH[:WEIGHT]`, `OWNER/NAME[:WEIGHT]`.
         on_event: gets one sentence for whatever a person should know (from the cache, download).
 
@@ -60,6 +60,7 @@ def load_loras(
         DependencyError: without peft.
     """
     check_peft()
+    pipe = getattr(pipe, "pipe", pipe)
     wanted = [lora if isinstance(lora, Lora) else Lora.parse(lora) for lora in loras]
     if not wanted:
         return ()
