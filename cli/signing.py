@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pe_toolkit.cli import options
+from pe_toolkit.cli import parameters
 from pe_toolkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ signed_by_option = click.option(
     help="Refuse a card that WHO did not sign: SHA256:..., a public key (zoe.pub), or a name.",
 )  # fmt: skip
 signers_option = click.option(
-    "--signers", type=options.PATH, metavar="FILE",
+    "--signers", type=parameters.PATH, metavar="FILE",
     help="OpenSSH's list of allowed signers, for a name. Default: allowed_signers in PE_HOME.",
 )  # fmt: skip
 

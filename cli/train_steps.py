@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pe_toolkit.cli import files, train_sampling
+from pe_toolkit.cli import files, reference_words
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.output import Output, size_text
 from pe_toolkit.cli.progress import Progress, reading
@@ -96,10 +96,10 @@ def read_reference(request: TrainRequest, shape: Shape | None, out: Output) -> C
             require_motion(clip)
             return clip
         clip = request.read(shape, on_progress)
-    train_sampling.tell(clip, request, shape.fps, out)
+    reference_words.tell(clip, request, shape.fps, out)
     # A published recipe is followed to the letter, and who names a rate wants that rate.
     if request.recipe != "paper" and request.fps is None:
-        train_sampling.suggest(clip, shape.fps, out)
+        reference_words.suggest(clip, shape.fps, out)
     require_motion(clip)
     return clip
 

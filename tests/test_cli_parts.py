@@ -19,8 +19,8 @@ from pe_toolkit.card import MotionCard
 from pe_toolkit.cli import apply_steps, files, machine, progress, prompts, versions
 from pe_toolkit.cli.folding import fold
 from pe_toolkit.cli.main import cli
-from pe_toolkit.cli.options import Finite, Pair, Size
 from pe_toolkit.cli.output import Output, aligned, plain, size_text
+from pe_toolkit.cli.parameters import Finite, Pair, Size
 from pe_toolkit.cli.progress import Progress
 from pe_toolkit.errors import OutputExistsError, UsageError
 from pe_toolkit.video import read_clip

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pe_toolkit.card import ClipSpec, GridSpec, MotionCard, read_info
-from pe_toolkit.cli import train_sampling, train_steps
+from pe_toolkit.cli import reference_words, train_steps
 from pe_toolkit.cli.commands.show import describe
 from pe_toolkit.cli.output import Output
 from pe_toolkit.training.request import TrainRequest
@@ -36,17 +36,17 @@ SHAPE = Shape("bundled", "rotary", 33, 64, 64, 16.0)
     ],
 )
 def test_framing(source: tuple[int, int], fit: str, text: str) -> None:
-    assert text in train_sampling.framing(source, (128, 128), fit)
+    assert text in reference_words.framing(source, (128, 128), fit)
 
 
 def test_pace() -> None:
-    assert train_sampling.pace(2.0, 33, 16.0) == ("2.00 s at their own speed", 1.0)
-    assert train_sampling.pace(3.0, 33, 16.0) == ("3.00 s play in 2.00 s, 1.50 times faster", 1.5)
-    assert train_sampling.pace(1.0, 33, 16.0) == ("1.00 s play in 2.00 s, 2.00 times slower", 0.5)
+    assert reference_words.pace(2.0, 33, 16.0) == ("2.00 s at their own speed", 1.0)
+    assert reference_words.pace(3.0, 33, 16.0) == ("3.00 s play in 2.00 s, 1.50 times faster", 1.5)
+    assert reference_words.pace(1.0, 33, 16.0) == ("1.00 s play in 2.00 s, 2.00 times slower", 0.5)
     # What a card may say, though no training makes it.
-    assert train_sampling.pace(1.5, 1, 16.0) == ("1.50 s", 1.0)
-    assert train_sampling.pace(1.5, 33, 1e-320) == ("1.50 s", 1.0)
-    assert train_sampling.pace(5e-324, 33, 1e-300) == ("0.00 s", 1.0)
+    assert reference_words.pace(1.5, 1, 16.0) == ("1.50 s", 1.0)
+    assert reference_words.pace(1.5, 33, 1e-320) == ("1.50 s", 1.0)
+    assert reference_words.pace(5e-324, 33, 1e-300) == ("0.00 s", 1.0)
 
 
 def test_train_says_what_is_cut_off_and_sped_up(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pe_toolkit.cli import options
+from pe_toolkit.cli import options, parameters
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.output import size_text
 
@@ -20,8 +20,8 @@ Example:
   pe add wave.safetensors
   pe add wave.safetensors big-wave@1.1.0"""
 )
-@click.argument("card", type=options.CARD_TEXT, metavar="CARD")
-@click.argument("name", type=options.LOCAL, required=False, metavar="[NAME[@V]]")
+@click.argument("card", type=parameters.CARD_TEXT, metavar="CARD")
+@click.argument("name", type=parameters.LOCAL, required=False, metavar="[NAME[@V]]")
 @click.option(
     "--force",
     is_flag=True,

@@ -12,15 +12,14 @@ from pe_toolkit.card.sampling import fit_of, read_as_trained
 from pe_toolkit.cli import (
     apply_output,
     apply_steps,
-    conditions,
     files,
     loading,
     long_work,
     options,
+    parameters,
     prompts,
+    reference_words,
     sections,
-    speed,
-    train_sampling,
 )
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.progress import Progress
@@ -35,29 +34,32 @@ Example:
   pe apply wave.safetensors --prompt "a red circle on a grey background"
   pe apply wave.safetensors --prompt-file prompts.txt --seed 1 --seed 2""",
 )
-@click.argument("card_path", type=options.CARD, metavar="CARD")
+@click.argument("card_path", type=parameters.CARD, metavar="CARD")
 @click.option("--prompt", "prompts", multiple=True, metavar="P", help="What to show; repeat.")
 @click.option(
-    "--prompt-file", type=options.PATH, metavar="F", help="One prompt a line; # begins a comment."
+    "--prompt-file",
+    type=parameters.PATH,
+    metavar="F",
+    help="One prompt a line; # begins a comment.",
 )
 @click.option(
     "-o",
     "--output",
-    type=options.PATH,
+    type=parameters.PATH,
     metavar="OUT.mp4",
     help="Default: CARD.mp4, here, with a number if there is one.",
 )
 @click.option(
     "--seed",
     "seeds",
-    type=options.SEED,
+    type=parameters.SEED,
     multiple=True,
     metavar="N",
     help=f"Repeat for more videos. Default: {DEFAULT_SEED}.",
 )
 @click.option(
     "--strength",
-    type=options.Finite(0, 2),
+    type=parameters.Finite(0, 2),
     default=1.0,
     show_default=True,
     metavar="S",
@@ -67,7 +69,7 @@ Example:
 @options.generation_options
 @click.option("--negative-prompt", metavar="P", help="What not to show. Default: the card's.")
 @click.option("--scheduler", type=click.Choice(["ddim", "dpm"]), help="Another scheduler.")
-@speed.speed_options
+@options.speed_options
 @click.option(
     "--lora",
     "loras",
@@ -78,12 +80,12 @@ Example:
 )
 @click.option(
     "--side-by-side",
-    type=options.PATH,
+    type=parameters.PATH,
     metavar="REF",
     help="Also write OUT-side-by-side.mp4: reference | result.",
 )
 @click.option(
-    "--sheet", type=options.PATH, metavar="SHEET.png", help="Also one picture of all videos."
+    "--sheet", type=parameters.PATH, metavar="SHEET.png", help="Also one picture of all videos."
 )
 @click.option(
     "--score/--no-score",
@@ -92,14 +94,14 @@ Example:
 )
 @click.option(
     "--scored-card",
-    type=options.PATH,
+    type=parameters.PATH,
     metavar="NEW.safetensors",
     help="Also write the card with the mean of the scores: a new card.",
 )
 @click.option("--resume", is_flag=True, help="Leave out the videos that are there already.")
-@conditions.kv_from_option
-@conditions.no_kv_option
-@conditions.image_option
+@options.kv_from_option
+@options.no_kv_option
+@options.image_option
 @options.backbone_option(None, "Instead of the backbone that the card names.")
 @options.revision_option
 @options.force_option
@@ -138,7 +140,7 @@ def apply(session: Session, /, **parsed: Any) -> None:
     given = request.read(card.spec)
     if given.image is not None:
         size = (card.spec.clip.width, card.spec.clip.height)
-        train_sampling.tell_image(given.image, size, fit_of(card.spec), out)
+        reference_words.tell_image(given.image, size, fit_of(card.spec), out)
 
     if name in VARIANTS:
         long_work.tell_generation(out, VARIANTS[name], card.spec, request, len(targets))

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pe_toolkit.cli import demo_steps, loading, options, train_steps
+from pe_toolkit.cli import demo_steps, loading, options, parameters, train_steps
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.output import size_text
 from pe_toolkit.cli.requests.demo import DemoOptions
@@ -20,9 +20,9 @@ Example:
   pe demo -o demo"""
 )
 @click.option(
-    "-o", "--output", type=options.PATH, default="pe-demo", show_default=True, metavar="DIR"
+    "-o", "--output", type=parameters.PATH, default="pe-demo", show_default=True, metavar="DIR"
 )
-@click.option("--seed", type=options.SEED, default=0, show_default=True, metavar="N")
+@click.option("--seed", type=parameters.SEED, default=0, show_default=True, metavar="N")
 @click.option(
     "--backbone",
     type=click.Choice(["bundled", "bundled-absolute"]),

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from pe_toolkit.cli import doctor_steps, options, speed
+from pe_toolkit.cli import doctor_steps, options, parameters
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.requests.doctor import DoctorOptions
 
@@ -19,11 +19,11 @@ Example:
 )
 @options.backbone_option(None, "Also say what this backbone needs; exit code 1 if it does not fit.")
 @click.option("--frames", type=click.IntRange(2, 10_000), metavar="N", help="Of the clip.")
-@click.option("--size", type=options.Size(), metavar="WxH", help="Of the clip.")
+@click.option("--size", type=parameters.Size(), metavar="WxH", help="Of the clip.")
 @click.option("--samples", type=click.IntRange(1, 64), metavar="N", help="Of the training.")
 @click.option("--steps", type=click.IntRange(1, 1000), metavar="N", help="Denoising steps.")
 @options.offload_option
-@speed.quantize_option
+@options.quantize_option
 @options.common
 @click.pass_context
 def doctor(ctx: click.Context, /, **parsed: Any) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pe_toolkit.cli import options
+from pe_toolkit.cli import options, parameters
 from pe_toolkit.cli.errors import Session
 
 if TYPE_CHECKING:
@@ -24,11 +24,11 @@ Example:
   pe edit wave --author "Ada" --card-version 1.0.1
   pe edit wave.safetensors --score fidelity=0.81 -o wave.safetensors --force"""
 )
-@click.argument("card", type=options.CARD_TEXT, metavar="CARD")
+@click.argument("card", type=parameters.CARD_TEXT, metavar="CARD")
 @click.option(
     "-o",
     "--output",
-    type=options.PATH,
+    type=parameters.PATH,
     metavar="NEW.safetensors",
     help="Where the new card goes. Default: for a card of the registry, the registry.",
 )
@@ -39,7 +39,7 @@ Example:
 @click.option(
     "--score",
     "scores",
-    type=options.Pair(),
+    type=parameters.Pair(),
     multiple=True,
     metavar="NAME=NUMBER",
     help="Something that was measured; repeat.",

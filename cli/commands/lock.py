@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pe_toolkit.cli import options
+from pe_toolkit.cli import options, parameters
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.signing import signed_by_option, signers_option, wanted
 from pe_toolkit.errors import UsageError
@@ -24,11 +24,11 @@ Example:
   pe lock owner/orbit --signed-by zoe.pub
   pe lock --check"""
 )
-@click.argument("cards", type=options.CARD_TEXT, nargs=-1, metavar="[CARD...]")
+@click.argument("cards", type=parameters.CARD_TEXT, nargs=-1, metavar="[CARD...]")
 @click.option("--check", is_flag=True, help="Change nothing; exit 1 if a card is not as pinned.")
 @click.option("--remove", is_flag=True, help="Take the CARDs out of the lock file.")
 @click.option(
-    "-f", "--file", "path", type=options.PATH, default=Path("pe.lock"), show_default=True,
+    "-f", "--file", "path", type=parameters.PATH, default=Path("pe.lock"), show_default=True,
     metavar="FILE", help="The lock file.",
 )  # fmt: skip
 @signed_by_option

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pe_toolkit.cli import options
+from pe_toolkit.cli import options, parameters
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.output import size_text
 from pe_toolkit.errors import OutputExistsError, UsageError
@@ -25,7 +25,7 @@ Example:
 )
 @click.argument("reference", metavar="OWNER/NAME[@REV]")
 @click.option(
-    "-o", "--out", type=options.PATH, metavar="FILE",
+    "-o", "--out", type=parameters.PATH, metavar="FILE",
     help="Write it to this file. Default: into the local registry.",
 )  # fmt: skip
 @click.option("--as", "name", metavar="NAME[@V]", help="Its name in the local registry.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pe_toolkit.cli import options
+from pe_toolkit.cli import options, parameters
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.output import Output, size_text
 
@@ -23,17 +23,17 @@ Example:
   pe push wave.safetensors owner/wave --sign
   pe push wave.safetensors file:///shared/cards"""
 )
-@click.argument("card", type=options.CARD_TEXT, metavar="CARD")
+@click.argument("card", type=parameters.CARD_TEXT, metavar="CARD")
 @click.argument("target", metavar="OWNER/NAME")
 @click.option("--private", is_flag=True, help="A new repository is visible to its owner only.")
 @click.option("--tag", metavar="V", help="Mark this version, which must be the card's: v1.0.0.")
 @click.option("--message", metavar="TEXT", help="Message of the commit.")
 @click.option(
-    "--preview", type=options.PATH, metavar="FILE", help="Video or picture that its page shows."
+    "--preview", type=parameters.PATH, metavar="FILE", help="Video or picture that its page shows."
 )
 @click.option("--sign", is_flag=True, help="Sign the card with an SSH key, by ssh-keygen.")
 @click.option(
-    "--key", type=options.PATH, metavar="FILE",
+    "--key", type=parameters.PATH, metavar="FILE",
     help="The key for --sign. Default: PE_SIGNING_KEY, else the first of ~/.ssh/id_*.",
 )  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Say what would be pushed, and change nothing.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pe_toolkit.cli import options
+from pe_toolkit.cli import options, parameters
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.errors import UsageError
 
@@ -22,7 +22,7 @@ Example:
   pe rm --undo
   pe rm --undo wave orbit@1.2.0"""
 )
-@click.argument("cards", type=options.LOCAL, nargs=-1, metavar="NAME[@V]...")
+@click.argument("cards", type=parameters.LOCAL, nargs=-1, metavar="NAME[@V]...")
 @click.option("--all", "every", is_flag=True, help="Every version of the names.")
 @click.option("--undo", is_flag=True, help="Bring back what was removed last, of NAME or at all.")
 @options.common

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pe_toolkit.cli import options, train_sampling
+from pe_toolkit.cli import options, parameters, reference_words
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.output import size_text
 
@@ -26,7 +26,7 @@ Example:
   pe show wave.safetensors
   pe show wave@1.2.0 --all"""
 )
-@click.argument("card", type=options.CARD_TEXT, metavar="CARD")
+@click.argument("card", type=parameters.CARD_TEXT, metavar="CARD")
 @click.option("-a", "--all", "every", is_flag=True, help="Also how it was trained.")
 @options.common
 @click.pass_obj
@@ -125,12 +125,12 @@ def _used(spec: CardSpec) -> str:
     """What of the reference became the frames of the generations; cards know it since 1.2."""
     ref, clip, parts = spec.reference, spec.clip, []
     if ref.used is not None:
-        parts.append(train_sampling.pace(ref.used, clip.frames, clip.fps)[0])
+        parts.append(reference_words.pace(ref.used, clip.frames, clip.fps)[0])
     if ref.start:
         parts.append(f"from {ref.start:g} s")
     if ref.fit is not None:
         size = (clip.width, clip.height)
-        parts.append(train_sampling.framing((ref.width, ref.height), size, ref.fit))
+        parts.append(reference_words.framing((ref.width, ref.height), size, ref.fit))
     if ref.encoded is not None:
         parts.append(f"encoded {'whole' if ref.encoded == 'whole' else 'in ' + ref.encoded}")
     return ", ".join(parts) or "-"

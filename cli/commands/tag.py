@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pe_toolkit.cli import options
+from pe_toolkit.cli import options, parameters
 from pe_toolkit.cli.errors import Session
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ Example:
   pe tag wave wave@1.1.0
   pe tag wave@1.0.0 my-favourite"""
 )
-@click.argument("card", type=options.LOCAL, metavar="NAME[@V]")
-@click.argument("new", type=options.LOCAL, metavar="NEW[@V]")
+@click.argument("card", type=parameters.LOCAL, metavar="NAME[@V]")
+@click.argument("new", type=parameters.LOCAL, metavar="NEW[@V]")
 @click.option(
     "--force",
     is_flag=True,

@@ -8,15 +8,14 @@ from typing import Any
 import click
 
 from pe_toolkit.cli import (
-    conditions,
     loading,
     long_work,
     machine,
     options,
+    parameters,
     prompts,
+    reference_words,
     sections,
-    speed,
-    train_sampling,
     train_steps,
 )
 from pe_toolkit.cli.errors import Session
@@ -34,11 +33,11 @@ Example:
   pe train ref.mp4
   pe train ref.mp4 -o wave.safetensors --samples 4 --preview preview.mp4""",
 )
-@click.argument("reference", type=options.PATH, metavar="REF")
+@click.argument("reference", type=parameters.PATH, metavar="REF")
 @click.option(
     "-o",
     "--output",
-    type=options.PATH,
+    type=parameters.PATH,
     metavar="CARD.safetensors",
     help="Default: REF.safetensors, here, with a number if there is one.",
 )
@@ -69,18 +68,18 @@ Example:
     help="Form of the positions.",
 )
 @options.generation_options
-@click.option("--seed", type=options.SEED, default=0, show_default=True, metavar="N")
+@click.option("--seed", type=parameters.SEED, default=0, show_default=True, metavar="N")
 @options.clip_options
 @click.option(
     "--set",
     "overrides",
-    type=options.Override(),
+    type=parameters.Override(),
     multiple=True,
     metavar="KEY=VALUE",
     help="block, tau, mask, K, lr, range, start, reading ..., such as lr=0.02,0.01; repeat.",
 )
-@conditions.kv_from_option
-@conditions.image_option
+@options.kv_from_option
+@options.image_option
 @click.option(
     "--checkpointing",
     type=click.Choice(["auto", "off", "little", "partly", "on"]),
@@ -89,11 +88,11 @@ Example:
     help="Recompute activations instead of keeping them: less memory, more time; --quantize fp8 "
     "does. auto: as little as fits.",
 )
-@speed.quantize_option
-@speed.encode_tiling_option
+@options.quantize_option
+@options.encode_tiling_option
 @click.option("--compile", is_flag=True, help="Compile the model: pays on long runs.")
 @options.card_text_options
-@click.option("--preview", type=options.PATH, metavar="OUT.mp4", help="Also finish a video.")
+@click.option("--preview", type=parameters.PATH, metavar="OUT.mp4", help="Also finish a video.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted training of this card.")
 @options.force_option
 @options.machine_options
@@ -147,7 +146,7 @@ def run_training(session: Session, request: TrainOptions) -> None:
         clip = train_steps.read_reference(request, shape, out)
 
     if image is not None:
-        train_sampling.tell_image(image, clip.size, clip.fit, out)
+        reference_words.tell_image(image, clip.size, clip.fit, out)
 
     from pe_toolkit.training import train as run
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pe_toolkit.cli import options
+from pe_toolkit.cli import options, parameters
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.signing import signed_by_option, signers_option, wanted
 from pe_toolkit.errors import PeError, UsageError
@@ -26,7 +26,7 @@ Example:
   pe verify --all
   pe verify owner/wave --signed-by zoe.pub"""
 )
-@click.argument("cards", type=options.CARD_TEXT, nargs=-1, metavar="CARD...")
+@click.argument("cards", type=parameters.CARD_TEXT, nargs=-1, metavar="CARD...")
 @click.option("--all", "every", is_flag=True, help="Every card in the local registry.")
 @click.option(
     "--rebuild",
