@@ -258,6 +258,7 @@ def known(target: files.Target, card: MotionCard, options: ApplyOptions) -> dict
         if applied
         else None,
         "strength": options.strength if applied else 0.0,
+        "phase": options.phase if applied else 0.0,
         "steps": used.steps,
         "guidance_scale": used.guidance_scale,
         "asked_scheduler": options.scheduler,

@@ -57,7 +57,7 @@ APPLY = {
         "image", "side_by_side", "sheet", "score", "scored_card", "resume", "force",
     ),
     "For experts: the generation": (
-        "steps", "guidance_scale", "scheduler", "loras", "kv_from", "no_kv", "backbone",
+        "steps", "guidance_scale", "scheduler", "loras", "kv_from", "no_kv", "phase", "backbone",
         "revision",
     ),
     "For experts: memory and speed": MACHINE,

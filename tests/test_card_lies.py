@@ -154,6 +154,27 @@ SPEC_LIES = {
         ),
         "came with 1.4",
     ),
+    "phase in 1.3": (
+        lambda s: (
+            s.update(format_version="1.3"),
+            s["recipe"].update(phase={"radius": 1.5, "gamma": 2.0}),
+        ),
+        "came with 1.4",
+    ),
+    "phase without its tensor": (
+        lambda s: (
+            s.update(format_version="1.4"),
+            s["recipe"].update(phase={"radius": 1.5, "gamma": 2.0}),
+        ),
+        "'phase', but it is missing",
+    ),
+    "phase of more cycles than there are": (
+        lambda s: (
+            s.update(format_version="1.4"),
+            s["recipe"].update(phase={"radius": 1e9, "gamma": 2.0}),
+        ),
+        "recipe.phase.radius",
+    ),
     "encoded in 1.3": (
         lambda s: (s.update(format_version="1.3"), s["reference"].update(encoded="whole")),
         "came with 1.4",

@@ -65,6 +65,12 @@ Example:
     metavar="S",
     help="0 (plain) to 2; 1 is as trained.",
 )
+@click.option(
+    "--phase",
+    type=options.Finite(0, 1),
+    metavar="S",
+    help="How much of the reference's phase, in cards that hold it. Default: as --strength.",
+)
 @click.option("--no-card", is_flag=True, help="Generate without the card, for comparison.")
 @options.generation_options
 @click.option("--negative-prompt", metavar="P", help="What not to show. Default: the card's.")

@@ -102,6 +102,7 @@ def describe(info: CardInfo, most: int = MOST_SAMPLES) -> dict[str, str]:
         f"step{'' if recipe.inner_steps == 1 else 's'}, "
         f"learning rate {first:g} to {last:g}, guided range {low:g} to {high:g}, "
         f"start {recipe.start}, {recipe.dtype}",
+        **_phase(spec),
         "samples": "",
         **({"negative": repr(plan.negative_prompt)} if plan.negative_prompt else {}),
         "reference": f"{ref.duration:.2f} s, {ref.frames} frames of {ref.width}x{ref.height} at "
@@ -119,6 +120,15 @@ def describe(info: CardInfo, most: int = MOST_SAMPLES) -> dict[str, str]:
     rows = {name: printable(text) for name, text in rows.items()}
     rows["samples"] = "\n".join(printable(sample) for sample in samples)
     return rows
+
+
+def _phase(spec: CardSpec) -> dict[str, str]:
+    """What of the reference goes into the initial noise, if anything does."""
+    kept = spec.recipe.phase
+    if kept is None:
+        return {}
+    text = f"up to {kept.radius:g} cycles per picture, magnitudes divided by {kept.gamma:g}"
+    return {"phase": f"{text} (in the initial noise)"}
 
 
 def _used(spec: CardSpec) -> str:

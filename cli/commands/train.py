@@ -55,7 +55,7 @@ Example:
 )
 @click.option(
     "--recipe",
-    type=click.Choice(["default", "paper", "fast"]),
+    type=click.Choice(["default", "paper", "fast", "rich"]),
     default="default",
     show_default=True,
     help="Ours; that of the published code, whose tables also need --kv-from REF, and most of them "

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from pe_toolkit.acceleration import caches
 from pe_toolkit.apply.checks import (
@@ -21,9 +22,11 @@ from pe_toolkit.apply.checks import (
     vae_check,
 )
 from pe_toolkit.apply.positions import Application, CardPositions
+from pe_toolkit.backbones.contract import Backbone, KeysValues
 from pe_toolkit.backbones.families import backbone_of
 from pe_toolkit.card import MotionCard
 from pe_toolkit.errors import UnsupportedError, UsageError
+from pe_toolkit.motion.phase import imprinting
 from pe_toolkit.video import Clip
 
 
@@ -35,6 +38,7 @@ def applied(
     *,
     kv_from: Clip | None = None,
     no_kv: bool = False,
+    phase: float | None = None,
 ) -> Iterator[Application]:
     """Guide every generation of `pipe` by a positions card while the context is open.
 
@@ -50,6 +54,8 @@ def applied(
         kv_from: the reference clip, at the card's frames and size: its keys and values are injected
             in the guided steps (docs/reproduce.md), at any strength.
         no_kv: apply a card that requires them without.
+        phase: how much of the reference's phase goes into the initial noise, if the card holds it:
+            0 (none) to 1 (as trained). Default: `strength`, but 1 at most.
 
     Yields:
         An `Application` that counts the guided steps. A generation that visits none of the noise
@@ -62,16 +68,51 @@ def applied(
         UnsupportedError: a latents card (use `replay`), fused QKV, an attention processor that
             positions cannot reach, or a second card while one is applied; inside, a VAE that cannot
             decode as it is offloaded.
-        UsageError: a strength that is not a finite number, or no `kv_from` for a card that
-            requires it (the message names the clip's hash).
+        UsageError: a strength that is not a finite number, a phase out of its range, or no
+            `kv_from` for a card that requires it (the message names the clip's hash).
     """
     card = _positions_of(card, strength)
+    phase = min(max(strength, 0.0), 1.0) if phase is None else phase
+    if not 0 <= phase <= 1:
+        raise UsageError(f"Expected a phase from 0 to 1, got {phase:g}.")
     adapter = backbone_of(pipe)
     check_card(adapter, card)
     log = Application(strength)
     kv = keys_values(adapter, card, kv_from, no_kv) if strength or kv_from is not None else None
-    if strength == 0 and kv is None:
+    with beginning(adapter, card, phase), guided_by(adapter, card, strength, kv, log) as select:
         yield log
+    if select is not None:
+        warn_unguided(log, card, select)
+
+
+@contextlib.contextmanager
+def beginning(adapter: Backbone, card: MotionCard, strength: float) -> Iterator[None]:
+    """Generations begin with noise that bears the phase that the card holds, if it holds one."""
+    kept = card.spec.recipe.phase
+    if kept is None or strength == 0:
+        yield
+        return
+    if not adapter.begins_with_noise:
+        warnings.warn(
+            "The card's phase is left out: it belongs into the initial noise, and this pipeline "
+            "begins with a clip.",
+            CardWarning,
+            stacklevel=5,
+        )
+        yield
+        return
+    stored = torch.from_numpy(np.ascontiguousarray(card.tensors["phase"]))
+    with adapter.beginning_with(imprinting(stored, kept.radius, kept.gamma, strength)):
+        yield
+
+
+@contextlib.contextmanager
+def guided_by(
+    adapter: Backbone, card: MotionCard, strength: float, kv: KeysValues | None, log: Application
+) -> Iterator[CardPositions | None]:
+    """The card's positions, and keys and values, in the guided steps; None where there are none."""
+    if strength == 0 and kv is None:
+        yield None
         return
     select = CardPositions(adapter, card, strength, log)
     with contextlib.ExitStack() as stack:
@@ -86,8 +127,7 @@ def applied(
         stack.enter_context(adapter.positions_from(inject))
         # A step cache, ours or the user's, must not answer in place of the guided steps.
         stack.enter_context(caches.held_off(adapter.transformer, select.guides))
-        yield log
-    warn_unguided(log, card, select)
+        yield select
 
 
 def _positions_of(card: MotionCard | str | Path, strength: float) -> MotionCard:

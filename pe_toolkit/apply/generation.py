@@ -59,6 +59,7 @@ def generate(
     on_step: Callable[[int, int], None] | None = None,
     kv_from: Clip | None = None,
     no_kv: bool = False,
+    phase: float | None = None,
     image: NDArray[np.uint8] | None = None,
 ) -> Iterator[Generated]:
     """Generate prompts x seeds with the stock pipeline, one video at a time (same bytes in and out
@@ -76,7 +77,7 @@ def generate(
         cache: one of `acceleration.CACHES`; off during the guided steps.
         compile: compile the blocks of the transformer: pays from a few generations on.
         on_step: called after every denoising step with how many are done, and of how many.
-        kv_from, no_kv: as in `applied`.
+        kv_from, no_kv, phase: as in `applied`.
         image: uint8 RGB `(H, W, 3)`: the first frame, for image-to-video backbones. Another size
             is cropped, padded or stretched as the reference of the card was; cropped without one.
 
@@ -95,7 +96,10 @@ def generate(
     with adapter.scheduler_swapped(scheduler), contextlib.ExitStack() as stack:
         stack.enter_context(compiled(adapter.transformer, compile))
         stack.enter_context(step_cache(adapter, card, strength, call.steps, cache))
-        acting = _acting(stack, adapter, card, strength, call.steps, kv_from=kv_from, no_kv=no_kv)
+        conditions: dict[str, Any] = {"kv_from": kv_from, "no_kv": no_kv}
+        if card is not None and card.spec.kind == "positions":
+            conditions["phase"] = phase
+        acting = _acting(stack, adapter, card, strength, call.steps, conditions)
         if image is not None:
             acting.extra["image"] = _begin(image, call, card)
         inner = acting.extra.get("callback_on_step_end")
@@ -194,18 +198,19 @@ def _acting(
     card: MotionCard | None,
     strength: float,
     steps: int,
-    *,
-    kv_from: Clip | None,
-    no_kv: bool,
+    conditions: dict[str, Any],
 ) -> _Acting:
-    """Let the card act until the stack is left; at strength 0 it gives its size and schedule."""
+    """Let the card act until the stack is left; at strength 0 it gives its size and schedule.
+
+    `conditions` go to `applied` or `replay` as they are.
+    """
     spec = card.spec if card is not None and strength else None
     if card is not None and card.spec.kind == "positions":
-        context = applied(adapter, card, strength, kv_from=kv_from, no_kv=no_kv)
+        context = applied(adapter, card, strength, **conditions)
         return _Acting(spec, stack.enter_context(context), {})
     if card is None or not strength:
         return _Acting(None, None, {})
-    replaying = stack.enter_context(replay(adapter, card, kv_from=kv_from, no_kv=no_kv))
+    replaying = stack.enter_context(replay(adapter, card, **conditions))
     check_replayed(adapter, card.spec, steps)
     extra = replaying.arguments()
     extra.pop("negative_prompt", None)  # decided by the call

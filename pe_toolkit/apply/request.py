@@ -56,6 +56,8 @@ class ApplyRequest:
         no_card: generate without the card, with everything else as with it, for comparison.
         kv_from: the reference clip of a card that was trained with its keys and values.
         no_kv: do without them.
+        phase: how much of the reference's phase goes into the initial noise, 0 to 1; default: as
+            much as `strength` says.
         image: a picture to begin with, for image-to-video backbones.
 
     The others are as in `generate`.
@@ -73,6 +75,7 @@ class ApplyRequest:
     compile: bool = False
     kv_from: Path | None = None
     no_kv: bool = False
+    phase: float | None = None
     image: Path | None = None
 
     def check(self) -> None:
@@ -99,13 +102,14 @@ class ApplyRequest:
         """The seeds to use; a latents card brings its own, and is bound to its schedule.
 
         Raises:
-            UsageError: seeds, a strength, a scheduler or other steps with a latents card.
+            UsageError: seeds, a strength, a phase, a scheduler or other steps with a latents card.
         """
         if not self.replays(spec):
             return list(self.seeds) or [DEFAULT_SEED]
         bound = {
             "seeds": bool(self.seeds),
             "strength": self.strength != 1.0,
+            "phase": self.phase is not None,
             "scheduler": self.scheduler is not None,
             "steps": self.steps not in (None, spec.schedule.steps),
         }
@@ -185,5 +189,6 @@ class ApplyRequest:
             on_step=on_step,
             kv_from=conditions.kv_from,
             no_kv=self.no_kv and not self.no_card,
+            phase=None if self.no_card else self.phase,
             image=conditions.image,
         )

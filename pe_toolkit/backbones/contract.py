@@ -87,6 +87,10 @@ class Sampler(Protocol):
         """Shaped as `latents`, of standard deviation 1; before the first step only."""
         ...
 
+    def begin(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """Begin with what `change` makes of the initial noise; before the first step only."""
+        ...
+
     def step(self, index: int) -> torch.Tensor:
         """One guided denoising step of all generations; the new latents."""
         ...
@@ -446,6 +450,11 @@ class Backbone(Protocol):
 
     def step_callback(self, act: AfterStep) -> Any:
         """`act` as what a call of the pipeline takes as `callback_on_step_end`."""
+        ...
+
+    @property
+    def begins_with_noise(self) -> bool:
+        """Whether generations do: in a video-to-video pipeline, they begin with a noised clip."""
         ...
 
     def video(

@@ -8,6 +8,7 @@ from pe_toolkit.card.spec import CardSpec
 from pe_toolkit.card.text import shown
 from pe_toolkit.embedding import HEAD, TOKENS, form_for
 from pe_toolkit.errors import CardError
+from pe_toolkit.motion.disc import half_disc
 
 Layout = Mapping[str, tuple[str, tuple[int, ...]]]
 """Name -> (element type, shape)."""
@@ -29,6 +30,9 @@ def check_layout(spec: CardSpec, layout: Layout) -> None:
         "flow": ("I8", (frames, frames, height, width, 2)),
         "flow_mask": ("U8", (frames, frames, height, width)),
     }
+    if spec.recipe.phase is not None:
+        kept = len(half_disc(spec.recipe.phase.radius))
+        expected["phase"] = ("U8", ("frames", "channels", kept))
     for name in layout:
         if name not in expected:
             raise CardError(
@@ -52,6 +56,10 @@ def check_layout(spec: CardSpec, layout: Layout) -> None:
                 _DAMAGED,
             )
     _check_free_sides(spec, layout[main][1])
+    if "phase" in expected and (got := layout["phase"][1][0]) % frames:
+        raise CardError(
+            f"Expected 'phase' of a multiple of {frames} latent frames, got {got}.", _DAMAGED
+        )
 
 
 def _main_shape(spec: CardSpec) -> tuple[int | str, ...]:

@@ -168,6 +168,18 @@ class ReadingSpec(Section):
 
 
 @dataclass(frozen=True)
+class PhaseSpec(Section):
+    """What of the reference's phase the card holds, for the initial noise (since 1.4)."""
+
+    place: ClassVar[str] = "recipe.phase"
+
+    radius: float = ruled(Number(0, 16))
+    """Cycles per picture: the phase of lower frequencies is kept."""
+    gamma: float = ruled(Number(1, 1000))
+    """What the magnitudes of those in the noise are divided by."""
+
+
+@dataclass(frozen=True)
 class RecipeSpec(Section):
     """How the card was trained."""
 
@@ -209,6 +221,8 @@ class RecipeSpec(Section):
     start_scale: float | None = optional(Number(0, 100, open_low=True))
     """How far a start of `flow` moved the positions, in times of the reference's own motion; 1 if
     it is left out (since 1.3)."""
+    phase: PhaseSpec | None = optional(Record(PhaseSpec))
+    """Of the tensor `phase`, if there is one (since 1.4)."""
 
     def check_together(self) -> None:
         low, high = self.guided_range
@@ -357,11 +371,11 @@ class CardSpec(Section):
                 "`recipe.start_scale` and `schedule.negative_prompt`, which came with 1.3."
             )
 
-        latest = (self.parent, recipe.kv_noise, reference.encoded)
+        latest = (self.parent, recipe.kv_noise, recipe.phase, reference.encoded)
         if minor in ("0", "1", "2", "3") and any(value is not None for value in latest):
             raise CardError(
                 f"Expected a card of format {self.format_version} without `parent`, "
-                "`recipe.kv_noise` and `reference.encoded`, which came with 1.4."
+                "`recipe.kv_noise`, `recipe.phase` and `reference.encoded`, which came with 1.4."
             )
 
     def _check_kind(self) -> None:
@@ -369,6 +383,8 @@ class CardSpec(Section):
         if self.kind == "latents":
             if form is not None:
                 raise refuse("recipe.parametrisation", "null in a latents card", form)
+            if self.recipe.phase is not None:
+                raise CardError("Expected a latents card without `recipe.phase`, got one with it.")
             if len(self.samples) != 1:
                 raise CardError(
                     f"Expected a latents card to have one sample, got {len(self.samples)}."

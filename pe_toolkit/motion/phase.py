@@ -17,11 +17,13 @@ every size of the latents (docs/experiments.md).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from pe_toolkit.errors import UsageError
+from pe_toolkit.motion.disc import half_disc
 
 LEVELS = 256
 """A stored phase is one of so many (8 bits): off by at most 0.7 degrees."""
@@ -50,14 +52,7 @@ def disc(radius: float, height: int, width: int) -> Tensor:
             f"{radius:g} cycles per picture.",
             "Use a smaller radius, or a larger video.",
         )
-    rows = [
-        (ky, kx)
-        for kx in range(whole + 1)
-        for ky in range(-whole, whole + 1)
-        if ky * ky + kx * kx <= radius * radius and (kx > 0 or ky >= 0)
-    ]
-    rows.sort(key=lambda f: (f[0] ** 2 + f[1] ** 2, f[1], f[0]))
-    return torch.tensor(rows, dtype=torch.int64)
+    return torch.tensor(half_disc(radius), dtype=torch.int64)
 
 
 def phases(latents: Tensor, radius: float) -> Tensor:
@@ -107,6 +102,24 @@ def over_time(angles: Tensor, frames: int) -> Tensor:
     unit = torch.polar(torch.ones_like(angles.double()), angles.double())
     mixed = unit[low] * (1 - share) + unit[(low + 1).clamp(max=have - 1)] * share
     return mixed.angle().to(angles.dtype)
+
+
+def imprinting(
+    stored: Tensor, radius: float, gamma: float, strength: float = 1.0
+) -> Callable[[Tensor], Tensor]:
+    """`imprinted` as a change of noise `(N, F, C, h, w)`.
+
+    Args:
+        stored: uint8 `(F', C, n)` as cards hold it; resampled if generations have another number
+            of latent frames.
+        radius, gamma, strength: as in `imprinted`.
+    """
+
+    def change(noise: Tensor) -> Tensor:
+        angles = over_time(radians(stored.to(noise.device)), noise.shape[-4])
+        return imprinted(noise, angles, radius, gamma, strength)
+
+    return change
 
 
 def imprinted(

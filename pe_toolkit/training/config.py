@@ -14,7 +14,7 @@ from pe_toolkit.objectives import OBJECTIVES
 
 MOST_BLOCKS = 16
 MASKS = ("forward-backward", "nonzero", "consistent", "none", "tracked")
-RECIPES = ("default", "paper", "fast")
+RECIPES = ("default", "paper", "fast", "rich")
 # The official configuration: what `--recipe paper` changes whatever the backbone.
 PAPER: dict[str, Any] = {
     "tau": 2.0, "mask": "nonzero", "inner_steps": 5, "learning_rates": (0.002, 0.001), "samples": 1,
@@ -28,6 +28,9 @@ PAPER_COGVIDEOX: dict[str, Any] = {
     "negative_prompt": "bad quality, distortions, unrealistic, distorted image, watermark, "
     "signature",
 }
+# Everything that carries motion without optimising: the phase of the reference in the initial noise
+# (docs/experiments.md), and positions that start from its flow, once as far.
+RICH: dict[str, Any] = {"phase": (2.83, 2.0), "start": "flow", "start_scale": 1.0}
 # The first 10 of 50 steps, by count: at another number of steps the same share.
 PAPER_SHARE = 0.2
 
@@ -44,7 +47,7 @@ class TrainConfig:
         recipe: `default`; `paper`: the published DiTFlow setting, but for the keys and values of
             the reference (`kv`), and for the latents that most published rows optimise (`mode`;
             docs/reproduce.md says which row needs what); `fast`: one inner step at a
-            larger rate (see `fast`).
+            larger rate (see `fast`); `rich`: what carries motion without optimising (see `RICH`).
         parametrisation: one of `pe_toolkit.embedding.names()`, `angle` or `table`.
         objective: what "the same motion" means, one of `pe_toolkit.objectives.OBJECTIVES`.
         steps, guidance_scale: of the denoising schedule.
@@ -56,6 +59,8 @@ class TrainConfig:
         guided_range: (low, high) in noise, [0, 1].
         start: where positions begin: `zero`, or `flow`: moved along the reference's own flow.
         start_scale: how far, in times of that flow; above 1 within 0.6 of the picture.
+        phase: (radius in cycles per picture, gamma) of the reference's phase in the initial noise
+            (`pe_toolkit.motion.phase`); () for none.
         reading: how the reference's motion is read, `attention` or `content`
             (`pe_toolkit.backbones.reading`). Default: the backbone's, but `attention` if blocks are
             given.
@@ -75,7 +80,7 @@ class TrainConfig:
     prompts: tuple[str, ...] = ()
     samples: int | None = None
     mode: Literal["positions", "latents"] = "positions"
-    recipe: Literal["default", "paper", "fast"] = "default"
+    recipe: Literal["default", "paper", "fast", "rich"] = "default"
     parametrisation: str | None = None
     objective: str = "amf"
     steps: int | None = None
@@ -89,6 +94,7 @@ class TrainConfig:
     guided_range: tuple[float, float] | None = None
     start: str | None = None
     start_scale: float | None = None
+    phase: tuple[float, ...] | None = None
     reading: str | None = None
     reference_blocks: tuple[int, ...] | None = None
     reuse: int = 1
@@ -103,7 +109,8 @@ class TrainConfig:
 
     def with_overrides(self, pairs: Mapping[str, str]) -> TrainConfig:
         """Apply `--set KEY=VALUE` pairs: `block=3 tau=6 mask=nonzero K=5 lr=0.02,0.01 range=0.8,1
-        start=zero start_scale=1 reuse=2 reading=content reference_block=4,6 objective=amf`.
+        start=zero start_scale=1 phase=2.83,2 reuse=2 reading=content reference_block=4,6
+        objective=amf`.
 
         Raises:
             UsageError: an unknown key (the message lists the known ones) or a value that does not
@@ -177,6 +184,7 @@ class TrainConfig:
             guided_range=tuple(pick("guided_range")),
             start="zero" if self.mode == "latents" else pick("start"),
             start_scale=float(pick("start_scale")),
+            phase=None if self.mode == "latents" or self.phase == () else pick("phase"),
         )
         resolved.check()
         return resolved
@@ -187,6 +195,8 @@ class TrainConfig:
             return PAPER if variant.bundled else PAPER | PAPER_COGVIDEOX
         if self.recipe == "fast":
             return fast(variant)
+        if self.recipe == "rich":
+            return RICH
         return {}
 
     def _reading(self, variant: Variant) -> Reading:
@@ -248,6 +258,8 @@ class Resolved:
     guided_range: tuple[float, ...]
     start: str
     start_scale: float
+    phase: tuple[float, float] | None
+    """Radius and gamma of the reference's phase in the initial noise (`motion.phase`)."""
 
     def check(self) -> None:
         """Raise UsageError for the first value out of range."""
@@ -276,6 +288,11 @@ class Resolved:
             (0 <= low <= high <= 1, "a guided range LOW,HIGH within 0 to 1", self.guided_range),
             (self.start in ("zero", "flow"), "a start out of zero, flow", self.start),
             (0 < self.start_scale <= 100, "a start scale above 0, to 100", self.start_scale),
+            (
+                self.phase is None or (0 <= self.phase[0] <= 16 and 1 <= self.phase[1] <= 1000),
+                "a phase RADIUS,GAMMA of 0 to 16 cycles and 1 to 1000",
+                self.phase,
+            ),
             (self.block >= 0, "a block from 0", self.block),
             (self.reading.by in KINDS, f"a reading out of {', '.join(KINDS)}", self.reading.by),
             (
@@ -299,6 +316,13 @@ class Resolved:
 def _pair(text: str) -> tuple[float, float]:
     first, _, second = text.partition(",")
     return float(first), float(second or first)
+
+
+def _phase(text: str) -> tuple[float, ...]:
+    if text == "off":
+        return ()
+    radius, _, gamma = text.partition(",")
+    return float(radius), float(gamma or RICH["phase"][1])
 
 
 def _blocks(text: str) -> tuple[int, ...]:
@@ -326,6 +350,7 @@ _OVERRIDES: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "range": ("guided_range", _pair, "0.8,1.0"),
     "start": ("start", str, "flow"),
     "start_scale": ("start_scale", float, "1.5"),
+    "phase": ("phase", _phase, "2.83,2"),
     "reuse": ("reuse", int, "2"),
     "reading": ("reading", str, "content"),
     "reference_block": ("reference_blocks", _blocks, "4,6"),

@@ -16,6 +16,7 @@ from pe_toolkit.card import (
     ClipSpec,
     GridSpec,
     MotionCard,
+    PhaseSpec,
     ReadingSpec,
     RecipeSpec,
     ReferenceSpec,
@@ -60,6 +61,8 @@ def build_card(
         "flow": flow.displacement.numpy(),
         "flow_mask": flow.mask.numpy().astype(np.uint8),
     }
+    if reference.phase is not None:
+        tensors["phase"] = reference.phase.cpu().numpy()
     frames, width, height = run.shape
     row = run.backbone.variant
     spec = CardSpec(
@@ -129,6 +132,9 @@ def _recipe(settings: Resolved, dtype: torch.dtype) -> RecipeSpec:
         kv_noise="generation" if settings.kv else None,
         reading=_reading_spec(settings),
         start_scale=settings.start_scale if moved else None,
+        phase=PhaseSpec(radius=settings.phase[0], gamma=settings.phase[1])
+        if settings.phase
+        else None,
     )
 
 

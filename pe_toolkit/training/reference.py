@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pe_toolkit.errors import MotionError
 from pe_toolkit.motion.flow import AttentionMotionFlow
+from pe_toolkit.motion.phase import imprinting, phases, quantised
 
 if TYPE_CHECKING:
     import torch
@@ -24,12 +25,19 @@ class Reference:
         image: what an image-to-video model is told of the clip's own first frame, else None.
         flow: the motion, with the mask of what counts.
         encoded: in how many pieces the clip was encoded (`backbones.ways`).
+        phase: uint8 `(F', C, n)` of the latents, as cards hold it (`motion.phase`), or None.
     """
 
     latents: torch.Tensor
     image: torch.Tensor | None
     flow: AttentionMotionFlow
     encoded: str | None
+    phase: torch.Tensor | None = None
+
+    def begin(self, run: Run, sampler: Sampler) -> None:
+        """Let the generations begin with noise that bears the phase, if there is one."""
+        if self.phase is not None and run.settings.phase is not None:
+            sampler.begin(imprinting(self.phase, *run.settings.phase))
 
     def keys_values(self, run: Run, sampler: Sampler) -> KeysValues | None:
         """Its keys and values, noised as the generations are that are about to begin; None where
@@ -69,4 +77,7 @@ def read_reference(run: Run, silence: torch.Tensor) -> Reference:
     flow = AttentionMotionFlow.from_qk(
         q.float(), k.float(), run.grid, mask=settings.mask, mutual=settings.reading.mutual
     )
-    return Reference(latents, image, flow, way)
+    phase = None
+    if settings.phase is not None:
+        phase = quantised(phases(latents[0], settings.phase[0]))
+    return Reference(latents, image, flow, way, phase)

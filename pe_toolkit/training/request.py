@@ -58,7 +58,7 @@ class TrainRequest:
     prompts: tuple[str, ...] = ()
     samples: int | None = None
     mode: Literal["positions", "latents"] = "positions"
-    recipe: Literal["default", "paper", "fast"] = "default"
+    recipe: Literal["default", "paper", "fast", "rich"] = "default"
     parametrisation: str | None = None
     steps: int | None = None
     guidance_scale: float | None = None

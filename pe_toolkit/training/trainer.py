@@ -70,6 +70,7 @@ def train(
         yield events.ReferenceMatched(flow.matched, flow.moving, flow.followed)
         reference.require_motion(run.settings.mask)
 
+        reference.begin(run, sampler)
         saved = None if state is None else ResumeState(state, run, reference.encoded)
         mode, kv = run.mode(sampler, flow), reference.keys_values(run, sampler)
         guidance = Guidance(run, sampler, guided, mode, kv, saved)

@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 CASES = (
     "rotary-angle", "rotary-table", "absolute-table", "latents", "rotary-angle-tracked",
     "rotary-angle-used", "rotary-angle-read", "rotary-angle-edited",
-    "rotary-angle-kv",
+    "rotary-angle-kv", "rotary-angle-phase",
 )  # fmt: skip
 FRAMES, HEIGHT, WIDTH, GUIDED = 3, 2, 2, 2
 TOKENS = FRAMES * HEIGHT * WIDTH
@@ -108,6 +108,10 @@ def description(case: str = "rotary-angle") -> dict[str, Any]:
         made["format_version"] = "1.4"
         made["recipe"] |= {"kv": "required", "kv_noise": "generation"}
         made["reference"]["encoded"] = "whole"
+    if case.endswith("-phase"):
+        made["format_version"] = "1.4"
+        made["recipe"] |= {"name": "rich", "start": "flow"}
+        made["recipe"]["phase"] = {"radius": 1.5, "gamma": 2.0}
     return made
 
 
@@ -120,6 +124,7 @@ def tensors(case: str = "rotary-angle") -> dict[str, np.ndarray[Any, Any]]:
         "rotary-angle-read": ("positions", (GUIDED, 2, TOKENS, 4)),
         "rotary-angle-edited": ("positions", (GUIDED, 2, TOKENS, 4)),
         "rotary-angle-kv": ("positions", (GUIDED, 2, TOKENS, 4)),
+        "rotary-angle-phase": ("positions", (GUIDED, 2, TOKENS, 4)),
         "rotary-table": ("positions", (GUIDED, 2, 2, TOKENS, 8)),
         "absolute-table": ("positions", (GUIDED, TOKENS, 16)),
         "latents": ("latents", (GUIDED, FRAMES, 4, 2 * HEIGHT, 2 * WIDTH)),
@@ -130,11 +135,14 @@ def tensors(case: str = "rotary-angle") -> dict[str, np.ndarray[Any, Any]]:
     flow = np.zeros((FRAMES, FRAMES, HEIGHT, WIDTH, 2), np.int8)
     for first in range(FRAMES):
         flow[first, first + 1 :, ..., 0] = -np.arange(WIDTH)
-    return {
+    made = {
         name: values.astype(np.float16).reshape(shape),
         "flow": flow,
         "flow_mask": (flow != 0).any(-1).astype(np.uint8),
     }
+    if case.endswith("-phase"):  # 5 of the 9 frequencies of a disc of 1.5 cycles
+        made["phase"] = (np.arange(FRAMES * 4 * 5) * 37 % 256).astype(np.uint8).reshape(-1, 4, 5)
+    return made
 
 
 def build(case: str = "rotary-angle") -> MotionCard:

@@ -38,6 +38,7 @@ def published(hub_id: str, *, ran: bool) -> MappingProxyType[str, str]:
                 ("frames", "width", "height", "fps", "guidance_scale", "steps", "dtype"), card
             ),
             "negative_prompt": f"{card}: none",
+            "phase": f"{paper}: none (`--recipe rich` has it)",
             "training_prompts": "ours: what CogVideoX draws well, and most references do not show",
             "scheduler": _SCRIPT,
             "dynamic_cfg": f"{_SCRIPT}: with DPM only",
@@ -67,6 +68,7 @@ BUNDLED = MappingProxyType(
     )
     | {
         "dynamic_cfg": "off: with DDIM it should be, " + _SCRIPT,
+        "phase": "none yet: `--recipe rich` has it, docs/experiments.md",
         "training_prompts": "ours: every colour, shape and background of the bundled world",
         "negative_prompt": _TRAINED + ", on empty prompts without guidance",
         "steps": "what docs/experiments.md was measured with; fewer than 50, for CPUs",

@@ -35,7 +35,8 @@ class Variant:
     lies in it are guided. learning_rates go linearly from the first guided step to the last. block
     is the transformer block whose queries and keys are compared, reading where and how the
     reference's are read (None: the same block, by attention). start_scale is how far a start of
-    `flow` moves the positions, in times of the reference's own motion. download_gb and min_gpu_gb
+    `flow` moves the positions, in times of the reference's own motion. phase is (radius, gamma) of
+    the reference's phase in the initial noise, None: not used. download_gb and min_gpu_gb
     are decimal gigabytes, 0 if none. training_prompts are those of a training without any: cycled
     over its samples. fixed_size says that positions were learned for these frames
     and this size only.
@@ -67,6 +68,7 @@ class Variant:
     negative_prompt: str = ""
     reading: Reading | None = None
     start_scale: float = 1.0
+    phase: tuple[float, float] | None = None
     download_gb: float = 0.0
     min_gpu_gb: float = 0.0
     fixed_size: bool = False

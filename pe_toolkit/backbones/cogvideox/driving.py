@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
@@ -146,6 +147,11 @@ class CogVideoXDriving(CogVideoXGeometry):
             **more,
         )
         return np.asarray(result.frames[0])
+
+    @property
+    def begins_with_noise(self) -> bool:
+        """Not `CogVideoXVideoToVideoPipeline`, and what else takes a clip."""
+        return "video" not in inspect.signature(self.pipe.prepare_latents).parameters
 
     @contextlib.contextmanager
     def beginning_with(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -130,6 +130,10 @@ class CogVideoXSampler:
     def dtype(self) -> torch.dtype:
         """What the transformer is given."""
         return self.text.dtype
+
+    def begin(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """Begin with what `change` makes of the noise."""
+        self.latents = change(self.initial_noise()) * self.scheduler.init_noise_sigma
 
     def initial_noise(self) -> torch.Tensor:
         """`(N, F', C, h, w)` of standard deviation 1, before the first step."""

@@ -1,0 +1,25 @@
+"""The low frequencies of a picture: which ones a phase is kept of. Needs no torch."""
+
+from __future__ import annotations
+
+import math
+
+
+def half_disc(radius: float) -> list[tuple[int, int]]:
+    """Half of the frequencies (ky, kx) with ky^2 + kx^2 <= radius^2; those of the other half are
+    their conjugates.
+
+    Args:
+        radius: cycles per picture, 0 or more, finite. 0 is the mean alone.
+
+    Returns:
+        (0, 0) first, then by length, by kx, by ky; kx > 0, or kx = 0 and ky >= 0.
+    """
+    whole = math.floor(radius)
+    rows = [
+        (ky, kx)
+        for kx in range(whole + 1)
+        for ky in range(-whole, whole + 1)
+        if ky * ky + kx * kx <= radius * radius and (kx > 0 or ky >= 0)
+    ]
+    return sorted(rows, key=lambda f: (f[0] ** 2 + f[1] ** 2, f[1], f[0]))

@@ -1,0 +1,172 @@
+"""A card that holds the phase of its reference: in training, in pipelines, and switched off."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from diffusers import CogVideoXVideoToVideoPipeline
+from PIL import Image
+
+from pe_toolkit.apply import ApplyRequest, CardWarning, applied, generate
+from pe_toolkit.card import MotionCard
+from pe_toolkit.errors import UsageError
+from pe_toolkit.motion.phase import imprinted, phases, quantised, radians
+from pe_toolkit.training import TrainConfig, train
+from pe_toolkit.training.events import PreviewFrames
+from tests import test_image_to_video
+from tests.tiny import FRAMES, GUIDANCE, SIDE, TOKENS, moving_square, tiny_adapter
+
+PHASE = (1.5, 2.0)
+PROMPT = "a red circle"
+
+
+def trained(adapter, **changes):
+    config = TrainConfig(recipe="rich", phase=PHASE, steps=5, inner_steps=1, samples=1)
+    events = list(train(adapter, moving_square(), dataclasses.replace(config, **changes)))
+    return events[-1].card, events
+
+
+def arguments(seed=3, **more):
+    return {
+        "prompt": PROMPT,
+        "num_frames": FRAMES,
+        "height": SIDE,
+        "width": SIDE,
+        "num_inference_steps": 5,
+        "guidance_scale": GUIDANCE,
+        "max_sequence_length": TOKENS,
+        "generator": torch.Generator().manual_seed(seed),
+        "output_type": "latent",
+    } | more
+
+
+def bearing(adapter, noise):
+    """That noise with the reference's phase, made here from the clip."""
+    stored = quantised(phases(adapter.encode(moving_square().frames).latents[0], PHASE[0]))
+    return imprinted(noise, radians(stored), *PHASE)
+
+
+@pytest.mark.parametrize("scheduler", ["ddim", "dpm"])
+@pytest.mark.parametrize("positions", ["rotary", "absolute"])
+def test_a_stock_pipeline_begins_with_the_phase(positions, scheduler):
+    adapter = tiny_adapter(positions, scheduler)
+    card, _ = trained(adapter)
+    assert card.spec.recipe.phase.to_dict() == {"radius": 1.5, "gamma": 2.0}
+    assert card.tensors["phase"].shape == (3, 4, 5)
+    pipe, seen = adapter.pipe, []
+    plain = pipe(**arguments()).frames
+
+    def keep(pipe, step, timestep, values):
+        seen.append(values["latents"])
+        return values
+
+    with applied(pipe, card, 0.0, phase=1.0):  # the phase alone
+        alone = pipe(**arguments(callback_on_step_end=keep)).frames
+
+    def drawn():
+        """The noise as the pipeline draws it, and the generator as it is then (DPM goes on)."""
+        generator = torch.Generator().manual_seed(3)
+        return torch.randn(1, 3, 4, SIDE // 4, SIDE // 4, generator=generator), generator
+
+    noise, generator = drawn()
+    by_hand = pipe(**arguments(latents=bearing(adapter, noise), generator=generator)).frames
+    assert torch.equal(alone, by_hand)
+    assert not torch.equal(alone, plain)
+    assert len(seen) == 5
+    noise, generator = drawn()
+    with applied(pipe, card, 0.0, phase=1.0):  # latents of the user's own, too
+        given = pipe(**arguments(latents=noise, generator=generator)).frames
+    assert torch.equal(given, by_hand)
+    assert "prepare_latents" not in vars(pipe)
+    assert torch.equal(pipe(**arguments()).frames, plain)
+
+
+def test_off_is_bit_for_bit_the_card_without_it():
+    adapter = tiny_adapter()
+    card, _ = trained(adapter)
+    tensors = {name: values for name, values in card.tensors.items() if name != "phase"}
+    recipe = dataclasses.replace(card.spec.recipe, phase=None)
+    bare = MotionCard(dataclasses.replace(card.spec, recipe=recipe, digest=""), tensors)
+    videos = []
+    for one, phase in ((card, 0.0), (bare, None), (card, None), (card, 1.0), (card, 0.5)):
+        with applied(adapter, one, phase=phase):
+            videos.append(adapter.pipe(**arguments()).frames)
+    off, without, default, whole, half = videos
+    assert torch.equal(off, without)
+    assert torch.equal(default, whole)
+    assert not torch.equal(whole, off)
+    assert not torch.equal(half, whole)
+    with applied(adapter, card, 0.0):  # strength speaks for both
+        assert torch.equal(adapter.pipe(**arguments()).frames, adapter.pipe(**arguments()).frames)
+    with pytest.raises(UsageError, match="phase from 0 to 1"), applied(adapter, card, phase=1.5):
+        pass
+
+
+def test_a_batch_gets_it_in_every_sample():
+    adapter = tiny_adapter()
+    card, _ = trained(adapter)
+    with applied(adapter, card):
+        single = [adapter.pipe(**arguments(seed)).frames for seed in (3, 4)]
+        generators = [torch.Generator().manual_seed(seed) for seed in (3, 4)]
+        both = adapter.pipe(**arguments(prompt=[PROMPT] * 2, generator=generators)).frames
+    assert torch.allclose(both, torch.cat(single), atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_training_begins_as_applying_does(dtype):
+    """At learning rate 0 and from no start, the training's preview is the applied card's video."""
+    adapter = tiny_adapter()
+    adapter.pipe.to(dtype)
+    card, events = trained(
+        adapter, start="zero", learning_rates=(0.0, 0.0), preview=True, prompts=(PROMPT,), seed=3
+    )
+    preview = next(event.frames for event in events if isinstance(event, PreviewFrames))
+    [made] = generate(adapter, [PROMPT], [3], card=card)
+    [plain] = generate(adapter, [PROMPT], [3], card=card, phase=0.0)
+    assert np.array_equal(preview, made.frames)
+    assert not np.array_equal(made.frames, plain.frames)
+
+
+@pytest.mark.parametrize("kind", ["1.0", "1.5"])
+def test_image_to_video_keeps_its_picture(kind):
+    adapter = test_image_to_video.adapter_of(kind)
+    clip = moving_square()
+    config = TrainConfig(recipe="rich", phase=PHASE, steps=5, inner_steps=0, samples=1)
+    card = list(train(adapter, clip, config))[-1].card
+    [made] = generate(adapter, [PROMPT], [3], card=card, image=clip.frames[0])
+    [off] = generate(adapter, [PROMPT], [3], card=card, image=clip.frames[0], phase=0.0)
+    assert made.frames.shape == off.frames.shape
+    assert not np.array_equal(made.frames, off.frames)
+
+
+def test_a_pipeline_that_begins_with_a_clip_is_warned_of():
+    adapter = tiny_adapter()
+    card, _ = trained(adapter)
+    pipe = CogVideoXVideoToVideoPipeline(**adapter.pipe.components)
+    pipe.set_progress_bar_config(disable=True)
+    video = [Image.fromarray(frame) for frame in moving_square().frames]
+    call = {k: v for k, v in arguments(video=video, strength=1.0).items() if k != "num_frames"}
+    with pytest.warns(CardWarning, match="phase is left out"), applied(pipe, card):
+        pipe(**call)
+    assert "prepare_latents" not in vars(pipe)
+
+
+def test_recipes_and_requests():
+    variant = tiny_adapter().variant
+    rich = TrainConfig(recipe="rich").resolve(variant)
+    assert (rich.phase, rich.start, rich.start_scale) == ((2.83, 2.0), "flow", 1.0)
+    assert TrainConfig().resolve(variant).phase is None
+    off = TrainConfig(recipe="rich").with_overrides({"phase": "off"}).resolve(variant)
+    assert off.phase is None
+    assert TrainConfig().with_overrides({"phase": "2"}).resolve(variant).phase == (2.0, 2.0)
+    for wrong in ("20", "2,0.5", "-1"):
+        with pytest.raises(UsageError, match="phase RADIUS,GAMMA"):
+            TrainConfig().with_overrides({"phase": wrong}).resolve(variant)
+    latents = TrainConfig(recipe="rich", mode="latents", steps=5, inner_steps=1)
+    card = list(train(tiny_adapter(), moving_square(), latents))[-1].card
+    assert card.spec.recipe.phase is None
+    with pytest.raises(UsageError, match="no --phase with a latents card"):
+        ApplyRequest(prompts=(PROMPT,), phase=0.5).seeds_for(card.spec)
