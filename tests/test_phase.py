@@ -158,6 +158,7 @@ def test_recipes_and_requests():
     variant = tiny_adapter().variant
     rich = TrainConfig(recipe="rich").resolve(variant)
     assert (rich.phase, rich.start, rich.start_scale) == ((2.83, 2.0), "flow", 1.0)
+    assert rich.inner_steps == 0
     assert TrainConfig().resolve(variant).phase is None
     off = TrainConfig(recipe="rich").with_overrides({"phase": "off"}).resolve(variant)
     assert off.phase is None

@@ -59,7 +59,8 @@ Example:
     default="default",
     show_default=True,
     help="Ours; that of the published code, whose tables also need --kv-from REF, and most of them "
-    "--mode latents (docs/reproduce.md); or one of fewer steps.",
+    "--mode latents (docs/reproduce.md); one of fewer steps; or the reference's phase in the noise "
+    "as well, and nothing optimised: more than one motion.",
 )
 @click.option(
     "--param",

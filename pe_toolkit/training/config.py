@@ -29,8 +29,10 @@ PAPER_COGVIDEOX: dict[str, Any] = {
     "signature",
 }
 # Everything that carries motion without optimising: the phase of the reference in the initial noise
-# (docs/experiments.md), and positions that start from its flow, once as far.
-RICH: dict[str, Any] = {"phase": (2.83, 2.0), "start": "flow", "start_scale": 1.0}
+# (docs/experiments.md), and positions that start from its flow, once as far, and stay there.
+RICH: dict[str, Any] = {
+    "phase": (2.83, 2.0), "start": "flow", "start_scale": 1.0, "inner_steps": 0,
+}  # fmt: skip
 # The first 10 of 50 steps, by count: at another number of steps the same share.
 PAPER_SHARE = 0.2
 
