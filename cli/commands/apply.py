@@ -67,7 +67,7 @@ Example:
 )
 @click.option(
     "--phase",
-    type=options.Finite(0, 1),
+    type=parameters.Finite(0, 1),
     metavar="S",
     help="How much of the reference's phase, in cards that hold it. Default: as --strength.",
 )
