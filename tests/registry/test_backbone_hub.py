@@ -294,7 +294,9 @@ def changed(model: dict[str, bytes], name: str, **values: Any) -> dict[str, byte
 HOSTILE: dict[str, tuple[str, dict[str, Any], str]] = {
     "community pipeline": ("model_index.json", {"_class_name": "clip_guided"}, "a pipeline out of"),
     "custom pipeline": ("model_index.json", {"_class_name": ["pipeline", "Mine"]}, "pipeline out"),
-    "escapes": ("model_index.json", {"_class_name": "\x1b]0;evil\x07"}, r"\\x1b\]0;evil\\x07"),
+    "escapes": (
+        "model_index.json", {"_class_name": "\x1b]0;evil\x07"}, r"got '\\x1b\]0;evil\\x07'"
+    ),
     "no class": ("model_index.json", {"_class_name": None}, "a pipeline out of"),
     "own module": ("model_index.json", {"vae": ["evil", "AutoencoderKLCogVideoX"]}, "diffusers's"),
     "nested": ("model_index.json", {"vae": ["diffusers", "CogVideoXPipeline"]}, "Autoencoder"),
