@@ -68,6 +68,7 @@ def load(
     purpose: Purpose | None = None,
     *,
     of_card: bool = False,
+    published: bool = False,
 ) -> Backbone:
     """The backbone `name`, placed as `--device`, `--dtype` and `--offload` say.
 
@@ -77,6 +78,7 @@ def load(
     Args:
         purpose: what `--offload auto` has to have room for; default: training and applying.
         of_card: a card chose name and revision, not the person.
+        published: with the scheduler of the published model, also for a folder.
 
     Raises:
         BackboneError, DeviceError, UsageError: as `pe_toolkit.backbones.load_backbone`.
@@ -101,6 +103,7 @@ def load(
             vae_tiling=options.vae_tiling,
             copy_of=options.copy_of,
             of_card=of_card,
+            published=published,
             purpose=purpose,
             on_event=out.talk,
             on_offload=lambda mode: setattr(session, "offload", mode),

@@ -160,7 +160,7 @@ def test_a_cache_that_fills_memory_is_the_first_thing_to_change() -> None:
 
 
 def test_apply_tells_which_cache_is_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def full(*words: object, of_card: bool) -> None:
+    def full(*words: object, **more: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr("pe_toolkit.cli.loading.load", full)

@@ -152,7 +152,10 @@ def apply(session: Session, /, **parsed: Any) -> None:
         long_work.tell_generation(out, VARIANTS[name], card.spec, request, len(targets))
     purpose = request.purpose(card.spec, tiling=request.vae_tiling is not False)
     loading.find_loras(request.loras, out)
-    adapter = loading.load(name, revision, request, out, purpose, of_card=of_card)
+    published = card.spec.recipe.name == "paper"
+    adapter = loading.load(
+        name, revision, request, out, purpose, of_card=of_card, published=published
+    )
     session.untiled = not adapter.tiles
     prompts.warn_unknown(out, request.prompts, adapter.variant.name if adapter.variant else "")
     loading.load_loras(adapter, request.loras)

@@ -140,7 +140,14 @@ def run_training(session: Session, request: TrainOptions) -> None:
         if known.bundled and request.backbone == "auto":
             out.talk(BUNDLED_IS_SMALL)
     image = request.read_image()
-    adapter = loading.load(backbone, request.revision, request, out, request.purpose(known))
+    adapter = loading.load(
+        backbone,
+        request.revision,
+        request,
+        out,
+        request.purpose(known),
+        published=request.recipe == "paper",
+    )
     if known is None and shape != Shape.of_adapter(adapter):  # a Hub id shows it only now
         shape = Shape.of_adapter(adapter)
         request.check_for(shape)

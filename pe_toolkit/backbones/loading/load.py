@@ -14,7 +14,7 @@ from pe_toolkit.acceleration import quantize as weights
 from pe_toolkit.backbones import bundled
 from pe_toolkit.backbones.catalogue import architectures
 from pe_toolkit.backbones.catalogue.names import Named, like_folder, named
-from pe_toolkit.backbones.catalogue.variants import VARIANTS, Variant
+from pe_toolkit.backbones.catalogue.variants import VARIANTS, Variant, nearest
 from pe_toolkit.backbones.cogvideox import tiling
 from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
 from pe_toolkit.backbones.loading import build, files, hub
@@ -47,6 +47,7 @@ def load_backbone(
     vae_tiling: bool | None = None,
     copy_of: str | None = None,
     of_card: bool = False,
+    published: bool = False,
     purpose: Purpose | None = None,
     on_event: Say | None = None,
     on_offload: Say | None = None,
@@ -72,6 +73,9 @@ def load_backbone(
             defaults of that row, and cards made with it name that model.
         of_card: name and revision come from a card, as `loading.trust.of_card` gives them: a commit
             has to be one of the repository's own branches or tags.
+        published: a folder, or a repository without a row, gets the scheduler that the published
+            model of its kind is run with (the official code does so); default: it keeps its own,
+            and `on_event` says where they differ.
         purpose: what `auto` has to have room for; default: training and applying, at the
             backbone's own frames and size.
         on_event: gets one sentence for whatever a person should know (choice of `auto`, download
@@ -118,7 +122,9 @@ def load_backbone(
         _check_copy(source, VARIANTS[copy_of])
     dtype = dtype or _nearest(source, where, say)
     pipe, digest = _pipeline(source, row, getattr(torch, dtype), on_part)
-    if row is not None and not row.bundled:
+    if row is None:
+        _compare(pipe, source, published, say)
+    elif not row.bundled:
         _recommend(pipe, row)
     if offload == "auto":
         offload = "none"  # what is bundled is a few megabytes: there is nothing to gain
@@ -216,11 +222,33 @@ def _check_copy(source: Source, row: Variant) -> None:
             )
 
 
+def _compare(pipe: Any, source: Source, published: bool, say: Say) -> None:
+    """Say that a model that no row names has another scheduler than its kind is run with, or give
+    it that one.
+    """
+    config, own = pipe.transformer.config, type(pipe.scheduler).__name__
+    row = nearest(
+        rotary=config.use_rotary_positional_embeddings,
+        in_time=bool(config.patch_size_t),
+        image_to_video=config.in_channels != config.out_channels,
+        scheduler=own,
+    )
+    if own == row.scheduler:
+        return
+    guided = " and dynamic guidance" if VARIANTS[row.name].dynamic_cfg else ""
+    kind = f"{row.scheduler}{guided}, as {row.name} is published"
+    if published:
+        say(f"{source.where}: {kind}, in place of its own {own}.")
+        _recommend(pipe, row)
+    else:
+        say(f"{source.where}: its own {own}; published were {kind} (--recipe paper).")
+
+
 def _recommend(pipe: Any, variant: Variant) -> None:
     """Give a published checkpoint that we loaded the scheduler of its row in the table.
 
     Not every checkpoint comes with the one that its authors recommend: 1.5 is published with DDIM,
-    where their script takes DPM. Folders, and pipelines that users load themselves, keep theirs.
+    where their script takes DPM. Pipelines that users load themselves keep theirs.
     """
     import diffusers
 
