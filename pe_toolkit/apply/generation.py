@@ -30,8 +30,15 @@ from pe_toolkit.video.picture import resize
 
 @dataclass(frozen=True)
 class Generated:
-    """One video: uint8 RGB frames `(F, H, W, 3)`, and how it came about. `scheduler` is the name of
-    its class.
+    """One video, and how it came about.
+
+    Attributes:
+        prompt, seed: of this one.
+        frames: uint8 RGB `(F, H, W, 3)`.
+        fps: frames per second at which they are to be shown.
+        guided_steps: denoising steps in which the card acted; 0 without a card.
+        scheduler: name of its class.
+        seconds: that it took.
     """
 
     prompt: str

@@ -18,7 +18,12 @@ from pe_toolkit.errors import MismatchError
 
 @dataclass
 class Application:
-    """What an applied card did: the timesteps that were guided since the context was entered."""
+    """What an applied card did.
+
+    Attributes:
+        strength: with which it was applied.
+        timesteps: those that were guided since the context was entered.
+    """
 
     strength: float
     timesteps: set[int] = field(default_factory=set)

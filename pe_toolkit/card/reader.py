@@ -46,14 +46,19 @@ _UNSOUND = "The card is damaged or was made by hand. Fetch it again, or train it
 
 @dataclass(frozen=True)
 class CardInfo:
-    """What a card file says, without its tensors."""
+    """What a card file says, without its tensors.
+
+    Attributes:
+        spec: the description.
+        size_bytes: of the whole file.
+        sha256: of the whole file, 64 hex digits: the name of the card.
+        tensors: name -> (element type such as "F16", shape).
+    """
 
     spec: CardSpec
     size_bytes: int
     sha256: str
-    """SHA-256 of the whole file, 64 hex digits: the name of the card."""
     tensors: Mapping[str, tuple[str, tuple[int, ...]]]
-    """Name -> (element type such as "F16", shape)."""
 
     def summary(self) -> dict[str, Any]:
         """Plain values for JSON: the description, the file, and the tensors with their bytes."""

@@ -77,6 +77,8 @@ class TrainConfig:
             them), or `on`; with `compile` the two between are `on`.
             Changes no result.
         compile: compile the blocks of the transformer: pays from some minutes of training on.
+        name, author, license, card_version: go into the card as they are; the version is semantic.
+        preview: denoise the first sample to the end, and yield it as `PreviewFrames`.
     """
 
     prompts: tuple[str, ...] = ()

@@ -15,8 +15,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Started:
-    """Training begins: how many guided steps, inner steps each, and samples; `grid` as FxHxW "
-    "text."""
+    """Training begins.
+
+    Attributes:
+        mode: `positions` or `latents`.
+        guided_steps: how many denoising steps are guided.
+        inner_steps: optimiser steps in each of them (K).
+        samples: (prompt, seed) pairs that are optimised together.
+        grid: the token grid as text, "FxHxW".
+        message: one sentence for a person.
+    """
 
     mode: str
     guided_steps: int
@@ -28,9 +36,12 @@ class Started:
 
 @dataclass(frozen=True)
 class ReferenceMatched:
-    """The reference's AMF is there: shares in [0, 1] of patches, over pairs of latent frames, that
-    were matched, that also move, and that can be followed through the clip as well (what cards
-    keep).
+    """The reference's AMF is there: shares in [0, 1] of patches, over pairs of latent frames.
+
+    Attributes:
+        fraction: matched.
+        moving: matched and displaced.
+        followed: displaced, and followed through the clip as well (what cards keep).
     """
 
     fraction: float
@@ -47,8 +58,11 @@ class Resumed:
 
 @dataclass(frozen=True)
 class Optimising:
-    """The optimisation begins: how much of its activations it recomputes, as asked for or as `auto`
-    found it best.
+    """The optimisation begins.
+
+    Attributes:
+        checkpointing: how much of its activations it recomputes, as asked for or as `auto` found it
+            best.
     """
 
     checkpointing: Level
@@ -65,8 +79,15 @@ class InnerStep:
 
 @dataclass(frozen=True)
 class GuidedStep:
-    """A guided step is done; losses before its first and at its last inner step, in patches
-    squared (None without inner steps).
+    """A guided step is done.
+
+    Attributes:
+        index: of the guided step, from 0.
+        total: how many there are.
+        noise: its noise level in [0, 1].
+        loss_first, loss_last: before its first and at its last inner step, in patches squared; None
+            without inner steps.
+        seconds: that it took.
     """
 
     index: int
@@ -79,14 +100,19 @@ class GuidedStep:
 
 @dataclass(frozen=True)
 class Saved:
-    """The resume state was written."""
+    """The resume state was written to `path`."""
 
     path: Path
 
 
 @dataclass(frozen=True)
 class PreviewFrames:
-    """The first sample, denoised to the end: uint8 RGB `(F, H, W, 3)`."""
+    """The first sample, denoised to the end.
+
+    Attributes:
+        frames: uint8 RGB `(F, H, W, 3)`.
+        fps: frames per second.
+    """
 
     frames: Any
     fps: float
@@ -94,7 +120,12 @@ class PreviewFrames:
 
 @dataclass(frozen=True)
 class Finished:
-    """The card. Nothing was written: the caller decides where."""
+    """The card. Nothing was written: the caller decides where.
+
+    Attributes:
+        card: the motion card.
+        seconds: since the beginning.
+    """
 
     card: MotionCard
     seconds: float
@@ -111,3 +142,4 @@ Event = (
     | PreviewFrames
     | Finished
 )
+"""What `train` yields; `Finished` comes last."""

@@ -31,15 +31,33 @@ OWNERS = ("THUDM", "zai-org")
 class Variant:
     """Defaults of one backbone.
 
-    guided_range is (low, high) in `noise = sqrt(1 - alphas_cumprod)`, [0, 1]: steps whose noise
-    lies in it are guided. learning_rates go linearly from the first guided step to the last. block
-    is the transformer block whose queries and keys are compared, reading where and how the
-    reference's are read (None: the same block, by attention). start_scale is how far a start of
-    `flow` moves the positions, in times of the reference's own motion. phase is (radius, gamma) of
-    the reference's phase in the initial noise, None: not used. download_gb and min_gpu_gb
-    are decimal gigabytes, 0 if none. training_prompts are those of a training without any: cycled
-    over its samples. fixed_size says that positions were learned for these frames
-    and this size only.
+    Attributes:
+        name: of the row, as in `--backbone NAME`.
+        hub_id: its repository on the Hub, `owner/name`; None for what ships with pe-toolkit.
+        positions: how the model encodes positions.
+        frames, width, height, fps: of a clip; width and height in pixels, fps frames per second.
+        steps, guidance_scale, dynamic_cfg: of the denoising schedule; dynamic_cfg: the guidance
+            grows from step to step, as diffusers' `use_dynamic_cfg`.
+        scheduler: class name of the scheduler that the model's authors recommend.
+        block: transformer block whose queries and keys are compared.
+        guided_range: (low, high) in `noise = sqrt(1 - alphas_cumprod)`, [0, 1]: steps whose noise
+            lies in it are guided.
+        tau, mask, inner_steps, samples, parametrisation, start: as in `TrainConfig`.
+        learning_rates, latent_learning_rates: Adam's for positions and for latents; they go
+            linearly from the first guided step to the last.
+        max_text_tokens: longest prompt in tokens.
+        dtype: of the weights on a GPU.
+        negative_prompt: of a generation without another; "" for none.
+        reading: where and how the reference's queries and keys are read; None: the same block, by
+            attention.
+        start_scale: how far a start of `flow` moves the positions, in times of the reference's own
+            motion.
+        phase: (radius in cycles per picture, gamma) of the reference's phase in the initial noise;
+            None: not used.
+        download_gb, min_gpu_gb: decimal gigabytes, 0 if none.
+        fixed_size: positions were learned for these frames and this size only.
+        training_prompts: of a training without any: cycled over its samples.
+        sources: field -> where its value comes from.
     """
 
     name: str
@@ -243,6 +261,7 @@ _ROWS: tuple[Variant, ...] = (
     _image_to_video(_TEXT_TO_VIDEO[-1], "THUDM/CogVideoX1.5-5B-I2V", 0.0),
 )
 VARIANTS: dict[str, Variant] = {row.name: row for row in _ROWS}
+"""Name -> defaults, for every known backbone."""
 
 
 def variant_for(name: str) -> Variant:

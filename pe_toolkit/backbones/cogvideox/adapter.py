@@ -226,7 +226,7 @@ class CogVideoXAdapter(CogVideoXDriving):
     # Samples --------------------------------------------------------------------------------------
 
     def sampler(self, prompts: list[str], seeds: list[int], **how: Any) -> CogVideoXSampler:
-        """See `CogVideoXSampler`."""
+        """Generations from N prompts and N seeds; arguments as in `backbones.contract.Backbone`."""
         return CogVideoXSampler(self, prompts, seeds, **how)
 
     def keys_values(
@@ -240,7 +240,7 @@ class CogVideoXAdapter(CogVideoXDriving):
         *,
         fixed: bool = False,
     ) -> ReferenceKeysValues:
-        """See `ReferenceKeysValues`."""
+        """Keys and values of a reference with these latents: see `backbones.contract`."""
         return ReferenceKeysValues(self, latents, seed, frames, width, height, image, fixed=fixed)
 
     # The tap --------------------------------------------------------------------------------------
