@@ -5,6 +5,7 @@
     python -m benchmarks.transfer --set K=0  what the start alone carries: nothing is optimised
     python -m benchmarks.transfer --set start=zero     what the optimisation alone carries
     python -m benchmarks.transfer --recipe paper       the published settings
+    python -m benchmarks.transfer --recipe rich        with the phase in the initial noise
 
 Honesty controls: no card, the card of another reference, shuffled positions; half of the references
     come from
@@ -35,6 +36,7 @@ from pe_toolkit.card.edit import mean_scores, revised
 from pe_toolkit.card.file import card_chunks
 from pe_toolkit.motion.displacement import hard_displacement
 from pe_toolkit.training import TrainConfig, train
+from pe_toolkit.training.config import RECIPES
 from pe_toolkit.training.events import Finished, PreviewFrames
 from pe_toolkit.video import Clip
 from pe_toolkit.world.metrics import (
@@ -280,7 +282,7 @@ def main() -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="training overrides"
     )
-    parser.add_argument("--recipe", choices=("default", "paper", "fast"), default="default")
+    parser.add_argument("--recipe", choices=RECIPES, default="default")
     parser.add_argument(
         "--cards", type=Path, default=None, help="write the cards here, with their mean scores"
     )
