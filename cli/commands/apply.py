@@ -161,7 +161,6 @@ def apply(session: Session, /, **parsed: Any) -> None:
     loading.load_loras(adapter, request.loras)
     for text in request.prompts:  # before the first is generated
         adapter.check_prompt(text)
-
     frames = None if reference is None else reference.frames
     motion = apply_steps.motion(adapter, card, request.score)
     results = apply_output.Results(card, request, out, frames, motion)

@@ -96,17 +96,13 @@ def generate(
         CardError: a card that says what cannot be on this backbone.
         BackboneError: NaN or infinity out of the transformer or the VAE; names the dtype to use.
     """
-    adapter.check_image(image)
-    for prompt in prompts:
-        adapter.check_prompt(prompt)
+    _check(adapter, prompts, image)
     call = _call(adapter, card, steps, guidance_scale, negative_prompt, scheduler)
     with adapter.scheduler_swapped(scheduler), contextlib.ExitStack() as stack:
         stack.enter_context(compiled(adapter.transformer, compile))
         stack.enter_context(step_cache(adapter, card, strength, call.steps, cache))
-        conditions: dict[str, Any] = {"kv_from": kv_from, "no_kv": no_kv}
-        if card is not None and card.spec.kind == "positions":
-            conditions["phase"] = phase
-        acting = _acting(stack, adapter, card, strength, call.steps, conditions)
+        reference = {"kv_from": kv_from, "no_kv": no_kv}
+        acting = _acting(stack, adapter, card, strength, call.steps, reference, phase)
         if image is not None:
             acting.extra["image"] = _begin(image, call, card)
         inner = acting.extra.get("callback_on_step_end")
@@ -114,6 +110,12 @@ def generate(
         stack.enter_context(adapter.finite_decoding())
         for prompt, seed in product(prompts, seeds):
             yield _video(adapter, prompt, seed, call, acting)
+
+
+def _check(adapter: Backbone, prompts: Sequence[str], image: NDArray[np.uint8] | None) -> None:
+    adapter.check_image(image)
+    for prompt in prompts:
+        adapter.check_prompt(prompt)
 
 
 @dataclass(frozen=True)
@@ -205,19 +207,20 @@ def _acting(
     card: MotionCard | None,
     strength: float,
     steps: int,
-    conditions: dict[str, Any],
+    reference: dict[str, Any],
+    phase: float | None,
 ) -> _Acting:
     """Let the card act until the stack is left; at strength 0 it gives its size and schedule.
 
-    `conditions` go to `applied` or `replay` as they are.
+    `reference` goes to `applied` or `replay` as it is.
     """
     spec = card.spec if card is not None and strength else None
     if card is not None and card.spec.kind == "positions":
-        context = applied(adapter, card, strength, **conditions)
+        context = applied(adapter, card, strength, phase=phase, **reference)
         return _Acting(spec, stack.enter_context(context), {})
     if card is None or not strength:
         return _Acting(None, None, {})
-    replaying = stack.enter_context(replay(adapter, card, **conditions))
+    replaying = stack.enter_context(replay(adapter, card, **reference))
     check_replayed(adapter, card.spec, steps)
     extra = replaying.arguments()
     extra.pop("negative_prompt", None)  # decided by the call

@@ -77,7 +77,6 @@ def train(
         if saved is not None and resume:
             yield guidance.resume()
         yield from guidance.steps(stack)
-
         if config.preview:
             yield _preview(run, sampler, guided[-1])
         card = build_card(run, sampler, guided, mode.results, reference, guidance.losses)
