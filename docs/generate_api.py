@@ -112,10 +112,10 @@ def shown(module: str, node: Definition, indent: str = "") -> Iterator[str]:
     # The documentation begins on the line after the signature, or it is all one line.
     head = max(node.lineno, node.body[0].lineno - 1)
     last = (node.body[0].end_lineno or head) if documented else head
-    yield from lines_of(module, first, last)
+    *lines, end = lines_of(module, first, last)
+    yield from lines
+    yield end if documented or isinstance(node, ast.ClassDef) else f"{end} ..."
     if isinstance(node, ast.FunctionDef):
-        if not documented and node.body[0].lineno > node.lineno:
-            yield f"{indent}    ..."
         return
     if documented and len(node.body) > 1 and isinstance(node.body[1], ast.AnnAssign):
         yield ""
