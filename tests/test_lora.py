@@ -18,6 +18,7 @@ from pe_toolkit.backbones import CogVideoXAdapter
 from pe_toolkit.backbones.loading.lora import Lora, find
 from pe_toolkit.backbones.loading.lora_keys import assign
 from pe_toolkit.backbones.loading.lora_weights import LoraWarning, layers_of, load_loras, read_lora
+from pe_toolkit.backbones.machine.offload import group_offload
 from pe_toolkit.errors import DependencyError, UnsupportedError, UsageError
 from tests.tiny import FRAMES, SIDE, tiny_pipe
 
@@ -248,11 +249,27 @@ def test_beside_a_backbone_of_8_bits(tmp_path: Path) -> None:
     assert not np.array_equal(generate(pipe), before)
     assert pipe.transformer.get_submodule(layer).base_layer.weight.dtype == torch.float8_e4m3fn
     torch.testing.assert_close(change(pipe, layer), product(weights, layer) * 0.5)
-    moved = tiny_pipe()
-    quantize(moved.transformer, "fp8")
-    moved.enable_sequential_cpu_offload(device="cpu")
-    with pytest.raises(UnsupportedError, match="--quantize fp8"):
-        load_loras(moved, [file])
+    for place in (
+        lambda pipe: pipe.enable_sequential_cpu_offload(device="cpu"),
+        lambda pipe: group_offload(pipe, torch.device("cpu")),
+    ):
+        moved = tiny_pipe()
+        quantize(moved.transformer, "fp8")
+        place(moved)
+        with pytest.raises(UnsupportedError, match="--quantize fp8"):
+            load_loras(moved, [file])
+
+
+@needs_peft
+def test_on_a_pipeline_under_group_offloading(tmp_path: Path) -> None:
+    pipe, plainly = tiny_pipe(), tiny_pipe()
+    file = write(tmp_path / "x.safetensors", plain(pipe, attention=True))
+    group_offload(pipe, torch.device("cpu"))
+    before = generate(pipe)
+    for each in (pipe, plainly):
+        load_loras(each, [file])
+    assert not np.array_equal(generate(pipe), before)
+    assert np.array_equal(generate(pipe), generate(plainly))
 
 
 @needs_peft
@@ -271,6 +288,17 @@ def test_without_peft(tmp_path: Path) -> None:
     if find_spec("peft") is not None:
         pytest.skip("peft is installed")
     with pytest.raises(DependencyError, match="peft"):
+        load_loras(tiny_pipe(), ["x.safetensors"])
+
+
+@needs_peft
+def test_an_old_peft_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The metadata of an installed 0.17.1, in front of the one that is here."""
+    folder = tmp_path / "peft-0.17.1.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: peft\nVersion: 0.17.1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(DependencyError, match=r"peft 0\.18 or newer for --lora, got 0\.17\.1"):
         load_loras(tiny_pipe(), ["x.safetensors"])
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
@@ -25,6 +26,8 @@ USUAL = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")
 """The names that diffusers and PEFT give: one of them is taken where there are more files."""
 CONFIG = "adapter_config.json"
 """What PEFT keeps beside its weights."""
+OLDEST_PEFT = (0, 18)
+"""The first release that imports with transformers 5."""
 MOST = 100.0
 """Largest weight, either way."""
 _HUB = re.compile(
@@ -87,11 +90,20 @@ def check_peft() -> None:
     """Refuse to go on without the package that diffusers needs for LoRA weights.
 
     Raises:
-        DependencyError: says how to install it.
+        DependencyError: it is missing or too old; says how to install it.
     """
     if find_spec("peft") is None:
         raise DependencyError(
             "Expected the package peft for --lora, but it is not installed.", "pip install peft"
+        )
+    try:
+        installed = version("peft")
+    except PackageNotFoundError:  # a checkout of its own on the path
+        return
+    if tuple(map(int, re.findall(r"\d+", installed)[:2])) < OLDEST_PEFT:
+        oldest = ".".join(map(str, OLDEST_PEFT))
+        raise DependencyError(
+            f"Expected peft {oldest} or newer for --lora, got {installed}.", "pip install -U peft"
         )
 
 
