@@ -5,8 +5,11 @@ network; what stands in the way of that; and what a stranger may put into a repo
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
+import shutil
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -17,13 +20,13 @@ from diffusers import DiffusionPipeline
 from huggingface_hub import constants
 
 from pe_toolkit.backbones import load_backbone
-from pe_toolkit.backbones.loading import device, hub
+from pe_toolkit.backbones.loading import device, hub, hub_get
 from pe_toolkit.errors import BackboneError, DependencyError, UsageError
-from tests.registry.hub import QUIET, online
+from tests.registry.hub import QUIET, online, with_xet
 from tests.registry.hub_server import Fault, HubServer
 from tests.tiny import tiny_pipe
 
-__all__ = ["online"]
+__all__ = ["online", "with_xet"]
 pytestmark = QUIET
 NAME = "zoe/tiny"
 WEIGHTS = 3  # one file for each part with weights
@@ -118,7 +121,7 @@ def test_what_diffusers_left_in_the_cache_is_enough(
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(commit)
     offline(monkeypatch)
-    assert load()[1] == [f"{NAME}: from the cache."]
+    assert load()[1][0] == f"{NAME}: from the cache."
 
 
 def test_a_partial_cache_is_completed_and_said_to_be(
@@ -285,6 +288,43 @@ def test_names_of_the_server_become_no_paths(lie: str, server: HubServer, isolat
     with pytest.raises(BackboneError, match="hex digits"):
         load()
     assert not list(isolated.rglob("*evil*"))
+
+
+def test_damaged_bytes_are_fetched_again_and_never_kept(server: HubServer) -> None:
+    server.faults.append(Fault("GET", "/download/", times=1, corrupt=True))
+    adapter, said = load()
+    assert "other bytes came than the server announced" in said[1]
+    assert torch.equal(adapter.transformer.proj_out.weight, tiny_pipe().transformer.proj_out.weight)
+    server.put("zoe/damaged", {k: f.data + b"" for k, f in server.repos[NAME].files.items()})
+    server.faults.append(Fault("GET", "/download/", times=99, corrupt=True))
+    shutil.rmtree(constants.HF_HUB_CACHE)
+    with pytest.raises(BackboneError, match="twice others came"):
+        load("zoe/damaged")
+    assert hub.cached("zoe/damaged") is None
+    server.faults.clear()
+    load("zoe/damaged")
+
+
+@pytest.mark.parametrize("ill", ["silent", "refuses"])
+def test_a_xet_storage_that_stands_still_is_given_up_on(
+    ill: str, server: HubServer, with_xet: None, model: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(hub_get, "STILL", 0.5)
+    for name, data in model.items():
+        if name.endswith(".safetensors"):
+            server.xet_hashes[hashlib.sha256(data).hexdigest()] = ("a" * 64, len(data))
+    began = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0), backlog=50) as silent:
+        port = silent.getsockname()[1] if ill == "silent" else 9
+        server.xet = f"http://127.0.0.1:{port}"
+        adapter, said = load()
+    assert adapter.frames == 9
+    assert [line for line in said if "The xet storage stands still" in line]
+    assert len([line for line in said if "xet" in line]) == 1
+    assert server.sent("GET", "xet-read-token")
+    assert len(server.sent("GET", "/download/")) == WEIGHTS
+    assert time.monotonic() - began < 20
 
 
 def changed(model: dict[str, bytes], name: str, **values: Any) -> dict[str, bytes]:

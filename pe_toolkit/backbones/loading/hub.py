@@ -18,6 +18,7 @@ from typing import Any
 
 from pe_toolkit.backbones.loading import files, trust
 from pe_toolkit.backbones.loading.hub_errors import explained
+from pe_toolkit.backbones.loading.hub_get import Fetcher
 from pe_toolkit.backbones.loading.hub_watch import patient
 from pe_toolkit.errors import BackboneError, UsageError
 
@@ -93,7 +94,7 @@ def fetch_one(
     Raises:
         BackboneError, DependencyError, UsageError: as `fetch`.
     """
-    from huggingface_hub import HfApi, constants, hf_hub_download
+    from huggingface_hub import HfApi, constants
 
     wanted = revision or MAIN
     if not trust.is_revision(wanted):
@@ -125,11 +126,12 @@ def fetch_one(
         say(f"{model_id}: downloading {size / 1e6:.0f} MB, once (free disk: {free / 1e9:.0f} GB).")
         _check_room(model_id, size, free)
         _keep_ref(model_id, wanted, commit)
+        fetcher, digests = Fetcher(model_id, commit, SECONDS, say), _digests(info)
         other = str(PurePosixPath(name).with_name(beside))
         for each in (other, name) if other in sizes else (name,):
             if each == other:
                 _check_size(each, sizes[each])
-            hf_hub_download(model_id, each, revision=commit, etag_timeout=SECONDS)
+            fetcher.get(each, digests.get(each))
         return _repository(model_id) / "snapshots" / commit / name
 
 
@@ -186,16 +188,11 @@ def _download(model_id: str, wanted: str, folder: Path | None, say: Say, of_card
     folder = _repository(model_id) / "snapshots" / commit
     partial = not set(files.missing(folder)).issuperset([files.INDEX])
 
-    def get(name: str) -> None:
-        from huggingface_hub import hf_hub_download
-
-        if not (folder / name).is_file():
-            hf_hub_download(model_id, name, revision=commit, etag_timeout=SECONDS)
-
+    fetcher = Fetcher(model_id, commit, SECONDS, say)
     _keep_ref(model_id, wanted, commit)
     for name in small(sizes):
         _check_size(name, sizes[name])
-        get(name)
+        fetcher.get(name)
         if name == files.INDEX:
             trust.check_index(files.read_json(folder / name), model_id)
     trust.check_folder(folder, model_id, weights=False)
@@ -208,8 +205,9 @@ def _download(model_id: str, wanted: str, folder: Path | None, say: Say, of_card
             told = f"{told}; {len(needed) - len(left)} of {len(needed)} files are in the cache"
         say(f"{model_id}: {'downloading the rest, ' if partial else 'downloading '}{told}.")
     _check_room(model_id, size, free)
+    digests = _digests(info)
     for name in left:
-        get(name)
+        fetcher.get(name, digests.get(name))
     return folder
 
 
@@ -251,6 +249,12 @@ def weights_of(folder: Path, sizes: Mapping[str, int], model_id: str) -> list[st
                 "The repository is not complete: name another one, or tell its owner.",
             )
     return needed
+
+
+def _digests(info: Any) -> dict[str, str]:
+    """SHA-256 of the large files."""
+    large = {f.rfilename: f.lfs for f in info.siblings or () if f.lfs is not None}
+    return {name: str(lfs.sha256) for name, lfs in large.items() if lfs.sha256}
 
 
 def _commit(info: Any) -> str:
