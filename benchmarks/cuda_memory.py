@@ -15,11 +15,11 @@ from pe_toolkit.apply import applied
 from pe_toolkit.backbones import CogVideoXAdapter
 from pe_toolkit.backbones.catalogue import architectures
 from pe_toolkit.backbones.machine import memory
+from pe_toolkit.backbones.machine.checkpointing import KEEPING
 from pe_toolkit.backbones.machine.offload import place
 from pe_toolkit.backbones.machine.placement import CHOICES
 from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.training.events import GuidedStep
-from pe_toolkit.training.memory import KEEPING
 
 if TYPE_CHECKING:
     from benchmarks.cuda_runs import Gpu

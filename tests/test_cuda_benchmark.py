@@ -19,8 +19,8 @@ from benchmarks.official import (
     step_flops,
 )
 from pe_toolkit.backbones.catalogue import architectures
+from pe_toolkit.backbones.machine import checkpointing as training_memory
 from pe_toolkit.backbones.machine import memory
-from pe_toolkit.training import memory as training_memory
 from tests.fake import Operations
 
 

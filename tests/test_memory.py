@@ -12,8 +12,8 @@ from pe_toolkit.backbones.catalogue.variants import VARIANTS
 from pe_toolkit.backbones.cogvideox import hooks
 from pe_toolkit.backbones.cogvideox.processors import PositionedAttnProcessor
 from pe_toolkit.backbones.machine import memory
+from pe_toolkit.backbones.machine.checkpointing import checkpointed
 from pe_toolkit.backbones.machine.recompute import LEVELS
-from pe_toolkit.training.memory import checkpointed
 from tests.fake import fake, peak
 
 CONFIGS = {

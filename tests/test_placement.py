@@ -9,13 +9,13 @@ from diffusers import CogVideoXTransformer3DModel
 from pe_toolkit.backbones import CogVideoXAdapter, load_backbone
 from pe_toolkit.backbones.catalogue import architectures
 from pe_toolkit.backbones.catalogue.variants import VARIANTS, auto
+from pe_toolkit.backbones.machine import checkpointing as training_memory
 from pe_toolkit.backbones.machine import memory, placement
 from pe_toolkit.backbones.machine.offload import OFFLOADS, settle
 from pe_toolkit.backbones.machine.placement import GB, Purpose, decide, plan
 from pe_toolkit.cli import doctor_estimate as estimate
 from pe_toolkit.cli.requests.doctor import DoctorOptions
 from pe_toolkit.errors import DeviceError, UnsupportedError
-from pe_toolkit.training import memory as training_memory
 from tests.test_memory import CONFIGS
 from tests.tiny import tiny_pipe
 

@@ -13,11 +13,12 @@ from torch.utils.checkpoint import CheckpointPolicy
 
 from pe_toolkit.acceleration.quantize import quantize
 from pe_toolkit.backbones.cogvideox import hooks
+from pe_toolkit.backbones.machine import checkpointing as memory
 from pe_toolkit.backbones.machine import offload, recompute
 from pe_toolkit.backbones.machine.offload import group_offload
 from pe_toolkit.backbones.machine.recompute import kept_bytes
 from pe_toolkit.errors import TrainingError, UnsupportedError
-from pe_toolkit.training import TrainConfig, memory, train
+from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.training.events import Finished, GuidedStep, InnerStep
 from tests.fake import Operations
 from tests.tiny import FRAMES, SIDE, moving_square, tiny_adapter

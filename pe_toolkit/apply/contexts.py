@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from pe_toolkit.acceleration import caches
 from pe_toolkit.apply.checks import (
     CardWarning,
     card_of,
@@ -126,7 +125,7 @@ def guided_by(
             inject = kv.unless_recording(select)
         stack.enter_context(adapter.positions_from(inject))
         # A step cache, ours or the user's, must not answer in place of the guided steps.
-        stack.enter_context(caches.held_off(adapter.transformer, select.guides))
+        stack.enter_context(adapter.held_off(select.guides))
         yield select
 
 

@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from pe_toolkit.acceleration.compiling import compiled
 from pe_toolkit.apply.contexts import applied
 from pe_toolkit.apply.latents import replay
 from pe_toolkit.apply.positions import Application
@@ -99,7 +98,7 @@ def generate(
     _check(adapter, prompts, image)
     call = _call(adapter, card, steps, guidance_scale, negative_prompt, scheduler)
     with adapter.scheduler_swapped(scheduler), contextlib.ExitStack() as stack:
-        stack.enter_context(compiled(adapter.transformer, compile))
+        stack.enter_context(adapter.compiled(compile))
         stack.enter_context(step_cache(adapter, card, strength, call.steps, cache))
         reference = {"kv_from": kv_from, "no_kv": no_kv}
         acting = _acting(stack, adapter, card, strength, call.steps, reference, phase)

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from pe_toolkit.acceleration import caches
 from pe_toolkit.apply.checks import card_of, check_card, keys_values, vae_check
 from pe_toolkit.backbones.families import backbone_of
 from pe_toolkit.backbones.precision import unrounded
@@ -85,7 +84,7 @@ def replay(
             stack.enter_context(adapter.reachable())
         if kv is not None:
             stack.enter_context(kv.injected(lambda t: t in stored))
-        stack.enter_context(caches.held_off(adapter.transformer, lambda t: t in stored))
+        stack.enter_context(adapter.held_off(lambda t: t in stored))
         stack.enter_context(adapter.casting_inputs())
         if whole:
             stack.enter_context(adapter.beginning_with(_stored(stored[first])))

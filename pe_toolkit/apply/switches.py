@@ -32,5 +32,5 @@ def step_cache(
             adapter.variant.name if adapter.variant else "this model", adapter.weights_digest
         )
         values = ratios.ratios_for(row, timesteps)
-    with caches.cached(adapter.transformer, name, caches.Schedule(timesteps, guided), values):
+    with adapter.cached(name, caches.Schedule(timesteps, guided), values):
         yield

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from pe_toolkit.acceleration.caches import Schedule
     from pe_toolkit.backbones.catalogue.variants import Variant
+    from pe_toolkit.backbones.machine.recompute import Level
     from pe_toolkit.backbones.reading import Reading
     from pe_toolkit.backbones.ways import Encoded, Way
     from pe_toolkit.embedding.base import PositionalForm
@@ -196,12 +198,9 @@ class Backbone(Protocol):
 
     @property
     def transformer(self) -> Any:
-        """The denoising transformer, an `nn.Module` (the one inside, if it was compiled)."""
-        ...
-
-    @property
-    def transformer_as_called(self) -> Any:
-        """The same as generations call it, perhaps compiled."""
+        """The denoising transformer, to compare by identity: backbones that share it share what
+        is injected.
+        """
         ...
 
     @property
@@ -247,6 +246,11 @@ class Backbone(Protocol):
     @property
     def scheduler_name(self) -> str:
         """Class name of the scheduler in use."""
+        ...
+
+    @property
+    def quantized(self) -> str | None:
+        """Format of the transformer's weights, such as `fp8`; None for plain ones."""
         ...
 
     @property
@@ -298,8 +302,11 @@ class Backbone(Protocol):
         """Raises UsageError for a block that the transformer does not have."""
         ...
 
-    def check_trainable(self) -> None:
-        """Raises UnsupportedError where no gradient can reach positions or latents."""
+    def check_trainable(self, *, compiled: bool) -> None:
+        """Raises UnsupportedError where no gradient can reach positions or latents: weights
+        quantized in another way than `fp8` or `int8`, attention of the user's; `compiled`: or where
+        compiled blocks would miss weights that leave.
+        """
         ...
 
     def check_decoder(self) -> None:
@@ -486,7 +493,57 @@ class Backbone(Protocol):
         """While the context is open, `call` is called before clips are encoded or decoded."""
         ...
 
-    # Memory ---------------------------------------------------------------------------------------
+    # Resources: nothing here changes a result, step caches apart ----------------------------------
+
+    def frozen(self) -> AbstractContextManager[None]:
+        """While the context is open, weights have no gradients."""
+        ...
+
+    def checkpointing_level(
+        self, choice: str, tokens: int, block: int, *, to_positions: bool, compiled: bool
+    ) -> Level:
+        """How much of its activations a training recomputes: as chosen, or for `auto` the least
+        that leaves room.
+
+        Args:
+            choice: one of `machine.checkpointing.CHECKPOINTING`.
+            tokens: video tokens of the clip.
+            block: the last one of a pass.
+            to_positions: whether the gradient goes to positions, else to latents.
+            compiled: whether the blocks are.
+
+        Raises:
+            UsageError: another choice.
+            UnsupportedError: `off` where weights leave after their layer's forward pass.
+        """
+        ...
+
+    def checkpointed(self, level: Level) -> AbstractContextManager[None]:
+        """While the context is open, so much is recomputed."""
+        ...
+
+    def compiled(self, on: bool) -> AbstractContextManager[None]:
+        """While the context is open, blocks are compiled, if `on`.
+
+        Raises (inside):
+            DependencyError: torch cannot make code here.
+        """
+        ...
+
+    def cached(
+        self, name: str, schedule: Schedule, ratios: list[float] | None = None
+    ) -> AbstractContextManager[Any]:
+        """While the context is open, a step cache is on; see `acceleration.caches.cached`."""
+        ...
+
+    def held_off(self, guides: Callable[[int], bool]) -> AbstractContextManager[None]:
+        """While the context is open, no step cache, the user's neither, answers at timesteps for
+        which `guides` says so.
+
+        Raises:
+            UnsupportedError: a cache that cannot be held off.
+        """
+        ...
 
     def parked(self, *parts: str) -> AbstractContextManager[None]:
         """While the context is open, `text_encoder` and `vae` wait off the device."""

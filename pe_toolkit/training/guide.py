@@ -8,10 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from pe_toolkit.acceleration.compiling import compiled
-from pe_toolkit.training import events, memory
+from pe_toolkit.training import events
 from pe_toolkit.training.schedule import learning_rate
 
 if TYPE_CHECKING:
@@ -62,17 +59,16 @@ class Guidance:
         kv = self.kv
         with contextlib.ExitStack() as guiding:
             guiding.enter_context(backbone.parked("vae"))
-            level = memory.checkpointing_level(
+            level = backbone.checkpointing_level(
                 config.checkpointing,
-                backbone,
                 self.run.grid.tokens,
                 self.run.settings.block,
-                rotary=self.run.on_rotary,
+                to_positions=self.run.form is not None,
                 compiled=config.compile,
             )
             yield events.Optimising(level)
-            stack.enter_context(memory.checkpointed(backbone.transformer, level))
-            stack.enter_context(compiled(backbone.transformer, config.compile))
+            stack.enter_context(backbone.checkpointed(level))
+            stack.enter_context(backbone.compiled(config.compile))
             inject: Any = self._positions
             if kv is not None:
                 guiding.enter_context(
@@ -118,20 +114,3 @@ class Guidance:
     def _positions(self, timestep: Any) -> Any:
         """What is injected now: only guided steps have other positions than the model's own."""
         return self.mode.current if self._active else None
-
-
-@contextlib.contextmanager
-def frozen(module: torch.nn.Module) -> Iterator[None]:
-    """No weight gradients (the official code computes and keeps them for 55 % of the model), eval
-    mode.
-    """
-    training = module.training
-    wanted = {name: p.requires_grad for name, p in module.named_parameters()}
-    module.requires_grad_(False)
-    module.eval()
-    try:
-        yield
-    finally:
-        for name, p in module.named_parameters():
-            p.requires_grad_(wanted[name])
-        module.train(training)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pe_toolkit.objectives import objective_class
-from pe_toolkit.training import events, quantized
+from pe_toolkit.training import events
 from pe_toolkit.training.config import PAPER_SHARE, Resolved, TrainConfig
 from pe_toolkit.training.modes import LatentMode, Mode, PositionMode, Problem
 from pe_toolkit.training.schedule import guided_steps
@@ -55,11 +55,6 @@ class Run:
         """(frames, width, height) of clip and generations in pixels."""
         frames, height, width = self.clip.frames.shape[:3]
         return frames, width, height
-
-    @property
-    def on_rotary(self) -> bool:
-        """Whether the gradient goes to rotary positions."""
-        return self.form is not None and self.backbone.positions == "rotary"
 
     def sampler(self) -> Sampler:
         """The generations that are guided, at their beginning."""
@@ -129,9 +124,7 @@ def prepare(
     require_motion(clip)
     variant = backbone.defaults()
     settings = config.resolve(variant)
-    quantized.check_trainable(backbone.transformer)
-    quantized.check_compiled(backbone.transformer_as_called, config.compile)
-    backbone.check_trainable()
+    backbone.check_trainable(compiled=config.compile)
     frames, height, width = clip.frames.shape[:3]
     grid = backbone.grid_for(frames, width, height)
     for block in (settings.block, *settings.reading.blocks):

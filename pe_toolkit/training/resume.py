@@ -12,7 +12,6 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 
-from pe_toolkit.acceleration.quantize import how_quantized
 from pe_toolkit.card.file import write_atomically
 from pe_toolkit.errors import ResumeError, option
 
@@ -41,7 +40,7 @@ class ResumeState:
             "clip": hashlib.sha256(clip.frames.tobytes()).hexdigest(),
             "backbone": [adapter.fingerprint(), adapter.weights_digest, adapter.model_id],
             "dtype": str(adapter.dtype),
-            "quantize": how_quantized(adapter.transformer),
+            "quantize": adapter.quantized,
             "encoded": encoded,  # the latents of the reference are computed again
             "preview": run.config.preview,  # without one the last step is not taken
             "image": None if image is None else hashlib.sha256(image.tobytes()).hexdigest(),

@@ -14,7 +14,7 @@ from pe_toolkit.backbones.contract import Backbone, Sampler
 from pe_toolkit.training import events
 from pe_toolkit.training.config import TrainConfig
 from pe_toolkit.training.describe import build_card
-from pe_toolkit.training.guide import Guidance, frozen
+from pe_toolkit.training.guide import Guidance
 from pe_toolkit.training.prepare import Run, prepare
 from pe_toolkit.training.reference import read_reference
 from pe_toolkit.training.resume import ResumeState
@@ -57,7 +57,7 @@ def train(
     """
     began = time.monotonic()
     run = prepare(adapter, clip, config, image)
-    with frozen(adapter.transformer), adapter.sent_away(), contextlib.ExitStack() as stack:
+    with adapter.frozen(), adapter.sent_away(), contextlib.ExitStack() as stack:
         sampler = run.sampler()
         run, guided = run.guiding(sampler)
         yield run.started(guided)

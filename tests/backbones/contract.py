@@ -93,7 +93,7 @@ class Contract:
         with pytest.raises(UsageError), backbone.scheduler_swapped("nothing of the kind"):
             pass
         backbone.check_decoder()
-        backbone.check_trainable()
+        backbone.check_trainable(compiled=False)
 
     # Clips and words ------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ from pe_toolkit.acceleration.timestep import read_timestep
 from pe_toolkit.backbones import finite
 from pe_toolkit.backbones.catalogue.variants import Variant, variant_for
 from pe_toolkit.backbones.families import Family
-from pe_toolkit.backbones.machine import offload
+from pe_toolkit.backbones.machine.resident import Resident
 from pe_toolkit.backbones.stopping import Stopped, stopping_at
 from pe_toolkit.backbones.ways import Encoded
 from pe_toolkit.embedding import form_class
@@ -150,7 +150,7 @@ def turned(latents: torch.Tensor) -> torch.Tensor:
 # The backbone ------------------------------------------------------------------------------------
 
 
-class WanBackbone:
+class WanBackbone(Resident):
     """`pe_toolkit.backbones.contract.Backbone` of a `WanPipeline`."""
 
     family = "wan"
@@ -173,14 +173,6 @@ class WanBackbone:
         return self.variant or wan_row()
 
     @property
-    def transformer(self) -> Any:
-        return getattr(self.pipe.transformer, "_orig_mod", self.pipe.transformer)
-
-    @property
-    def transformer_as_called(self) -> Any:
-        return self.pipe.transformer
-
-    @property
     def device(self) -> torch.device:
         return self.pipe._execution_device
 
@@ -192,10 +184,6 @@ class WanBackbone:
     def channels(self) -> int:
         config = self.transformer.config
         return config.num_attention_heads * config.attention_head_dim
-
-    @property
-    def blocks(self) -> int:
-        return len(self.transformer.blocks)
 
     @property
     def most_steps(self) -> int:
@@ -246,8 +234,6 @@ class WanBackbone:
     def check_block(self, block: int) -> None:
         if not 0 <= block < self.blocks:
             raise UsageError(f"Expected a block from 0 to {self.blocks - 1}, got {block}.")
-
-    def check_trainable(self) -> None: ...
 
     def check_decoder(self) -> None: ...
 
@@ -359,9 +345,6 @@ class WanBackbone:
     def casting_inputs(self) -> Any:  # the pipeline casts them
         return contextlib.nullcontext()
 
-    def reachable(self) -> Any:
-        return contextlib.nullcontext()
-
     @contextlib.contextmanager
     def watching_grid(self, look: Any) -> Any:
         def before(module: Any, args: Any, kwargs: Any) -> None:
@@ -439,14 +422,6 @@ class WanBackbone:
         finally:
             for handle in handles:
                 handle.remove()
-
-    # Memory
-
-    def parked(self, *parts: str) -> Any:
-        return offload.parked(self.pipe, parts)
-
-    def sent_away(self) -> Any:
-        return offload.sent_away(self.pipe)
 
 
 class WanSampler:

@@ -22,12 +22,12 @@ from pe_toolkit.backbones.cogvideox import hooks, own
 from pe_toolkit.backbones.cogvideox.geometry import CogVideoXGeometry
 from pe_toolkit.backbones.cogvideox.sampling import noise_levels
 from pe_toolkit.backbones.contract import AfterStep, Select
-from pe_toolkit.backbones.machine import offload
+from pe_toolkit.backbones.machine.resident import Resident
 from pe_toolkit.errors import UsageError
 from pe_toolkit.grid import TokenGrid
 
 
-class CogVideoXDriving(CogVideoXGeometry):
+class CogVideoXDriving(CogVideoXGeometry, Resident):
     """The part of `CogVideoXAdapter` that acts on its pipeline: see `backbones.contract`."""
 
     def defaults(self) -> Variant:
@@ -46,20 +46,10 @@ class CogVideoXDriving(CogVideoXGeometry):
         )
 
     @property
-    def transformer_as_called(self) -> Any:
-        """The transformer as the pipeline has it, perhaps compiled by the user."""
-        return self.pipe.transformer
-
-    @property
     def channels(self) -> int:
         """Heads times their width."""
         config = self.transformer.config
         return int(config.num_attention_heads * config.attention_head_dim)
-
-    @property
-    def blocks(self) -> int:
-        """Transformer blocks."""
-        return len(self.transformer.transformer_blocks)
 
     @property
     def most_steps(self) -> int:
@@ -205,12 +195,13 @@ class CogVideoXDriving(CogVideoXGeometry):
 
     # The transformer ------------------------------------------------------------------------------
 
-    def check_trainable(self) -> None:
-        """Refuse attention of the user's that gradients cannot pass.
+    def check_trainable(self, *, compiled: bool) -> None:
+        """Refuse weights, compiled blocks and attention of the user's that gradients cannot pass.
 
         Raises:
-            UnsupportedError: as `own.check_trainable`.
+            UnsupportedError: see `machine.trainable`, `own.check_trainable`.
         """
+        super().check_trainable(compiled=compiled)
         if self.positions == "rotary":
             own.check_trainable(hooks.attention_modules(self.transformer))
 
@@ -237,31 +228,6 @@ class CogVideoXDriving(CogVideoXGeometry):
             handle.remove()
 
     @contextlib.contextmanager
-    def reachable(self) -> Iterator[None]:
-        """For a transformer compiled as a whole: the module inside, its blocks compiled alike.
-
-        A graph that was compiled before the card came would not run the card's hooks, silently:
-        dynamo does not watch the hooks of submodules. Outside of the blocks there is little to
-        gain.
-        """
-        pipe, whole, inside = self.pipe, self.pipe.transformer, self.transformer
-        if whole is inside:
-            yield
-            return
-        blocks = list(inside.transformer_blocks)
-        before = [block._compiled_call_impl for block in blocks]
-        pipe.transformer = inside
-        try:
-            for block in blocks:
-                if block._compiled_call_impl is None:
-                    block._compiled_call_impl = whole.dynamo_ctx(block._call_impl)
-            yield
-        finally:
-            pipe.transformer = whole
-            for block, call in zip(blocks, before, strict=True):
-                block._compiled_call_impl = call
-
-    @contextlib.contextmanager
     def watching_grid(self, look: Callable[[TokenGrid], None]) -> Iterator[None]:
         """`look` at the token grid of every forward pass."""
         config = self.transformer.config
@@ -276,13 +242,3 @@ class CogVideoXDriving(CogVideoXGeometry):
             yield
         finally:
             handle.remove()
-
-    # Memory ---------------------------------------------------------------------------------------
-
-    def parked(self, *parts: str) -> AbstractContextManager[None]:
-        """See `machine.offload.parked`."""
-        return offload.parked(self.pipe, parts)
-
-    def sent_away(self) -> AbstractContextManager[None]:
-        """See `machine.offload.sent_away`."""
-        return offload.sent_away(self.pipe)

@@ -50,7 +50,7 @@ class Purpose:
     Attributes:
         tasks: the dearest of them decides.
         frames, size: of the clip, size as (width, height) in pixels.
-        checkpointing: of a training: one of `training.memory.CHECKPOINTING`.
+        checkpointing: of a training: one of `machine.checkpointing.CHECKPOINTING`.
         cache, tiling: of a generation: its step cache, and whether it is decoded in tiles.
         compiled: whether blocks are.
     """

@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 from pe_toolkit.acceleration.quantize import how_quantized
+from pe_toolkit.backbones.machine.checkpointing import compiled_by_user, weights_leave
 from pe_toolkit.backbones.machine.placement import leaves_compiled
 from pe_toolkit.errors import UnsupportedError
-from pe_toolkit.training.memory import compiled_by_user, weights_leave
 
 
 def check_trainable(transformer: Any) -> None:

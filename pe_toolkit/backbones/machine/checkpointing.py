@@ -1,15 +1,11 @@
-"""What training keeps on the device, and what it lets go of.
-
-Nothing here changes a result: checkpointing recomputes what it does not keep, parked modules are
-not used meanwhile.
-"""
+"""How much of its activations a training recomputes instead of keeping. Changes no result."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.utils.checkpoint import (
@@ -24,22 +20,19 @@ from pe_toolkit.backbones.machine.placement import needs_checkpointing
 from pe_toolkit.backbones.machine.recompute import LEVELS, Level
 from pe_toolkit.errors import UsageError
 
-if TYPE_CHECKING:
-    from pe_toolkit.backbones.contract import Backbone
-
 CHECKPOINTING = ("auto", *LEVELS)
 KEEPING: tuple[Level, ...] = ("little", "partly")
 """Levels that keep some of what a block computes."""
 
 
-def unit_bytes(adapter: Backbone, tokens: int) -> int:
+def unit_bytes(adapter: Any, tokens: int) -> int:
     """Bytes of one activation of one sample: (text + video tokens) x channels."""
-    return (tokens + adapter.max_text_tokens) * adapter.channels * adapter.dtype.itemsize
+    return int((tokens + adapter.max_text_tokens) * adapter.channels * adapter.dtype.itemsize)
 
 
 def checkpointing_level(
     choice: str,
-    adapter: Backbone,
+    adapter: Any,
     tokens: int,
     block: int,
     *,
@@ -56,7 +49,7 @@ def checkpointing_level(
 
     Args:
         choice: one of `CHECKPOINTING`.
-        adapter: the backbone, for its width, dtype, device and hooks.
+        adapter: a backbone with a pipeline (`Resident`), for its width, dtype, device and hooks.
         tokens: video tokens of the clip.
         block: the tapped block.
         rotary: whether the gradient goes to rotary tables (else to latents or an added table).
