@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import textwrap
 from collections.abc import Iterator
 from typing import TextIO
@@ -22,6 +21,8 @@ def width_of(stream: TextIO) -> int | None:
             return None
     except (AttributeError, ValueError):  # closed, or not a file at all
         return None
+    import shutil  # here, because every command imports this file
+
     return max(LEAST, shutil.get_terminal_size().columns)
 
 

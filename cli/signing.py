@@ -55,6 +55,8 @@ def key_of(sign: bool, key: Path | None) -> Path | None:
 
 def described(card: Path, found: list[bytes]) -> list[str]:
     """The keys that signed a card, or what is wrong with a signature, one text each."""
+    if not found:
+        return []
     from pe_toolkit.registry import signatures
     from pe_toolkit.registry.errors import SignatureError
 

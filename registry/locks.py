@@ -13,9 +13,7 @@ import errno
 import json
 import os
 import secrets
-import socket
 import struct
-import subprocess
 import sys
 import threading
 import time
@@ -118,6 +116,7 @@ def _fault(probe: Path) -> str | None:
 def in_a_child(probe: Path) -> str | None:
     """As `_fault`, with a second process, because POSIX locks hold between processes only."""
     import fcntl
+    import subprocess  # here, because `pe list` has to start fast
 
     if not sys.executable:
         return None
@@ -247,6 +246,8 @@ def _break(path: Path, text: str) -> None:
 
 def _host() -> str:
     """This machine, and in a container this container: where a process number means something."""
+    import socket  # here, because `pe list` has to start fast
+
     try:
         space = os.readlink("/proc/self/ns/pid")
     except OSError:

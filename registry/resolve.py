@@ -18,7 +18,6 @@ from pe_toolkit.registry.references import (
     RemoteReference,
     parse,
 )
-from pe_toolkit.registry.store import Store
 
 if TYPE_CHECKING:
     from pe_toolkit.registry.remotes.base import Pulled, Tell
@@ -84,6 +83,8 @@ def find(
     if isinstance(reference, PathReference):
         return Found(reference, reference.path, None)
     if isinstance(reference, LocalReference):
+        from pe_toolkit.registry.store import Store  # not for a path: `pe show` starts fast
+
         store = Store()
         entry = store.check(store.resolve(reference))
         return Found(reference, entry.path, entry, origin=entry.origin, digest=entry.digest)
@@ -103,6 +104,7 @@ def _on_remote(
     pinned: bool,
 ) -> Found:
     from pe_toolkit.registry import lockfile, locksigner, remotes
+    from pe_toolkit.registry.store import Store
 
     pin = lockfile.pinned(reference) if pinned else None
     if pin is not None and (entry := Store().held(f"sha256:{pin.sha256}")) is not None:
