@@ -162,7 +162,7 @@ def _call(
         fps,
         steps=steps or usual,
         guidance_scale=guidance if scale is None else scale,
-        dynamic_cfg=dynamic and scheduler != "ddim",
+        dynamic_cfg=dynamic and adapter.changes_guidance(scheduler),
         negative_prompt=negative or "",
     )
 

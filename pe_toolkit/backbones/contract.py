@@ -447,6 +447,10 @@ class Backbone(Protocol):
         """
         ...
 
+    def changes_guidance(self, scheduler: str | None) -> bool:
+        """Whether dynamic guidance goes with the scheduler of that name (None: the one in use)."""
+        ...
+
     def beginning_with(
         self, change: Callable[[torch.Tensor], torch.Tensor]
     ) -> AbstractContextManager[None]:

@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pe_toolkit.backbones.contract import Backbone
 
 
@@ -18,16 +20,37 @@ class Family(NamedTuple):
     Attributes:
         transformer: class name of the transformer in its pipelines.
         module, backbone: where its `Backbone` is, which is made of a pipeline.
+        folder: module whose `native(folder)` reads a pipeline's folder without torch; "" for none.
     """
 
     transformer: str
     module: str
     backbone: str
+    folder: str = ""
+
+
+class Native(NamedTuple):
+    """What the configurations in a folder say before its weights are loaded.
+
+    Attributes:
+        positions: `rotary` or `absolute`.
+        frames, width, height: of a clip in pixels.
+        fixed_size: whether others are impossible.
+    """
+
+    positions: str
+    frames: int
+    width: int
+    height: int
+    fixed_size: bool
 
 
 FAMILIES = {
     "cogvideox": Family(
-        "CogVideoXTransformer3DModel", "pe_toolkit.backbones.cogvideox.adapter", "CogVideoXAdapter"
+        "CogVideoXTransformer3DModel",
+        "pe_toolkit.backbones.cogvideox.adapter",
+        "CogVideoXAdapter",
+        "pe_toolkit.backbones.cogvideox.folder",
     ),
 }
 """By the name that cards record (`backbone.family`)."""
@@ -47,3 +70,9 @@ def backbone_of(pipe: Any) -> Backbone:
     known = {family.transformer: family for family in FAMILIES.values()}
     found = known.get(kind, next(iter(known.values())))
     return getattr(import_module(found.module), found.backbone)(pipe)  # type: ignore[no-any-return]
+
+
+def native(folder: Path) -> Native | None:
+    """What a pipeline's folder says of itself; None where no family understands it."""
+    readers = (import_module(family.folder) for family in FAMILIES.values() if family.folder)
+    return next((found for reader in readers if (found := reader.native(folder))), None)

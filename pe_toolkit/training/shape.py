@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pe_toolkit.backbones.families import native
 from pe_toolkit.errors import UsageError, option
 
 if TYPE_CHECKING:
@@ -46,23 +46,11 @@ class Shape:
         """What the configurations in a folder say before its weights are loaded; None where they
         do not, or it is no folder. Whoever loads the model asks it again.
         """
-        try:
-            model, vae = (
-                json.loads((folder / part / "config.json").read_text("utf-8"))
-                for part in ("transformer", "vae")
-            )
-            scale = 2 ** (len(vae["block_out_channels"]) - 1)
-            return cls(
-                "this backbone",
-                "rotary" if model["use_rotary_positional_embeddings"] else "absolute",
-                model["sample_frames"],
-                model["sample_width"] * scale,
-                model["sample_height"] * scale,
-                8.0,
-                bool(model["use_learned_positional_embeddings"]),
-            )
-        except (OSError, ValueError, KeyError, TypeError):
+        own = native(folder)
+        if own is None:
             return None
+        size = (own.frames, own.width, own.height)
+        return cls("this backbone", own.positions, *size, 8.0, own.fixed_size)
 
     def check(self, frames: int | None, size: tuple[int, int] | None) -> None:
         """Refuse another clip than the one for which positions were learned; None is its own.
@@ -82,5 +70,5 @@ class Shape:
 
 
 def latent_frames(frames: int) -> int:
-    """Latent frames of a CogVideoX clip: a reference with fewer frames is too short."""
+    """Latent frames of a clip, four frames each: a reference with fewer frames is too short."""
     return max(2, (frames - 1) // 4 + 1)

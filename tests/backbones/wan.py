@@ -376,6 +376,9 @@ class WanBackbone(Resident):
         sigma = timestep / self.most_steps
         return sigma / (sigma**2 + (1 - sigma) ** 2) ** 0.5
 
+    def changes_guidance(self, scheduler: str | None) -> bool:
+        return False
+
     @contextlib.contextmanager
     def scheduler_swapped(self, name: str | None) -> Any:
         if name is not None:

@@ -83,6 +83,10 @@ class CogVideoXDriving(CogVideoXGeometry, Resident):
         """`sqrt(1 - alphas_cumprod[t])`."""
         return noise_levels(self.pipe.scheduler, torch.tensor([timestep]))[0]
 
+    def changes_guidance(self, scheduler: str | None) -> bool:
+        """Not with `ddim`: CogVideoX has dynamic guidance for DPM only."""
+        return scheduler != "ddim"
+
     @contextlib.contextmanager
     def scheduler_swapped(self, name: str | None) -> Iterator[None]:
         """`ddim` or `dpm` for the time of a generation.
