@@ -51,6 +51,26 @@ class TestWithoutTimes:
         ordered(good)
         ordered(remux(tmp_path / name, good, times=False))
 
+    def test_what_an_edit_list_hides_is_not_damage(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        good = write_clip(tmp_path / "good.mp4", moving_square(30, step=2), options=CLOSED)
+        early = tmp_path / "early.mp4"  # decoding times, two of them before the beginning
+        with av.open(str(good)) as source, av.open(str(early), "w") as out:
+            stream = out.add_stream_from_template(source.streams.video[0])
+            for packet in source.demux(video=0):
+                if packet.size:
+                    packet.pts = packet.dts
+                    packet.stream = stream
+                    out.mux(packet)
+        with av.open(str(early)) as container:
+            there = sum(1 for _ in container.decode(video=0))
+            assert there < container.streams.video[0].frames == 30
+        with caplog.at_level(logging.WARNING):
+            clip = read_clip(early)
+        assert clip.total_frames == there
+        assert not caplog.records
+
     def test_two_frames_of_many(self, tmp_path: Path) -> None:
         # The few that are asked for may lie before the first that comes late.
         good = write_clip(tmp_path / "good.mp4", moving_square(30, step=2), options=CLOSED)

@@ -86,13 +86,14 @@ class Movie:
             # The guess first: for raw streams it is the codec's, and the average is made up.
             rate = float(stream_.guessed_rate or stream_.average_rate or 25)
             base = float(stream_.time_base or 1 / rate)
+            packets, hidden = [], 0
+            for p in self._packets(container, stream_):
+                if p.is_discard:  # an edit list leaves it out
+                    hidden += 1
+                else:
+                    packets.append(_Packet(p.pts, p.dts, p.duration or 0, p.is_keyframe))
             # AVI counts places without a picture, where the one before stays.
-            announced = 0 if container.format.name == "avi" else stream_.frames
-            packets = [
-                _Packet(p.pts, p.dts, p.duration or 0, p.is_keyframe)
-                for p in self._packets(container, stream_)
-                if not p.is_discard
-            ]
+            announced = 0 if container.format.name == "avi" else stream_.frames - hidden
             keys = None if self._damaged else _distinct(p.pts for p in packets)
             self._entries = [] if keys is None else _entries(stream_, packets)
         self._by_order = exact or not keys
