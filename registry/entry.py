@@ -55,9 +55,11 @@ class Entry:
 
     @property
     def source(self) -> str:
-        """Whose versions it belongs to: its origin without the version; "" for a file."""
+        """Whose versions it belongs to: its origin without the version; "" for a file. One for
+        every spelling of a repository on the Hub, where case does not count."""
         head, at, rest = (self.origin or "").rpartition("@")
-        return head if at and "/" not in rest else self.origin or ""
+        source = head if at and "/" not in rest else self.origin or ""
+        return source.lower() if source.startswith("hf://") else source
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -49,7 +49,8 @@ def read(path: Path) -> list[Pin]:
         # Looked at before it is opened: opening a named pipe would wait for ever.
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise RegistryError(
-                f"Expected the lock file {where}, got a folder, device or pipe.", "Name a file."
+                f"Expected the lock file {where}, got a folder, device or pipe.",
+                "Remove it, or name another file: pe lock CARD... -f FILE",
             )
         with open(path, "rb") as stream:
             data = stream.read(locktext.MAX_BYTES + 1)
@@ -73,7 +74,7 @@ def read(path: Path) -> list[Pin]:
 
 @contextlib.contextmanager
 def changing(path: Path, *, timeout: float = TIMEOUT) -> Iterator[dict[str, Pin]]:
-    """The pins by name, to be changed in the block: written when it ends well, all or nothing.
+    """The pins by `locktext.key_of` of their cards, to be changed in the block: written when it ends well, all or nothing.
 
     Nobody else changes the file meanwhile, so that two `pe lock` at once lose no pin. Fetch cards
     before: others wait. On Windows, where a folder cannot be locked, the file is read anew and
@@ -85,7 +86,7 @@ def changing(path: Path, *, timeout: float = TIMEOUT) -> Iterator[dict[str, Pin]
         OutputError: if it cannot be written.
     """
     with _alone(path, timeout):
-        pins = {pin.card: pin for pin in (read(path) if path.exists() else [])}
+        pins = {locktext.key_of(pin.card): pin for pin in (read(path) if path.exists() else [])}
         yield pins
         write(path, list(pins.values()))
 
@@ -163,7 +164,7 @@ def pinned(reference: RemoteReference, path: Path = FILE) -> Pin | None:
     """
     if not os.path.lexists(path):
         return None
-    return next((pin for pin in read(path) if pin.card == str(reference)), None)
+    return next((pin for pin in read(path) if locktext.key_of(pin.card) == reference.key), None)
 
 
 def compare(pin: Pin, pulled: Pulled) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shlex
 from collections.abc import Iterable
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from pe_toolkit.card.text import printable, shown
 from pe_toolkit.errors import UsageError
-from pe_toolkit.registry.references import PathReference, parse
+from pe_toolkit.registry.references import PathReference, RemoteReference, parse
 from pe_toolkit.registry.signature_files import FINGERPRINT
 
 FILE = Path("pe.lock")
@@ -110,10 +111,18 @@ def read(data: bytes) -> list[Pin]:
     pins: dict[str, Pin] = {}
     for number, values in tables:
         made = _pin(values, number)
-        if made.card in pins:
+        if (same := key_of(made.card)) in pins:
             raise ValueError(f"line {number}: {printable(made.card)} is pinned for a second time")
-        pins[made.card] = made
+        pins[same] = made
     return list(pins.values())
+
+
+def key_of(card: str) -> str:
+    """The same text for every spelling of a card in a lock file."""
+    reference = parse(card)
+    if isinstance(reference, RemoteReference):
+        return reference.key
+    return os.path.normpath(card) if isinstance(reference, PathReference) else card
 
 
 def word(text: str) -> str:

@@ -15,7 +15,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
 
 from pe_toolkit.card.text import shown
 from pe_toolkit.errors import UsageError
@@ -72,6 +73,12 @@ class RemoteReference:
         """Says which remote; small letters and digits if `parse` made it."""
         return str(self).partition("://")[0].lower()
 
+    @property
+    def key(self) -> str:
+        """The same text for every spelling of one reference: what is pinned in one is pinned in
+        all. For comparison only; the remote is asked as the user wrote it."""
+        return str(self)
+
 
 @dataclass(frozen=True)
 class HubReference(RemoteReference):
@@ -86,6 +93,12 @@ class HubReference(RemoteReference):
     def repo_id(self) -> str:
         """`owner/name`."""
         return f"{self.owner}/{self.name}"
+
+    @property
+    def key(self) -> str:
+        """Case does not count in names of repositories; it does in revisions."""
+        revision = f"@{self.revision}" if self.revision else ""
+        return f"hf://{self.repo_id.lower()}{revision}"
 
     def __str__(self) -> str:
         return f"hf://{self.repo_id}" + (f"@{self.revision}" if self.revision else "")
@@ -104,6 +117,16 @@ class UrlReference(RemoteReference):
 
 class FolderReference(UrlReference):
     """A card in a shared folder: `file:///shared/cards/wave`."""
+
+    @property
+    def key(self) -> str:
+        """Escapes, doubled slashes and the host `localhost` do not count, nor does case in the
+        name of the card, nor a v before its version."""
+        head, _, last = unquote(urlsplit(self.url).path).rpartition("/")
+        name, at, rest = last.partition("@")
+        version = rest[1:] if rest[:1] in ("v", "V") else rest
+        path = PurePosixPath("/", *head.split("/"), name.lower() or ".")
+        return f"file://{path}{at}{version}"
 
 
 Reference = PathReference | LocalReference | RemoteReference

@@ -52,6 +52,7 @@ def lock(
     pinned. With --signed-by the pin says who signs the card, of all its versions.
     """
     from pe_toolkit.registry import lockfile
+    from pe_toolkit.registry.locktext import key_of
 
     session: Session = ctx.obj
     if check and (cards or remove):
@@ -71,16 +72,16 @@ def lock(
     lines = []
     with lockfile.changing(path) as pins:
         for name in names:
-            if pins.pop(name, None) is None:
+            if pins.pop(key_of(name), None) is None:
+                there = ", ".join(pin.card for pin in pins.values()) or "nothing"
                 raise UsageError(
-                    f"Expected {name} in {path}, but it is not there.",
-                    f"It has: {', '.join(pins) or 'nothing'}",
+                    f"Expected {name} in {path}, but it is not there.", f"It has: {there}"
                 )
         for pin in made:
-            there = pins.get(pin.card)
+            there = pins.get(key_of(pin.card))
             if there is None and not cards:
                 continue  # somebody took it out while we looked at it
-            pins[pin.card] = pin
+            pins[key_of(pin.card)] = pin
             state = "new" if not there else "same" if there == pin else "changed"
             signed = f"  signed by {pin.signer}" if pin.signer else ""
             lines.append(f"{pin.card}  sha256:{pin.sha256}{signed}  {state}")
@@ -95,17 +96,17 @@ def _pins(
 ) -> list[Pin]:
     """The cards as they are now; without any, those that are pinned already."""
     from pe_toolkit.cli.remote import prepare
-    from pe_toolkit.registry import lockfile, pinning
+    from pe_toolkit.registry import lockfile, locktext, pinning
     from pe_toolkit.registry.references import RemoteReference, parse
 
     texts = cards or [lockfile.as_written(pin, folder) for pin in old]
     if any(isinstance(parse(text), RemoteReference) for text in texts):
         prepare(session)
-    before = {pin.card: pin for pin in old}
+    before = {locktext.key_of(pin.card): pin for pin in old}
     return [
         pinning.pin(
             text, folder, tell=session.out.warn, signed_by=who,
-            before=before.get(lockfile.pinned_name(text, folder)),
+            before=before.get(locktext.key_of(lockfile.pinned_name(text, folder))),
         )
         for text in texts
     ]  # fmt: skip

@@ -138,6 +138,7 @@ version = "1.0.0"
         "version = 1\nversion = 1\n",
         "version = 1\n" + PINNED + PINNED,
         "version = 1\n" + PINNED + PINNED.replace("0" * 64, "1" * 64),
+        "version = 1\n" + PINNED + PINNED.replace("zoe/wave", "Zoe/Wave"),
         "version = 1\n" + PINNED.replace('"hf://zoe/wave"', '"zoe/wave"'),
         "version = 1\n" + PINNED.replace('"hf://zoe/wave"', '"WAVE"'),
         "version = 1\n" + PINNED.replace('"hf://zoe/wave"', '"a b c"'),
@@ -146,7 +147,7 @@ version = "1.0.0"
         "version = 1\n" + PINNED.replace("1.0.0", "\\ud800"),
         "version = 1\n" + PINNED + "size = 1\n",
     ],
-    ids=range(23),
+    ids=range(24),
 )  # fmt: skip
 def test_what_is_no_lock_file(text: str, tmp_path: Path) -> None:
     path = tmp_path / "pe.lock"

@@ -115,6 +115,33 @@ def test_a_moved_tag_does_not_change_a_project(hub: HubServer, card: Path, folde
     assert new in pe("verify", "zoe/wave@v1.0.0").stdout
 
 
+def test_every_spelling_of_a_pinned_card_is_pinned(
+    hub: HubServer, card: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(hub, card)
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    assert pe("push", card, shared.as_uri()).exit_code == 0
+    there = f"{shared.as_uri()}/wave"
+    assert pe("lock", "zoe/wave", there).exit_code == 0
+    new = put(hub, make_card(folder, seed=7))
+    assert pe("push", make_card(folder, seed=8), shared.as_uri(), "--force").exit_code == 0
+    monkeypatch.setenv("PE_HOME", str(tmp_path / "colleague"))
+    host = there.replace("file://", "file://localhost")
+    spellings = [there, f"{shared.as_uri()}/Wave", f"{shared.as_uri()}//wave", host,
+                 f"{shared.as_uri()}/w%61ve", "zoe/wave", "Zoe/WAVE", "hf://zoe/Wave"]  # fmt: skip
+    for spelling in spellings:
+        refused = pe("show", spelling)
+        assert refused.exit_code == 1, spelling
+        assert "as pe.lock pins it" in refused.stderr
+    changed = pe("lock", "Zoe/Wave")  # one pin, not a second
+    assert changed.stdout.endswith("  changed\n"), changed.output
+    assert sorted(pin.card for pin in lockfile.read(LOCK)) == [there, "hf://Zoe/Wave"]
+    assert new in pe("verify", "zoe/wave").stdout
+    assert pe("lock", "--remove", "ZOE/wave").exit_code == 0
+    assert [pin.card for pin in lockfile.read(LOCK)] == [there]
+
+
 def test_another_card_than_the_pinned_one_is_refused(
     hub: HubServer, card: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, isolated: Path
 ) -> None:
