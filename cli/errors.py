@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import re
 import shlex
 import signal
@@ -26,6 +27,7 @@ from typing import NoReturn, TextIO
 
 import click
 
+from pe_toolkit.card.text import printable
 from pe_toolkit.cli.output import Output
 from pe_toolkit.errors import OutputError, PeError, out_of_memory
 
@@ -38,6 +40,10 @@ DISK = {
     errno.EACCES: ("permission was denied", "Check the permissions, or choose another place."),
     errno.EPERM: ("permission was denied", "Check the permissions, or choose another place."),
     errno.EROFS: ("the disk is read-only", "Choose another place."),
+    errno.EIO: ("the disk cannot be read or written there", "Check it, or choose another place."),
+    errno.ENAMETOOLONG: ("that is longer than the disk can hold", "Choose a shorter path."),
+    errno.ENOTDIR: ("a file lies where a folder is expected", "Move it, or choose another place."),
+    errno.EEXIST: ("a file lies where a folder is expected", "Move it, or choose another place."),
 }
 
 
@@ -98,7 +104,7 @@ def describe(exc: BaseException, session: Session) -> tuple[str, str | None, int
     if isinstance(exc, OSError) and exc.errno in DISK:
         reason, hint = DISK[exc.errno]
         place = f" at {exc.filename}" if exc.filename else ""
-        hint += _kept(session)
+        hint += _of_the_cache(str(exc.filename)) + _kept(session)
         return f"Expected to read or write a file{place}, but {reason}.", hint, 1
     text = " ".join(str(exc).split()) or "no message"
     return (
@@ -106,6 +112,15 @@ def describe(exc: BaseException, session: Session) -> tuple[str, str | None, int
         "This should not happen. Run again with --debug, and please report what it prints.",
         1,
     )
+
+
+def _of_the_cache(path: str) -> str:
+    """Which variable chose the place of a file that huggingface_hub keeps: nobody named it here."""
+    for name in ("HF_HUB_CACHE", "HF_TOKEN_PATH", "HF_HOME"):
+        place = os.environ.get(name)
+        if place and Path(path).is_relative_to(place):
+            return f" {name} says where: {printable(place)}"
+    return ""
 
 
 def _without_tokens(text: str) -> str:

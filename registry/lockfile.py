@@ -74,7 +74,8 @@ def read(path: Path) -> list[Pin]:
 
 @contextlib.contextmanager
 def changing(path: Path, *, timeout: float = TIMEOUT) -> Iterator[dict[str, Pin]]:
-    """The pins by `locktext.key_of` of their cards, to be changed in the block: written when it ends well, all or nothing.
+    """The pins by `locktext.key_of` of their cards, to be changed in the block:
+    written when it ends well, all or nothing.
 
     Nobody else changes the file meanwhile, so that two `pe lock` at once lose no pin. Fetch cards
     before: others wait. On Windows, where a folder cannot be locked, the file is read anew and

@@ -313,3 +313,23 @@ def test_a_real_process_with_the_environment_of_users(
         assert not HEAVY & set(done.stdout.splitlines()[-1].split())
     assert hub.sent("GET", "xet-write-token")
     assert hub.repos["zoe/wave"].files["card.safetensors"].data == card.read_bytes()
+
+
+@pytest.mark.parametrize("token", [True, False])
+@pytest.mark.parametrize("name", ["HF_HOME", "HF_HUB_CACHE"])
+def test_a_cache_that_is_a_file(
+    hub: HubServer, card: Path, isolated: Path, name: str, token: bool
+) -> None:
+    assert pe("push", card, "zoe/wave").exit_code == 0
+    file = isolated / "file"
+    file.touch()
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+    environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(isolated / "hf"), name: str(file)}
+    environment |= {"HF_TOKEN": TOKEN} if token else {}
+    done = subprocess.run(
+        [sys.executable, "-m", "pe_toolkit", "pull", "zoe/wave"],
+        env=environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "but a file lies where a folder is expected." in done.stderr
+    assert f"{name} says where: {file}" in done.stderr
