@@ -73,9 +73,9 @@ def lock(
     with lockfile.changing(path) as pins:
         for name in names:
             if pins.pop(key_of(name), None) is None:
-                there = ", ".join(pin.card for pin in pins.values()) or "nothing"
+                have = ", ".join(pin.card for pin in pins.values()) or "nothing"
                 raise UsageError(
-                    f"Expected {name} in {path}, but it is not there.", f"It has: {there}"
+                    f"Expected {name} in {path}, but it is not there.", f"It has: {have}"
                 )
         for pin in made:
             there = pins.get(key_of(pin.card))
