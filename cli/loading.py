@@ -126,12 +126,14 @@ def drawn(out: Output) -> Iterator[Callable[[PartLoaded], None]]:
     """The `on_part` of `load_backbone`: a bar of what was read, from the first part that takes
     longer than a person waits without a question; under `--json` an event for each part.
     """
-    began, bar = time.monotonic(), None
+    began, bar = 0.0, None
     with contextlib.ExitStack() as stack:
 
         def draw(event: PartLoaded) -> None:
-            nonlocal bar
+            nonlocal began, bar
             out.library_event(event)
+            if not event.done:  # what was before, such as a download, has bars of its own
+                began = time.monotonic()
             late = event.total > WORTH_A_BAR or time.monotonic() - began > PATIENCE
             if bar is None and late and event.done < event.total:
                 bar = stack.enter_context(Progress(out, "loading", 100))

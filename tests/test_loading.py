@@ -65,7 +65,7 @@ def test_what_is_wrong_with_a_folder_is_said_and_nothing_of_the_network(tmp_path
         ("lacking", r"transformer/diffusion_pytorch_model-00002-of-\d+\.safetensors in"),
         ("damaged", "its vae could not be loaded"),
         ("none", r"vae/diffusion_pytorch_model\.safetensors or its shards, got none"),
-        ("nowhere", "there is no model_index"),
+        ("nowhere", "there is no such folder"),
     ):
         with pytest.raises(BackboneError, match=says) as caught:
             load(tmp_path / name)

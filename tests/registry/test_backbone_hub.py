@@ -16,15 +16,19 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 from diffusers import DiffusionPipeline
 from huggingface_hub import constants
 
 from pe_toolkit.backbones import load_backbone
 from pe_toolkit.backbones.loading import device, hub, hub_get
+from pe_toolkit.card import MotionCard
+from pe_toolkit.cli.main import cli
 from pe_toolkit.errors import BackboneError, DependencyError, UsageError
+from pe_toolkit.video import write_video
 from tests.registry.hub import QUIET, online, with_xet
 from tests.registry.hub_server import Fault, HubServer
-from tests.tiny import tiny_pipe
+from tests.tiny import moving_square, tiny_pipe
 
 __all__ = ["online", "with_xet"]
 pytestmark = QUIET
@@ -98,13 +102,41 @@ def test_it_is_fetched_once_and_found_offline_by_name_and_by_commit(
     assert hub.cached(NAME) == hub.cached(NAME, commit)
 
 
-def test_a_newer_commit_is_not_asked_for_but_can_be_had(server: HubServer) -> None:
+def test_a_newer_commit_is_not_asked_for_but_can_be_had(
+    server: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = load()[0].revision
     newer = server.put(NAME, {"README.md": b"# newer"}, tag="v2")
     assert load()[0].revision == first
-    assert load(revision=newer)[0].revision == newer
+    monkeypatch.setattr(hub, "_free", lambda cache: 0)  # the weights are the same: none needed
+    adapter, said = load(revision=newer)
+    assert adapter.revision == newer
+    assert not [line for line in said if "downloading" in line]
     assert load(revision="v2")[0].revision == newer
     assert load()[0].revision == first
+
+
+def test_through_a_card_it_is_found_offline(
+    server: HubServer, model: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(device, "check_device", lambda *_: None)  # no GPU here
+    commit = server.put("THUDM/CogVideoX-5b", model)
+    write_video("ref.mp4", moving_square(24).frames, fps=8)
+    words = "train ref.mp4 -o c.safetensors --backbone cogvideox-5b --device cpu --frames 9 "
+    words += "--size 32x32 --prompt a --steps 5 --set K=1 --set block=1"
+    result = CliRunner().invoke(cli, words.split())
+    assert result.exit_code in (0, 3), result.stderr
+    own = MotionCard.load("c.safetensors").spec.backbone
+    named = (own.variant, own.model_id, own.revision)
+    assert named == ("cogvideox-5b", "THUDM/CogVideoX-5b", commit)
+    offline(monkeypatch)
+    server.requests.clear()
+    words = "apply c.safetensors --prompt a -o o.mp4 --device cpu"
+    result = CliRunner().invoke(cli, words.split())
+    assert result.exit_code == 0, result.stderr
+    assert "THUDM/CogVideoX-5b: from the cache." in result.stderr
+    assert not server.requests
 
 
 def test_what_diffusers_left_in_the_cache_is_enough(

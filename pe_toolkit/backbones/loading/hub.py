@@ -197,15 +197,16 @@ def _download(model_id: str, wanted: str, folder: Path | None, say: Say, of_card
             trust.check_index(files.read_json(folder / name), model_id)
     trust.check_folder(folder, model_id, weights=False)
     needed = weights_of(folder, sizes, model_id)
-    left = {name: sizes[name] for name in needed if not (folder / name).is_file()}
-    size = sum(left.values())
-    if left:
+    left = [name for name in needed if not (folder / name).is_file()]
+    digests, blobs = _digests(info), _repository(model_id) / "blobs"
+    # What another commit has as well is in the cache already.
+    size = sum(sizes[n] for n in left if not (blobs / digests.get(n, "none")).is_file())
+    if size:
         told = f"{size / 1e9:.1f} GB, once (free disk: {free / 1e9:.0f} GB)"
         if partial and len(left) < len(needed):
             told = f"{told}; {len(needed) - len(left)} of {len(needed)} files are in the cache"
         say(f"{model_id}: {'downloading the rest, ' if partial else 'downloading '}{told}.")
     _check_room(model_id, size, free)
-    digests = _digests(info)
     for name in left:
         fetcher.get(name, digests.get(name))
     return folder

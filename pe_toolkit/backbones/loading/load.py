@@ -117,7 +117,7 @@ def load_backbone(
         if architecture is not None:
             request = memory.Request.of(row, guided=1, dtype=dtype, quantize=quantize)
             offload = settle(offload, where, row.name, architecture, request, purpose, say)
-    source = _find(found, revision, say, of_card=of_card)
+    source = _find(found, name, revision, say, of_card=of_card)
     if copy_of is not None:
         _check_copy(source, VARIANTS[copy_of])
     dtype = dtype or _nearest(source, where, say)
@@ -157,10 +157,10 @@ def load_backbone(
     )
 
 
-def _find(found: Named, revision: str | None, say: Say, *, of_card: bool) -> Source:
+def _find(found: Named, name: str, revision: str | None, say: Say, *, of_card: bool) -> Source:
     """Where the pipeline is; one of the Hub is fetched if it is not in the cache."""
     if found.folder is not None:
-        return Source(found.folder.absolute(), str(found.folder))
+        return Source(found.folder.absolute(), name)
     if found.hub_id is None:
         assert found.row is not None
         return Source(bundled.ROOT, "the installed package")

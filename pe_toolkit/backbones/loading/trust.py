@@ -176,11 +176,10 @@ def check_folder(folder: Path, where: str, *, weights: bool = True) -> Layout:
         BackboneError: what is not as it should be.
     """
     if not (folder / files.INDEX).is_file():
+        lacks = files.INDEX if folder.is_dir() else "such folder"
         raise BackboneError(
-            f"Expected a CogVideoX model at {where}, but there is no {files.INDEX}.",
-            "Name the folder that `save_pretrained` of the pipeline wrote."
-            if folder.is_dir()
-            else "There is no such folder: check its name.",
+            f"Expected a CogVideoX model at {where}, but there is no {lacks}.",
+            "Name the folder that `save_pretrained` of the pipeline wrote.",
         )
     layout = check_index(files.read_json(folder / files.INDEX), where)
     for part, config in files.CONFIGS.items():
