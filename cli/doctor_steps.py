@@ -96,7 +96,7 @@ def examine() -> Facts:
         cache=Cache(
             folder=cache,
             free_gb=machine.disk_free_gb(cache),
-            backbones={v.name: machine.cached(v.hub_id) for v in VARIANTS.values() if v.hub_id},
+            backbones={v.name: machine.cached(*v.hub_ids) for v in VARIANTS.values() if v.hub_id},
         ),
         bundled=machine.bundled_here(),
         auto=Auto(*machine.choose_auto(found)),
@@ -116,7 +116,7 @@ def needs(name: str, facts: Facts, asked: DoctorOptions) -> Fit:
         there = machine.bundled_here(variant.name)
         verdict = "fits: runs on any CPU" if there else "missing: reinstall, or make train-bundled"
         return Fit(chosen, there, verdict, {"download": "none"})
-    cached = machine.cached(variant.hub_id)
+    cached = machine.cached(*variant.hub_ids)
     disk = facts.cache.free_gb
     # The one that loading takes; what another holds is no help.
     gpu = facts.gpus[0].free_gb if facts.gpus else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from dataclasses import dataclass
@@ -97,12 +98,21 @@ def hub_cache() -> Path:
     return Path(os.environ.get("HF_HUB_CACHE", os.path.join(home, "hub"))).expanduser()
 
 
-def cached(hub_id: str) -> str:
-    """`yes`, `partly` (an interrupted download) or `no`."""
+def cached(*hub_ids: str) -> str:
+    """`yes`, `partly` (an interrupted download) or `no`, of a model under any of its names."""
+    found = {_cached(hub_id) for hub_id in hub_ids}
+    return next((state for state in ("yes", "partly") if state in found), "no")
+
+
+def _cached(hub_id: str) -> str:
+    from pe_toolkit.backbones.loading import files
+
     folder = hub_cache() / f"models--{hub_id.replace('/', '--')}"
-    if not any(folder.glob("snapshots/*/model_index.json")):
-        return "partly" if any(folder.glob("blobs/*")) else "no"
-    return "partly" if any(folder.glob("blobs/*.incomplete")) else "yes"
+    for snapshot in folder.glob("snapshots/*"):
+        with contextlib.suppress(BackboneError):  # damaged: what is wrong with it, loading says
+            if not files.missing(snapshot):
+                return "yes"
+    return "partly" if any(folder.glob("blobs/*")) else "no"
 
 
 def bundled_here(name: str = "bundled") -> bool:

@@ -6,6 +6,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING
 
+from pe_toolkit.cli import loggers
 from pe_toolkit.cli.errors import Session
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def prepare(session: Session) -> None:
     from huggingface_hub.utils import logging as client_logging
     from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
 
+    loggers.take(session.out)
     if not session.debug:
         client_logging.set_verbosity(logging.ERROR)
     if constants.HF_HUB_DISABLE_PROGRESS_BARS is None:  # what the user said counts

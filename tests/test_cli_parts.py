@@ -418,8 +418,13 @@ def test_cache_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     snapshot.mkdir(parents=True)
     (snapshot / "model_index.json").touch()
     assert machine.cached("o/m") == "partly"
+    index = '{"scheduler": ["diffusers", "CogVideoXDDIMScheduler"]}'
+    (snapshot / "model_index.json").write_text(index)
     (blobs / "x.incomplete").rename(blobs / "x")
-    assert machine.cached("o/m") == "yes"
+    assert machine.cached("o/m") == "partly"  # the scheduler is not there
+    (snapshot / "scheduler").mkdir()
+    (snapshot / "scheduler" / "scheduler_config.json").touch()
+    assert machine.cached("o/m") == machine.cached("another/name", "o/m") == "yes"
 
 
 def test_resolve(tmp_path: Path) -> None:
