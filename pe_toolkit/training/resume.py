@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from pe_toolkit.training.modes import Mode
     from pe_toolkit.training.prepare import Run
 
+_FIRST = {"objective": "amf", "phase": None}
+"""Settings that came later than the first resumable states, as they were before."""
+
 
 class ResumeState:
     """Everything that the next denoising step needs: latents, generators, positions, finished
@@ -99,7 +102,7 @@ class ResumeState:
             with safe_open(self.path, "pt") as file:
                 about: dict[str, Any] = json.loads(file.metadata()["pe"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if about["identity"] == self.identity:
+            if _settled(about["identity"]) == _settled(self.identity):
                 self._restore(sampler, mode, tensors)
                 scaling = mode.problem.scaling  # of which older states know nothing
                 scaling.limit = float(about.get("gradient_limit", scaling.limit))
@@ -141,9 +144,16 @@ class ResumeState:
         mode.carried = mode.results[-1].float() if started else tensors["carried"].to(device)
 
 
+def _settled(identity: str) -> dict[str, Any]:
+    """The facts of a run; settings of which its version knows nothing were what they first were."""
+    facts: dict[str, Any] = json.loads(identity)
+    facts["settings"] = _FIRST | facts["settings"]
+    return facts
+
+
 def _difference(theirs: str, ours: str, clip: str) -> str:
     """Which top-level facts differ, in words; `clip`: how the clip does, if it does."""
-    a, b = json.loads(theirs), json.loads(ours)
+    a, b = _settled(theirs), _settled(ours)
     flat_a = {**a, **a.pop("settings", {})}
     flat_b = {**b, **b.pop("settings", {})}
     keys = [key for key in flat_b if key != "settings" and flat_a.get(key) != flat_b[key]]
