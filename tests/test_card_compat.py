@@ -83,6 +83,18 @@ def test_hub_id_and_revision_are_compared_where_both_are_known() -> None:
     assert "THUDM/CogVideoX-5b" in (caught.value.hint or "")
 
 
+def test_the_hint_does_not_name_the_backbone_that_was_used() -> None:
+    """Cards of an earlier `bundled` do not fit the new one: the same name, another model."""
+    came = FITTING | {"fingerprint": "sha256:" + "00" * 32}
+    with pytest.raises(MismatchError, match="architecture") as caught:
+        check_fits(SPEC, **came | {"variant": SPEC.backbone.variant})
+    assert "--backbone" not in (caught.value.hint or "")
+    assert "train the card again" in (caught.value.hint or "")
+    with pytest.raises(MismatchError) as caught:
+        check_fits(SPEC, **came | {"variant": "other"})
+    assert caught.value.hint == f"Use --backbone {SPEC.backbone.variant}."
+
+
 def test_a_card_of_a_folder_names_no_backbone_that_there_is_not() -> None:
     data = MAKE["description"]()
     data["backbone"] |= {"variant": "custom", "model_id": None, "revision": None}

@@ -10,6 +10,11 @@ from pe_toolkit.grid import TokenGrid
 
 UNNAMED = "custom"
 """The variant of a card for a model that is not in the table of backbones."""
+OTHER_VERSION = (
+    "Use the version of pe-toolkit that the card was made with (`pe show`), or train the card "
+    "again."
+)
+"""What to do where a backbone has the card's name, but was another one when the card was made."""
 
 
 def check_fits(
@@ -53,7 +58,9 @@ def check_fits(
     """
     need = spec.backbone
     wanted = f"Use --backbone {_named(need.variant, need.model_id)}."
-    if need.variant == UNNAMED and need.model_id is None:
+    if need.variant == variant != UNNAMED:  # that name has changed what it means
+        wanted = OTHER_VERSION
+    elif need.variant == UNNAMED and need.model_id is None:
         wanted = "Use --backbone with the folder of the model that it was trained on."
     for what, needed, came in (
         ("backbones of the family", need.family, family),
@@ -98,8 +105,7 @@ def _check_weights(digest: str | None, came: str | None) -> None:
     if None not in (digest, came) and digest != came:
         raise MismatchError(
             f"The card was made with weights of the digest {digest}, this backbone's are {came}.",
-            "Use the version of pe-toolkit that the card was made with (`pe show`), or train the "
-            "card again.",
+            OTHER_VERSION,
         )
 
 
