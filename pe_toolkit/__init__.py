@@ -21,6 +21,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from pe_toolkit.apply import Generated, generate
     from pe_toolkit.backbones import VARIANTS, CogVideoXAdapter, Variant, load_backbone, variant_for
+    from pe_toolkit.backbones.contract import Backbone
     from pe_toolkit.backbones.loading import load_loras
     from pe_toolkit.card import CardInfo, MotionCard, read_info
     from pe_toolkit.errors import PeError
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "VARIANTS": "pe_toolkit.backbones",
     "AttentionMotionFlow": "pe_toolkit.motion.flow",
+    "Backbone": "pe_toolkit.backbones.contract",
     "CardInfo": "pe_toolkit.card",
     "Clip": "pe_toolkit.video",
     "CogVideoXAdapter": "pe_toolkit.backbones",
@@ -60,6 +62,7 @@ _WHERE = {
 __all__ = [
     "VARIANTS",
     "AttentionMotionFlow",
+    "Backbone",
     "CardInfo",
     "Clip",
     "CogVideoXAdapter",
