@@ -133,7 +133,7 @@ def test_another_scheduler_than_the_published_one_is_said(tmp_path: Path) -> Non
     tiny_pipe("rotary", "dpm").save_pretrained(tmp_path / "dpm")
     adapter, said = load(tmp_path / "ddim")
     assert type(adapter.pipe.scheduler).__name__ == "CogVideoXDDIMScheduler"
-    assert "CogVideoXDPMScheduler and dynamic guidance, as cogvideox-5b is published" in said[-1]
+    assert "CogVideoXDPMScheduler and dynamic guidance, as cogvideox-5b is run" in said[-1]
     assert "--recipe paper" in said[-1]
     assert not load(tmp_path / "dpm")[1]
     adapter, said = load(tmp_path / "ddim", published=True)

@@ -123,7 +123,8 @@ def load_backbone(
     dtype = dtype or _nearest(source, where, say)
     pipe, digest = _pipeline(source, row, getattr(torch, dtype), on_part)
     if row is None:
-        _compare(pipe, source, published, say)
+        training = "train" in purpose.tasks  # a card was trained with what it is applied with
+        _compare(pipe, source, published, say if training or published else lambda _: None)
     elif not row.bundled:
         _recommend(pipe, row)
     if offload == "auto":
@@ -236,12 +237,12 @@ def _compare(pipe: Any, source: Source, published: bool, say: Say) -> None:
     if own == row.scheduler:
         return
     guided = " and dynamic guidance" if VARIANTS[row.name].dynamic_cfg else ""
-    kind = f"{row.scheduler}{guided}, as {row.name} is published"
+    kind = f"{row.scheduler}{guided}, as {row.name} is run"
     if published:
-        say(f"{source.where}: {kind}, in place of its own {own}.")
+        say(f"{source.where}: with {kind}, in place of its own {own}.")
         _recommend(pipe, row)
     else:
-        say(f"{source.where}: its own {own}; published were {kind} (--recipe paper).")
+        say(f"{source.where}: with its own {own}, not {kind} (--recipe paper takes that).")
 
 
 def _recommend(pipe: Any, variant: Variant) -> None:
