@@ -360,7 +360,7 @@ def test_a_xet_storage_that_stands_still_is_given_up_on(
 
 
 def changed(model: dict[str, bytes], name: str, **values: Any) -> dict[str, bytes]:
-    return model | {name: json.dumps(json.loads(model[name]) | values).encode()}
+    return model | {name: json.dumps(json.loads(model.get(name, b"{}")) | values).encode()}
 
 
 HOSTILE: dict[str, tuple[str, dict[str, Any], str]] = {
@@ -388,6 +388,23 @@ HOSTILE: dict[str, tuple[str, dict[str, Any], str]] = {
     "text encoder": ("text_encoder/config.json", {"num_layers": 10**6}, "num_layers from 1 to"),
     "vocabulary": ("text_encoder/config.json", {"vocab_size": 10**12}, "vocab_size from 1 to"),
     "timesteps": ("scheduler/scheduler_config.json", {"num_train_timesteps": 10**12}, "from 1 to"),
+    "kernels": (
+        "text_encoder/config.json", {"attn_implementation": "evil/kernels"}, "no code of its own"
+    ),
+    "kernels within": (
+        "text_encoder/config.json", {"_attn_implementation": {"": "evil/kernels"}}, "no code of"
+    ),
+    "quantizer": (
+        "transformer/config.json", {"quantization_config": {"quant_method": "evil"}}, "no code of"
+    ),
+    "labels": ("text_encoder/config.json", {"num_labels": 50_000_000}, "'num_labels' of at most"),
+    "any number": ("scheduler/scheduler_config.json", {"solver_order": 10**9}, "solver_order"),
+    "depth": ("vae/config.json", json.loads('{"a":' * 20 + "1" + "}" * 20), "at most 8 levels"),
+    "file elsewhere": (
+        "tokenizer/tokenizer_config.json", {"vocab_file": "/dev/zero"}, "vocab_file beside"
+    ),
+    "many words": ("tokenizer/tokenizer_config.json", {"extra_ids": 10**8}, "extra_ids of at most"),
+    "adapter": ("text_encoder/adapter_config.json", {"peft_type": "LORA"}, "without an adapter"),
     "remote code": ("text_encoder/config.json", {"auto_map": {"AutoModel": "x.Y"}}, "no code of"),
     "remote tokenizer": (
         "tokenizer/tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["x.Y", None]}}, "no code"
