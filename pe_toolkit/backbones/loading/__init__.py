@@ -1,7 +1,7 @@
 """From a name to a loaded adapter, one question a file: which device and dtype (`device`), what may
-be loaded at all (`trust`, `configurations`), which files make a pipeline (`files`), where they are and how they come
-(`hub`), the loading itself (`load`, `build`), and LoRA weights on top (`lora`, `lora_keys`,
-`lora_weights`).
+be loaded at all (`trust`) and what its configurations may say (`configurations`), which files make
+a pipeline (`files`), where they are and how they come (`hub`), the loading itself (`load`,
+`build`), and LoRA weights on top (`lora`, `lora_keys`, `lora_weights`).
 
 Imports nothing heavy: `trust`, `configurations`, `files` and `hub` know no torch.
 """
