@@ -380,6 +380,13 @@ class Contract:
         with pytest.raises(UsageError):
             next(generate(backbone, [OTHER], [9], card=card, image=image))
 
+    def test_the_phase_of_a_reference_moves_the_noise(self, backbone):
+        card = self.card(backbone, phase=(2.83, 2.0), inner_steps=0, start="zero")
+        image = self.image(backbone)
+        [made] = generate(backbone, [OTHER], [9], card=card, image=image)
+        [plain] = generate(backbone, [OTHER], [9], card=card, strength=0, image=image)
+        assert not np.array_equal(made.frames, plain.frames)
+
     # Helpers --------------------------------------------------------------------------------------
 
     @staticmethod

@@ -451,6 +451,9 @@ class WanSampler:
         noise = randn_tensor((len(prompts), c, f, h, w), generator=generators, dtype=torch.float32)
         self.latents = turned(noise).to(backbone.device)
 
+    def begin(self, change: Any) -> None:
+        self.latents = change(self.latents)
+
     def initial_noise(self) -> torch.Tensor:
         return self.latents
 
