@@ -20,7 +20,7 @@ import torch
 
 from pe_toolkit.apply import applied, generate, replay
 from pe_toolkit.backbones.catalogue.variants import Variant
-from pe_toolkit.backbones.contract import Backbone
+from pe_toolkit.backbones.contract import Backbone, KeysValues, Sampler
 from pe_toolkit.backbones.families import FAMILIES, backbone_of
 from pe_toolkit.backbones.reading import Reading
 from pe_toolkit.card import MotionCard
@@ -43,6 +43,14 @@ class Contract:
     @pytest.fixture
     def backbone(self) -> Backbone:
         return self.make()
+
+    def test_it_has_all_that_the_contract_names(self, backbone):
+        sampler = self.sampler(backbone, [PROMPT], [3])
+        latents = backbone.encode(self.clip(backbone).frames).latents
+        kv = backbone.keys_values(latents, 3, backbone.frames, *backbone.size)
+        for have, promised in ((backbone, Backbone), (sampler, Sampler), (kv, KeysValues)):
+            names = {n for n in (*vars(promised), *promised.__annotations__) if n[0] != "_"}
+            assert {name for name in names if not hasattr(have, name)} == set()
 
     # Identity and sizes ---------------------------------------------------------------------------
 

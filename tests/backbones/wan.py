@@ -157,6 +157,7 @@ class WanBackbone(Resident):
     model_id = revision = weights_digest = None
     positions = "rotary"
     image_to_video = fixed_size = tiles = False
+    begins_with_noise = True
 
     def __init__(self, pipe: Any, variant: Variant | None = None) -> None:
         self.pipe, self.variant = pipe, variant
