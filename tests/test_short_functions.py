@@ -12,8 +12,7 @@ ROOT = Path(__file__).parent.parent
 LONGEST = 60
 DOCUMENTED = "many arguments, each with a line of documentation; its code alone is short"
 LONG = {
-    "pe_toolkit/backbones/loading/load.py load_backbone": "documented arguments, and the order "
-    "in which what can fail without a download fails before it",
+    "pe_toolkit/backbones/loading/load.py load_backbone": DOCUMENTED,
     "pe_toolkit/card/compat.py check_fits": DOCUMENTED,
     "pe_toolkit/video/clip.py read_clip": DOCUMENTED,
     "benchmarks/cuda_runs.py generations": "small functions inside, which share what is measured",

@@ -90,27 +90,16 @@ def load_backbone(
         DeviceError: the device is missing or too small.
         BackboneError: the model cannot be found, downloaded or loaded, or may not be.
     """
-    say = on_event or (lambda _: None)
-    if offload not in OFFLOADS:
-        raise UsageError(f"Expected --offload out of {', '.join(OFFLOADS)}, got {offload!r}.")
-    if dtype is not None and dtype not in DTYPES:
-        raise UsageError(f"Expected --dtype out of {', '.join(DTYPES)}, got {dtype!r}.")
+    say, purpose = on_event or (lambda _: None), purpose or Purpose()
+    _check_names(offload, dtype)
     weights.check(quantize)
-    purpose = purpose or Purpose()
     placement.check(purpose, offload, quantize)
     where = _device.pick_device(device)
     if name == "auto":
         name = _device.choose(where, say)
     found = named(name, copy_of)
     row = found.row
-    if row is not None:
-        _device.check_device(row, where)
-    if offload not in ("auto", "none") and where.type == "cpu":
-        raise UsageError(
-            f"Expected a GPU for --offload {offload}, got the CPU: there is nothing to move parts "
-            "off.",
-            "Leave --offload out.",
-        )
+    _check_device(row, where, offload)
     if row is not None:  # known before anything is downloaded
         dtype = dtype or _device.default_dtype(row, where)
         architecture = architectures.architecture_for(row)
@@ -122,40 +111,70 @@ def load_backbone(
         _check_copy(source, VARIANTS[copy_of])
     dtype = dtype or _nearest(source, where, say)
     pipe, digest = _pipeline(source, row, getattr(torch, dtype), on_part)
-    if row is None:
-        training = "train" in purpose.tasks  # a card was trained with what it is applied with
-        _compare(pipe, source, published, say if training or published else lambda _: None)
-    elif not row.bundled:
-        _recommend(pipe, row)
+    _schedule(pipe, row, source, published, say, training="train" in purpose.tasks)
     if offload == "auto":
         offload = "none"  # what is bundled is a few megabytes: there is nothing to gain
         if row is None:
             config = pipe.transformer.config
             request = request_of(config, dtype=dtype, quantize=quantize)
-            architecture = architecture_of(config)
-            purpose = purpose.within(config)
-            offload = settle("auto", where, name, architecture, request, purpose, say)
+            offload = _settled(config, where, name, request, purpose, say)
     if on_offload is not None:
         on_offload(offload)
     weights.quantize(pipe.transformer, quantize)  # before it is moved: half as much to move
     place(pipe, where, offload)
     pipe.set_progress_bar_config(disable=True)
-    tiled = vae_tiling
-    if tiled is None:
-        tiled = where.type != "cpu" or row is None or not row.bundled
-    if tiled:
-        tiling.enable(pipe.vae)
-    model_id = source.hub_id
-    if copy_of is not None:
-        model_id = VARIANTS[copy_of].hub_id
+    _tile(pipe, row, where, vae_tiling)
     return CogVideoXAdapter(
         pipe,
         row,
-        model_id=model_id,
+        model_id=source.hub_id if copy_of is None else VARIANTS[copy_of].hub_id,
         revision=source.commit if copy_of is None else None,
         weights_digest=digest,
         vae_tiling=vae_tiling,
     )
+
+
+def _check_names(offload: str, dtype: str | None) -> None:
+    if offload not in OFFLOADS:
+        raise UsageError(f"Expected --offload out of {', '.join(OFFLOADS)}, got {offload!r}.")
+    if dtype is not None and dtype not in DTYPES:
+        raise UsageError(f"Expected --dtype out of {', '.join(DTYPES)}, got {dtype!r}.")
+
+
+def _check_device(row: Variant | None, where: torch.device, offload: str) -> None:
+    if row is not None:
+        _device.check_device(row, where)
+    if offload not in ("auto", "none") and where.type == "cpu":
+        raise UsageError(
+            f"Expected a GPU for --offload {offload}, got the CPU: there is nothing to move parts "
+            "off.",
+            "Leave --offload out.",
+        )
+
+
+def _settled(
+    config: Any, where: torch.device, name: str, request: memory.Request, purpose: Purpose, say: Say
+) -> str:
+    """`auto` for a model without a row, once its configuration is there."""
+    architecture, purpose = architecture_of(config), purpose.within(config)
+    return settle("auto", where, name, architecture, request, purpose, say)
+
+
+def _schedule(
+    pipe: Any, row: Variant | None, source: Source, published: bool, say: Say, *, training: bool
+) -> None:
+    """The scheduler that the model is to be run with."""
+    if row is None:  # a card was trained with what it is applied with: said once
+        _compare(pipe, source, published, say if training or published else lambda _: None)
+    elif not row.bundled:
+        _recommend(pipe, row)
+
+
+def _tile(pipe: Any, row: Variant | None, where: torch.device, wanted: bool | None) -> None:
+    """Decode in tiles, if that is wanted, or everywhere but with the bundled backbone on a CPU."""
+    whole = where.type == "cpu" and row is not None and row.bundled
+    if wanted or (wanted is None and not whole):
+        tiling.enable(pipe.vae)
 
 
 def _find(found: Named, name: str, revision: str | None, say: Say, *, of_card: bool) -> Source:
