@@ -14,7 +14,7 @@ import click
 from pe_toolkit.cli import loggers
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.output import Output
-from pe_toolkit.cli.progress import PATIENCE, Progress
+from pe_toolkit.cli.progress import Progress
 
 if TYPE_CHECKING:
     from pe_toolkit.backbones.contract import Backbone
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 WORTH_A_WORD = 20.0
 """Seconds of loading from which on a person wants to hear that it is over."""
-WORTH_A_BAR = 2e9
-"""Bytes of weights from which on there is a bar at once."""
+WORTH_A_BAR = 5e8
+"""Bytes of weights from which on loading has a bar."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,24 +123,21 @@ def _session() -> Session:
 
 @contextlib.contextmanager
 def drawn(out: Output) -> Iterator[Callable[[PartLoaded], None]]:
-    """The `on_part` of `load_backbone`: a bar of what was read, from the first part that takes
-    longer than a person waits without a question; under `--json` an event for each part.
+    """The `on_part` of `load_backbone`: a bar of what was read, for a model that takes longer than
+    a person waits without a question; under `--json` an event for each part.
     """
-    began, bar = 0.0, None
+    bar = None
     with contextlib.ExitStack() as stack:
 
         def draw(event: PartLoaded) -> None:
-            nonlocal began, bar
+            nonlocal bar
             out.library_event(event)
-            if not event.done:  # what was before, such as a download, has bars of its own
-                began = time.monotonic()
-            late = event.total > WORTH_A_BAR or time.monotonic() - began > PATIENCE
-            if bar is None and late and event.done < event.total:
+            if bar is None and event.total > WORTH_A_BAR:
                 bar = stack.enter_context(Progress(out, "loading", 100))
             if bar is not None:
                 gigabytes = f"{event.done / 1e9:.1f} of {event.total / 1e9:.1f} GB"
                 note = f"{event.part}, {gigabytes}" if event.part else gigabytes
-                bar.at(100 * event.done / max(event.total, 1), note)
+                bar.at(100 * event.done / event.total, note)
 
         yield draw
 

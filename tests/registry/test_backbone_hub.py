@@ -85,7 +85,7 @@ def test_it_is_fetched_once_and_found_offline_by_name_and_by_commit(
     adapter, said = load()
     commit = server.repos[NAME].head
     assert (adapter.model_id, adapter.revision) == (NAME, commit)
-    assert "downloading 0.0 GB, once" in said[0]
+    assert "downloading 0.5 MB, once" in said[0]
     paths = [request.path for request in server.requests]
     assert not [path for path in paths if path.endswith((".bin", "README.md"))]
     assert len(server.sent("GET", "/download/")) == WEIGHTS

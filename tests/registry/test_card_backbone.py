@@ -156,3 +156,17 @@ def test_under_json_the_loading_is_an_event(server: HubServer) -> None:
     parts = [event for event in events if event["event"] == "part-loaded"]
     assert [event["part"] for event in parts][:1] == [""]
     assert parts[-1]["done"] == parts[-1]["total"] > 0
+
+
+def test_a_large_model_has_a_line_for_each_part(capsys: pytest.CaptureFixture[str]) -> None:
+    from pe_toolkit.backbones.loading import PartLoaded
+    from pe_toolkit.cli.loading import drawn
+
+    for total, lines in ((21_600_000_000, 3), (25_000_000, 0)):
+        with drawn(Output()) as on_part:
+            on_part(PartLoaded("", 0, total))
+            on_part(PartLoaded("transformer", total // 2, total))
+            on_part(PartLoaded("vae", total, total))
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) == lines
+        assert not lines or said[1] == "loading: transformer, 10.8 of 21.6 GB"

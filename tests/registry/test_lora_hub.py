@@ -54,7 +54,7 @@ def test_it_is_fetched_once_with_its_configuration_and_found_offline(
     file = find(NAME, said.append)
     assert file.read_bytes() == WEIGHTS
     assert file.with_name("adapter_config.json").is_file()
-    assert "downloading 0 MB, once" in said[0]
+    assert "downloading 0.0 MB, once" in said[0]
     assert not [r.path for r in server.requests if r.path.endswith(("README.md", ".bin"))]
     server.requests.clear()
     commit = server.repos[NAME].head

@@ -123,7 +123,7 @@ def fetch_one(
                 "Look at its page for the names: --lora hf://OWNER/NAME/FILE.safetensors.",
             )
         size = sizes[name]
-        say(f"{model_id}: downloading {size / 1e6:.0f} MB, once (free disk: {free / 1e9:.0f} GB).")
+        say(f"{model_id}: downloading {_bytes(size)}, once (free disk: {_bytes(free)}).")
         _check_room(model_id, size, free)
         _keep_ref(model_id, wanted, commit)
         fetcher, digests = Fetcher(model_id, commit, SECONDS, say), _digests(info)
@@ -202,7 +202,7 @@ def _download(model_id: str, wanted: str, folder: Path | None, say: Say, of_card
     # What another commit has as well is in the cache already.
     size = sum(sizes[n] for n in left if not (blobs / digests.get(n, "none")).is_file())
     if size:
-        told = f"{size / 1e9:.1f} GB, once (free disk: {free / 1e9:.0f} GB)"
+        told = f"{_bytes(size)}, once (free disk: {_bytes(free)})"
         if partial and len(left) < len(needed):
             told = f"{told}; {len(needed) - len(left)} of {len(needed)} files are in the cache"
         say(f"{model_id}: {'downloading the rest, ' if partial else 'downloading '}{told}.")
@@ -269,10 +269,17 @@ def _commit(info: Any) -> str:
     return commit
 
 
+def _bytes(count: int) -> str:
+    """`13.8 GB`, `26 MB`, `0.5 MB`."""
+    if count >= 1e9:
+        return f"{count / 1e9:.1f} GB"
+    return f"{count / 1e6:.0f} MB" if count >= 1e7 else f"{count / 1e6:.1f} MB"
+
+
 def _check_room(model_id: str, size: int, free: int) -> None:
     if size > free:
         raise BackboneError(
-            f"Expected {size / 1e9:.1f} GB of free disk for {model_id}, got {free / 1e9:.1f} GB.",
+            f"Expected {_bytes(size)} of free disk for {model_id}, got {_bytes(free)}.",
             f"Free some space, or point HF_HOME to another disk (now {_home()}).",
         )
 
