@@ -112,13 +112,15 @@ class Repo:
         return oid
 
     def find(self, revision: str) -> str | None:
-        """The commit of a branch, tag or commit."""
+        """The commit of a branch, tag or commit, or of the beginning of one, as git has it."""
         if revision == "main":
             return self.head
         if revision.startswith("refs/pr/"):
             return next(iter(self.proposals), None)
-        known = revision in self.commits or revision in self.proposals
-        return self.tags.get(revision) or (revision if known else None)
+        begins = re.fullmatch("[0-9a-f]{7,40}", revision) is not None
+        commits = [*self.commits, *self.proposals]
+        known = next((c for c in commits if begins and c.startswith(revision)), None)
+        return self.tags.get(revision) or known
 
     def at(self, commit: str) -> dict[str, File]:
         """The files of a commit."""

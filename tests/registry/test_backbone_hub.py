@@ -398,6 +398,10 @@ HOSTILE: dict[str, tuple[str, dict[str, Any], str]] = {
         "transformer/config.json", {"quantization_config": {"quant_method": "evil"}}, "no code of"
     ),
     "labels": ("text_encoder/config.json", {"num_labels": 50_000_000}, "'num_labels' of at most"),
+    "width": (
+        "transformer/config.json", {"num_attention_heads": 256, "attention_head_dim": 512},
+        "num_attention_heads x attention_head_dim of at most",
+    ),
     "any number": ("scheduler/scheduler_config.json", {"solver_order": 10**9}, "solver_order"),
     "depth": ("vae/config.json", json.loads('{"a":' * 20 + "1" + "}" * 20), "at most 8 levels"),
     "file elsewhere": (
@@ -491,7 +495,7 @@ def test_a_card_chooses_no_proposal_of_a_stranger(
     first = server.put(name, model)
     server.put(name, {"README.md": b"# newer"}, tag="v2")
     proposal = server.propose(name, {"vae/config.json": b"{}"})
-    for revision in (proposal, "refs/pr/1"):
+    for revision in (proposal, proposal[:10], "refs/pr/1"):
         with pytest.raises(UsageError):
             load(name, revision=revision, of_card=True)
     assert not server.sent("GET", "/download/")

@@ -45,6 +45,14 @@ MOST = 1_000_000
 """Any other whole number: `num_labels` becomes a table of that many names."""
 MOST_LABELS = 10_000
 MOST_DEPTH = 8
+WIDTHS = {
+    "transformer": ("num_attention_heads", "attention_head_dim"),
+    "text_encoder": ("num_heads", "d_kv"),
+}
+MOST_WIDTH = 32_768
+"""Channels of a layer: 5b has 3072, its text encoder 4096. One matrix of a feed-forward layer of so
+many would have 17 GB.
+"""
 _CODE = re.compile(r"auto_map|custom_|trust_remote|kernel|quantiz|_implementation", re.IGNORECASE)
 """Keys that have a library fetch or run something, or read the weights in another way."""
 _PLAIN = (None, False, True, "eager", "sdpa")
@@ -81,6 +89,10 @@ def check(part: str, config: Mapping[str, Any], where: str) -> None:
             whole = isinstance(number, int) and not isinstance(number, bool)
             if not whole or not 0 < number <= most:
                 raise refused(where, f"{key} from 1 to {most} in {file}", shown(number))
+    first, second = WIDTHS.get(part, ("", ""))
+    width = (config.get(first) or 1) * (config.get(second) or 1)
+    if width > MOST_WIDTH:
+        raise refused(where, f"{first} x {second} of at most {MOST_WIDTH} in {file}", str(width))
     if part == "transformer":
         _check_table(config, where)
     elif part == "vae" and len(config.get("block_out_channels") or ()) > 16:

@@ -175,10 +175,10 @@ def _download(model_id: str, wanted: str, folder: Path | None, say: Say, of_card
         raise _offline(model_id, folder)
     api = HfApi()
     asked = folder.name if folder is not None else wanted  # what is there in part is completed
-    if of_card and trust.COMMIT.fullmatch(wanted):
-        _check_own(api, model_id, wanted)
     info = api.model_info(model_id, revision=asked, files_metadata=True, timeout=SECONDS)
     commit = _commit(info)
+    if of_card and wanted != MAIN:  # the answer counts: a server may know other names of a commit
+        _check_own(api, model_id, commit)
     sizes = {f.rfilename: f.size or 0 for f in info.siblings or ()}
     if files.INDEX not in sizes or len(sizes) > MOST_FILES:
         raise BackboneError(
