@@ -15,6 +15,7 @@ from PIL import Image
 
 from pe_toolkit.errors import ClipError, MotionError, UsageError
 from pe_toolkit.video import Clip, motion_level, read_clip, require_motion
+from pe_toolkit.video.image import read_image
 from tests.clips import (
     moving_square,
     open_folder,
@@ -244,6 +245,8 @@ def test_unreadable() -> None:
 def test_a_pipe_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")
     refused(tmp_path / "pipe.mp4", "neither")
+    with pytest.raises(ClipError, match="no file"):
+        read_image(tmp_path / "pipe.mp4")
 
 
 def test_cover_art_is_no_video(tmp_path: Path) -> None:

@@ -20,6 +20,10 @@ def read_image(path: Path) -> Picture:
     from PIL import Image
 
     name = shown(path)
+    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        raise ClipError(
+            f"Expected a picture, but '{name}' is no file.", "Name a PNG, JPEG or WebP file."
+        )
     try:
         with path.open("rb") as file:
             refuse_pointer(file.read(512), name, "a picture")

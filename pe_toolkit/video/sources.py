@@ -49,7 +49,10 @@ def open_source(
                 hint="Check the path; names with spaces need quotes.",
             )
         if not path.is_file():  # opening a pipe or a device would wait for ever
-            raise ClipError(f"Expected a file or a folder, but '{name}' is neither.")
+            raise ClipError(
+                f"Expected a file or a folder, but '{name}' is neither.",
+                hint="Write what comes out of a pipe or device into a file first.",
+            )
         with path.open("rb") as file:
             head = file.read(512)
             if not head:

@@ -283,7 +283,10 @@ def _digest(path: Path) -> str:
     """SHA-256 of a file, 64 hex digits."""
     try:
         if not path.is_file():
-            raise RemoteError(f"Expected a file at {printable(str(path))}, but it is none.")
+            raise RemoteError(
+                f"Expected a file at {printable(str(path))}, but it is none.",
+                "Whoever looks after the folder has to remove that, and push the card again.",
+            )
         with open(path, "rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
