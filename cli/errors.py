@@ -203,7 +203,9 @@ def interruptible() -> Iterator[None]:
 
 @contextlib.contextmanager
 def plain_warnings(session: Session) -> Iterator[None]:
-    """Show warnings of pe-toolkit as `Warning: ...`, no place in the code; others as ever."""
+    """Show warnings of pe-toolkit as `Warning: ...`, no place in the code; others as ever, but on
+    one line that steers no terminal: what they quote may come from a stranger's file.
+    """
     before = warnings.showwarning
 
     def show(
@@ -217,7 +219,8 @@ def plain_warnings(session: Session) -> Iterator[None]:
         if category.__module__.startswith("pe_toolkit."):
             session.out.warn(str(message))
         else:
-            before(message, category, filename, lineno, file, line)
+            text = printable(" ".join(str(message).split()))
+            before(text, category, filename, lineno, file, line)
 
     warnings.showwarning = show
     try:

@@ -11,6 +11,10 @@ from pe_toolkit.cli.output import Output
 LIBRARIES = ("diffusers", "transformers", "huggingface_hub", "accelerate", "peft", "torchao")
 
 
+LONGEST = 400
+"""Characters of a record: some are tables with a line for every weight."""
+
+
 class Ours(logging.Handler):
     """Gives records to an `Output`: warnings and worse as `Warning: ...`, others as remarks."""
 
@@ -21,6 +25,8 @@ class Ours(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             text = " ".join(record.getMessage().split())
+            if len(text) > LONGEST:
+                text = f"{text[:LONGEST]} ..."
             library = record.name.partition(".")[0]
             if record.levelno >= logging.WARNING:
                 self.out.warn(f"{library}: {text}")

@@ -271,6 +271,17 @@ def test_warnings_of_the_library_are_plain() -> None:
     assert warnings.showwarning.__module__ != "pe_toolkit.cli.errors"
 
 
+def test_warnings_of_others_steer_no_terminal() -> None:
+    def action(session: Session) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.warn("no class \x1b]0;evil\x07\nError: none", UserWarning, stacklevel=1)
+
+    said = run(action).stderr
+    assert "UserWarning: no class \\x1b]0;evil\\x07 Error: none\n" in said
+    assert "\x1b" not in said
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device here")
 @pytest.mark.parametrize("words", [["show", "--json", CARD], ["show", CARD], ["shwo", "--json"],
                                    ["show", "--json", "no-such"], ["--help"]], ids=str)  # fmt: skip

@@ -142,6 +142,8 @@ def test_what_libraries_log_steers_no_terminal(capsys: pytest.CaptureFixture[str
     logging.getLogger("diffusers.evil").warning("a class \x1b]0;evil\x07")
     logging.getLogger("diffusers").debug("nothing")
     said = capsys.readouterr().err
+    logging.getLogger("diffusers").warning("a row " * 1000)
+    assert len(capsys.readouterr().err) < 500
     for name in loggers.LIBRARIES:
         logging.getLogger(name).handlers[:] = before.get(name, [])
         logging.getLogger(name).propagate = True
