@@ -1,9 +1,10 @@
-"""CogVideoX, rotary and absolute, keeps the contract."""
+"""CogVideoX, rotary, absolute and 1.5, keeps the contract."""
 
 from __future__ import annotations
 
+from pe_toolkit.backbones import CogVideoXAdapter
 from tests.backbones.contract import Contract
-from tests.tiny import tiny_adapter
+from tests.tiny import tiny_adapter, tiny_pipe, tiny_variant
 
 
 class TestRotary(Contract):
@@ -21,3 +22,10 @@ class TestDpm(Contract):
 
     def make(self):
         return tiny_adapter("rotary", "dpm")
+
+
+class TestOneFive(Contract):
+    """Two latent frames in a token, and a latent frame of padding in front."""
+
+    def make(self):
+        return CogVideoXAdapter(tiny_pipe(patch_size_t=2), tiny_variant())
