@@ -126,9 +126,12 @@ def choose_backbone(
 
     Raises:
         UsageError: a card that names another model, with the line that loads it.
+        MismatchError: as `check_family`: nothing that is named would fit.
     """
     from pe_toolkit.backbones.loading import trust
+    from pe_toolkit.card.compat import check_family
 
+    check_family(spec)
     own = spec.backbone
     if options.backbone is not None:
         return options.backbone, options.revision, False

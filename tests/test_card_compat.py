@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import runpy
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,15 @@ FITTING: dict[str, Any] = {
     "height": 32,
     "variant": "bundled",
 }
+
+
+def test_a_card_of_an_unknown_family_needs_a_newer_pe_toolkit() -> None:
+    other = dataclasses.replace(SPEC.backbone, family="unheard-of")
+    spec = dataclasses.replace(SPEC, backbone=other, format_version="1.4")
+    with pytest.raises(MismatchError, match=r"'unheard-of'.*does not drive") as caught:
+        check_fits(spec, **FITTING)
+    assert "newer pe-toolkit" in caught.value.hint
+    assert check_fits(spec, **FITTING | {"family": "unheard-of"}) == []  # a backbone of one's own
 
 
 def test_a_fitting_backbone_gives_no_warning() -> None:

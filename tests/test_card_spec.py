@@ -87,7 +87,10 @@ WRONG: list[tuple[str, object]] = [
     ("created", "2026-01-31T12:00:00+02:00"),
     ("created", "2026-02-30T12:00:00Z"),
     ("kind", "offsets"),
-    ("backbone.family", "wan"),
+    ("backbone.family", ""),
+    ("backbone.family", "Wan 2"),
+    ("backbone.family", "../wan"),
+    ("backbone.family", "w" * 65),
     ("backbone.variant", "/home/me/model"),
     ("backbone.model_id", "/home/me/model"),
     ("backbone.model_id", "./model"),
@@ -160,6 +163,16 @@ def test_what_a_kind_of_card_excludes() -> None:
     latents["recipe"]["parametrisation"] = "table"
     with pytest.raises(CardError, match="null in a latents card"):
         CardSpec.from_dict(latents)
+
+
+def test_a_card_of_any_family_is_read_since_1_4() -> None:
+    data = describe()
+    data["backbone"]["family"], data["format_version"] = "hunyuan-1.5", "1.4"
+    assert CardSpec.from_dict(data).backbone.family == "hunyuan-1.5"
+    for before in ("1.0", "1.1", "1.2", "1.3"):
+        data["format_version"] = before
+        with pytest.raises(CardError, match=f"format {before} for the family 'cogvideox'"):
+            CardSpec.from_dict(data)
 
 
 def test_losses_may_be_missing_only_without_inner_steps() -> None:

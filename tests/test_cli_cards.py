@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from pe_toolkit.card import MotionCard
+from pe_toolkit.card import FORMAT_VERSION, MotionCard
 from pe_toolkit.cli.main import cli
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -159,3 +159,21 @@ def test_a_missing_card(command: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", ["show", "verify"])
 def test_no_card_is_a_usage_error(command: str) -> None:
     assert pe(command).exit_code == 2
+
+
+@pytest.mark.parametrize("more", [(), ("--backbone", "bundled")])
+def test_a_card_of_an_unknown_family_is_shown_and_not_applied(
+    tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    card = MotionCard.load(CARD)
+    own = replace(card.spec.backbone, family="unheard-of", variant="it", model_id="some/model")
+    path = tmp_path / "other.safetensors"
+    spec = replace(card.spec, backbone=own, digest="", format_version=FORMAT_VERSION)
+    MotionCard(spec, card.tensors).save(path)
+    assert pe("show", path, "--all").exit_code == pe("verify", path).exit_code == 0
+    result = pe("apply", path, "--prompt", "a red circle", "-o", tmp_path / "video.mp4", *more)
+    assert result.exit_code == 2
+    assert "'unheard-of', which this pe-toolkit does not drive" in " ".join(result.stderr.split())
+    assert "newer pe-toolkit" in result.stderr
+    assert "--backbone some/model" not in result.stderr
+    assert not (tmp_path / "video.mp4").exists()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pe_toolkit.backbones.catalogue.names import same_model
+from pe_toolkit.backbones.families import FAMILIES
+from pe_toolkit.card.migrations import UPGRADE
 from pe_toolkit.card.spec import CardSpec
 from pe_toolkit.card.text import printable
 from pe_toolkit.errors import MismatchError
@@ -15,6 +17,20 @@ OTHER_VERSION = (
     "again."
 )
 """What to do where a backbone has the card's name, but was another one when the card was made."""
+
+
+def check_family(spec: CardSpec) -> None:
+    """Refuse a card of a family that this pe-toolkit cannot drive, before a backbone is fetched.
+
+    Raises:
+        MismatchError: names it, and those that are known.
+    """
+    if spec.backbone.family not in FAMILIES:
+        raise MismatchError(
+            f"Expected a card for {' or '.join(FAMILIES)}, got one for the family "
+            f"{spec.backbone.family!r}, which this pe-toolkit does not drive.",
+            UPGRADE,
+        )
 
 
 def check_fits(
@@ -57,6 +73,8 @@ def check_fits(
             digest of the weights; says what the card needs and what came.
     """
     need = spec.backbone
+    if need.family != family:
+        check_family(spec)
     wanted = f"Use --backbone {_named(need.variant, need.model_id)}."
     if need.variant == variant != UNNAMED:  # that name has changed what it means
         wanted = OTHER_VERSION

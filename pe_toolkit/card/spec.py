@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import ClassVar
 
-from pe_toolkit.backbones.families import FAMILIES
 from pe_toolkit.card.migrations import FORMAT, FORMAT_VERSION
 from pe_toolkit.card.schema import (
     Flag,
@@ -32,12 +31,14 @@ from pe_toolkit.card.schema import (
     refuse,
     ruled,
 )
-from pe_toolkit.card.text import canonical_json
+from pe_toolkit.card.text import canonical_json, shown
 from pe_toolkit.embedding import names, positions
 from pe_toolkit.errors import CardError
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.objectives import OBJECTIVES
 
+FIRST_FAMILY = "cogvideox"
+"""The only one of cards before 1.4."""
 MAX_GUIDED_STEPS = 1000
 MAX_SIDE = 128
 """Longest side of a token grid: a displacement across it still fits an int8."""
@@ -59,8 +60,11 @@ class BackboneSpec(Section):
 
     place: ClassVar[str] = "backbone"
 
-    family: str = ruled(Text(choices=FAMILIES))
-    """Family of architectures."""
+    family: str = ruled(
+        Text(most=64, pattern=r"[a-z0-9][a-z0-9_.-]*", like='a family\'s name such as "cogvideox"')
+    )
+    """Family of architectures: any (since 1.4), also one that this pe-toolkit cannot drive, so that
+    every card can be shown and kept. Until 1.3, "cogvideox"."""
     variant: str = ruled(Text(pattern=r"[A-Za-z0-9][\w.-]*", like="a name without slashes"))
     """Name in the variant table, such as "bundled" or "cogvideox-5b"."""
     model_id: str | None = ruled(
@@ -376,6 +380,11 @@ class CardSpec(Section):
             raise CardError(
                 f"Expected a card of format {self.format_version} without `parent`, "
                 "`recipe.kv_noise`, `recipe.phase` and `reference.encoded`, which came with 1.4."
+            )
+        if minor in ("0", "1", "2", "3") and self.backbone.family != FIRST_FAMILY:
+            raise CardError(
+                f"Expected a card of format {self.format_version} for the family "
+                f"{FIRST_FAMILY!r}, got {shown(self.backbone.family)}: others came with 1.4."
             )
 
     def _check_kind(self) -> None:
