@@ -114,7 +114,7 @@ class Movie:
     def _choose(self) -> int:
         index, moving = files.choose_stream(self.path)
         if len(moving) > 1:
-            message = "'%s' holds %d video streams that move; stream %d is read"
+            message = "'%s' holds %d video streams; stream %d is read"
             _log.warning(message, shown(self.path), len(moving), index)
         return index
 
