@@ -29,7 +29,8 @@ MOST_JSON = 8 << 20
 """Bytes of an answer that is no file of a known size."""
 SLOWEST = 20_000
 """Bytes per second that a download must reach, apart from the time for an answer."""
-_HEX = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
+HEX = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
+"""What a Hub calls a commit, or the content of a file."""
 _RANGE = re.compile(r"bytes=(\d{1,15})-", re.ASCII)
 _HERE = threading.local()
 _LOCK = threading.Lock()
@@ -116,7 +117,7 @@ def commit_name(text: str) -> str:
     Raises:
         RemoteError: if not.
     """
-    if _HEX.fullmatch(text) is None:
+    if HEX.fullmatch(text) is None:
         raise RemoteError(
             f"Expected the name of a commit, 40 hex digits, got {shown(text)} from the server.",
             "Is it a Hugging Face Hub? HF_ENDPOINT says which server is asked.",
@@ -126,7 +127,7 @@ def commit_name(text: str) -> str:
 
 def file_name(text: str) -> str:
     """`text`, if it can be what a Hub calls the content of a file; see `commit_name`."""
-    if _HEX.fullmatch(text) is None:
+    if HEX.fullmatch(text) is None:
         raise RemoteError(
             "Expected the digest of a file, 40 or 64 hex digits, as its ETag, got "
             f"{shown(text)} from the server.",
@@ -196,7 +197,7 @@ def _check_xet(response: Any, guard: Guard) -> None:
         "X-Xet-Refresh-Route", guard.endpoint
     )
     known = map(_origin, (guard.endpoint, constants.HUGGINGFACE_CO_URL_HOME))
-    if not _HEX.fullmatch(response.headers.get("X-Xet-Hash", "")) or _origin(route) not in known:
+    if not HEX.fullmatch(response.headers.get("X-Xet-Hash", "")) or _origin(route) not in known:
         response.headers.pop("X-Xet-Hash", None)
 
 

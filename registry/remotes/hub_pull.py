@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +25,7 @@ from pe_toolkit.registry import semver, signature_files
 from pe_toolkit.registry.remotes.base import CARD_FILE, SIGNATURE_FILE, Check, Pulled
 from pe_toolkit.registry.remotes.errors import RemoteError, UnreachableError
 from pe_toolkit.registry.remotes.hub_errors import explain, explained, unconnected
-from pe_toolkit.registry.remotes.hub_guard import commit_name, file_name
+from pe_toolkit.registry.remotes.hub_guard import HEX, commit_name, file_name
 from pe_toolkit.registry.remotes.hub_state import setting
 from pe_toolkit.registry.remotes.hub_xet import by_xet, without_xet
 from pe_toolkit.registry.remotes.retry import NO_CONNECTION, passing
@@ -38,7 +37,6 @@ STEP = 1 << 20
 """Bytes in which a download comes: what is lost of it when the line breaks. The client: 10 MB."""
 MOST_UNKNOWN = 64 << 20
 """Bytes of a card whose size the server does not announce."""
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
 
 
 def pull(remote: HubRemote, check: Check) -> Pulled:
@@ -256,7 +254,7 @@ def discard(path: Path) -> None:
         path: of a file in the cache, as the client gave it.
     """
     snapshot = path.parent.resolve()
-    if snapshot.parent.name != "snapshots" or not _COMMIT.fullmatch(snapshot.name):
+    if snapshot.parent.name != "snapshots" or not HEX.fullmatch(snapshot.name):
         return
     blob = path.resolve()
     path.unlink(missing_ok=True)
