@@ -496,8 +496,10 @@ def test_a_card_chooses_no_proposal_of_a_stranger(
     server.put(name, {"README.md": b"# newer"}, tag="v2")
     proposal = server.propose(name, {"vae/config.json": b"{}"})
     for revision in (proposal, proposal[:10], "refs/pr/1"):
-        with pytest.raises(UsageError):
+        with pytest.raises(UsageError) as caught:
             load(name, revision=revision, of_card=True)
+        line = f"--backbone {name} --revision {proposal}"
+        assert revision != proposal or line in str(caught.value.hint)
     assert not server.sent("GET", "/download/")
     for revision in (first, "main", "v2"):
         assert load(name, revision=revision, of_card=True)[0].variant is not None

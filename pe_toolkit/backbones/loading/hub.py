@@ -304,7 +304,8 @@ def _check_own(api: Any, model_id: str, commit: str) -> None:
         raise UsageError(
             f"Expected a card at a commit of {model_id}'s own branches, got one at {commit}, which "
             "is on none of them.",
-            "A card does not choose what is downloaded and run: name the model yourself.",
+            "A card does not choose what is downloaded and run. If you trust that commit, type "
+            f"the same with --backbone {model_id} --revision {commit} (downloads it).",
         )
 
 
