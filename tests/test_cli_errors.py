@@ -272,14 +272,14 @@ def test_warnings_of_the_library_are_plain() -> None:
 
 
 def test_warnings_of_others_steer_no_terminal() -> None:
-    def action(session: Session) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("always")
-            warnings.warn("no class \x1b]0;evil\x07\nError: none", UserWarning, stacklevel=1)
-
-    said = run(action).stderr
-    assert "UserWarning: no class \\x1b]0;evil\\x07 Error: none\n" in said
-    assert "\x1b" not in said
+    program = (
+        "import warnings; from pe_toolkit.cli.errors import Session, plain_warnings\n"
+        "with plain_warnings(Session()):\n"
+        "    warnings.warn('no class \\x1b]0;evil\\x07\\nError: none')\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "UserWarning: no class \\x1b]0;evil\\x07 Error: none\n" in result.stderr
+    assert "\x1b" not in result.stderr
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device here")
