@@ -2,7 +2,8 @@
 
     python -m tests.registry.crowd ROOT CARDS SEED SECONDS
 
-does random operations and prints one JSON line at the end: how many of which, what went wrong, and
+does random operations for that long, and at least LEAST of them however slow the machine is, and
+prints one JSON line at the end: how many of which, what went wrong, and
 which of its own cards (nobody else removes them) must be there.
 """
 
@@ -20,6 +21,9 @@ from pe_toolkit.registry.references import local
 from pe_toolkit.registry.store import Store
 
 
+LEAST = 12
+
+
 def work(root: Path, cards: Path, seed: int, seconds: float) -> dict[str, object]:
     """Add, list, resolve, tag, remove, collect and check for a while."""
     rng, store, done = random.Random(seed), Store(root), Counter[str]()
@@ -28,7 +32,7 @@ def work(root: Path, cards: Path, seed: int, seconds: float) -> dict[str, object
     errors: list[str] = []
     end = time.monotonic() + seconds
     number = 0
-    while time.monotonic() < end:
+    while time.monotonic() < end or done.total() + len(errors) < LEAST:
         action = rng.choice(
             ("add", "add", "list", "resolve", "tag", "remove", "shadow", "gc", "check")
         )
