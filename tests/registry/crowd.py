@@ -20,7 +20,6 @@ from pe_toolkit.errors import PeError
 from pe_toolkit.registry.references import local
 from pe_toolkit.registry.store import Store
 
-
 LEAST = 12
 
 
