@@ -29,6 +29,8 @@ MARK = "index.nolocks"
 FILE = "index.lock"
 STALE_SECONDS = 3600
 """A lock file of another machine that is so old belongs to a process that died."""
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL)
+"""What disks without hard links say: there, a lock file is empty for a moment."""
 _WAIT = 0.02
 _YOUNG = 60
 """Seconds in which whoever made a lock file has written into it, or is dead."""
@@ -161,12 +163,11 @@ def alone(root: Path, timeout: float) -> Iterator[bool]:
 
 def _take(path: Path, timeout: float) -> str:
     """Make the lock file; what is in it. "" if this is a folder that we may only read."""
-    token = json.dumps({"host": _host(), "pid": os.getpid(), "token": secrets.token_hex(8)})
+    token = _token()
     deadline = time.monotonic() + timeout
     while True:
         try:
-            with open(path, "x", encoding="ascii") as stream:
-                stream.write(token)
+            _make(path, token)
             return token
         except FileExistsError:
             there = _read(path)
@@ -182,6 +183,34 @@ def _take(path: Path, timeout: float) -> str:
             raise busy(path.parent, timeout, *_holder(path, there))
         else:
             time.sleep(_WAIT)
+
+
+def _token() -> str:
+    """Who we are, and which time this is."""
+    return json.dumps({"host": _host(), "pid": os.getpid(), "token": secrets.token_hex(8)})
+
+
+def _make(path: Path, token: str) -> None:
+    """Make a file that was not there, with its content at once: whoever is killed meanwhile leaves
+    no empty one, of which nobody could know whose it is.
+
+    Raises:
+        FileExistsError: it is there.
+    """
+    own = path.with_name(f"{FILE}.{secrets.token_hex(8)}")
+    try:
+        own.write_text(token, encoding="ascii")
+        os.link(own, path)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        with open(path, "x", encoding="ascii") as stream:
+            stream.write(token)
+    finally:
+        with contextlib.suppress(OSError):
+            own.unlink()
 
 
 def _read(path: Path) -> str | None:
@@ -231,9 +260,10 @@ def _break(path: Path, text: str) -> None:
     """Take a dead process's lock file away. One at a time, or the new lock of another might go."""
     guard = path.with_name(f"{FILE}.breaking")
     try:
-        guard.touch(exist_ok=False)
+        _make(guard, _token())
     except FileExistsError:
-        if _age(guard) > _YOUNG:
+        there = _read(guard)
+        if there is not None and _is_stale(guard, there):
             guard.unlink(missing_ok=True)
         time.sleep(_WAIT)
         return

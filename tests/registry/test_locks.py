@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
@@ -194,3 +195,54 @@ def test_the_lock_file_of_another_machine_ends_after_an_hour(store: Store, tmp_p
     os.utime(lock, (old, old))
     assert len(store.entries()) == 1
     assert not lock.exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="asks whether a process lives")
+def test_whoever_died_while_it_broke_a_lock_file_does_not_hold_up_the_others(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / locks.MARK).touch()
+    dead = f"import sys; sys.path[:0] = [{str(ROOT)!r}]; from pe_toolkit.registry import locks"
+    for name in (locks.FILE, f"{locks.FILE}.breaking"):
+        made = f"locks._make(Path({str(tmp_path / name)!r}), locks._token())"
+        code = f"{dead}; from pathlib import Path; {made}"
+        subprocess.run([sys.executable, "-c", code], check=True)
+    began = time.monotonic()
+    with locks.alone(tmp_path, timeout=5) as by_file:
+        assert by_file
+    assert time.monotonic() - began < 5
+    assert {path.name for path in tmp_path.iterdir()} == {locks.MARK}
+
+
+def test_a_lock_file_is_never_there_without_its_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process may be killed at any point: what it leaves says whose it was."""
+    seen: list[str | None] = []
+
+    def watched(source: Path, target: Path) -> None:
+        seen.append(Path(source).read_text(encoding="ascii"))
+        linked(source, target)
+
+    linked = os.link
+    monkeypatch.setattr(os, "link", watched)
+    path = tmp_path / locks.FILE
+    locks._make(path, "whose it is")
+    assert seen == ["whose it is"] == [path.read_text(encoding="ascii")]
+    with pytest.raises(FileExistsError):
+        locks._make(path, "another's")
+    assert path.read_text(encoding="ascii") == "whose it is"
+    assert [left.name for left in tmp_path.iterdir()] == [locks.FILE]
+
+
+def test_disks_without_hard_links_have_lock_files_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(source: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    locks._make(tmp_path / locks.FILE, "whose it is")
+    with pytest.raises(FileExistsError):
+        locks._make(tmp_path / locks.FILE, "another's")
+    assert (tmp_path / locks.FILE).read_text(encoding="ascii") == "whose it is"
