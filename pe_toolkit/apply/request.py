@@ -102,14 +102,19 @@ class ApplyRequest:
         """The seeds to use; a latents card brings its own, and is bound to its schedule.
 
         Raises:
-            UsageError: seeds, a strength, a phase, a scheduler or other steps with a latents card.
+            UsageError: a phase with a card that holds none; seeds, a strength, a scheduler or other steps with a latents card.
         """
+        if self.phase and spec.recipe.phase is None and not self.no_card:
+            raise UsageError(
+                f"Expected no {option('phase')} with a card that holds no phase, got "
+                f"{self.phase:g}.",
+                "Leave it out, or train the card with --recipe rich.",
+            )
         if not self.replays(spec):
             return list(self.seeds) or [DEFAULT_SEED]
         bound = {
             "seeds": bool(self.seeds),
             "strength": self.strength != 1.0,
-            "phase": self.phase is not None,
             "scheduler": self.scheduler is not None,
             "steps": self.steps not in (None, spec.schedule.steps),
         }
