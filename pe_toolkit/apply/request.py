@@ -102,7 +102,8 @@ class ApplyRequest:
         """The seeds to use; a latents card brings its own, and is bound to its schedule.
 
         Raises:
-            UsageError: a phase with a card that holds none; seeds, a strength, a scheduler or other steps with a latents card.
+            UsageError: a phase with a card that holds none; seeds, a strength, a scheduler or other
+                steps with a latents card.
         """
         if self.phase and spec.recipe.phase is None and not self.no_card:
             raise UsageError(
