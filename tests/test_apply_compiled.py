@@ -43,8 +43,8 @@ def test_the_command_hands_it_on(tmp_path, monkeypatch):
         seen.append(kwargs.pop("compile"))
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(apply, "generate", generating)
-    monkeypatch.setattr(loading, "load", lambda *args: adapter)
+    monkeypatch.setattr("pe_toolkit.apply.generation.generate", generating)
+    monkeypatch.setattr(loading, "load", lambda *args, **how: adapter)
     common = ["apply", str(tmp_path / "card.safetensors"), "--prompt", "a red circle", "--no-score"]
     for name, switches in (("a", ["--compile"]), ("b", [])):
         out = str(tmp_path / f"{name}.mp4")

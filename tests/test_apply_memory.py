@@ -26,7 +26,7 @@ def test_tiles_are_the_first_thing_to_try_where_there_are_none(tmp_path, monkeyp
         raise torch.OutOfMemoryError("tried to allocate 12 GiB")
 
     monkeypatch.setattr(adapter.pipe.vae, "decode", full)
-    monkeypatch.setattr(loading, "load", lambda *args: adapter)
+    monkeypatch.setattr(loading, "load", lambda *args, **how: adapter)
     result = CliRunner().invoke(
         cli,
         [
