@@ -1,0 +1,172 @@
+"""Settings of a training against each other, on the same references, prompts and seeds.
+
+    python -m benchmarks.paired RAW.jsonl "recipe=rich" "recipe=rich K=3 lr=0.02,0.01"
+    python -m benchmarks.paired RAW.jsonl "mode=latents" "mode=latents objective=smm"
+
+Every row is one training of each reference: its first sample denoised to the end (*own sample*),
+and, of positions, two unseen (prompt, seed) pairs (*zero-shot*). A row is written as settings:
+`mode=`, `recipe=`, `samples=`, `steps=`, and whatever `pe train --set` takes. Differences are
+paired by reference, against the first row. RAW.jsonl keeps every single measurement: what is there is not
+measured again, so that a run may be stopped, continued, and given more rows.
+
+The references are those of `benchmarks.transfer` unless `--seed` says otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.transfer import (
+    interval,
+    pairs,
+    references,
+    run_training,
+    say,
+    truth_of,
+)
+from pe_toolkit.apply import generate
+from pe_toolkit.backbones import load_backbone
+from pe_toolkit.training import TrainConfig
+from pe_toolkit.world.metrics import Measurement, measure
+from pe_toolkit.world.vocabulary import TRAINING_PROMPTS
+
+FIELDS = ("cosine", "trajectory_error", "visibility", "adherent", "colour_ok", "shape_ok")
+OWN, NEW = "own sample", "zero-shot"
+
+
+def config_of(row: str, variant: Any, reference: int) -> TrainConfig:
+    """What a row asks of the training of a reference: other samples for each of them."""
+    settings = dict(part.split("=", 1) for part in row.split())
+    fields: dict[str, Any] = {
+        "mode": settings.pop("mode", "positions"),
+        "recipe": settings.pop("recipe", "default"),
+        "parametrisation": settings.pop("param", None),
+    }
+    for name in ("samples", "steps"):
+        if name in settings:
+            fields[name] = int(settings.pop(name))
+    count = TrainConfig(**fields).with_overrides(settings).resolve(variant).samples
+    prompts = [TRAINING_PROMPTS[(reference + i) % len(TRAINING_PROMPTS)] for i in range(count)]
+    # The first sample is the same in every row, however many a row has.
+    config = TrainConfig(
+        **fields, prompts=tuple(prompts), seed=2 * reference, preview=True
+    ).with_overrides(settings)
+    return config
+
+
+def numbers(found: Measurement) -> dict[str, float]:
+    """The measurement as plain numbers."""
+    return {name: float(getattr(found, name)) for name in FIELDS}
+
+
+def measured(raw: Path) -> list[dict[str, Any]]:
+    """What there is already; a line that was cut off counts as not measured."""
+    out = []
+    for line in raw.read_text().splitlines() if raw.is_file() else ():
+        try:
+            out.append(json.loads(line))
+        except ValueError:
+            continue
+    return out
+
+
+def run(rows: list[str], raw: Path, count: int, per: int, seed: int, backbone: str) -> None:
+    """Measure what is missing, reference by reference, so that rows stay comparable throughout."""
+    adapter = load_backbone(backbone)
+    scenes, pool = references(count, seed), pairs(count * per)
+    have = {(m["row"], m["reference"]) for m in measured(raw)}
+    raw.parent.mkdir(parents=True, exist_ok=True)
+    for r, scene in enumerate(scenes):
+        truth = truth_of(scene)
+        for row in rows:
+            if (row, r) in have:
+                continue
+            config = config_of(row, adapter.defaults(), r)
+            card, preview, seconds = run_training(adapter, scene, config)
+            entry: dict[str, Any] = {"row": row, "reference": r, "family": scene.family}
+            entry["seconds"] = round(seconds, 2)
+            entry["loss"] = card.spec.training.loss
+            entry[OWN] = [numbers(measure(preview, card.spec.samples[0].prompt, truth))]
+            if card.spec.kind == "positions":
+                entry[NEW] = [
+                    numbers(measure(video.frames, prompt, truth))
+                    for prompt, s in pool[r * per : (r + 1) * per]
+                    for video in generate(adapter, [prompt], [s], card=card)
+                ]
+            with raw.open("a") as file:
+                file.write(json.dumps(entry) + "\n")
+            shown = {k: [round(m["cosine"], 2) for m in entry[k]] for k in (OWN, NEW) if k in entry}
+            say(f"{r + 1}/{count} {scene.family}: {row}: {shown}, {seconds:.0f} s")
+
+
+def values(entries: list[dict[str, Any]], row: str, kind: str, name: str) -> dict[int, float]:
+    """Mean of a reference's measurements, by reference."""
+    out = {}
+    for entry in entries:
+        if entry["row"] == row and kind in entry:
+            found = [m[name] for m in entry[kind]]
+            out[entry["reference"]] = float(np.nanmean(found)) if np.isfinite(found).any() else 0.0
+    return out
+
+
+def table(rows: list[str], raw: Path) -> str:
+    """Markdown: every row, and its difference to the first one."""
+    entries = measured(raw)
+    lines = [
+        "| settings | n | own sample: cosine | error | right | zero-shot: cosine | error | right "
+        "| own minus first | zero-shot minus first | s |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        cells = [f"`{row}`", str(len(values(entries, row, OWN, "cosine")))]
+        for kind in (OWN, NEW):
+            for name in ("cosine", "trajectory_error", "adherent"):
+                found = values(entries, row, kind, name)
+                cells.append(_spread(found) if name == "cosine" else _mean(found))
+        for kind in (OWN, NEW):
+            mine, first = (values(entries, x, kind, "cosine") for x in (row, rows[0]))
+            both = sorted(set(mine) & set(first))
+            cells.append("" if row == rows[0] else _spread({r: mine[r] - first[r] for r in both}))
+        seconds = [e["seconds"] for e in entries if e["row"] == row]
+        cells.append(f"{np.median(seconds):.0f}" if seconds else "")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _spread(found: dict[int, float]) -> str:
+    if not found:
+        return ""
+    mean, low, high = interval(np.array(list(found.values())), np.array(list(found)))
+    return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _mean(found: dict[int, float]) -> str:
+    return f"{np.mean(list(found.values())):.3f}" if found else ""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.paired",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("raw", type=Path, metavar="RAW.jsonl")
+    parser.add_argument("rows", nargs="+", metavar="ROW")
+    parser.add_argument("--backbone", default="bundled")
+    parser.add_argument("--references", type=int, default=8)
+    parser.add_argument("--pairs", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=20261121, help="of the references")
+    parser.add_argument("--table", action="store_true", help="measure nothing")
+    args = parser.parse_args()
+    if not args.table:
+        run(args.rows, args.raw, args.references, args.pairs, args.seed, args.backbone)
+    print(table(args.rows, args.raw))
+
+
+if __name__ == "__main__":
+    main()
