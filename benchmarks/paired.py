@@ -6,8 +6,8 @@
 Every row is one training of each reference: its first sample denoised to the end (*own sample*),
 and, of positions, two unseen (prompt, seed) pairs (*zero-shot*). A row is written as settings:
 `mode=`, `recipe=`, `samples=`, `steps=`, and whatever `pe train --set` takes. Differences are
-paired by reference, against the first row. RAW.jsonl keeps every single measurement: what is there is not
-measured again, so that a run may be stopped, continued, and given more rows.
+paired by reference, against the first row. RAW.jsonl keeps every measurement: what is
+there is not measured again, so that a run may be stopped, continued, and given more rows.
 
 The references are those of `benchmarks.transfer` unless `--seed` says otherwise.
 """
