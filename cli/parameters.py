@@ -84,6 +84,24 @@ class Override(Pair):
         return [CompletionItem(text) for text in override_examples() if text.startswith(incomplete)]
 
 
+class Objective(Kind):
+    """The name of an objective, also of one that an installed package adds."""
+
+    name = "NAME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return str(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        from pe_toolkit.objectives import names
+
+        return [CompletionItem(name) for name in names() if name.startswith(incomplete)]
+
+
 class Backbone(Kind):
     """A name of the catalogue, `auto` where the command has it, a folder or a Hub id."""
 

@@ -46,8 +46,8 @@ TRAIN = {
     "Which part of the clip": CLIP,
     "What stands in the card": CARD,
     "For experts: the method": (
-        "mode", "recipe", "parametrisation", "steps", "guidance_scale", "seed", "overrides",
-        "kv_from", "revision", "copy_of",
+        "mode", "recipe", "parametrisation", "objective", "steps", "guidance_scale", "seed",
+        "overrides", "kv_from", "revision", "copy_of",
     ),
     "For experts: memory and speed": MACHINE,
 }  # fmt: skip

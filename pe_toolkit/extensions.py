@@ -23,7 +23,7 @@ NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 """What a part may be called: cards and command lines hold such names."""
 
 
-def names(group: str, own: Mapping[str, str]) -> tuple[str, ...]:
+def names_in(group: str, own: Mapping[str, str]) -> tuple[str, ...]:
     """All names of a group: ours first, then those of installed packages, sorted.
 
     Args:
@@ -49,7 +49,7 @@ def load(group: str, own: Mapping[str, str], name: str, what: str) -> Any:
         return getattr(import_module(module), attribute)
     entries = [entry for entry in _installed(group) if entry.name == name]
     if not entries:
-        raise UsageError(f"Expected {what} out of {', '.join(names(group, own))}, got {name!r}.")
+        raise UsageError(f"Expected {what} out of {', '.join(names_in(group, own))}, got {name!r}.")
     if len({entry.value for entry in entries}) > 1:
         raise DependencyError(
             f"Expected one package that adds {what} {name!r}, got {_several(entries)}.",

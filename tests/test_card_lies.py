@@ -175,6 +175,10 @@ SPEC_LIES = {
         ),
         "recipe.phase.radius",
     ),
+    "another objective in 1.3": (
+        lambda s: (s.update(format_version="1.3"), s["recipe"].update(objective="smm")),
+        "came with 1.4",
+    ),
     "encoded in 1.3": (
         lambda s: (s.update(format_version="1.3"), s["reference"].update(encoded="whole")),
         "came with 1.4",

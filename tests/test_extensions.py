@@ -43,7 +43,7 @@ def load(name: str) -> object:
 
 
 def test_without_other_packages_there_are_ours() -> None:
-    assert extensions.names("pe_toolkit.nothing", OWN) == ("dumps",)
+    assert extensions.names_in("pe_toolkit.nothing", OWN) == ("dumps",)
     import json
 
     assert load("dumps") is json.dumps
@@ -53,14 +53,14 @@ def test_an_installed_package_adds_a_name(site) -> None:
     install(
         site, "smooth", "class Smooth:\n    pass\n", "smooth = smooth:Smooth\na = smooth:Smooth"
     )
-    assert extensions.names(GROUP, OWN) == ("dumps", "a", "smooth")
+    assert extensions.names_in(GROUP, OWN) == ("dumps", "a", "smooth")
     assert "smooth" not in sys.modules  # listing imports nothing of it
     assert load("smooth").__name__ == "Smooth"
 
 
 def test_names_that_ship_are_not_taken_over(site) -> None:
     install(site, "smooth", "Smooth = None\n", "dumps = smooth:Smooth")
-    assert extensions.names(GROUP, OWN) == ("dumps",)
+    assert extensions.names_in(GROUP, OWN) == ("dumps",)
     assert load("dumps") is not None
 
 

@@ -68,6 +68,13 @@ Example:
     type=click.Choice(names()),
     help="Form of the positions.",
 )
+@click.option(
+    "--objective",
+    type=parameters.Objective(),
+    metavar="NAME",
+    help="What is compared: amf (the default), smm, moft or motionclone of other papers, or one "
+    "that an installed package adds.",
+)
 @options.generation_options
 @click.option("--seed", type=parameters.SEED, default=0, show_default=True, metavar="N")
 @options.clip_options

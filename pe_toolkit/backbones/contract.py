@@ -120,6 +120,12 @@ class Sampler(Protocol):
         """
         ...
 
+    def features(self, index: int, latents: torch.Tensor, part: slice, block: int) -> torch.Tensor:
+        """The hidden states of the video tokens that `block` gives on, `(n, S, channels)`,
+        otherwise as `queries_and_keys`.
+        """
+        ...
+
 
 class KeysValues(Protocol):
     """Keys and values of a noised reference, injected into the first block."""
@@ -353,6 +359,21 @@ class Backbone(Protocol):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Q and K of a clean reference, each `(1, blocks * heads, S, head_dim)`: empty prompt, no
         noise (DiTFlow, section 4.1), read as `reading` says. `text` is `encode_text([""])`.
+        """
+        ...
+
+    def reference_features(
+        self,
+        latents: torch.Tensor,
+        block: int,
+        frames: int,
+        width: int,
+        height: int,
+        image: torch.Tensor | None = None,
+        text: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The hidden states of the video tokens of a clean reference that `block` gives on,
+        `(1, S, channels)`: empty prompt, no noise, timestep 0. `text` is `encode_text([""])`.
         """
         ...
 

@@ -26,6 +26,23 @@ def stopping_at(transformer: Any, block: Any) -> Iterator[None]:
             yield
 
 
+def block_output(transformer: Any, block: Any, call: Callable[[], Any]) -> Any:
+    """Run `call`, a pass of `transformer`, up to the end of `block`, and return what that gives."""
+    caught: list[Any] = []
+
+    def catch(module: Any, args: Any, output: Any) -> None:
+        caught.append(output)
+        raise Stopped
+
+    handle = block.register_forward_hook(catch)
+    try:
+        with stopping_at(transformer, block):
+            call()
+    finally:
+        handle.remove()
+    return caught[0]
+
+
 @contextlib.contextmanager
 def _uncompiled(block: Any) -> Iterator[None]:
     """Without the compiled call of `nn.Module.compile`, if there is one."""

@@ -3,10 +3,10 @@
 1.1 added what a 1.0 card simply does not have (`recipe.reference_block`, the mask `tracked`), and
 so did 1.2 (`reference.used`, `reference.fit`) and 1.3 (`recipe.start_scale`,
 `schedule.negative_prompt`; `recipe.reading`, which says more than `reference_block` and took its
-place) and 1.4 (`parent`, `recipe.kv_noise`, `reference.encoded`, other families of backbones):
-there is nothing to migrate yet. When a 2.0 comes, the step from 1.x stands here as a function on
-the plain description, applied forward only before `CardSpec` sees it; cards are never written in an
-old version.
+place) and 1.4 (`parent`, `recipe.kv_noise`, `reference.encoded`, other families of backbones,
+other objectives): there is nothing to migrate yet. When a 2.0 comes, the step from 1.x stands here
+as a function on the plain description, applied forward only before `CardSpec` sees it; cards are
+never written in an old version.
 """
 
 from __future__ import annotations

@@ -34,11 +34,11 @@ from pe_toolkit.card.schema import (
 from pe_toolkit.card.text import canonical_json, shown
 from pe_toolkit.embedding import names, positions
 from pe_toolkit.errors import CardError
+from pe_toolkit.extensions import NAME
 from pe_toolkit.grid import TokenGrid
-from pe_toolkit.objectives import OBJECTIVES
 
-FIRST_FAMILY = "cogvideox"
-"""The only one of cards before 1.4."""
+FIRST_FAMILY, FIRST_OBJECTIVE = "cogvideox", "amf"
+"""The only ones of cards before 1.4."""
 MAX_GUIDED_STEPS = 1000
 MAX_SIDE = 128
 """Longest side of a token grid: a displacement across it still fits an int8."""
@@ -191,7 +191,9 @@ class RecipeSpec(Section):
 
     name: str = ruled(Text())
     """"default", "paper", or the name of another recipe."""
-    objective: str = ruled(Text(choices=OBJECTIVES))
+    objective: str = ruled(Text(pattern=NAME.pattern, like="a name such as amf"))
+    """What was minimised. Another than `amf` since 1.4; applying a card asks nothing of it, so that
+    one of an objective that is not installed here applies like any other."""
     block: int = ruled(Integer(0, 1000))
     """Transformer block of the generation whose attention was matched."""
     tau: float = ruled(Number(0, 1e6, open_low=True))
@@ -380,6 +382,11 @@ class CardSpec(Section):
             raise CardError(
                 f"Expected a card of format {self.format_version} without `parent`, "
                 "`recipe.kv_noise`, `recipe.phase` and `reference.encoded`, which came with 1.4."
+            )
+        if minor in ("0", "1", "2", "3") and recipe.objective != FIRST_OBJECTIVE:
+            raise CardError(
+                f"Expected a card of format {self.format_version} with the objective "
+                f"{FIRST_OBJECTIVE!r}, got {shown(recipe.objective)}: others came with 1.4."
             )
         if minor in ("0", "1", "2", "3") and self.backbone.family != FIRST_FAMILY:
             raise CardError(

@@ -7,7 +7,7 @@ entries, without a mask.)
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ from pe_toolkit.motion.displacement import (
     rows_per_chunk,
 )
 from pe_toolkit.motion.flow import AttentionMotionFlow
+from pe_toolkit.objectives.base import MotionReference
 
 
 def amf_loss(soft: Tensor, target: Tensor, mask: Tensor) -> Tensor:
@@ -76,6 +77,8 @@ class AmfObjective:
         UsageError: if tau is not positive or chunk is below 1.
     """
 
+    reads: ClassVar[Literal["attention", "features"]] = "attention"
+
     def __init__(
         self,
         target: AttentionMotionFlow,
@@ -100,6 +103,11 @@ class AmfObjective:
         self._weight = weight[self._rows]
         self._position = (offset + source[:, None])[self._rows]
         self._there: tuple[torch.device, torch.dtype, tuple[Tensor, Tensor, Tensor]] | None = None
+
+    @classmethod
+    def of(cls, reference: MotionReference, tau: float) -> Self:
+        """From a reference: its flow alone."""
+        return cls(reference.flow, tau)
 
     def loss(self, q: Tensor, k: Tensor) -> Tensor:
         """Distance of a generation's motion to the target's.

@@ -82,9 +82,16 @@ class Problem:
             part = slice(first, first + sampler.together)
             if embed is not None:
                 embed()
-            q, k = sampler.queries_and_keys(index, latents[part], part, self.block)
-            total = total + self.scaling.backward(self.objective, q, k, q.shape[0] / count)
+            tapped = self._tapped(index, latents[part], part)
+            share = tapped[0].shape[0] / count
+            total = total + self.scaling.backward(self.objective, tapped, share)
         return total
+
+    def _tapped(self, index: int, latents: torch.Tensor, part: slice) -> tuple[torch.Tensor, ...]:
+        """What the objective reads of the block."""
+        if self.objective.reads == "features":
+            return (self.sampler.features(index, latents, part, self.block),)
+        return self.sampler.queries_and_keys(index, latents, part, self.block)
 
     def descend(
         self,

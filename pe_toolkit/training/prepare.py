@@ -17,13 +17,14 @@ from pe_toolkit.video.picture import resize
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from numpy.typing import NDArray
 
     from pe_toolkit.backbones.catalogue.variants import Variant
     from pe_toolkit.backbones.contract import Backbone, Sampler
     from pe_toolkit.embedding.base import PositionalForm
     from pe_toolkit.grid import TokenGrid
-    from pe_toolkit.motion.flow import AttentionMotionFlow
+    from pe_toolkit.training.reference import Reference
     from pe_toolkit.video import Clip
 
 
@@ -87,14 +88,16 @@ class Run:
             run = dataclasses.replace(self, settings=settings)
         return run, guided_steps(sampler.noise, run.settings.guided_range)
 
-    def mode(self, sampler: Sampler, flow: AttentionMotionFlow) -> Mode:
-        """What is optimised, against the objective that `flow` sets."""
-        settings = self.settings
-        objective = objective_class(settings.objective)(flow, settings.tau)
+    def mode(self, sampler: Sampler, reference: Reference, silence: torch.Tensor) -> Mode:
+        """What is optimised, against the objective that the reference sets; `silence` is
+        `encode_text([""])`.
+        """
+        settings, seen = self.settings, reference.seen_by(self, silence)
+        objective = objective_class(settings.objective).of(seen, settings.tau)
         problem = Problem(sampler, objective, settings.block, settings.reuse)
         if self.form is None:
             return LatentMode(problem)
-        start = first_delta(self.form, flow, settings).to(self.backbone.device)
+        start = first_delta(self.form, reference.flow, settings).to(self.backbone.device)
         return PositionMode(problem, self.form, start)
 
     def started(self, guided: list[int]) -> events.Started:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pe_toolkit.backbones.reading import Reading
 from pe_toolkit.errors import MotionError
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.phase import imprinting, phases, quantised
@@ -39,6 +40,10 @@ class Reference:
         if self.phase is not None and run.settings.phase is not None:
             sampler.begin(imprinting(self.phase, *run.settings.phase))
 
+    def seen_by(self, run: Run, silence: torch.Tensor) -> Seen:
+        """What an objective may look at; `silence` is `encode_text([""])`."""
+        return Seen(self, run, silence)
+
     def keys_values(self, run: Run, sampler: Sampler) -> KeysValues | None:
         """Its keys and values, noised as the generations are that are about to begin; None where
         the training does without.
@@ -62,6 +67,38 @@ class Reference:
                 f"({flow.matched:.0%} of the patches were matched, {flow.moving:.0%} also move).",
                 "Use a clip with clearer motion, a longer span, or --set mask=none.",
             )
+
+
+@dataclass(frozen=True)
+class Seen:
+    """`objectives.base.MotionReference`: read again at the block that generations are compared at,
+    if an objective asks for it.
+    """
+
+    reference: Reference
+    run: Run
+    silence: torch.Tensor
+
+    @property
+    def flow(self) -> AttentionMotionFlow:
+        """As it was read."""
+        return self.reference.flow
+
+    def queries_and_keys(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """By attention, at timestep 0, whatever the displacements were read from."""
+        run, block = self.run, self.run.settings.block
+        return run.backbone.reference_queries_and_keys(
+            self.reference.latents, Reading((block,)), *run.shape, self.reference.image,
+            self.silence,
+        )  # fmt: skip
+
+    def features(self) -> torch.Tensor:
+        """After that block."""
+        run = self.run
+        return run.backbone.reference_features(
+            self.reference.latents, run.settings.block, *run.shape, self.reference.image,
+            self.silence,
+        )  # fmt: skip
 
 
 def read_reference(run: Run, silence: torch.Tensor) -> Reference:

@@ -12,6 +12,7 @@ from pe_toolkit.backbones.machine.placement import Purpose
 from pe_toolkit.card.sampling import usual_fit, usual_rate
 from pe_toolkit.embedding import form_for
 from pe_toolkit.errors import CardError, UsageError, option
+from pe_toolkit.objectives import check_name
 from pe_toolkit.training.config import TrainConfig
 from pe_toolkit.training.shape import Shape, latent_frames
 
@@ -60,6 +61,7 @@ class TrainRequest:
     mode: Literal["positions", "latents"] = "positions"
     recipe: Literal["default", "paper", "fast", "rich"] = "default"
     parametrisation: str | None = None
+    objective: str | None = None
     steps: int | None = None
     guidance_scale: float | None = None
     seed: int = 0
@@ -78,7 +80,8 @@ class TrainRequest:
 
         Raises:
             UsageError: keys and values of another clip; more than one sample or a form of
-                positions in latents mode; a setting given twice; a text that no card may hold.
+                positions in latents mode; an unknown objective; a setting given twice; a text
+                that no card may hold.
         """
         if self.kv_from is not None and not _same(self.kv_from, self.reference):
             raise UsageError(
@@ -95,9 +98,15 @@ class TrainRequest:
                 "Leave it out.",
             )
         keys = [key for key, _ in self.overrides]
+        if self.objective is not None:
+            check_name(self.objective)
+            keys.append("objective")
         if twice := next((key for key in keys if keys.count(key) > 1), None):
             raise UsageError(
                 f"Expected each {option('overrides')} key once, got {twice!r} more than once."
+                if twice != "objective" or self.objective is None
+                else f"Expected one objective, got {option('objective')} and "
+                f"{option('overrides')} objective."
             )
 
     def check_for(self, shape: Shape) -> None:
@@ -209,6 +218,7 @@ class TrainRequest:
             mode=self.mode,
             recipe=self.recipe,
             parametrisation=self.parametrisation,
+            objective=self.objective or "amf",
             steps=self.steps,
             guidance_scale=self.guidance_scale,
             seed=self.seed,

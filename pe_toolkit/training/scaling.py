@@ -4,12 +4,11 @@ it.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from pe_toolkit.errors import TrainingError
+from pe_toolkit.objectives.base import Objective
 
 # The middle of float16's normal numbers, 2^-14 to 2^16.
 _LIMIT = 1.0
@@ -39,23 +38,23 @@ class GradientScaling:
         self.limit = _LIMIT
         self._factor: Tensor | float = 1.0
 
-    def backward(self, objective: Any, q: Tensor, k: Tensor, share: float) -> Tensor:
-        """Backward pass of `share` (0 to 1) times the objective of `q` and `k`, each `(B, heads, S,
-        head_dim)` in the transformer's dtype; returns that loss, a float32 scalar on the device.
+    def backward(self, objective: Objective, tapped: tuple[Tensor, ...], share: float) -> Tensor:
+        """Backward pass of `share` (0 to 1) times the objective of `tapped`, what it reads of a
+        block in the transformer's dtype; returns that loss, a float32 scalar on the device.
         """
         if not self.active:
-            loss: Tensor = objective.loss(q, k) * share
+            loss: Tensor = objective.loss(*tapped) * share
             loss.backward()
             return loss.detach()
         # The objective computes in float32: the same numbers, but gradients that are not rounded.
-        wide = [x.detach().float().requires_grad_() for x in (q, k)]
+        wide = [x.detach().float().requires_grad_() for x in tapped]
         loss = objective.loss(*wide) * share
         gradients = torch.autograd.grad(loss, wide)
         largest = torch.stack([g.abs().amax() for g in gradients]).amax()
         self._factor = self.limit / _power(largest)
-        gradients = tuple(g.mul_(self._factor).to(q.dtype) for g in gradients)
+        gradients = tuple(g.mul_(self._factor).to(tapped[0].dtype) for g in gradients)
         del wide  # nor are the wide gradients held while the transformer goes back
-        torch.autograd.backward((q, k), gradients)
+        torch.autograd.backward(tapped, gradients)
         return loss.detach()
 
     def undo(self, gradient: Tensor) -> Tensor:

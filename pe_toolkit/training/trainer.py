@@ -72,7 +72,7 @@ def train(
 
         reference.begin(run, sampler)
         saved = None if state is None else ResumeState(state, run, reference.encoded)
-        mode, kv = run.mode(sampler, flow), reference.keys_values(run, sampler)
+        mode, kv = run.mode(sampler, reference, silence), reference.keys_values(run, sampler)
         guidance = Guidance(run, sampler, guided, mode, kv, saved)
         if saved is not None and resume:
             yield guidance.resume()

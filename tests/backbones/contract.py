@@ -220,6 +220,47 @@ class Contract:
             handle.remove()
         assert counts == sorted(set(counts))
 
+    def test_features_are_what_the_block_gives_on(self, backbone):
+        sampler = self.sampler(backbone, [PROMPT], [3])
+        latents = sampler.latents.float().clone().requires_grad_()
+        calls = []
+        handles = [
+            module.register_forward_hook(lambda *_: calls.append(1))
+            for module in backbone.transformer.modules()
+        ]
+        counts = []
+        for block in range(backbone.blocks):
+            calls.clear()
+            found = sampler.features(1, latents, slice(0, 1), block)
+            assert found.shape == (1, backbone.grid.tokens, backbone.channels)
+            counts.append(len(calls))
+        for handle in handles:
+            handle.remove()
+        assert counts == sorted(set(counts))  # each pass stops behind its block
+        (gradient,) = torch.autograd.grad((found**2).sum(), latents)
+        assert bool(gradient.isfinite().all())
+        assert bool(gradient.abs().sum() > 0)
+
+    def test_features_of_a_reference(self, backbone):
+        clip, size = self.clip(backbone), (backbone.frames, *backbone.size)
+        latents, image = backbone.encode(clip.frames).latents, backbone.encode_image(clip.frames)
+        found = [backbone.reference_features(latents, block, *size, image) for block in (0, 1, 1)]
+        assert found[0].shape == (1, backbone.grid.tokens, backbone.channels)
+        assert not found[0].requires_grad
+        assert torch.equal(found[1], found[2])
+        assert not torch.equal(found[0], found[1])
+
+    def test_positions_reach_features(self, backbone):
+        sampler = self.sampler(backbone, [PROMPT], [3])
+        plain = sampler.features(1, sampler.latents, slice(0, 1), 1)
+        for form in self.forms(backbone):
+            delta = (0.1 * torch.randn(form.shape)).requires_grad_()
+            with backbone.positions_from(lambda _, f=form, d=delta: f.embed(d)):
+                found = sampler.features(1, sampler.latents, slice(0, 1), 1)
+            assert not torch.equal(found, plain)
+            (gradient,) = torch.autograd.grad((found**2).sum(), delta)
+            assert bool(gradient.abs().sum() > 0)
+
     def test_queries_and_keys_have_gradients_in_the_latents(self, backbone):
         sampler = self.sampler(backbone, [PROMPT], [3])
         latents = sampler.latents.float().clone().requires_grad_()

@@ -31,7 +31,7 @@ from pe_toolkit.backbones import finite
 from pe_toolkit.backbones.catalogue.variants import Variant, variant_for
 from pe_toolkit.backbones.families import Family
 from pe_toolkit.backbones.machine.resident import Resident
-from pe_toolkit.backbones.stopping import Stopped, stopping_at
+from pe_toolkit.backbones.stopping import Stopped, block_output, stopping_at
 from pe_toolkit.backbones.ways import Encoded
 from pe_toolkit.embedding import form_class
 from pe_toolkit.errors import MismatchError, UnsupportedError, UsageError
@@ -304,6 +304,23 @@ class WanBackbone(Resident):
             model(turned(latents), timestep=t, encoder_hidden_states=text, return_dict=False)
         return caught[0]
 
+    def features(
+        self, latents: torch.Tensor, text: torch.Tensor, timestep: float, block: int
+    ) -> torch.Tensor:
+        model = self.transformer
+        t = torch.full((len(latents),), timestep, device=latents.device)
+        return block_output(
+            model, model.blocks[block],
+            lambda: model(turned(latents), timestep=t, encoder_hidden_states=text),
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def reference_features(
+        self, latents: Any, block: int, *size: Any, text: Any = None
+    ) -> torch.Tensor:
+        text = self.encode_text([""]) if text is None else text
+        return self.features(latents, text, 0, block)
+
     @torch.no_grad()
     def reference_queries_and_keys(
         self, latents: Any, reading: Any, frames: int, width: int, height: int, image: Any = None,
@@ -464,6 +481,11 @@ class WanSampler:
         self.part = part
         x, t = latents.to(self.dtype), float(self.timesteps[index])
         return self.backbone.queries_and_keys(x, self.text[part], t, block)
+
+    def features(self, index: int, latents: torch.Tensor, part: slice, block: int) -> torch.Tensor:
+        self.part = part
+        x, t = latents.to(self.dtype), float(self.timesteps[index])
+        return self.backbone.features(x, self.text[part], t, block)
 
     def state(self) -> dict[str, torch.Tensor]:
         return {"latents": self.latents}  # Euler's steps draw nothing and remember nothing

@@ -21,6 +21,7 @@ from pe_toolkit.backbones.cogvideox.keyvalue import ReferenceKeysValues
 from pe_toolkit.backbones.cogvideox.processors import turned_back
 from pe_toolkit.backbones.cogvideox.sampling import CogVideoXSampler
 from pe_toolkit.backbones.reading import Reading
+from pe_toolkit.backbones.stopping import block_output
 from pe_toolkit.backbones.ways import Encoded, Way
 from pe_toolkit.errors import UnsupportedError, UsageError
 
@@ -314,6 +315,42 @@ class CogVideoXAdapter(CogVideoXDriving):
         return hooks.queries_and_keys(
             self.transformer, block, lambda: self.forward(latents, text, t, rotary, image)
         )
+
+    def features(
+        self,
+        latents: torch.Tensor,
+        text: torch.Tensor,
+        timestep: int,
+        block: int,
+        rotary: Any,
+        image: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Hidden states of the video tokens after `block`, `(B, S, inner_dim)`; the forward stops
+        there. Otherwise as `queries_and_keys`.
+        """
+        t = torch.full((latents.shape[0],), timestep, device=latents.device)
+        found: torch.Tensor = block_output(
+            self.transformer,
+            self.transformer.transformer_blocks[block],
+            lambda: self.forward(latents, text, t, rotary, image),
+        )[0]  # the text tokens come second
+        return found
+
+    @torch.no_grad()
+    def reference_features(
+        self,
+        latents: torch.Tensor,
+        block: int,
+        frames: int,
+        width: int,
+        height: int,
+        image: torch.Tensor | None = None,
+        text: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Hidden states of a clean reference after `block`: see `backbones.contract`."""
+        rotary = self.base_positions(frames, width, height) if self.positions == "rotary" else None
+        text = self.encode_text([""]) if text is None else text
+        return self.features(latents, text, 0, block, rotary, image)
 
     @torch.no_grad()
     def reference_queries_and_keys(

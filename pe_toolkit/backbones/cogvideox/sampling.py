@@ -149,12 +149,20 @@ class CogVideoXSampler:
         self, index: int, latents: torch.Tensor, part: slice, block: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Q and K of the conditional pass of some samples at `block`."""
+        return self.adapter.queries_and_keys(*self._conditional(index, latents, part, block))
+
+    def features(self, index: int, latents: torch.Tensor, part: slice, block: int) -> torch.Tensor:
+        """Hidden states of the conditional pass of some samples after `block`."""
+        return self.adapter.features(*self._conditional(index, latents, part, block))
+
+    def _conditional(
+        self, index: int, latents: torch.Tensor, part: slice, block: int
+    ) -> tuple[Any, ...]:
+        """The arguments of a tapped pass."""
         self.part = part
         x = self.scheduler.scale_model_input(latents.to(self.text.dtype), self.timesteps[index])
         image = None if self.image is None else self.image[part]
-        return self.adapter.queries_and_keys(
-            x, self.text[part], self.times[index], block, self.rotary, image
-        )
+        return x, self.text[part], self.times[index], block, self.rotary, image
 
     def state(self) -> dict[str, torch.Tensor]:
         """Latents, generators, and what DPM remembers of the step before."""
