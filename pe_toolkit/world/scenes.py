@@ -29,21 +29,19 @@ MARGIN = 0.2
 @dataclass(frozen=True)
 class Thing:
     """One shape: names from the vocabulary, path `(F, 2)` as (x, y) in [0, 1], radius `(F,)` as a
-    fraction, angle `(F,)` in radians clockwise, None where it stands upright.
+    fraction.
     """
 
     colour: str
     shape: str
     path: Array
     radius: Array
-    angle: Array | None = None
 
 
 @dataclass(frozen=True)
 class Scene:
     """What a clip shows; `style` is flat, gradient or texture, `shift` the background's `(F, 2)`
-    displacement. `zoom` `(F,)` scales and `turn` `(F,)` (radians clockwise) turns a texture about
-    the middle of the picture before it is displaced; None: it does neither.
+    displacement.
     """
 
     family: str
@@ -52,8 +50,6 @@ class Scene:
     style: str
     shift: Array
     seed: int
-    zoom: Array | None = None
-    turn: Array | None = None
 
     @property
     def caption(self) -> str:
@@ -198,32 +194,14 @@ def _background(scene: Scene, size: int, span: slice) -> Array:
         angle = rng.uniform(0, 2 * np.pi)
         ramp = (xs - 0.5) * np.float32(np.cos(angle)) + (ys - 0.5) * np.float32(np.sin(angle))
         return (base + ramp[None, :, :, None] * np.float32(44)).astype(np.float32)
-    x, y = _seen(scene, xs, ys, span)
+    shift = scene.shift[span] if np.any(scene.shift) else np.zeros((1, 2), np.float32)
+    x = xs[None] - shift[:, 0, None, None]
+    y = ys[None] - shift[:, 1, None, None]
     tone = np.zeros_like(x)
     for _ in range(3):
         fx, fy, phase = rng.uniform(-14, 14), rng.uniform(-14, 14), rng.uniform(0, 2 * np.pi)
         tone = tone + np.sin(np.float32(fx) * x + np.float32(fy) * y + np.float32(phase))
     return (base + tone[..., None] * np.float32(7)).astype(np.float32)
-
-
-def _seen(scene: Scene, xs: Array, ys: Array, span: slice) -> tuple[Array, Array]:
-    """Where in the texture a pixel looks: `(F or 1, size, size)` x and y."""
-    shift = scene.shift[span] if np.any(scene.shift) else np.zeros((1, 2), np.float32)
-    x: Array = xs[None] - shift[:, 0, None, None]
-    y: Array = ys[None] - shift[:, 1, None, None]
-    if scene.zoom is not None or scene.turn is not None:
-        frames = len(scene.shift[span])
-        none = np.zeros(frames, np.float32)
-        scale = none + 1 if scene.zoom is None else scene.zoom[span]
-        x, y = _turned(x - 0.5, y - 0.5, none if scene.turn is None else scene.turn[span])
-        x, y = x / scale[:, None, None] + 0.5, y / scale[:, None, None] + 0.5
-    return x, y
-
-
-def _turned(x: Array, y: Array, angle: Array) -> tuple[Array, Array]:
-    """Offsets `(F, ...)` seen by something that is turned clockwise by `angle` `(F,)`."""
-    cos, sin = (f(angle)[:, None, None].astype(np.float32) for f in (np.cos, np.sin))
-    return cos * x + sin * y, cos * y - sin * x
 
 
 def render(scene: Scene, size: int = 128, span: slice = slice(None)) -> NDArray[np.uint8]:
@@ -237,10 +215,8 @@ def render(scene: Scene, size: int = 128, span: slice = slice(None)) -> NDArray[
     axis = (np.arange(size, dtype=np.float32) + 0.5) / size
     for thing in scene.things:
         path, radius = thing.path[span], thing.radius[span]
-        x: Array = axis[None, None, :] - path[:, 0, None, None]
-        y: Array = axis[None, :, None] - path[:, 1, None, None]
-        if thing.angle is not None:
-            x, y = _turned(x, y, thing.angle[span])
+        x = axis[None, None, :] - path[:, 0, None, None]
+        y = axis[None, :, None] - path[:, 1, None, None]
         distance = shape_distance(thing.shape, x, y, radius[:, None, None])
         alpha = np.clip(0.5 - distance * size, 0, 1)[..., None]
         image += alpha * (np.array(COLOURS[thing.colour], np.float32) - image)
