@@ -29,19 +29,24 @@ MARGIN = 0.2
 @dataclass(frozen=True)
 class Thing:
     """One shape: names from the vocabulary, path `(F, 2)` as (x, y) in [0, 1], radius `(F,)` as a
-    fraction.
+    fraction, angle `(F,)` in radians, clockwise on the screen (None: upright).
     """
 
     colour: str
     shape: str
     path: Array
     radius: Array
+    angle: Array | None = None
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What a clip shows; `style` is flat, gradient or texture, `shift` the background's `(F, 2)`
-    displacement.
+    """What a clip shows; `style` is flat, gradient or texture.
+
+    `shift` is the background's `(F, 2)` displacement, `scale` its `(F,)` size and `turn` its `(F,)`
+    angle (radians, clockwise), both about the middle of the picture (None: 1 and 0): what is at b
+    in the background is seen at `m + scale R(turn) (b - m) + shift`, m = (0.5, 0.5). Only a texture
+    shows it; a gradient is light, which stays. `contrast` is the texture's, in grey values.
     """
 
     family: str
@@ -50,6 +55,9 @@ class Scene:
     style: str
     shift: Array
     seed: int
+    scale: Array | None = None
+    turn: Array | None = None
+    contrast: float = 7.0
 
     @property
     def caption(self) -> str:
@@ -194,14 +202,33 @@ def _background(scene: Scene, size: int, span: slice) -> Array:
         angle = rng.uniform(0, 2 * np.pi)
         ramp = (xs - 0.5) * np.float32(np.cos(angle)) + (ys - 0.5) * np.float32(np.sin(angle))
         return (base + ramp[None, :, :, None] * np.float32(44)).astype(np.float32)
-    shift = scene.shift[span] if np.any(scene.shift) else np.zeros((1, 2), np.float32)
-    x = xs[None] - shift[:, 0, None, None]
-    y = ys[None] - shift[:, 1, None, None]
+    x, y = _ground_points(scene, xs[None], ys[None], span)
     tone = np.zeros_like(x)
     for _ in range(3):
         fx, fy, phase = rng.uniform(-14, 14), rng.uniform(-14, 14), rng.uniform(0, 2 * np.pi)
         tone = tone + np.sin(np.float32(fx) * x + np.float32(fy) * y + np.float32(phase))
-    return (base + tone[..., None] * np.float32(7)).astype(np.float32)
+    return (base + tone[..., None] * np.float32(scene.contrast)).astype(np.float32)
+
+
+def _ground_points(scene: Scene, x: Array, y: Array, span: slice) -> tuple[Array, Array]:
+    """Where in the background the screen's points are, `(F or 1, size, size)` each."""
+    moves = np.any(scene.shift) or scene.scale is not None or scene.turn is not None
+    shift = scene.shift[span] if moves else np.zeros((1, 2), np.float32)
+    x, y = x - shift[:, 0, None, None], y - shift[:, 1, None, None]
+    if scene.scale is None and scene.turn is None:
+        return x, y
+    x, y = x - np.float32(0.5), y - np.float32(0.5)
+    if scene.turn is not None:
+        x, y = turned(x, y, -scene.turn[span, None, None])
+    if scene.scale is not None:
+        x, y = x / scene.scale[span, None, None], y / scene.scale[span, None, None]
+    return x + np.float32(0.5), y + np.float32(0.5)
+
+
+def turned(x: Array, y: Array, angle: Array) -> tuple[Array, Array]:
+    """Offsets (x, y) turned by `angle` (radians, clockwise on the screen: y points down)."""
+    cos, sin = np.cos(angle), np.sin(angle)
+    return x * cos - y * sin, x * sin + y * cos
 
 
 def render(scene: Scene, size: int = 128, span: slice = slice(None)) -> NDArray[np.uint8]:
@@ -217,6 +244,8 @@ def render(scene: Scene, size: int = 128, span: slice = slice(None)) -> NDArray[
         path, radius = thing.path[span], thing.radius[span]
         x = axis[None, None, :] - path[:, 0, None, None]
         y = axis[None, :, None] - path[:, 1, None, None]
+        if thing.angle is not None:
+            x, y = turned(x, y, -thing.angle[span, None, None])
         distance = shape_distance(thing.shape, x, y, radius[:, None, None])
         alpha = np.clip(0.5 - distance * size, 0, 1)[..., None]
         image += alpha * (np.array(COLOURS[thing.colour], np.float32) - image)
