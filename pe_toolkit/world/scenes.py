@@ -242,8 +242,8 @@ def render(scene: Scene, size: int = 128, span: slice = slice(None)) -> NDArray[
     axis = (np.arange(size, dtype=np.float32) + 0.5) / size
     for thing in scene.things:
         path, radius = thing.path[span], thing.radius[span]
-        x = axis[None, None, :] - path[:, 0, None, None]
-        y = axis[None, :, None] - path[:, 1, None, None]
+        x: Array = axis[None, None, :] - path[:, 0, None, None]
+        y: Array = axis[None, :, None] - path[:, 1, None, None]
         if thing.angle is not None:
             x, y = turned(x, y, -thing.angle[span, None, None])
         distance = shape_distance(thing.shape, x, y, radius[:, None, None])
