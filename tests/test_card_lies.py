@@ -280,8 +280,9 @@ SPEC_LIES = {
     ),
     "parent null": (lambda s: s.update(format_version="1.4", parent=None), "canonical"),
     "parent by name": (lambda s: s.update(format_version="1.4", parent="wave"), "`parent`"),
-    "version 1": (lambda s: s.update(format_version=1), "such as '1.4'"),
-    "version 1.0.0": (lambda s: s.update(format_version="1.0.0"), "such as '1.4'"),
+    "version 1.5": (lambda s: s.update(format_version="1.5"), "never published"),
+    "version 1": (lambda s: s.update(format_version=1), "such as '2.0'"),
+    "version 1.0.0": (lambda s: s.update(format_version="1.0.0"), "such as '2.0'"),
     "unknown key": (lambda s: s.update(extra=1), "unknown key 'extra'"),
     "unknown key inside": (lambda s: s["recipe"].update(extra=1), "unknown key 'extra'"),
     "missing key": (lambda s: s.pop("grid"), "'grid', but it is missing"),
@@ -362,7 +363,7 @@ def test_a_lone_surrogate_in_the_description(tmp_path: Path) -> None:
 
 def test_a_newer_major_version_names_what_is_needed(tmp_path: Path) -> None:
     def newer(header: dict[str, Any]) -> None:
-        header["__metadata__"]["pe_card"] = '{"format":"pe-motion-card","format_version":"2.0"}'
+        header["__metadata__"]["pe_card"] = '{"format":"pe-motion-card","format_version":"3.0"}'
         header["flow"]["dtype"] = "BF16"  # whatever else is new must not hide the version
 
     for error in check(tmp_path / "x", edited(newer), "needs a newer pe-toolkit"):
@@ -372,18 +373,19 @@ def test_a_newer_major_version_names_what_is_needed(tmp_path: Path) -> None:
 
 def test_a_newer_minor_version_is_read_strictly(tmp_path: Path) -> None:
     def newer(spec: dict[str, Any]) -> None:
-        spec.update(format_version="1.7", mood="new")
+        spec.update(format_version="2.7", mood="new")
 
     for error in check(tmp_path / "x", described(newer), "unknown key 'mood'"):
         assert isinstance(error, CardVersionError)
-        assert "1.7" in error.message
+        assert "2.7" in error.message
         assert "--upgrade" in (error.hint or "")
 
 
 def test_a_newer_minor_version_without_news_is_read_and_kept(tmp_path: Path) -> None:
-    spec = CardSpec.from_dict(MAKE["description"]() | {"format_version": "1.7"})
-    MotionCard(spec, MAKE["tensors"]()).save(tmp_path / "x")
-    assert read_card(tmp_path / "x").spec.format_version == "1.7"
+    case = "rotary-offset"
+    spec = CardSpec.from_dict(MAKE["description"](case) | {"format_version": "2.7"})
+    MotionCard(spec, MAKE["tensors"](case)).save(tmp_path / "x")
+    assert read_card(tmp_path / "x").spec.format_version == "2.7"
 
 
 def poisoned(name: str, index: tuple[int, ...], value: float, case: str = "rotary-angle") -> bytes:

@@ -10,11 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pe_toolkit.card import GridSpec, read_info
+from pe_toolkit.card import CardSpec, GridSpec, MotionCard, read_info
+from pe_toolkit.card.migrations import forward
+from pe_toolkit.card.tensors import packed, unpacked
 from pe_toolkit.card.values import check_flow, check_mask, check_numbers
 from pe_toolkit.errors import CardError
 
-SPEC = read_info(Path(__file__).parent / "golden" / "rotary-angle.safetensors").spec
+GOLDEN = Path(__file__).parent / "golden"
+SPEC = read_info(GOLDEN / "rotary-angle.safetensors").spec
 
 
 def test_every_float16_there_is() -> None:
@@ -52,7 +55,27 @@ def test_displacements_inside_the_grid(data: st.DataObject) -> None:
 
 
 def test_a_mask_of_zeros_and_ones() -> None:
-    check_mask(bytes([0, 1, 1, 0]))
+    check_mask(SPEC, bytes([0, 1, 1, 0]))
     for wrong in (2, 128, 255):
         with pytest.raises(CardError, match="0 and 1"):
-            check_mask(bytes([0, 1, wrong]))
+            check_mask(SPEC, bytes([0, 1, wrong]))
+
+
+def test_a_mask_of_bits_ends_with_zeros() -> None:
+    spec = replace(CardSpec.from_dict(forward(SPEC.to_dict())), grid=GridSpec(3, 1, 1))
+    check_mask(spec, bytes([0xFF, 0x80]))  # 9 displacements
+    for wrong in (0x81, 0x40):
+        with pytest.raises(CardError, match="last bits"):
+            check_mask(spec, bytes([0, wrong]))
+
+
+def test_masks_of_bits_are_the_masks_that_were_packed() -> None:
+    old = MotionCard.load(GOLDEN / "rotary-angle.safetensors")
+    spec = CardSpec.from_dict(forward(SPEC.to_dict()))
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        mask = rng.random((3, 3, 2, 2)) < 0.5
+        bits = {"flow_mask": packed(mask)}
+        np.testing.assert_array_equal(unpacked(spec, bits), mask)
+        check_mask(spec, bits["flow_mask"].tobytes())
+    np.testing.assert_array_equal(unpacked(SPEC, old.tensors), old.tensors["flow_mask"] == 1)

@@ -377,7 +377,7 @@ def test_demo_writes_everything_and_measures(tmp_path: Path) -> None:
         MotionCard.load(tmp_path / "d" / f"{name}.safetensors").spec
         for name in ("card", "card-scored")
     )
-    assert (scored.parent, made.scores) == (made.digest, {})
+    assert (scored.came_from, made.scores) == ((made.digest,), {})
     assert scored.scores["cosine_videos"] == 2
     assert f"Mean cosine {scored.scores['cosine']:.2f} with the card" in result.stdout
     assert "Mean cosine" in result.stdout
@@ -404,7 +404,7 @@ def test_a_batch_goes_on_where_it_stopped(card: Path, tmp_path: Path) -> None:
     known = [score for score in scores if score is not None]
     if known:
         new = MotionCard.load(scored).spec
-        assert new.parent == MotionCard.load(card).digest
+        assert new.came_from == (MotionCard.load(card).digest,)
         assert new.scores["motion_follows"] == pytest.approx(sum(known) / len(known), abs=1e-4)
         assert new.scores["motion_follows_videos"] == len(known)
     else:

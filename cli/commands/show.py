@@ -12,7 +12,7 @@ from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.output import size_text
 
 if TYPE_CHECKING:
-    from pe_toolkit.card import CardInfo, CardSpec
+    from pe_toolkit.card import CardInfo, CardSpec, EditSpec
 
 MOST_SAMPLES = 8
 FEW_SAMPLES = 3
@@ -74,6 +74,8 @@ def describe(info: CardInfo, most: int = MOST_SAMPLES) -> dict[str, str]:
     )  # fmt: skip
     model = f" ({back.model_id}{'@' + back.revision if back.revision else ''})"
     form = f", {recipe.parametrisation}" if recipe.parametrisation else ""
+    if recipe.layers:
+        form += f" ({' + '.join(recipe.layers)})"
     seconds = clip.frames / clip.fps
     first, last = recipe.learning_rates
     blocks, by, _ = recipe.reads()
@@ -84,9 +86,10 @@ def describe(info: CardInfo, most: int = MOST_SAMPLES) -> dict[str, str]:
     samples = [f"{sample.prompt!r}, seed {sample.seed}" for sample in spec.samples[:most]]
     if len(spec.samples) > most:
         samples.append(f"and {len(spec.samples) - most} more")
+    line = _line(spec)
     rows = {
         "name": f"{spec.name} {spec.version}",
-        "kind": f"{spec.kind}{form}, {spec.guided_steps} guided steps",
+        "kind": f"{spec.kind}{form}, {spec.guided_steps} guided steps{_sets(info)}",
         "author": spec.author or "-",
         "license": spec.license or "-",
         "created": spec.created,
@@ -114,12 +117,38 @@ def describe(info: CardInfo, most: int = MOST_SAMPLES) -> dict[str, str]:
         "software": ", ".join(f"{k} {v}" for k, v in spec.software.items()) or "-",
         "size": size_text(info.size_bytes),
         "file": f"sha256:{info.sha256}",
-        **({"parent": spec.parent} if spec.parent else {}),
+        **line,
         "digest": spec.digest,
     }
-    rows = {name: printable(text) for name, text in rows.items()}
+    rows = {name: printable(text) for name, text in rows.items()} | line
     rows["samples"] = "\n".join(printable(sample) for sample in samples)
     return rows
+
+
+def _sets(info: CardInfo) -> str:
+    """Whether all guided steps have the same positions."""
+    sets = info.tensors[info.spec.kind][1][0]
+    return " with one set of positions" if sets == 1 < info.spec.guided_steps else ""
+
+
+def _line(spec: CardSpec) -> dict[str, str]:
+    """Which cards this one was made from without training, and what was done; printable."""
+    rows = {}
+    if spec.edits:
+        rows["edits"] = "\n".join(_edit(edit) for edit in spec.edits)
+    if spec.came_from:
+        rows["parent" if len(spec.came_from) == 1 else "parents"] = "\n".join(spec.came_from)
+    return rows
+
+
+def _edit(edit: EditSpec) -> str:
+    from pe_toolkit.card import printable
+
+    values = (
+        f"{key} {value if isinstance(value, str) else format(value, 'g')}"
+        for key, value in edit.settings.items()
+    )
+    return printable(f"{edit.what}: {', '.join(values)}" if edit.settings else edit.what)
 
 
 def _phase(spec: CardSpec) -> dict[str, str]:

@@ -13,6 +13,7 @@ import torch
 from pe_toolkit.acceleration.timestep import read_timestep
 from pe_toolkit.backbones.contract import Backbone
 from pe_toolkit.card import MotionCard
+from pe_toolkit.embedding import LAYERED
 from pe_toolkit.errors import MismatchError
 
 
@@ -72,6 +73,8 @@ class CardPositions:
         self.form = adapter.form(form, spec.clip.frames, spec.clip.width, spec.clip.height)
         self.levels = list(spec.schedule.noise)
         self.deltas = torch.from_numpy(np.ascontiguousarray(card.tensors["positions"]))
+        if form in LAYERED:
+            self.deltas = self.deltas.float().sum(1)
         if tuple(self.deltas.shape[1:]) != tuple(self.form.shape):
             raise MismatchError(
                 f"Expected positions of shape {tuple(self.form.shape)} per step, got "
@@ -108,6 +111,8 @@ class CardPositions:
         mix = self._mix(t)
         if not mix:
             return None
+        if len(self.deltas) == 1:  # one set for all steps
+            mix = [(0, 1.0)]
         delta = (
             self.deltas[mix[0][0]].float()
             if len(mix) == 1

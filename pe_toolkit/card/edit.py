@@ -1,17 +1,21 @@
-"""A corrected card: another name, author, license or version, or scores, without training.
+"""A card made from another one without training: corrected words, scores, or another motion.
 
-A card that has been sealed is never changed. A new one is made, with the digest of the old one as
-its `parent`: the motion, its training and the time of that (`created`) stay what they were.
+A card that has been sealed is never changed. A new one is made, with the digest of the old one
+among its `parents`: the training and the time of that (`created`) stay what they were.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pe_toolkit.card.migrations import FORMAT_VERSION
+import numpy as np
+
+from pe_toolkit.card.migrations import forward
 from pe_toolkit.card.motion_card import MotionCard
+from pe_toolkit.card.spec import CardSpec, EditSpec
+from pe_toolkit.card.tensors import Array, packed, unpacked
 from pe_toolkit.errors import UsageError
 
 
@@ -24,7 +28,7 @@ def revised(
     version: str | None = None,
     scores: Mapping[str, float] | None = None,
 ) -> MotionCard:
-    """A new card with the same tensors; what is None stays.
+    """A new card of the same motion; what is None stays.
 
     Args:
         version: semantic, such as 1.0.1.
@@ -46,10 +50,61 @@ def revised(
             "Expected something to change, but the card says all of it already.",
             "Name another name, author, license, version or score.",
         )
-    new = replace(
-        spec, **changes, parent=spec.digest, digest="", format_version=FORMAT_VERSION
-    )  # a new card is written in the format of today
-    return MotionCard(new, card.tensors)
+    new, tensors = renewed(card)
+    return MotionCard(replace(new, **changes, parents=(card.digest,)), tensors)
+
+
+def edited(
+    card: MotionCard,
+    edits: Sequence[EditSpec],
+    *,
+    others: Sequence[MotionCard] = (),
+    tensors: Mapping[str, Array] | None = None,
+    **changes: Any,
+) -> MotionCard:
+    """A new card of another motion, which says what was done.
+
+    Args:
+        card: gives all that is not given here.
+        edits: what was done, in order; goes behind what was done to `card` before.
+        others: cards that gave something too (two that are combined).
+        tensors: in place of those of the card that `renewed` gives, by name; a `flow_mask` of
+            shape `(F, F, H, W)` is packed here.
+        changes: fields of `CardSpec`, such as `recipe`, `grid`, `clip`, `reference`. `scores` are
+            none unless given: they were measured of another motion.
+
+    Raises:
+        CardError: if description and tensors do not fit each other, or after more than 32 edits.
+    """
+    new, own = renewed(card)
+    own |= tensors or {}
+    if own["flow_mask"].ndim > 1:
+        own["flow_mask"] = packed(own["flow_mask"])
+    line = {
+        "parents": tuple(dict.fromkeys(c.digest for c in (card, *others))),
+        "edits": (*(new.edits or ()), *edits),
+    }
+    return MotionCard(replace(new, **{"scores": {}} | changes | line), own)
+
+
+def renewed(card: MotionCard) -> tuple[CardSpec, dict[str, Array]]:
+    """Description (not sealed) and tensors of a card of any version in the format of today.
+
+    It applies as before: what moves stays bit for bit the same. Where the tensors of all guided
+    steps are equal, one set is kept.
+    """
+    spec = CardSpec.from_dict(forward(card.spec.to_dict()))
+    tensors = dict(card.tensors)
+    tensors["flow_mask"] = packed(unpacked(card.spec, tensors))
+    if spec.kind == "positions":
+        tensors["positions"] = shared(tensors["positions"])
+    return spec, tensors
+
+
+def shared(positions: Array) -> Array:
+    """One set `(1, ...)` in place of `(G, ...)`, if all are equal."""
+    first = positions[:1]
+    return first if all(np.array_equal(first[0], other) for other in positions) else positions
 
 
 def mean_scores(name: str, values: list[float]) -> dict[str, float]:

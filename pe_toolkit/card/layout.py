@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from pe_toolkit.card.spec import CardSpec
 from pe_toolkit.card.text import shown
-from pe_toolkit.embedding import HEAD, TOKENS, form_for
+from pe_toolkit.embedding import HEAD, LAYERS, TOKENS, form_for
 from pe_toolkit.errors import CardError
 from pe_toolkit.motion.disc import half_disc
 
@@ -25,10 +26,12 @@ def check_layout(spec: CardSpec, layout: Layout) -> None:
     """
     main = spec.kind  # "positions" or "latents"
     frames, height, width = spec.grid.token_grid()
+    pairs = (frames, frames, height, width)
+    one_for_all = spec.shares and main in layout and layout[main][1][:1] == (1,)
     expected: dict[str, tuple[str, tuple[int | str, ...]]] = {
-        main: ("F16", _main_shape(spec)),
-        "flow": ("I8", (frames, frames, height, width, 2)),
-        "flow_mask": ("U8", (frames, frames, height, width)),
+        main: ("F16", (1 if one_for_all else spec.guided_steps, *_step_shape(spec))),
+        "flow": ("I8", (*pairs, 2)),
+        "flow_mask": ("U8", (packed_bytes(math.prod(pairs)),) if spec.packs else pairs),
     }
     if spec.recipe.phase is not None:
         kept = len(half_disc(spec.recipe.phase.radius))
@@ -62,14 +65,19 @@ def check_layout(spec: CardSpec, layout: Layout) -> None:
         )
 
 
-def _main_shape(spec: CardSpec) -> tuple[int | str, ...]:
-    """Shape of the main tensor; a string stands for a side that the description does not fix."""
-    steps, tokens = spec.guided_steps, spec.grid.tokens
+def packed_bytes(bits: int) -> int:
+    """Bytes that so many bits take."""
+    return -(-bits // 8)
+
+
+def _step_shape(spec: CardSpec) -> tuple[int | str, ...]:
+    """Shape of the main tensor at one step; strings are sides that the description leaves open."""
     if spec.kind == "latents":
-        return (steps, "frames", "channels", "height", "width")
+        return ("frames", "channels", "height", "width")
     assert spec.recipe.parametrisation is not None  # checked with the description
     shape = form_for(spec.backbone.positions, spec.recipe.parametrisation).shape
-    return (steps, *(tokens if side == TOKENS else side for side in shape))
+    known = {TOKENS: spec.grid.tokens, LAYERS: len(spec.recipe.layers or ())}
+    return tuple(known.get(side, side) if isinstance(side, str) else side for side in shape)
 
 
 def _check_free_sides(spec: CardSpec, shape: tuple[int, ...]) -> None:
@@ -83,5 +91,5 @@ def _check_free_sides(spec: CardSpec, shape: tuple[int, ...]) -> None:
                 f"got {f}x{h}x{w}.",
                 _DAMAGED,
             )
-    elif _main_shape(spec)[-1] == HEAD and shape[-1] % 2:  # rotary: channels turn in pairs
+    elif _step_shape(spec)[-1] == HEAD and shape[-1] % 2:  # rotary: channels turn in pairs
         raise CardError(f"Expected an even head_dim in 'positions', got {shape[-1]}.", _DAMAGED)

@@ -1,27 +1,49 @@
-"""Format versions: which cards this pe-toolkit reads.
+"""Format versions: which cards this pe-toolkit reads, and how an old description becomes one of
+today.
 
-1.1 added what a 1.0 card simply does not have (`recipe.reference_block`, the mask `tracked`), and
-so did 1.2 (`reference.used`, `reference.fit`) and 1.3 (`recipe.start_scale`,
-`schedule.negative_prompt`; `recipe.reading`, which says more than `reference_block` and took its
-place) and 1.4 (`parent`, `recipe.kv_noise`, `reference.encoded`, other families of backbones,
-other objectives): there is nothing to migrate yet. When a 2.0 comes, the step from 1.x stands here
-as a function on the plain description, applied forward only before `CardSpec` sees it; cards are
-never written in an old version.
+A card keeps the version that it was written in: its digest is over those very words, and other
+cards name it by that. So `CardSpec` knows every version (`SINCE` and `UNTIL` say what came and went
+with which), a card of 1.x is read, shown, applied and copied as it always was, and only a card that
+is made from it (`pe edit`) is of today's version: `forward` brings the description there, and
+`card.edit.renewed` the tensors. Cards are never written anew in an old version.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from pe_toolkit.card.text import shown
 from pe_toolkit.errors import CardError, CardVersionError
 
 FORMAT = "pe-motion-card"
-FORMAT_VERSION = "1.4"
+FORMAT_VERSION = "2.0"
 MAJOR, MINOR = (int(part) for part in FORMAT_VERSION.split("."))
+LAST_MINOR = {1: 4}
+"""Of the earlier major versions, all of which are read."""
+
+SINCE: Mapping[str, tuple[str, ...]] = {
+    "1.1": ("recipe.reference_block",),
+    "1.2": ("reference.used", "reference.fit"),
+    "1.3": ("recipe.reading", "recipe.start_scale", "schedule.negative_prompt"),
+    "1.4": ("parent", "recipe.kv_noise", "recipe.phase", "reference.encoded"),
+    "2.0": ("parents", "edits", "recipe.layers", "reference.motion"),
+}
+"""Keys that cards of an earlier version do not have."""
+UNTIL: Mapping[str, tuple[str, ...]] = {"1.4": ("parent", "recipe.reference_block")}
+"""Keys that cards of a later version do not have."""
 
 UPGRADE = "Install a newer pe-toolkit: pip install --upgrade pe-toolkit"
+
+
+def reaches(version: str, other: str) -> bool:
+    """Whether a format version is `other` or a later one."""
+    return _numbers(version) >= _numbers(other)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
 
 
 def check_version(description: object) -> bool:
@@ -56,9 +78,21 @@ def check_version(description: object) -> bool:
             "it needs a newer pe-toolkit.",
             UPGRADE,
         )
-    if major < MAJOR:
+    if major < MAJOR and minor > LAST_MINOR.get(major, -1):
         raise CardError(
             f"Expected a card of format {MAJOR}.x, got {version}, which was never published.",
             "Train the card again with this pe-toolkit.",
         )
-    return minor > MINOR
+    return major == MAJOR and minor > MINOR
+
+
+def forward(description: Mapping[str, Any]) -> dict[str, Any]:
+    """A sound description of any version in the words of today's, unsealed."""
+    new = dict(description) | {"format_version": FORMAT_VERSION, "digest": ""}
+    if "parent" in new:
+        new["parents"] = [new.pop("parent")]
+    recipe = dict(new["recipe"])
+    if "reference_block" in recipe:  # always its attention, of clean latents
+        block = recipe.pop("reference_block")
+        recipe["reading"] = {"blocks": [block], "by": "attention", "timestep": 0}
+    return new | {"recipe": recipe}

@@ -12,7 +12,13 @@ from pe_toolkit.card.header import encode_header
 from pe_toolkit.card.layout import check_layout
 from pe_toolkit.card.reader import CardInfo, opened_card
 from pe_toolkit.card.spec import CardSpec
-from pe_toolkit.card.tensors import Array, check_values, content_digest, layout_of
+from pe_toolkit.card.tensors import (
+    Array,
+    check_values,
+    content_digest,
+    layout_of,
+    unpacked,
+)
 from pe_toolkit.card.text import printable
 from pe_toolkit.card.values import check_digest
 
@@ -25,11 +31,13 @@ class MotionCard:
         spec: the description. Its digest may be "", then it is computed here; else it must match.
         tensors: numpy arrays, G = guided steps, S = video tokens, F x H x W = the grid.
             `positions` float16, radians or plain deltas from the backbone's own positions:
-            (G, 2 (q, k), S, head_dim / 2) rotary angle; (G, 2 (q, k), 2 (cos, sin), S, head_dim)
-            rotary table; (G, S, inner_dim) absolute table. Or
+            (T, 2 (q, k), S, head_dim / 2) rotary angle; (T, 2 (q, k), 2 (cos, sin), S, head_dim)
+            rotary table; (T, S, inner_dim) absolute table; (T, L layers, S, 3) offsets. T is G, or
+            since 2.0 also 1: one set for all guided steps. Or
             `latents` float16 (G, F', C, h, w): z_t at each guided step. And always
             `flow` int8 (F, F, H, W, 2): displacement (dx, dy) in patches from each patch of the
-            first frame to the second; `flow_mask` uint8 (F, F, H, W): 1 where it was matched.
+            first frame to the second; `flow_mask` uint8 (`mask`): a bit for each, in cards of
+            1.x a byte.
 
     Raises:
         CardError: if tensors and description do not fit each other, a number is not finite, or the
@@ -83,6 +91,11 @@ class MotionCard:
     def digest(self) -> str:
         """The in-file digest, "sha256:" and 64 hex digits: same content, same digest."""
         return self.spec.digest
+
+    @property
+    def mask(self) -> Array:
+        """Which displacements of `flow` were matched: bool (F, F, H, W)."""
+        return unpacked(self.spec, self.tensors)
 
     @property
     def guided_steps(self) -> int:

@@ -178,13 +178,13 @@ class CheckedBytes:
                 content.begin(name, *_layout(header)[name])
                 content.update(rest[name])
             content.begin(large, *_layout(header)[large])
-            for step, piece in _pieces(stream, front, header.tensors[large], spec.guided_steps):
+            for step, piece in _pieces(stream, front, header.tensors[large]):
                 check_numbers(large, piece, step)
                 content.update(piece)
                 whole.update(piece)
                 yield piece
             check_flow(spec, rest["flow"])
-            check_mask(rest["flow_mask"])
+            check_mask(spec, rest["flow_mask"])
             check_digest(spec, content.text())
             for data in rest.values():
                 whole.update(data)
@@ -197,10 +197,9 @@ def _tensor(stream: BinaryIO, front: int, entry: TensorEntry) -> bytes:
     return _exactly(stream, entry.stop - entry.start)
 
 
-def _pieces(
-    stream: BinaryIO, front: int, entry: TensorEntry, steps: int
-) -> Iterator[tuple[int, bytes]]:
-    """Guided step and bytes of the large tensor, in order; whole numbers of one step each."""
+def _pieces(stream: BinaryIO, front: int, entry: TensorEntry) -> Iterator[tuple[int, bytes]]:
+    """Step and bytes of the large tensor, in order; whole numbers of one step each."""
+    steps = entry.shape[0]
     stream.seek(front + entry.start)
     for step in range(steps):
         left = (entry.stop - entry.start) // steps

@@ -78,11 +78,14 @@ class Integer:
 
 @dataclass(frozen=True)
 class Number:
-    """A finite number from `low` to `high` (above `low` if `open_low`), kept as a float."""
+    """A finite number from `low` to `high` (above `low` if `open_low`), kept as a float, rounded to
+    `decimals`.
+    """
 
     low: float = -1e300
     high: float = 1e300
     open_low: bool = False
+    decimals: int | None = None
 
     def check(self, value: object, path: str) -> float:
         if isinstance(value, bool) or not isinstance(value, numbers.Real):
@@ -96,7 +99,19 @@ class Number:
         if not self.low <= number <= self.high or (self.open_low and number == self.low):
             above = "above" if self.open_low else "from"
             raise refuse(path, f"{above} {self.low:g} up to {self.high:g}", value)
-        return number
+        if self.decimals is None:
+            return number
+        return round(number, self.decimals) + 0.0  # never -0.0: one spelling
+
+
+@dataclass(frozen=True)
+class TextOrNumber:
+    """A string, or a finite number."""
+
+    def check(self, value: object, path: str) -> str | float:
+        if isinstance(value, str):
+            return Text(least=0).check(value, path)
+        return Number().check(value, path)
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import ClassVar
 
-from pe_toolkit.card.migrations import FORMAT, FORMAT_VERSION
+from pe_toolkit.card.migrations import FORMAT, FORMAT_VERSION, SINCE, UNTIL, reaches
 from pe_toolkit.card.schema import (
     Flag,
     Integer,
@@ -27,12 +28,13 @@ from pe_toolkit.card.schema import (
     Record,
     Section,
     Text,
+    TextOrNumber,
     optional,
     refuse,
     ruled,
 )
 from pe_toolkit.card.text import canonical_json, shown
-from pe_toolkit.embedding import names, positions
+from pe_toolkit.embedding import LAYERED, names, positions
 from pe_toolkit.errors import CardError
 from pe_toolkit.extensions import NAME
 from pe_toolkit.grid import TokenGrid
@@ -43,6 +45,9 @@ MAX_GUIDED_STEPS = 1000
 MAX_SIDE = 128
 """Longest side of a token grid: a displacement across it still fits an int8."""
 MAX_READ_BLOCKS = 16
+MAX_LAYERS = 8
+MAX_PARENTS = 8
+MAX_EDITS = 32
 
 _SEMVER = r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?"
 _TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|\+00:00)"
@@ -52,6 +57,7 @@ _SEED = Integer(0, 2**63 - 1)
 _SECONDS = Number(0, 1e7)
 _FPS = Number(0, 1000, open_low=True)
 _UNIT = Number(0, 1)
+_MEASURED = Number(-1e4, 1e4, decimals=4)
 
 
 @dataclass(frozen=True)
@@ -229,8 +235,20 @@ class RecipeSpec(Section):
     it is left out (since 1.3)."""
     phase: PhaseSpec | None = optional(Record(PhaseSpec))
     """Of the tensor `phase`, if there is one (since 1.4)."""
+    layers: tuple[str, ...] | None = optional(
+        ListOf(
+            Text(
+                pattern=r"whole|camera|subject(-[2-8])?",
+                like="`whole`, `camera`, `subject` or `subject-2` to `subject-8`",
+            ),
+            1,
+            MAX_LAYERS,
+        )
+    )
+    """What each layer of offsets moves, of a card of the parametrisation `offset` (since 2.0)."""
 
     def check_together(self) -> None:
+        self._check_layers()
         low, high = self.guided_range
         if low > high:
             raise refuse("recipe.guided_range", "[low, high] with low <= high", [low, high])
@@ -248,6 +266,17 @@ class RecipeSpec(Section):
                 "both."
             )
 
+    def _check_layers(self) -> None:
+        layered = self.parametrisation in LAYERED
+        if layered != (self.layers is not None):
+            with_or_without = "with" if layered else "without"
+            raise CardError(
+                f"Expected a recipe of the parametrisation {shown(self.parametrisation)} "
+                f"{with_or_without} `recipe.layers`."
+            )
+        if self.layers is not None and len(set(self.layers)) < len(self.layers):
+            raise refuse("recipe.layers", "different names", list(self.layers))
+
     def reads(self) -> tuple[tuple[int, ...], str, int]:
         """Blocks, kind and timestep of the reading of the reference."""
         if self.reading is not None:
@@ -264,6 +293,31 @@ class SampleSpec(Section):
 
     prompt: str = ruled(Text(least=0, most=2000))
     seed: int = ruled(_SEED)
+
+
+@dataclass(frozen=True)
+class SubjectSpec(Section):
+    """How one thing of the reference moves beyond what the camera makes it (since 2.0)."""
+
+    place: ClassVar[str] = "reference.motion.subjects[]"
+
+    path: tuple[tuple[float, ...], ...] = ruled(ListOf(ListOf(_MEASURED, 2, 2), 1, MAX_SIDE))
+    """(dx, dy) in patches, of every latent frame."""
+    share: float = ruled(Number(0, 1, decimals=4))
+    """Of the squared displacements that the mask keeps, how much this motion explains."""
+
+
+@dataclass(frozen=True)
+class MotionSpec(Section):
+    """The motion of the reference in numbers (since 2.0): what words about it are made from."""
+
+    place: ClassVar[str] = "reference.motion"
+
+    camera: tuple[tuple[float, ...], ...] = ruled(ListOf(ListOf(_MEASURED, 6, 6), 1, MAX_SIDE))
+    """(a11, a12, a21, a22, bx, by) of every latent frame: what does not move by itself is at
+    c + A (p - c) + b patches, if p is where it is in the frame of A = 1, b = 0, and c the centre of
+    the grid; x before y."""
+    subjects: tuple[SubjectSpec, ...] = ruled(ListOf(Record(SubjectSpec), 0, MAX_LAYERS))
 
 
 @dataclass(frozen=True)
@@ -291,6 +345,8 @@ class ReferenceSpec(Section):
     encoded: str | None = optional(Text(choices=("whole", "batches", "tiles")))
     """How the VAE encoded it: in one pass, eight frames at a time, or in tiles as well (since
     1.4)."""
+    motion: MotionSpec | None = optional(Record(MotionSpec))
+    """Its motion in numbers, where it was measured (since 2.0)."""
 
 
 @dataclass(frozen=True)
@@ -304,6 +360,19 @@ class TrainingSpec(Section):
     )
     """First and last loss of every guided step; empty only without inner steps."""
     device: str = ruled(Text())
+
+
+@dataclass(frozen=True)
+class EditSpec(Section):
+    """One thing that was done to a card without training (since 2.0)."""
+
+    place: ClassVar[str] = "edits[]"
+
+    what: str = ruled(
+        Text(most=64, pattern=r"[a-z][a-z0-9-]*", like="lower-case letters, digits and -")
+    )
+    """Such as "mirror"."""
+    settings: Mapping[str, float | str] = ruled(MapOf(TextOrNumber(), 16))
 
 
 @dataclass(frozen=True)
@@ -331,13 +400,19 @@ class CardSpec(Section):
     scores: Mapping[str, float] = ruled(MapOf(Number()))
     software: Mapping[str, str] = ruled(MapOf(Text()))
     parent: str | None = optional(_TAGGED)
-    """Digest of the card that this one was made from without training (since 1.4)."""
+    """Digest of the card that this one was made from without training (of 1.4; `parents` since)."""
+    parents: tuple[str, ...] | None = optional(ListOf(_TAGGED, 1, MAX_PARENTS))
+    """Digests of the cards that this one was made from without training, the first of which gave
+    all that is not said otherwise (since 2.0)."""
+    edits: tuple[EditSpec, ...] | None = optional(ListOf(Record(EditSpec), 1, MAX_EDITS))
+    """What was done, since the training of the first card of the line, in order (since 2.0)."""
     digest: str = ruled(
         Text(least=0, pattern=r"(sha256:[0-9a-f]{64})?", like='"sha256:" and 64 hex digits'), ""
     )
     format: str = ruled(Text(choices=(FORMAT,)), FORMAT)
     format_version: str = ruled(
-        Text(pattern=r"1\.(0|[1-9]\d{0,5})", like="a version such as 1.0"), FORMAT_VERSION
+        Text(pattern=r"1\.[0-4]|2\.(0|[1-9]\d{0,5})", like="a version such as 2.0"),
+        FORMAT_VERSION,
     )
 
     def check_together(self) -> None:
@@ -348,6 +423,8 @@ class CardSpec(Section):
                 raise refuse("created", "a date that exists", self.created) from None
         self._check_kind()
         self._check_version()
+        self._check_measured()
+        self._check_line()
         guided, losses = self.guided_steps, len(self.training.loss)
         if losses != guided and not (losses == 0 and self.recipe.inner_steps == 0):
             raise CardError(
@@ -356,43 +433,53 @@ class CardSpec(Section):
             )
 
     def _check_version(self) -> None:
-        """A card has nothing that came after the format version that it claims."""
-        minor = self.format_version.partition(".")[2]
-        recipe, reference = self.recipe, self.reference
-        later = recipe.mask == "tracked" or recipe.reference_block is not None
-        if minor == "0" and later:
-            raise CardError(
-                "Expected a card of format 1.0 without the mask `tracked` and without "
-                "`recipe.reference_block`, which came with 1.1."
-            )
-        if minor in ("0", "1") and (reference.used is not None or reference.fit is not None):
-            raise CardError(
-                f"Expected a card of format {self.format_version} without `reference.used` and "
-                "`reference.fit`, which came with 1.2."
-            )
-        news = (recipe.reading, recipe.start_scale, self.schedule.negative_prompt)
-        if minor in ("0", "1", "2") and any(value is not None for value in news):
-            raise CardError(
-                f"Expected a card of format {self.format_version} without `recipe.reading`, "
-                "`recipe.start_scale` and `schedule.negative_prompt`, which came with 1.3."
-            )
+        """A card has nothing that came after the format version that it claims, nor what went."""
+        mine = self.format_version
+        for since, keys in SINCE.items():
+            if reaches(mine, since):
+                continue
+            for key in keys:
+                if attrgetter(key)(self) is not None:
+                    raise _not_in(mine, f"without `{key}`", f"which came with {since}")
+        for until, keys in UNTIL.items():
+            for key in keys:
+                if not reaches(until, mine) and attrgetter(key)(self) is not None:
+                    raise _not_in(mine, f"without `{key}`", f"which went after {until}")
+        form, family = self.recipe.parametrisation, self.backbone.family
+        if not reaches(mine, "1.1") and self.recipe.mask == "tracked":
+            raise _not_in(mine, "without the mask `tracked`", "which came with 1.1")
+        if not reaches(mine, "1.4") and family != FIRST_FAMILY:
+            wanted = f"for the family {FIRST_FAMILY!r}, got {shown(family)}"
+            raise _not_in(mine, wanted, "others came with 1.4")
+        if not reaches(mine, "1.4") and (goal := self.recipe.objective) != FIRST_OBJECTIVE:
+            wanted = f"with the objective {FIRST_OBJECTIVE!r}, got {shown(goal)}"
+            raise _not_in(mine, wanted, "others came with 1.4")
+        if not reaches(mine, "2.0") and form in LAYERED:
+            raise _not_in(mine, f"without the parametrisation `{form}`", "which came with 2.0")
 
-        latest = (self.parent, recipe.kv_noise, recipe.phase, reference.encoded)
-        if minor in ("0", "1", "2", "3") and any(value is not None for value in latest):
-            raise CardError(
-                f"Expected a card of format {self.format_version} without `parent`, "
-                "`recipe.kv_noise`, `recipe.phase` and `reference.encoded`, which came with 1.4."
-            )
-        if minor in ("0", "1", "2", "3") and recipe.objective != FIRST_OBJECTIVE:
-            raise CardError(
-                f"Expected a card of format {self.format_version} with the objective "
-                f"{FIRST_OBJECTIVE!r}, got {shown(recipe.objective)}: others came with 1.4."
-            )
-        if minor in ("0", "1", "2", "3") and self.backbone.family != FIRST_FAMILY:
-            raise CardError(
-                f"Expected a card of format {self.format_version} for the family "
-                f"{FIRST_FAMILY!r}, got {shown(self.backbone.family)}: others came with 1.4."
-            )
+    def _check_measured(self) -> None:
+        """What is measured of the reference has an entry per latent frame."""
+        motion = self.reference.motion
+        if motion is None:
+            return
+        frames, place = self.grid.frames, "reference.motion"
+        counted = {f"{place}.camera": len(motion.camera)}
+        counted |= {
+            f"{place}.subjects[{i}].path": len(s.path) for i, s in enumerate(motion.subjects)
+        }
+        for path, count in counted.items():
+            if count != frames:
+                raise CardError(
+                    f"Expected `{path}` to have {frames} entries, one per latent frame, "
+                    f"got {count}."
+                )
+
+    def _check_line(self) -> None:
+        """Where the card comes from."""
+        if self.parents is not None and len(set(self.parents)) < len(self.parents):
+            raise refuse("parents", "different digests", list(self.parents))
+        if self.edits is not None and self.parents is None:
+            raise CardError("Expected a card with `edits` to have `parents`, got none.")
 
     def _check_kind(self) -> None:
         form = self.recipe.parametrisation
@@ -425,6 +512,21 @@ class CardSpec(Section):
         """Number of guided steps (G)."""
         return len(self.schedule.timesteps)
 
+    @property
+    def came_from(self) -> tuple[str, ...]:
+        """Digests of the cards that this one was made from without training; none: trained."""
+        return self.parents or ((self.parent,) if self.parent else ())
+
+    @property
+    def shares(self) -> bool:
+        """Whether one set of positions may serve all guided steps (since 2.0)."""
+        return reaches(self.format_version, "2.0") and self.kind == "positions"
+
+    @property
+    def packs(self) -> bool:
+        """Whether `flow_mask` has a bit for each displacement (since 2.0), not a byte."""
+        return reaches(self.format_version, "2.0")
+
     def unsealed(self) -> CardSpec:
         """The same description without its digest."""
         return replace(self, digest="")
@@ -436,6 +538,10 @@ class CardSpec(Section):
     def canonical_without_digest(self) -> bytes:
         """What the digest covers beside the tensors."""
         return canonical_json({k: v for k, v in self.to_dict().items() if k != "digest"})
+
+
+def _not_in(version: str, wanted: str, why: str) -> CardError:
+    return CardError(f"Expected a card of format {version} {wanted}: {why}.")
 
 
 def utc_now() -> str:

@@ -51,7 +51,24 @@ def check_values(spec: CardSpec, tensors: Mapping[str, Array]) -> None:
     for index, step in enumerate(tensors[spec.kind]):  # no second copy of a large tensor
         check_numbers(spec.kind, tensor_bytes(step), index)
     check_flow(spec, tensor_bytes(tensors["flow"]))
-    check_mask(tensor_bytes(tensors["flow_mask"]))
+    check_mask(spec, tensor_bytes(tensors["flow_mask"]))
+
+
+def packed(mask: Array) -> Array:
+    """A mask `(F, F, H, W)` of truth values, or 0 and 1, as cards hold it since 2.0: uint8, a bit
+    for each, in that order, the highest bit of a byte first.
+    """
+    return np.packbits(mask.astype(bool).reshape(-1))
+
+
+def unpacked(spec: CardSpec, tensors: Mapping[str, Array]) -> Array:
+    """The mask of a sound card of any version: bool `(F, F, H, W)`."""
+    frames, height, width = spec.grid.token_grid()
+    shape = (frames, frames, height, width)
+    stored = tensors["flow_mask"]
+    if spec.packs:
+        stored = np.unpackbits(stored, count=frames * frames * height * width)
+    return stored.reshape(shape).astype(bool)
 
 
 def content_digest(spec: CardSpec, tensors: Mapping[str, Array]) -> str:

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from pe_toolkit.errors import CardError
 
 MAX_VALUES = 20_000
-"""Values in one JSON text. The longest description has some 8,000; a list of a million empty lists
+"""Values in one JSON text. The longest description has some 12,000; a list of a million empty lists
 in a header of a megabyte would need a second and thirty times its size to read."""
 
 _BLANK = re.compile(

@@ -76,13 +76,18 @@ def _row(data: bytes, row: int, height: int, width: int) -> bytes:
     return b"".join(data[start::plane] for start in range(row * width, (row + 1) * width))
 
 
-def check_mask(data: Data) -> None:
-    """A mask of 0 and 1.
+def check_mask(spec: CardSpec, data: Data) -> None:
+    """A mask of 0 and 1, in bytes or in bits; then the bits that fill the last byte are 0.
 
     Raises:
         CardError: if there is something else.
     """
-    if bytes(data).translate(None, b"\0\1"):
+    if spec.packs:
+        frames, height, width = spec.grid.token_grid()
+        spare = -(frames * frames * height * width) % 8
+        if data[-1] & ((1 << spare) - 1):
+            raise CardError("Expected 0 in the last bits of 'flow_mask', got 1.", _DAMAGED)
+    elif bytes(data).translate(None, b"\0\1"):
         raise CardError("Expected 0 and 1 in 'flow_mask', got something else.", _DAMAGED)
 
 

@@ -16,7 +16,7 @@ from pe_toolkit.errors import UnsupportedError, UsageError, option
 if TYPE_CHECKING:
     from pe_toolkit.embedding.base import PositionalForm
 
-TOKENS, HEAD = "tokens", "head_dim"
+TOKENS, HEAD, LAYERS = "tokens", "head_dim", "layers"
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Form:
         positions: the kind, "rotary" or "absolute".
         name: of the form; a card records it.
         where: its class, `module:name`, which is a `PositionalForm`.
-        shape: of a delta, as a card stores it: whole numbers, `TOKENS` for S, and words for sides
-            that the backbone decides.
+        shape: of a delta, as a card stores it: whole numbers, `TOKENS` for S, `LAYERS` for the
+            layers that add up to one, and words for sides that the backbone decides.
     """
 
     positions: str
@@ -38,13 +38,19 @@ class Form:
 
 
 _ROTARY, _ABSOLUTE = "pe_toolkit.embedding.rotary", "pe_toolkit.embedding.absolute"
+_OFFSET = "pe_toolkit.embedding.offset"
 
 FORMS: tuple[Form, ...] = (
     Form("rotary", "table", f"{_ROTARY}:RotaryTable", (2, 2, TOKENS, HEAD)),
     Form("rotary", "angle", f"{_ROTARY}:RotaryAngle", (2, TOKENS, "head_dim/2")),
+    Form("rotary", "offset", f"{_OFFSET}:RotaryOffset", (LAYERS, TOKENS, 3)),
     Form("absolute", "table", f"{_ABSOLUTE}:SincosTable", (TOKENS, "inner_dim")),
+    Form("absolute", "offset", f"{_OFFSET}:SincosOffset", (LAYERS, TOKENS, 3)),
 )
 """A new form is its file and a line here: cards, requests and the command line read this table."""
+
+LAYERED = tuple(dict.fromkeys(form.name for form in FORMS if LAYERS in form.shape))
+"""Forms of which a card holds several layers, whose sum is the delta."""
 
 
 def names(positions: str | None = None) -> tuple[str, ...]:

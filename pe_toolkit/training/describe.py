@@ -5,7 +5,6 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from pe_toolkit import __version__
@@ -26,6 +25,9 @@ from pe_toolkit.card import (
     utc_now,
 )
 from pe_toolkit.card.compat import UNNAMED
+from pe_toolkit.card.edit import shared
+from pe_toolkit.card.tensors import packed
+from pe_toolkit.embedding import LAYERED
 
 if TYPE_CHECKING:
     from pe_toolkit.backbones.contract import Backbone, Sampler
@@ -55,11 +57,14 @@ def build_card(
     """Everything known about the run, and its tensors in half precision."""
     config, settings, flow = run.config, run.settings, reference.flow
     positions = settings.parametrisation is not None
-    stacked = torch.stack(results).detach().to("cpu", torch.float16)
+    stacked = torch.stack(results).detach().to("cpu", torch.float16).numpy()
+    layers = ("whole",) if settings.parametrisation in LAYERED else None
+    if layers is not None:
+        stacked = stacked[:, None]
     tensors = {
-        "positions" if positions else "latents": (stacked if positions else stacked[:, 0]).numpy(),
+        "positions" if positions else "latents": shared(stacked) if positions else stacked[:, 0],
         "flow": flow.displacement.numpy(),
-        "flow_mask": flow.mask.numpy().astype(np.uint8),
+        "flow_mask": packed(flow.mask.numpy()),
     }
     if reference.phase is not None:
         tensors["phase"] = reference.phase.cpu().numpy()
@@ -76,7 +81,7 @@ def build_card(
         grid=GridSpec(frames=run.grid.frames, height=run.grid.height, width=run.grid.width),
         clip=ClipSpec(frames=frames, width=width, height=height, fps=row.fps if row else 8.0),
         schedule=_schedule(settings, sampler, guided),
-        recipe=_recipe(settings, run.backbone.dtype),
+        recipe=_recipe(settings, run.backbone.dtype, layers),
         samples=tuple(
             SampleSpec(prompt=p, seed=s) for p, s in zip(run.prompts, run.seeds, strict=True)
         ),
@@ -113,7 +118,7 @@ def _schedule(settings: Resolved, sampler: Sampler, guided: list[int]) -> Schedu
     )
 
 
-def _recipe(settings: Resolved, dtype: torch.dtype) -> RecipeSpec:
+def _recipe(settings: Resolved, dtype: torch.dtype, layers: tuple[str, ...] | None) -> RecipeSpec:
     moved = settings.start == "flow" and settings.start_scale != 1
     return RecipeSpec(
         name=settings.recipe,
@@ -135,6 +140,7 @@ def _recipe(settings: Resolved, dtype: torch.dtype) -> RecipeSpec:
         phase=PhaseSpec(radius=settings.phase[0], gamma=settings.phase[1])
         if settings.phase
         else None,
+        layers=layers,
     )
 
 

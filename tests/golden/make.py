@@ -20,15 +20,19 @@ CASES = (
     "rotary-angle", "rotary-table", "absolute-table", "latents", "rotary-angle-tracked",
     "rotary-angle-used", "rotary-angle-read", "rotary-angle-edited",
     "rotary-angle-kv", "rotary-angle-phase",
+    "rotary-offset", "rotary-offset-combined", "absolute-offset", "rotary-angle-shared",
+    "latents-2",
 )  # fmt: skip
 FRAMES, HEIGHT, WIDTH, GUIDED = 3, 2, 2, 2
 TOKENS = FRAMES * HEIGHT * WIDTH
+SECOND = CASES[-5:]
+"""Cards of format 2.0."""
 
 
 def description(case: str = "rotary-angle") -> dict[str, Any]:
     """A complete description as JSON values, not sealed yet."""
-    latents = case == "latents"
-    absolute = case == "absolute-table"
+    latents = case.startswith("latents")
+    absolute = case.startswith("absolute")
     made: dict[str, Any] = {
         "format": "pe-motion-card",
         "format_version": "1.0",
@@ -88,6 +92,28 @@ def description(case: str = "rotary-angle") -> dict[str, Any]:
         "software": {"pe-toolkit": "0.1.0", "numpy": "2.0.0"},
         "digest": "",
     }
+    if case in SECOND:
+        made["format_version"] = "2.0"
+    if "offset" in case:
+        made["recipe"] |= {"start": "flow", "inner_steps": 0, "layers": ["whole"]}
+        made["training"]["loss"] = []
+    if case == "rotary-offset":
+        made["recipe"] |= {"name": "rich", "phase": {"radius": 1.5, "gamma": 2.0}}
+        made["recipe"]["layers"] = ["camera", "subject", "subject-2"]
+        made["reference"]["motion"] = {
+            "camera": [[1.0, 0.0, 0.0, 1.0, 0.5 * f, -0.25] for f in range(FRAMES)],
+            "subjects": [
+                {"path": [[0.0, 0.1235 * f] for f in range(FRAMES)], "share": 0.625},
+                {"path": [[-1.0 * f, 0.0] for f in range(FRAMES)], "share": 0.25},
+            ],
+        }
+    if case == "rotary-offset-combined":
+        made["parents"] = ["sha256:" + "d4" * 32, "sha256:" + "e5" * 32]
+        made["edits"] = [
+            {"what": "mirror", "settings": {"axis": "left-right"}},
+            {"what": "combine", "settings": {"mask": "Maske é.png", "from": 0.5}},
+            {"what": "reverse", "settings": {}},
+        ]
     if case.endswith("-tracked"):
         made["format_version"] = "1.1"
         made["recipe"] |= {"mask": "tracked", "reference_block": 5}
@@ -128,6 +154,11 @@ def tensors(case: str = "rotary-angle") -> dict[str, np.ndarray[Any, Any]]:
         "rotary-table": ("positions", (GUIDED, 2, 2, TOKENS, 8)),
         "absolute-table": ("positions", (GUIDED, TOKENS, 16)),
         "latents": ("latents", (GUIDED, FRAMES, 4, 2 * HEIGHT, 2 * WIDTH)),
+        "rotary-offset": ("positions", (1, 3, TOKENS, 3)),
+        "rotary-offset-combined": ("positions", (GUIDED, 1, TOKENS, 3)),
+        "absolute-offset": ("positions", (1, 1, TOKENS, 3)),
+        "rotary-angle-shared": ("positions", (1, 2, TOKENS, 4)),
+        "latents-2": ("latents", (GUIDED, FRAMES, 4, 2 * HEIGHT, 2 * WIDTH)),
     }[case]
     count = int(np.prod(shape))
     values = (np.arange(count) * 37 % 201 - 100) / 256  # exact in float16
@@ -140,7 +171,9 @@ def tensors(case: str = "rotary-angle") -> dict[str, np.ndarray[Any, Any]]:
         "flow": flow,
         "flow_mask": (flow != 0).any(-1).astype(np.uint8),
     }
-    if case.endswith("-phase"):  # 5 of the 9 frequencies of a disc of 1.5 cycles
+    if case in SECOND:
+        made["flow_mask"] = np.packbits(made["flow_mask"])
+    if "phase" in description(case)["recipe"]:  # 5 of the 9 frequencies of a disc of 1.5 cycles
         made["phase"] = (np.arange(FRAMES * 4 * 5) * 37 % 256).astype(np.uint8).reshape(-1, 4, 5)
     return made
 

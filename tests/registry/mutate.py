@@ -153,7 +153,7 @@ def _resealed(rng: random.Random) -> bytes:
         if rng.random() < 0.3:
             array = tensors[rng.choice(sorted(tensors))]
             array.reshape(-1)[rng.randrange(array.size)] = rng.choice((0, 1, 100, -128, -1)) % 128
-        if rng.random() < 0.1 and case != "latents":
+        if rng.random() < 0.1 and "positions" in tensors:
             tensors["positions"].reshape(-1)[0] = rng.choice((np.nan, np.inf, -np.inf))
         try:
             card = MotionCard(CardSpec.from_dict(spec), tensors)
