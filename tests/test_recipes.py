@@ -177,7 +177,7 @@ def test_a_paper_card_on_its_own_sample_gives_the_trained_video(name):
     negative = TrainConfig(recipe="paper").resolve(variant_for(name)).negative_prompt
     assert card.spec.schedule.negative_prompt == negative
     assert (card.spec.format_version, "negative_prompt" in card.spec.schedule.to_dict()) == (
-        "1.4", True,
+        "2.0", True,
     )  # fmt: skip
     [made] = generate(adapter, ["a red circle"], [3], card=card)
     assert np.array_equal(made.frames, frames)
