@@ -7,6 +7,7 @@
     │   └── MismatchError       a card and a backbone, grid or frame count that do not fit
     ├── ClipError               a reference clip cannot be read or cannot be used
     │   └── MotionError         it can be read, but nothing in it can be matched or moves
+    ├── SuiteError              a suite of clips cannot be read
     ├── CardError               a file is not a card that may be trusted
     │   └── CardVersionError    a card of a newer format
     ├── BackboneError           a backbone cannot be found, loaded or run here
@@ -80,6 +81,10 @@ class ClipError(PeError):
 
 class MotionError(ClipError):
     """A readable clip without motion that could be learned."""
+
+
+class SuiteError(PeError):
+    """A suite of clips to evaluate with cannot be read."""
 
 
 class CardError(PeError):

@@ -41,10 +41,12 @@ class Place:
 
     Attributes:
         folder: that of the whole list: results go below it.
+        id: of the job: names that no other job uses.
         device: as `load_backbone` takes it; None for its choice.
     """
 
     folder: Path
+    id: str
     device: str | None = None
 
 

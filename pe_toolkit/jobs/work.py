@@ -48,7 +48,9 @@ def _done(job: Job, folder: JobFolder, device: str | None) -> dict[str, Any]:
     module, _, name = job.work.partition(":")
     folder.note(job, "begin")
     began, clock = now(), time.monotonic()
-    result = getattr(import_module(module), name)(dict(job.args), Place(folder.path, device))
+    result = getattr(import_module(module), name)(
+        dict(job.args), Place(folder.path, job.id, device)
+    )
     record = {
         "job": job.id,
         "work": job.work,

@@ -1,0 +1,1 @@
+"""Suites: many references, their prompts and seeds, evaluated by many methods into one table."""

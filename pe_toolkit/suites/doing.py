@@ -1,0 +1,196 @@
+"""What the jobs of a suite do: train a card, make a video and score it. Runs in worker processes.
+
+DIR/cards/ID.safetensors     a card
+DIR/videos/ID.mp4            a video, named after its job
+DIR/references/NAME.mp4      the reference, as the backbone sees it
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pe_toolkit.apply import generate
+from pe_toolkit.backbones import load_backbone
+from pe_toolkit.backbones.contract import Backbone
+from pe_toolkit.card import MotionCard
+from pe_toolkit.errors import ResumeError
+from pe_toolkit.jobs.job import Place
+from pe_toolkit.suites.plan import Settings
+from pe_toolkit.suites.reading import read_source
+from pe_toolkit.suites.scoring import score
+from pe_toolkit.training import TrainConfig, train
+from pe_toolkit.training.events import Finished, PreviewFrames
+from pe_toolkit.training.request import PAPER_FRAMES
+from pe_toolkit.video import Clip, write_video
+from pe_toolkit.world.vocabulary import TRAINING_PROMPTS
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+SAMPLES = 64
+"""Most samples of a training: seeds of different references never meet."""
+
+
+def card(args: dict[str, Any], place: Place) -> dict[str, Any]:
+    """Train a card for a reference, with prompts and seeds of its own."""
+    adapter, settings = _adapter(args, place), Settings.from_dict(args["settings"])
+    clip = _clip(args, adapter, settings)
+    config = _config(args, settings, seed=SAMPLES * args["number"])
+    if adapter.variant is not None and adapter.variant.bundled:
+        count = config.resolve(adapter.variant).samples
+        own = [TRAINING_PROMPTS[(args["number"] + n) % len(TRAINING_PROMPTS)] for n in range(count)]
+        config = dataclasses.replace(config, prompts=tuple(own))
+    made, _, seconds = _trained(adapter, clip, config, _below(place, "cards", ".resume"))
+    path = _below(place, "cards", ".safetensors")
+    made.save(path, force=True)
+    _below(place, "cards", ".resume").unlink(missing_ok=True)
+    return {"card": _relative(path, place), "seconds": round(seconds, 3)} | _machine(adapter)
+
+
+def video(args: dict[str, Any], place: Place) -> dict[str, Any]:
+    """Make one video and score it."""
+    adapter, settings = _adapter(args, place), Settings.from_dict(args["settings"])
+    clip = _clip(args, adapter, settings)
+    prompt, seed = args["prompt"], args["seed"]
+    began = time.monotonic()
+    state = _below(place, "videos", ".resume")
+    if "card" in args:
+        frames, fps = _applied(args, place, adapter, clip, settings)
+    else:
+        config = dataclasses.replace(
+            _config(args, settings, seed), prompts=(prompt,), samples=1, preview=True
+        )
+        _, shown, _ = _trained(adapter, clip, config, state)
+        frames, fps = shown.frames, shown.fps
+    seconds = time.monotonic() - began
+    scores = score(args["clip"], clip, frames, prompt)
+    path = _below(place, "videos", ".mp4")
+    write_video(path, frames, fps, force=True)
+    state.unlink(missing_ok=True)
+    return {
+        "scores": scores,
+        "video": _relative(path, place),
+        "reference": _reference(args, place, clip),
+        "sha256": clip.sha256,
+        "seconds": round(seconds, 3),
+    } | _machine(adapter)
+
+
+def _applied(
+    args: dict[str, Any], place: Place, adapter: Backbone, clip: Clip, settings: Settings
+) -> tuple[NDArray[np.uint8], float]:
+    """Frames and rate of a video that a card guides."""
+    found = MotionCard.load(place.folder / "cards" / f"{args['card']}.safetensors")
+    (made,) = generate(
+        adapter,
+        [args["prompt"]],
+        [args["seed"]],
+        card=found,
+        kv_from=clip if settings.kv else None,
+        image=clip.frames[0] if adapter.image_to_video else None,
+    )
+    return made.frames, made.fps
+
+
+def _trained(
+    adapter: Backbone, clip: Clip, config: TrainConfig, state: Path
+) -> tuple[MotionCard, Any, float]:
+    """The card, the `PreviewFrames` if any, and seconds. Goes on where a killed one stopped."""
+    try:
+        return _events(adapter, clip, config, state, resume=state.exists())
+    except ResumeError:  # of another version, or damaged: the same work from its beginning
+        state.unlink(missing_ok=True)
+        return _events(adapter, clip, config, state, resume=False)
+
+
+def _events(
+    adapter: Backbone, clip: Clip, config: TrainConfig, state: Path, *, resume: bool
+) -> tuple[MotionCard, Any, float]:
+    shown = None
+    for event in train(adapter, clip, config, state=state, resume=resume):
+        if isinstance(event, PreviewFrames):
+            shown = event
+        if isinstance(event, Finished):
+            return event.card, shown, event.seconds
+    raise AssertionError("the trainer always ends with Finished")
+
+
+def _config(args: dict[str, Any], settings: Settings, seed: int) -> TrainConfig:
+    """What the method says comes before what was asked for all of them."""
+    asked = TrainConfig(
+        name=args["name"],
+        recipe=settings.recipe,
+        steps=settings.steps,
+        guidance_scale=settings.guidance_scale,
+        samples=settings.samples,
+        seed=seed,
+        kv=settings.kv,
+    ).with_overrides(dict(settings.overrides))
+    return dataclasses.replace(asked, **args["config"])
+
+
+def _clip(args: dict[str, Any], adapter: Backbone, settings: Settings) -> Clip:
+    frames = adapter.frames
+    if settings.recipe == "paper" and not adapter.fixed_size:
+        frames = min(frames, PAPER_FRAMES)
+    return read_source(args["clip"], frames, adapter.size, settings.recipe)
+
+
+def _adapter(args: dict[str, Any], place: Place) -> Backbone:
+    own = Settings.from_dict(args["settings"])
+    asked = {
+        "name": own.backbone,
+        "revision": own.revision,
+        "copy_of": own.copy_of,
+        "dtype": own.dtype,
+        "offload": own.offload,
+        "quantize": own.quantize or "none",
+        "vae_tiling": own.vae_tiling,
+        "published": own.recipe == "paper",
+        "device": place.device,
+    }
+    return _loaded(json.dumps(asked, sort_keys=True))
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(asked: str) -> Backbone:
+    """The model stays where it is while jobs ask for the same one."""
+    return load_backbone(**json.loads(asked))
+
+
+def _reference(args: dict[str, Any], place: Place, clip: Clip) -> str:
+    path = place.folder / "references" / f"{args['name']}.mp4"
+    if not path.exists():
+        _made(path.parent)
+        write_video(path, clip.frames, clip.fps, force=True)
+    return _relative(path, place)
+
+
+def _below(place: Place, kind: str, suffix: str) -> Path:
+    return _made(place.folder / kind) / f"{place.id}{suffix}"
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _relative(path: Path, place: Place) -> str:
+    return path.relative_to(place.folder).as_posix()
+
+
+def _machine(adapter: Backbone) -> dict[str, Any]:
+    """Where it ran, and the most memory of a GPU so far."""
+    import torch
+
+    device = adapter.device
+    if device.type != "cuda":
+        return {"device": str(device)}
+    peak = torch.cuda.max_memory_allocated(device) / 1e9
+    return {"device": torch.cuda.get_device_name(device), "gpu_gb": round(peak, 2)}

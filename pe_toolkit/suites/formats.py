@@ -1,0 +1,201 @@
+"""A table as text: JSON, CSV, Markdown and LaTeX, in the layout of Table 1 of DiTFlow: methods by
+kinds of prompts, the metrics side by side.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pe_toolkit.card.text import printable
+from pe_toolkit.suites.scoring import METRICS
+from pe_toolkit.suites.tables import Cell, Table, arrow, shown
+
+NOTE = "Means over references, with 95 % bootstrap intervals over references."
+
+
+def to_json(table: Table, about: Mapping[str, Any]) -> str:
+    """Everything: cells with their intervals, and every video.
+
+    Args:
+        about: what made it: the command, settings, versions.
+    """
+    columns = {
+        name: {"label": METRICS[name].label, "higher_is_better": METRICS[name].higher}
+        for name in table.metrics
+    }
+    value = {
+        "suite": table.suite,
+        "kinds": table.kinds,
+        "metrics": columns,
+        "rows": [dataclasses.asdict(row) for row in table.rows],
+        "videos": table.videos,
+        "done": table.done,
+        "planned": table.planned,
+        "about": dict(about),
+    }
+    return json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def to_csv(table: Table) -> str:
+    """One line for each method, kind and metric."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(
+        ["method", "kind", "metric", "mean", "low", "high", "references", "videos", "missing"]
+    )
+    for row in table.rows:
+        for kind, cells in row.cells.items():
+            for name, cell in cells.items():
+                own = [cell.mean, cell.low, cell.high, cell.references, cell.videos, cell.missing]
+                writer.writerow([row.method, kind, name, *("" if v is None else v for v in own)])
+    return out.getvalue()
+
+
+def videos_csv(table: Table) -> str:
+    """One line for each video, with all its scores."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    first = ("method", "reference", "kind", "prompt", "seed")
+    last = ("seconds", "video")
+    writer.writerow([*first, *table.metrics, *last])
+    for video in table.videos:
+        scores = [video["scores"].get(name) for name in table.metrics]
+        row = [*(video[k] for k in first), *scores, *(video[k] for k in last)]
+        writer.writerow(["" if value is None else _inert(value) for value in row])
+    return out.getvalue()
+
+
+def _inert(value: object) -> object:
+    """A text that no spreadsheet takes for a formula."""
+    text = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r")
+    return f"'{value}" if text else value
+
+
+def heads(table: Table) -> list[tuple[str, str]]:
+    """(kind, metric with its arrow) of every column of the short table."""
+    return [
+        (kind, f"{METRICS[name].label} {arrow(METRICS[name])}".strip())
+        for kind in table.kinds
+        for name in table.headline
+    ]
+
+
+def cells(table: Table) -> list[tuple[str, list[Cell | None]]]:
+    """Label and cells of every row of the short table; None where nothing is done yet."""
+    return [
+        (
+            row.label,
+            [row.cells[kind].get(name) for kind in table.kinds for name in table.headline],
+        )
+        for row in table.rows
+    ]
+
+
+def best(table: Table) -> list[int | None]:
+    """For each column, which row is the best; None with fewer than two."""
+    out: list[int | None] = []
+    rows = cells(table)
+    for column, name in enumerate(n for _ in table.kinds for n in table.headline):
+        own = {i: c.mean for i, (_, row) in enumerate(rows) if (c := row[column]) is not None}
+        higher = METRICS[name].higher
+        if len(own) < 2 or higher is None:
+            out.append(None)
+        else:
+            out.append((max if higher else min)(own, key=own.__getitem__))
+    return out
+
+
+def between(cell: Cell) -> str:
+    """`[low, high]`; empty with one reference."""
+    if cell.low is None or cell.high is None:
+        return ""
+    return f"[{shown(cell.low)}, {shown(cell.high)}]"
+
+
+def to_markdown(table: Table) -> str:
+    """The short table, then one with every metric."""
+    lines = [f"# {table.suite}: {table.done} of {table.planned} videos", "", NOTE, ""]
+    columns = [f"{kind} {metric}" for kind, metric in heads(table)]
+    if columns:
+        lines += _markdown(["method", *columns], [_row(label, own) for label, own in cells(table)])
+    every = [METRICS[name].label + " " + arrow(METRICS[name]) for name in table.metrics]
+    last = table.kinds[-1]
+    body = [
+        [row.label, *(_cell(row.cells[last].get(name)) for name in table.metrics), _cost(row)]
+        for row in table.rows
+    ]
+    lines += ["", f"## {last}", "", *_markdown(["method", *every, "s a video"], body)]
+    return "\n".join(lines) + "\n"
+
+
+def _row(label: str, own: list[Cell | None]) -> list[str]:
+    return [label, *map(_cell, own)]
+
+
+def _cell(cell: Cell | None) -> str:
+    return "-" if cell is None else f"{shown(cell.mean)} {between(cell)}".strip()
+
+
+def _cost(row: Any) -> str:
+    if row.seconds is None:
+        return "-"
+    card = "" if row.training is None else f" (card: {row.training:.1f})"
+    return f"{row.seconds:.1f}{card}"
+
+
+def _markdown(head: list[str], body: list[list[str]]) -> list[str]:
+    safe = [[printable(text).replace("|", "\\|") for text in row] for row in (head, *body)]
+    lines = ["| " + " | ".join(row) + " |" for row in safe]
+    return [lines[0], "|" + " --- |" * len(head), *lines[1:]]
+
+
+def to_latex(table: Table) -> str:
+    """A `tabular` for `booktabs` and `multirow`-free LaTeX; intervals small, the best bold."""
+    names, kinds = table.headline, table.kinds
+    width = len(names)
+    top = " & ".join(rf"\multicolumn{{{width}}}{{c}}{{{_tex(kind)}}}" for kind in kinds)
+    rules = " ".join(
+        rf"\cmidrule(lr){{{2 + i * width}-{1 + (i + 1) * width}}}" for i in range(len(kinds))
+    )
+    marks = {True: r"$\uparrow$", False: r"$\downarrow$", None: ""}
+    second = " & ".join(
+        f"{_tex(METRICS[name].label)} {marks[METRICS[name].higher]}".strip()
+        for _ in kinds
+        for name in names
+    )
+    lines = [
+        f"% {table.suite}: {table.done} of {table.planned} videos. {NOTE}",
+        rf"\begin{{tabular}}{{l{'c' * width * len(kinds)}}}",
+        r"\toprule",
+        f"& {top} \\\\",
+        rules,
+        f"Method & {second} \\\\",
+        r"\midrule",
+    ]
+    top_rows = best(table)
+    for index, (label, own) in enumerate(cells(table)):
+        texts = [_tex_cell(cell, top_rows[i] == index) for i, cell in enumerate(own)]
+        lines.append(" & ".join([_tex(label), *texts]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def _tex_cell(cell: Cell | None, winner: bool) -> str:
+    if cell is None:
+        return "--"
+    mean = rf"\textbf{{{shown(cell.mean)}}}" if winner else shown(cell.mean)
+    return f"{mean} {{\\tiny {between(cell)}}}" if between(cell) else mean
+
+
+_TEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+}  # fmt: skip
+
+
+def _tex(text: str) -> str:
+    return "".join(_TEX.get(character, character) for character in printable(text))

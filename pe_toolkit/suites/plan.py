@@ -1,0 +1,148 @@
+"""From a suite, methods and settings to jobs: one for each card, one for each video."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pe_toolkit.errors import UsageError
+from pe_toolkit.jobs.job import Job
+from pe_toolkit.suites.methods import Method
+from pe_toolkit.suites.suite import Suite, SuiteClip
+
+WORK = "pe_toolkit.suites.doing"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What all methods share: the model, and how it is trained and generates.
+
+    Attributes:
+        kv: inject keys and values of the reference in training and applying, as all published rows
+            but the first do.
+        overrides: as `TrainConfig.with_overrides` takes them.
+
+    The others are those of `load_backbone` and `TrainConfig`; None means the default.
+    """
+
+    backbone: str = "bundled"
+    revision: str | None = None
+    copy_of: str | None = None
+    dtype: str | None = None
+    offload: str = "auto"
+    quantize: str | None = None
+    vae_tiling: bool | None = None
+    recipe: Literal["default", "paper", "fast", "rich"] = "default"
+    steps: int | None = None
+    guidance_scale: float | None = None
+    samples: int | None = None
+    kv: bool = False
+    overrides: tuple[tuple[str, str], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Those that are not at their defaults, so that a new setting changes no job."""
+        out = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) != field.default
+        }
+        if "overrides" in out:
+            out["overrides"] = [list(pair) for pair in self.overrides]
+        return out
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Settings:
+        """What `to_dict` made."""
+        pairs = tuple((key, value) for key, value in data.get("overrides", ()))
+        return cls(**data | {"overrides": pairs})
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video to be made, and where it belongs in the tables."""
+
+    job: Job
+    method: Method
+    clip: SuiteClip
+    kind: str
+    prompt: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is to be done.
+
+    Attributes:
+        cards: jobs that train a card.
+        videos: jobs that make and score a video.
+    """
+
+    suite: Suite
+    methods: tuple[Method, ...]
+    settings: Settings
+    cards: tuple[Job, ...]
+    videos: tuple[Video, ...]
+
+    @property
+    def jobs(self) -> list[Job]:
+        """In an order in which each finds done what it needs: reference by reference."""
+        cards = {job.id: job for job in self.cards}
+        out: dict[str, Job] = {}
+        for video in self.videos:
+            for need in video.job.needs:
+                out.setdefault(need, cards[need])
+            out[video.job.id] = video.job
+        return list(out.values())
+
+
+def plan(suite: Suite, methods: Sequence[Method], settings: Settings) -> Plan:
+    """The jobs of a suite.
+
+    Raises:
+        UsageError: methods of a suite whose own settings contradict those that were asked for.
+    """
+    if settings.kv and any(method.kv is False for method in methods) and len(methods) == 1:
+        raise UsageError("Expected a method that takes keys and values with --kv, got none.")
+    cards: list[Job] = []
+    videos: list[Video] = []
+    for number, clip in enumerate(suite.clips):
+        for method in methods:
+            needs: tuple[str, ...] = ()
+            base = _base(clip, method, settings)
+            if method.makes == "card":
+                card = Job(f"{method.name}-{clip.name}-card", f"{WORK}:card", base | _other(number))
+                cards.append(card)
+                needs = (card.id,)
+            videos += _videos(clip, method, base, needs)
+    return Plan(suite, tuple(methods), settings, tuple(cards), tuple(videos))
+
+
+def _base(clip: SuiteClip, method: Method, settings: Settings) -> dict[str, Any]:
+    kv = settings.kv if method.kv is None else method.kv
+    return {
+        "clip": dict(clip.source),
+        "name": clip.name,
+        "config": dict(method.config),
+        "settings": dataclasses.replace(settings, kv=kv).to_dict(),
+    }
+
+
+def _other(number: int) -> dict[str, Any]:
+    """Other samples for every reference: one of them for all would decide its row by itself."""
+    return {"number": number}
+
+
+def _videos(
+    clip: SuiteClip, method: Method, base: dict[str, Any], needs: tuple[str, ...]
+) -> Iterator[Video]:
+    for count, prompt in enumerate(clip.prompts, 1):
+        for seed in clip.seeds:
+            args = base | {"prompt": prompt.text, "seed": seed}
+            if needs:
+                args["card"] = needs[0]
+            name = f"{method.name}-{clip.name}-p{count}-s{seed}"
+            job = Job(name, f"{WORK}:video", args, needs)
+            yield Video(job, method, clip, prompt.kind, prompt.text, seed)

@@ -1,0 +1,102 @@
+"""From a clip of a suite to frames. A source is one of
+
+{"path": P}                                     a video or a folder of images, all of it
+{"path": P, "frames": [first, stop, step]}      some of its frames, counted from 0
+{"path": P, "start": seconds, "end": seconds}   a part of it; either may be left out
+{"bundled": suite, "index": n}                  rendered
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pe_toolkit.card.sampling import usual_fit, usual_rate
+from pe_toolkit.errors import ClipError
+from pe_toolkit.suites import bundled
+from pe_toolkit.training.shape import latent_frames
+from pe_toolkit.video import Clip, read_clip
+
+
+def read_source(source: Mapping[str, Any], frames: int, size: tuple[int, int], recipe: str) -> Clip:
+    """The clip as a training takes it.
+
+    A part of a clip is resampled to `frames` evenly, the nearest frame for each mark; with the
+    published recipe its first `frames` frames are taken instead.
+
+    Args:
+        frames: how many the backbone wants.
+        size: (width, height) in pixels.
+        recipe: as in `TrainConfig`: `paper` takes consecutive frames, and stretches.
+
+    Raises:
+        ClipError: it cannot be read, or is too short.
+    """
+    if "bundled" in source:
+        return _rendered(source, frames, size)
+    fit, path = usual_fit(recipe), source["path"]
+    if not {"frames", "start", "end"}.intersection(source):
+        asked = usual_rate(recipe)
+        least = latent_frames(frames)
+        return read_clip(path, frames=frames, fps=asked, size=size, fit=fit, min_frames=least)
+    clip = read_clip(path, fps="native", size=size, fit=fit)
+    first, stop, step = _span(source, clip)
+    indices = np.arange(len(clip.frames))[first:stop:step]
+    if len(indices) < max(2, latent_frames(frames)):
+        raise ClipError(
+            f"'{clip.source}' is too short: expected at least {max(2, latent_frames(frames))} "
+            f"frames out of [{first}, {stop}, {step}], but {len(indices)} came.",
+            "Correct the span in the suite.",
+        )
+    rate = clip.fps / step
+    if recipe == "paper":
+        if len(indices) < frames:
+            raise ClipError(
+                f"'{clip.source}' is too short: expected {frames} frames out of [{first}, {stop}, "
+                f"{step}], but {len(indices)} came.",
+                "Correct the span in the suite, or choose another --recipe.",
+            )
+        indices = indices[:frames]
+    elif len(indices) != frames:
+        rate *= (frames - 1) / (len(indices) - 1)
+        indices = indices[_nearest(len(indices), frames)]
+    return dataclasses.replace(clip, frames=clip.frames[indices], fps=rate, start=first / clip.fps)
+
+
+def _nearest(total: int, frames: int) -> NDArray[np.int64]:
+    """Evenly from the first of `total` to the last; the earlier one of two equally near."""
+    return np.ceil(np.linspace(0, total - 1, frames) - 0.5).astype(np.int64)
+
+
+def _span(source: Mapping[str, Any], clip: Clip) -> tuple[int, int, int]:
+    if "frames" in source:
+        first, stop, step = source["frames"]
+        return first, stop, step
+    first = round(source.get("start", 0.0) * clip.fps)
+    end = source.get("end")
+    stop = len(clip.frames) if end is None else round(end * clip.fps) + 1
+    return first, stop, 1
+
+
+def _rendered(source: Mapping[str, Any], frames: int, size: tuple[int, int]) -> Clip:
+    from pe_toolkit.video.picture import resize
+    from pe_toolkit.world.scenes import render
+
+    pictures = render(bundled.scene_of(source), max(size))
+    total = len(pictures)
+    if total != frames:
+        pictures = pictures[_nearest(total, frames)]
+    if size[0] != size[1]:
+        pictures = np.stack([resize(picture, size, "crop") for picture in pictures])
+    return Clip(
+        frames=pictures,
+        fps=bundled.FPS * (frames - 1) / (total - 1),
+        source=f"{source['bundled']}-{source['index']}",
+        sha256="0" * 64,
+        duration=total / bundled.FPS,
+        total_frames=total,
+    )

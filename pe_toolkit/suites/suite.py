@@ -1,0 +1,87 @@
+"""A suite in memory: which clips, which part of each, which prompts and seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pe_toolkit.errors import UsageError
+
+PUBLISHED = ("Caption", "Subject", "Scene")
+"""The kinds of prompts of DiTFlow: what the clip shows; something else in the same place; something
+else somewhere else (`easy`, `medium` and `hard` in its data)."""
+ALL = "All"
+"""What the tables call all kinds together."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What to show, and of which kind that is."""
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class SuiteClip:
+    """One reference.
+
+    Attributes:
+        name: unique in the suite; goes into file names.
+        source: where its frames come from, as JSON has it: see `pe_toolkit.suites.reading`.
+        prompts: of all kinds.
+        seeds: of the generations; each prompt with each seed.
+    """
+
+    name: str
+    source: Mapping[str, Any] = field(hash=False)
+    prompts: tuple[Prompt, ...]
+    seeds: tuple[int, ...]
+
+    def begun(self, seeds: int) -> SuiteClip:
+        """With that many seeds: the first ones, then counting on from the last."""
+        own = self.seeds[:seeds]
+        more = tuple(own[-1] + n + 1 for n in range(seeds - len(own)))
+        return dataclasses.replace(self, seeds=own + more)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """References to evaluate with.
+
+    Attributes:
+        name: goes into the tables.
+        clips: one or more.
+        truth: whether the true path of what moves is known, as in rendered clips.
+    """
+
+    name: str
+    clips: tuple[SuiteClip, ...]
+    truth: bool = False
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The published ones first, others as they come."""
+        found = dict.fromkeys(prompt.kind for clip in self.clips for prompt in clip.prompts)
+        known = [kind for kind in PUBLISHED if kind in found]
+        return (*known, *(kind for kind in found if kind not in PUBLISHED))
+
+    def part(self, references: int | None = None, seeds: int | None = None) -> Suite:
+        """The first `references` clips, each with `seeds` seeds.
+
+        Raises:
+            UsageError: more references than there are.
+        """
+        clips: Iterable[SuiteClip] = self.clips
+        if references is not None:
+            if references > len(self.clips):
+                raise UsageError(
+                    f"Expected up to {len(self.clips)} references of the suite {self.name}, got "
+                    f"{references}."
+                )
+            clips = self.clips[:references]
+        if seeds is not None:
+            clips = [clip.begun(seeds) for clip in clips]
+        return dataclasses.replace(self, clips=tuple(clips))

@@ -1,0 +1,174 @@
+"""From the records of a suite to a table: methods by kinds of prompts by metrics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pe_toolkit.jobs.folder import JobFolder
+from pe_toolkit.suites.plan import Plan, Video
+from pe_toolkit.suites.scoring import METRICS, Metric
+from pe_toolkit.suites.suite import ALL
+
+DRAWS = 2000
+"""Bootstrap samples of an interval."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A mean over references with its 95 % interval.
+
+    Attributes:
+        mean: of the means of the references: each counts once, however many videos it has.
+        low, high: 2.5 and 97.5 % of the means of `DRAWS` bootstrap samples of references (videos of
+            one reference are not independent); None with one reference.
+        references, videos: how many were measured.
+        missing: videos that are there, but could not be measured.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    references: int
+    videos: int
+    missing: int = 0
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method: cells by kind and metric, and what its videos cost.
+
+    Attributes:
+        seconds: median of a video, without the training of a card.
+        training: median of the trainings of its cards; None if it has none.
+    """
+
+    method: str
+    label: str
+    cells: Mapping[str, Mapping[str, Cell]]
+    seconds: float | None
+    training: float | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Everything that the written tables are made from.
+
+    Attributes:
+        kinds: columns, the last one for all together.
+        metrics: names of `scoring.METRICS` that were measured.
+        videos: one mapping for each video that is there.
+        done, planned: how many videos are there, and of how many.
+    """
+
+    suite: str
+    kinds: tuple[str, ...]
+    metrics: tuple[str, ...]
+    rows: tuple[Row, ...]
+    videos: tuple[Mapping[str, Any], ...]
+    done: int
+    planned: int
+
+    @property
+    def headline(self) -> tuple[str, ...]:
+        """The metrics of the short tables: two or three that say most, of those that are there."""
+        return tuple(n for n in self.metrics if METRICS[n].headline) or self.metrics[:2]
+
+
+def build_table(plan: Plan, folder: JobFolder) -> Table:
+    """The table of what is done by now."""
+    found = [(video, record) for video in plan.videos if (record := folder.record(video.job))]
+    names = {name for _, record in found for name in record["result"]["scores"]}
+    metrics = tuple(name for name in METRICS if name in names)
+    kinds = (*plan.suite.kinds, ALL) if len(plan.suite.kinds) > 1 else plan.suite.kinds
+    trained = _training(plan, folder)
+    rows = []
+    for method in plan.methods:
+        own = [(video, record) for video, record in found if video.method.name == method.name]
+        rows.append(
+            Row(
+                method.name,
+                method.label,
+                {kind: _cells(own, kind, metrics) for kind in kinds},
+                _median([record["result"]["seconds"] for _, record in own]),
+                _median(trained.get(method.name, [])),
+            )
+        )
+    listed = tuple(_listed(video, record) for video, record in found)
+    return Table(plan.suite.name, kinds, metrics, tuple(rows), listed, len(found), len(plan.videos))
+
+
+def _training(plan: Plan, folder: JobFolder) -> dict[str, list[float]]:
+    """Seconds of the trainings of cards, by method."""
+    owners = {need: video.method.name for video in plan.videos for need in video.job.needs}
+    out: dict[str, list[float]] = {}
+    for job in plan.cards:
+        if (record := folder.record(job)) is not None:
+            out.setdefault(owners[job.id], []).append(record["result"]["seconds"])
+    return out
+
+
+def _cells(
+    own: Sequence[tuple[Video, dict[str, Any]]], kind: str, metrics: Iterable[str]
+) -> dict[str, Cell]:
+    cells = {}
+    for name in metrics:
+        values: dict[str, list[float]] = {}
+        missing = 0
+        for video, record in own:
+            if kind not in (ALL, video.kind) or name not in record["result"]["scores"]:
+                continue
+            value = record["result"]["scores"][name]
+            if value is None:
+                missing += 1
+            else:
+                values.setdefault(video.clip.name, []).append(value)
+        if values:
+            mean, low, high = interval([float(np.mean(v)) for v in values.values()])
+            videos = sum(map(len, values.values()))
+            cells[name] = Cell(mean, low, high, len(values), videos, missing)
+    return cells
+
+
+def interval(means: Sequence[float]) -> tuple[float, float | None, float | None]:
+    """Mean and 95 % bootstrap interval of one number per reference; the same ones every time."""
+    own = np.asarray(means, float)
+    if len(own) < 2:
+        return float(own.mean()), None, None
+    drawn = np.random.default_rng(0).choice(own, (DRAWS, len(own))).mean(1)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return float(own.mean()), float(low), float(high)
+
+
+def _listed(video: Video, record: dict[str, Any]) -> dict[str, Any]:
+    result = record["result"]
+    return {
+        "method": video.method.name,
+        "reference": video.clip.name,
+        "kind": video.kind,
+        "prompt": video.prompt,
+        "seed": video.seed,
+        "scores": result["scores"],
+        "video": result["video"],
+        "reference_video": result["reference"],
+        "seconds": result["seconds"],
+        "device": result.get("device") or record["run"]["device"],
+    }
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return float(np.median(values)) if values else None
+
+
+def arrow(metric: Metric) -> str:
+    """Which direction is better."""
+    return {True: "↑", False: "↓", None: ""}[metric.higher]
+
+
+def shown(value: float) -> str:
+    """Three digits, as in the published tables."""
+    return "-" if math.isnan(value) else f"{value:.3f}"

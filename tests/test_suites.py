@@ -1,0 +1,392 @@
+"""Suites as files and folders, the jobs that they become, and the tables that come out."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pe_toolkit.errors import ClipError, SuiteError, UsageError
+from pe_toolkit.jobs.folder import JobFolder
+from pe_toolkit.suites import bundled, formats
+from pe_toolkit.suites.manifest import read_manifest
+from pe_toolkit.suites.methods import METHODS, choose
+from pe_toolkit.suites.named import load_suite
+from pe_toolkit.suites.plan import Plan, Settings, plan
+from pe_toolkit.suites.reading import read_source
+from pe_toolkit.suites.suite import Prompt
+from pe_toolkit.suites.tables import Table, build_table, interval
+from pe_toolkit.video import write_video
+from pe_toolkit.world.vocabulary import TRAINING_PROMPTS
+
+GARDEN = """\
+pe_suite: 1
+name: garden
+seeds: [1, 2]
+clips:
+  - name: dog
+    path: dog.mp4
+    frames: [0, 12, 2]
+    prompts:
+      Scene: [a plane in the sky, a bear in the snow]
+      Caption: a dog runs in a garden
+  - {name: cat, path: cats/cat.mp4, start: 0.5, prompts: {Mine: a cat}, seeds: [7]}
+"""
+PROMPTS_JS = """\
+const prompts = {
+    'blackswan': {
+      'easy': 'A black swan', 'medium': 'A duck\\'s hat'
+, 'hard': 'A boat',
+      'frame_range': '[2, 14, 3]'
+    },
+    'bus': {
+      'easy': 'A bus',
+      'medium': 'A car',
+      'hard': 'An ant',
+    }
+  };
+"""
+
+
+def manifest(folder: Path, text: str = GARDEN, name: str = "suite.yaml") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def counting(folder: Path, count: int = 20) -> Path:
+    """A folder of pictures whose brightness is their number times ten."""
+    folder.mkdir(parents=True)
+    for number in range(count):
+        pixels = np.full((24, 32, 3), 10 * number, np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:05d}.jpg")
+    return folder
+
+
+def test_a_manifest(tmp_path: Path) -> None:
+    suite = read_manifest(manifest(tmp_path))
+    assert suite.name == "garden"
+    assert suite.kinds == ("Caption", "Scene", "Mine")
+    dog, cat = suite.clips
+    assert dog.source == {"path": str(tmp_path / "dog.mp4"), "frames": [0, 12, 2]}
+    assert dog.prompts[0] == Prompt("Scene", "a plane in the sky")
+    assert dog.seeds == (1, 2)
+    assert cat.source == {"path": str(tmp_path / "cats" / "cat.mp4"), "start": 0.5}
+    assert cat.seeds == (7,)
+    assert suite.part(1, seeds=4).clips == (
+        type(dog)(dog.name, dog.source, dog.prompts, (1, 2, 3, 4)),
+    )
+    with pytest.raises(UsageError, match="up to 2 references"):
+        suite.part(3)
+
+
+def test_a_manifest_in_json_is_the_same(tmp_path: Path) -> None:
+    import yaml
+
+    data = yaml.safe_load(GARDEN)
+    assert read_manifest(manifest(tmp_path, json.dumps(data), "suite.json")) == read_manifest(
+        manifest(tmp_path)
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("pe_suite: 1", "pe_suite: 2"), "`suite.pe_suite` to be from 1 to 1, got 2"),
+        (("name: dog", "name: ../dog"), r"`suite.clips\[0\].name` to be letters, digits"),
+        (("name: dog", "name: cat"), "its own name, got 'cat' twice"),
+        (("seeds: [1, 2]", "seeds: 1"), "`suite.seeds` to be a list"),
+        (("seeds: [1, 2]", "seed: 1"), "the unknown key 'seed'"),
+        (("    path: dog.mp4\n", ""), r"`suite.clips\[0\]` to have the key 'path'"),
+        (("[0, 12, 2]", "[0, 12]"), "to have 3 entries, got 2"),
+        (("[0, 12, 2]", "[0, 2, 2]"), "that are two or more"),
+        (("start: 0.5", "start: 0.5, end: 0.2"), "an end of 'cat' after its start"),
+        (("start: 0.5", "frames: [0, 9, 1], end: 3"), "frames or seconds of 'cat', got both"),
+        (("Mine: a cat", "All: a cat"), "other than All, got 'All'"),
+        (("Mine: a cat", ""), "'cat' to have prompts, got none"),
+        (("Mine: a cat", "Mine: no"), "Mine` to be a list"),
+        (("Mine: a cat", "Mine: ''"), "Mine` to be 1 to 2000 characters"),
+        (("name: garden", "name: garden\nname: garden"), "'name' stands there twice"),
+        (("[1, 2]", "&a [1, 2]\nabout: *a"), "aliases"),
+        (("pe_suite: 1", "pe_suite: [1"), "Expected YAML or JSON in .*line"),
+        (("pe_suite: 1", "pe_suite: !!python/name:os.system"), "Expected YAML or JSON"),
+    ],
+)
+def test_what_is_wrong_is_said(tmp_path: Path, change: tuple[str, str], words: str) -> None:
+    text = GARDEN.replace(*change)
+    assert text != GARDEN
+    with pytest.raises(SuiteError, match=words) as caught:
+        read_manifest(manifest(tmp_path, text))
+    assert "docs/evaluate.md" in str(caught.value.hint)
+
+
+def test_a_manifest_has_a_size(tmp_path: Path) -> None:
+    with pytest.raises(SuiteError, match="up to 4 MB"):
+        read_manifest(manifest(tmp_path, "#" * (5 * 1024**2)))
+    with pytest.raises(SuiteError, match="No such file"):
+        read_manifest(tmp_path / "none.yaml")
+
+
+def test_davis_as_published(tmp_path: Path) -> None:
+    for name in ("blackswan", "bus"):
+        counting(tmp_path / "JPEGImages" / "480p" / name)
+    manifest(tmp_path, PROMPTS_JS, "prompts.js")
+    suite = load_suite(f"davis:{tmp_path}")
+    assert [clip.name for clip in suite.clips] == ["blackswan", "bus"]
+    swan = suite.clips[0]
+    assert [(prompt.kind, prompt.text) for prompt in swan.prompts] == [
+        ("Caption", "A black swan"),
+        ("Subject", "A duck's hat"),
+        ("Scene", "A boat"),
+    ]
+    assert swan.seeds == (1,)
+    clip = read_source(swan.source, 4, (32, 24), "paper")
+    assert np.allclose(clip.frames.mean((1, 2, 3)), [20, 50, 80, 110], atol=3)
+    assert clip.fps == pytest.approx(16 / 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("const prompts = {};", "got none"),
+        ("const prompts = {'blackswan': {'easy': 'A'}};", "easy, medium, hard in"),
+        (PROMPTS_JS.replace("[2, 14, 3]", "[2]"), "FIRST, STOP, STEP"),
+        (PROMPTS_JS.replace("'bus'", "'tram'"), "Expected tram"),
+    ],
+)
+def test_davis_prompts_that_are_none(tmp_path: Path, text: str, words: str) -> None:
+    for name in ("blackswan", "bus"):
+        counting(tmp_path / "480p" / name, 2)
+    manifest(tmp_path, text, "prompts.js")
+    with pytest.raises(SuiteError, match=words):
+        load_suite(f"davis:{tmp_path}")
+
+
+def test_a_folder_that_is_not_davis(tmp_path: Path) -> None:
+    with pytest.raises(SuiteError, match="JPEGImages/480p/NAME"):
+        load_suite(f"davis:{tmp_path}")
+    counting(tmp_path / "480p" / "bus", 2)
+    with pytest.raises(SuiteError, match=r"prompts\.js"):
+        load_suite(f"davis:{tmp_path}")
+    with pytest.raises(SuiteError, match="Expected a folder"):
+        load_suite("davis:/nowhere/at/all")
+
+
+def video(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frames = np.stack([np.full((32, 32, 3), 10 * n, np.uint8) for n in range(20)])
+    write_video(path, frames, 10)
+    return path
+
+
+def test_mtbench_as_its_authors_read_it(tmp_path: Path) -> None:
+    home = tmp_path / "easy" / "snowboard"
+    video(home / "videos" / "snowboard.mp4")
+    (home / "eval_prompts.txt").write_text("A robot rides.  \nAn ape rides.\n\n")
+    suite = load_suite(f"mtbench:{tmp_path}")
+    (clip,) = suite.clips
+    assert clip.name == "snowboard"
+    assert [p.text for p in clip.prompts] == ["A robot rides.", "An ape rides."]
+    assert suite.kinds == ("Eval",)
+    assert load_suite(f"mtbench:{home}").clips == suite.clips
+    (home / "videos" / "snowboard.mp4").unlink()
+    with pytest.raises(SuiteError, match=r"videos/snowboard\.mp4"):
+        load_suite(f"mtbench:{tmp_path}")
+    with pytest.raises(SuiteError, match="eval_prompts"):
+        load_suite(f"mtbench:{tmp_path / 'easy' / 'snowboard' / 'videos'}")
+
+
+def test_movebench_as_its_authors_read_it(tmp_path: Path) -> None:
+    video(tmp_path / "en" / "video" / "Pexels_0.mp4")
+    video(tmp_path / "en" / "video" / "Pexels_1.mp4")
+    (tmp_path / "en" / "single_track.txt").write_text("Pexels_0.mp4,A laptop, on a table.\n")
+    (tmp_path / "en" / "multi_track.txt").write_text(
+        "# both\nPexels_0.mp4,A laptop, on a table.\nPexels_1.mp4,Two birds.\n"
+    )
+    suite = load_suite(f"movebench:{tmp_path}")
+    assert [(c.name, c.prompts[0].text) for c in suite.clips] == [
+        ("Pexels_0", "A laptop, on a table."),
+        ("Pexels_1", "Two birds."),
+    ]
+    with pytest.raises(SuiteError, match="single_track"):
+        load_suite(f"movebench:{tmp_path / 'en' / 'video'}")
+    (tmp_path / "en" / "single_track.txt").write_text("Pexels_0.mp4\n")
+    with pytest.raises(SuiteError, match="NAME,CAPTION"):
+        load_suite(f"movebench:{tmp_path}")
+
+
+def test_no_suite_of_that_name() -> None:
+    with pytest.raises(UsageError, match="bundled-classes") as caught:
+        load_suite("bundld")
+    assert caught.value.hint == "Did you mean bundled?"
+
+
+def test_rendered_clips_are_always_the_same() -> None:
+    suite = load_suite("bundled", 3, seeds=2)
+    assert suite.truth
+    assert len(load_suite("bundled").clips) == 24
+    assert suite.clips == load_suite("bundled", 5, seeds=2).clips[:3]
+    for clip in suite.clips:
+        assert [prompt.kind for prompt in clip.prompts] == ["Caption", "Subject", "Scene"]
+        texts = [prompt.text for prompt in clip.prompts]
+        assert not set(texts).intersection(TRAINING_PROMPTS)
+        assert texts[0].split(" on a ")[1] == texts[1].split(" on a ")[1]
+        assert texts[0].split(" on a ")[1] != texts[2].split(" on a ")[1]
+        assert clip.seeds[0] >= bundled.FIRST_SEED
+    frames = read_source(suite.clips[0].source, 33, (128, 128), "default").frames
+    assert frames.shape == (33, 128, 128, 3)
+    assert bundled.true_path(suite.clips[0].source).shape == (33, 2)
+
+
+def test_parts_of_a_clip(tmp_path: Path) -> None:
+    clip = str(video(tmp_path / "a.mp4"))
+
+    def means(recipe: str = "default", frames: int = 5, **span: object) -> list[int]:
+        read = read_source({"path": clip, **span}, frames, (32, 32), recipe)
+        return [round(value / 10) for value in read.frames.mean((1, 2, 3))]
+
+    assert means(frames=20) == list(range(20))
+    assert means() == [0, 5, 9, 14, 19]  # the nearest to 4.75, 9.5 and so on
+    assert means(start=1.0, end=1.4) == [10, 11, 12, 13, 14]
+    assert means(end=0.8) == [0, 2, 4, 6, 8]
+    read = read_source({"path": clip, "frames": [4, 20, 2]}, 8, (32, 32), "default")
+    assert [round(v / 10) for v in read.frames.mean((1, 2, 3))] == [4, 6, 8, 10, 12, 14, 16, 18]
+    assert read.fps == pytest.approx(5)
+    assert read.start == pytest.approx(0.4)
+    with pytest.raises(ClipError, match="too short"):
+        read_source({"path": clip, "frames": [4, 20, 2]}, 9, (32, 32), "paper")
+    with pytest.raises(ClipError, match="too short"):
+        read_source({"path": clip, "frames": [18, 40, 2]}, 8, (32, 32), "default")
+
+
+def small_plan(references: int = 3, methods: str = "none,zero-shot") -> Plan:
+    return plan(load_suite("bundled", references), choose(methods), Settings(steps=4))
+
+
+def test_the_jobs_of_a_suite() -> None:
+    made = small_plan(2)
+    assert len(made.videos) == 2 * 2 * 3
+    assert len(made.cards) == 2
+    assert len(made.jobs) == 14
+    ids = [job.id for job in made.jobs]
+    assert len(set(ids)) == 14
+    for job in made.jobs:
+        assert all(ids.index(need) < ids.index(job.id) for need in job.needs)
+    assert [job.id for job in small_plan(2).jobs] == ids
+    assert {job.id for job in small_plan(3).jobs}.issuperset(ids)
+    json.dumps([job.args for job in made.jobs])  # can be sent anywhere
+    settings = Settings.from_dict(json.loads(json.dumps(made.jobs[0].args["settings"])))
+    assert settings == Settings(steps=4)
+
+
+def test_methods_by_name() -> None:
+    assert [method.name for method in choose("rich, none")] == ["rich", "none"]
+    for text, words in (("", "got none"), ("nix", "got 'nix'"), ("none,none", "more than once")):
+        with pytest.raises(UsageError, match=words):
+            choose(text)
+
+
+def test_keys_and_values_for_who_takes_them() -> None:
+    made = plan(load_suite("bundled", 1), choose("none,kv,latents"), Settings(kv=True))
+    found = {v.method.name: v.job.args["settings"].get("kv", False) for v in made.videos}
+    assert found == {"none": False, "kv": True, "latents": True}
+
+
+def scored(folder: Path, made: Plan) -> Table:
+    """A table of invented scores: references differ, kinds differ, one video is not measured."""
+    records = JobFolder(folder)
+    for number, video in enumerate(made.videos):
+        base = 0.1 if video.method.name == "none" else 0.7
+        scores = {
+            "cosine": None if number == 0 else base + 0.05 * int(video.clip.name[:2]),
+            "trajectory_error": 0.2 - base / 10,
+            "adherent": 1.0,
+        }
+        result = {"scores": scores, "video": "v.mp4", "reference": "r.mp4", "seconds": 2.0}
+        records.keep(video.job, {"job": video.job.id, "result": result, "run": {"device": "cpu"}})
+    for job in made.cards:
+        records.keep(job, {"job": job.id, "result": {"seconds": 5.0}})
+    return build_table(made, records)
+
+
+def test_a_table(tmp_path: Path) -> None:
+    table = scored(tmp_path, small_plan())
+    assert table.kinds == ("Caption", "Subject", "Scene", "All")
+    assert table.metrics == ("cosine", "trajectory_error", "adherent")
+    assert (table.done, table.planned) == (18, 18)
+    plain, card = table.rows
+    cell = card.cells["All"]["cosine"]
+    assert cell.mean == pytest.approx(0.75)
+    assert (cell.references, cell.videos, cell.missing) == (3, 9, 0)
+    assert cell.low is not None
+    assert cell.high is not None
+    assert 0.7 <= cell.low < 0.75 < cell.high <= 0.8
+    assert plain.cells["Caption"]["cosine"].references == 2
+    assert plain.cells["Caption"]["cosine"].missing == 1
+    assert (card.seconds, card.training, plain.training) == (2.0, 5.0, None)
+
+
+def test_intervals_are_over_references() -> None:
+    """Many videos of few references are few observations."""
+    assert interval([0.5]) == (0.5, None, None)
+    mean, low, high = interval([0.0, 1.0])
+    assert (mean, low, high) == (0.5, 0.0, 1.0)
+    rng = np.random.default_rng(1)
+    inside = 0
+    for _ in range(200):
+        _, low, high = interval(list(rng.normal(0, 1, 24)))
+        assert low is not None
+        assert high is not None
+        inside += low < 0 < high
+    assert 180 <= inside <= 199  # 95 % are 190; a bootstrap of 24 is a little too narrow
+
+
+def test_a_table_as_text(tmp_path: Path) -> None:
+    table = scored(tmp_path, small_plan())
+    value = json.loads(formats.to_json(table, {"command": "pe eval"}))
+    assert value["rows"][1]["cells"]["All"]["cosine"]["mean"] == pytest.approx(0.75)
+    assert value["metrics"]["trajectory_error"]["higher_is_better"] is False
+    assert value["about"] == {"command": "pe eval"}
+    rows = list(csv.DictReader(io.StringIO(formats.to_csv(table))))
+    assert len(rows) == 2 * 4 * 3
+    assert float(rows[-3]["mean"]) == pytest.approx(0.75)
+    videos = list(csv.DictReader(io.StringIO(formats.videos_csv(table))))
+    assert len(videos) == 18
+    assert videos[0]["cosine"] == ""
+    lines = formats.to_markdown(table).splitlines()
+    assert "| method | Caption cos ↑ | Caption prompt ↑ |" in lines[4]
+    assert lines[7].startswith("| card, zero-shot | 0.750 [0.7")
+    tex = formats.to_latex(table)
+    assert r"\multicolumn{2}{c}{Caption}" in tex
+    assert r"\textbf{0.750}" in tex
+    assert "card, zero-shot &" in tex
+    assert tex.count("\\\\\n") == 4
+
+
+def test_a_table_of_what_is_done_by_now(tmp_path: Path) -> None:
+    empty = build_table(small_plan(), JobFolder(tmp_path))
+    assert (empty.done, empty.planned, empty.metrics) == (0, 18, ())
+    for text in (formats.to_markdown(empty), formats.to_latex(empty)):
+        assert "0 of 18 videos" in text
+
+
+def test_every_method_is_a_training_that_there_is() -> None:
+    from pe_toolkit.training import TrainConfig
+
+    for method in METHODS.values():
+        TrainConfig(**method.config)
+
+
+def test_csv_is_safe_in_a_spreadsheet(tmp_path: Path) -> None:
+    path = manifest(tmp_path, GARDEN.replace("a cat}", "'=1+1'}"))
+    made = plan(read_manifest(path), choose("none"), Settings())
+    records = JobFolder(tmp_path / "out")
+    last = made.videos[-1]
+    result = {"scores": {}, "video": "v", "reference": "r", "seconds": 1.0}
+    records.keep(last.job, {"job": last.job.id, "result": result, "run": {"device": "cpu"}})
+    assert ",'=1+1," in formats.videos_csv(build_table(made, records))
