@@ -243,6 +243,17 @@ def test_rendered_clips_are_always_the_same() -> None:
     assert bundled.true_path(suite.clips[0].source).shape == (33, 2)
 
 
+def test_one_class_of_motion_after_the_other() -> None:
+    from pe_toolkit.world.motions import CLASSES
+
+    suite = load_suite("bundled-classes", len(CLASSES) + 1)
+    names = [clip.name for clip in suite.clips]
+    assert [name.partition("-")[2] for name in names[:-1]] == list(CLASSES)
+    assert names[-1].partition("-")[2] == names[0].partition("-")[2]
+    first, last = (bundled.true_path(suite.clips[i].source) for i in (0, -1))
+    assert not np.array_equal(first, last)
+
+
 def test_parts_of_a_clip(tmp_path: Path) -> None:
     clip = str(video(tmp_path / "a.mp4"))
 

@@ -97,10 +97,10 @@ def scene(name: str, index: int) -> Scene:
     """Scene `index` of a rendered suite."""
     if name == "bundled":
         return moving_scenes(index + 1)[index]
-    from pe_toolkit.world.motions import CLASSES, scenes
+    from pe_toolkit.world.motions import CLASSES, scenes_of
 
     number, of_class = divmod(index, len(CLASSES))
-    return scenes(list(CLASSES)[of_class], number + 1)[number]
+    return scenes_of(list(CLASSES)[of_class], number + 1)[number]
 
 
 def moving_scenes(count: int, seed: int = 20261121) -> list[Scene]:

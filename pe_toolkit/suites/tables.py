@@ -135,13 +135,16 @@ def _cells(
 
 
 def interval(means: Sequence[float]) -> tuple[float, float | None, float | None]:
-    """Mean and 95 % bootstrap interval of one number per reference; the same ones every time."""
+    """Mean and 95 % bootstrap interval of one number per reference, to six digits; the same ones
+    every time.
+    """
     own = np.asarray(means, float)
+    mean = round(float(own.mean()), 6)
     if len(own) < 2:
-        return float(own.mean()), None, None
+        return mean, None, None
     drawn = np.random.default_rng(0).choice(own, (DRAWS, len(own))).mean(1)
     low, high = np.percentile(drawn, [2.5, 97.5])
-    return float(own.mean()), float(low), float(high)
+    return mean, round(float(low), 6), round(float(high), 6)
 
 
 def _listed(video: Video, record: dict[str, Any]) -> dict[str, Any]:
