@@ -259,6 +259,8 @@ def known(target: files.Target, card: MotionCard, options: ApplyOptions) -> dict
         else None,
         "strength": options.strength if applied else 0.0,
         "phase": options.phase if applied else 0.0,
+        "camera": options.camera if applied else None,
+        "subject": options.subject if applied else None,
         "steps": used.steps,
         "guidance_scale": used.guidance_scale,
         "asked_scheduler": options.scheduler,

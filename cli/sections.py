@@ -53,8 +53,9 @@ TRAIN = {
 }  # fmt: skip
 APPLY = {
     "Options": (
-        "output", "prompts", "prompt_file", "seeds", "strength", "no_card", "negative_prompt",
-        "image", "side_by_side", "sheet", "score", "scored_card", "resume", "force",
+        "output", "prompts", "prompt_file", "seeds", "strength", "camera", "subject", "no_card",
+        "negative_prompt", "image", "side_by_side", "sheet", "score", "scored_card", "resume",
+        "force",
     ),
     "For experts: the generation": (
         "steps", "guidance_scale", "scheduler", "loras", "kv_from", "no_kv", "phase", "backbone",

@@ -45,6 +45,9 @@ def applied(
     *,
     kv_from: Clip | None = None,
     no_kv: bool = False,
+    phase: float | None = None,
+    camera: float | None = None,
+    subject: float | None = None,
 ) -> AbstractContextManager[Application]:
     """Guide every generation of `pipe` by a positions card while the context is open:
     `with applied(pipe, "wave") as log: pipe("a red circle", ...)`.
@@ -55,7 +58,10 @@ def applied(
     import pe_toolkit.apply as core
 
     found = card if isinstance(card, MotionCard) else load(card)
-    return core.applied(pipe, found, strength, kv_from=kv_from, no_kv=no_kv)
+    return core.applied(
+        pipe, found, strength, kv_from=kv_from, no_kv=no_kv, phase=phase, camera=camera,
+        subject=subject,
+    )  # fmt: skip
 
 
 def replay(

@@ -124,6 +124,8 @@ def test_offsets_are_positions_of_other_tokens():
 def test_rotary_steps_are_read_off_stretched_tables():
     base = get_3d_rotary_pos_embed(64, ((0, 0), (4, 12)), (8, 8), 3, device="cpu")
     assert steps(base, TokenGrid(3, 8, 8)) == pytest.approx((1.0, 0.5, 1.5), abs=1e-5)
+    base = get_3d_rotary_pos_embed(64, ((0, 0), (30, 68)), (4, 5), 3, device="cpu")
+    assert steps(base, TokenGrid(3, 4, 5)) == pytest.approx((1.0, 7.5, 13.6), abs=1e-4)
 
 
 def test_sincos_equals_diffusers():
@@ -139,8 +141,8 @@ def test_sincos_equals_diffusers():
 def test_forms_say_why_they_cannot():
     with pytest.raises(UnsupportedError, match="angle"):
         form_class("absolute", "angle")
-    with pytest.raises(UsageError, match="'table' or 'angle'"):
-        form_class("rotary", "offset")
+    with pytest.raises(UsageError, match="'table' or 'angle' or 'offset'"):
+        form_class("rotary", "places")
     assert form_class("absolute", "table") is SincosTable
 
 

@@ -71,6 +71,18 @@ Example:
     metavar="S",
     help="How much of the reference's phase, in cards that hold it. Default: as --strength.",
 )
+@click.option(
+    "--camera",
+    type=parameters.Finite(0, 2),
+    metavar="S",
+    help="How much of the camera's motion, 0 to 2, in cards that hold it as a layer. Default: 1.",
+)
+@click.option(
+    "--subject",
+    type=parameters.Finite(0, 2),
+    metavar="S",
+    help="How much of everything else's, likewise; both on top of --strength.",
+)
 @click.option("--no-card", is_flag=True, help="Generate without the card, for comparison.")
 @options.generation_options
 @click.option("--negative-prompt", metavar="P", help="What not to show. Default: the card's.")

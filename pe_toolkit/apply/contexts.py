@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from pe_toolkit.apply.checks import (
     size_check,
     vae_check,
 )
+from pe_toolkit.apply.parts import check_parts, layer_strengths
 from pe_toolkit.apply.positions import Application, CardPositions
 from pe_toolkit.backbones.contract import Backbone, KeysValues
 from pe_toolkit.backbones.families import backbone_of
@@ -38,6 +39,8 @@ def applied(
     kv_from: Clip | None = None,
     no_kv: bool = False,
     phase: float | None = None,
+    camera: float | None = None,
+    subject: float | None = None,
 ) -> Iterator[Application]:
     """Guide every generation of `pipe` by a positions card while the context is open.
 
@@ -55,6 +58,9 @@ def applied(
         no_kv: apply a card that requires them without.
         phase: how much of the reference's phase goes into the initial noise, if the card holds it:
             0 (none) to 1 (as trained). Default: `strength`, but 1 at most.
+        camera: scales the layer of the positions that moves with the camera, on top of `strength`:
+            0 is off, 1 (the default) as trained.
+        subject: scales all other layers, likewise.
 
     Yields:
         An `Application` that counts the guided steps. A generation that visits none of the noise
@@ -67,18 +73,22 @@ def applied(
         UnsupportedError: a latents card (use `replay`), fused QKV, an attention processor that
             positions cannot reach, or a second card while one is applied; inside, a VAE that cannot
             decode as it is offloaded.
-        UsageError: a strength that is not a finite number, a phase out of its range, or no
-            `kv_from` for a card that requires it (the message names the clip's hash).
+        UsageError: a strength that is not a finite number, a phase out of its range, a phase,
+            `camera` or `subject` for a card that holds no such part, or no `kv_from` for a card
+            that requires it (the message names the clip's hash).
     """
     card = _positions_of(card, strength)
+    check_parts(card.spec, camera=camera, subject=subject, phase=phase)
     phase = min(max(strength, 0.0), 1.0) if phase is None else phase
-    if not 0 <= phase <= 1:
-        raise UsageError(f"Expected a phase from 0 to 1, got {phase:g}.")
+    layers = layer_strengths(card.spec, camera, subject)
     adapter = backbone_of(pipe)
     check_card(adapter, card)
     log = Application(strength)
     kv = keys_values(adapter, card, kv_from, no_kv) if strength or kv_from is not None else None
-    with beginning(adapter, card, phase), guided_by(adapter, card, strength, kv, log) as select:
+    with (
+        beginning(adapter, card, phase),
+        guided_by(adapter, card, strength, kv, log, layers) as select,
+    ):
         yield log
     if select is not None:
         warn_unguided(log, card, select)
@@ -107,13 +117,18 @@ def beginning(adapter: Backbone, card: MotionCard, strength: float) -> Iterator[
 
 @contextlib.contextmanager
 def guided_by(
-    adapter: Backbone, card: MotionCard, strength: float, kv: KeysValues | None, log: Application
+    adapter: Backbone,
+    card: MotionCard,
+    strength: float,
+    kv: KeysValues | None,
+    log: Application,
+    layers: Sequence[float] | None = None,
 ) -> Iterator[CardPositions | None]:
     """The card's positions, and keys and values, in the guided steps; None where there are none."""
     if strength == 0 and kv is None:
         yield None
         return
-    select = CardPositions(adapter, card, strength, log)
+    select = CardPositions(adapter, card, strength, log, layers)
     with contextlib.ExitStack() as stack:
         stack.enter_context(alone(adapter.transformer))
         stack.enter_context(vae_check(adapter))

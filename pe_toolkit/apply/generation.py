@@ -16,6 +16,7 @@ from PIL import Image
 
 from pe_toolkit.apply.contexts import applied
 from pe_toolkit.apply.latents import replay
+from pe_toolkit.apply.parts import check_parts
 from pe_toolkit.apply.positions import Application
 from pe_toolkit.apply.sense import check_replayed, guided_none
 from pe_toolkit.apply.switches import step_cache
@@ -66,6 +67,8 @@ def generate(
     kv_from: Clip | None = None,
     no_kv: bool = False,
     phase: float | None = None,
+    camera: float | None = None,
+    subject: float | None = None,
     image: NDArray[np.uint8] | None = None,
 ) -> Iterator[Generated]:
     """Generate prompts x seeds with the stock pipeline, one video at a time (same bytes in and out
@@ -83,13 +86,13 @@ def generate(
         cache: one of `acceleration.CACHES`; off during the guided steps.
         compile: compile the blocks of the transformer: pays from a few generations on.
         on_step: called after every denoising step with how many are done, and of how many.
-        kv_from, no_kv, phase: as in `applied`.
+        kv_from, no_kv, phase, camera, subject: as in `applied`.
         image: uint8 RGB `(H, W, 3)`: the first frame, for image-to-video backbones. Another size
             is cropped, padded or stretched as the reference of the card was; cropped without one.
 
     Raises:
-        UsageError: empty or too long prompts, an unknown scheduler or cache, or a card that guides
-            no step.
+        UsageError: empty or too long prompts, an unknown scheduler or cache, a part that the card
+            does not hold, or a card that guides no step.
         UnsupportedError: `cache="mag"` on a backbone that is not calibrated.
         MismatchError: a card that does not fit.
         CardError: a card that says what cannot be on this backbone.
@@ -101,7 +104,8 @@ def generate(
         stack.enter_context(adapter.compiled(compile))
         stack.enter_context(step_cache(adapter, card, strength, call.steps, cache))
         reference = {"kv_from": kv_from, "no_kv": no_kv}
-        acting = _acting(stack, adapter, card, strength, call.steps, reference, phase)
+        parts = {"phase": phase, "camera": camera, "subject": subject}
+        acting = _acting(stack, adapter, card, strength, call.steps, reference, parts)
         if image is not None:
             acting.extra["image"] = _begin(image, call, card)
         inner = acting.extra.get("callback_on_step_end")
@@ -207,15 +211,17 @@ def _acting(
     strength: float,
     steps: int,
     reference: dict[str, Any],
-    phase: float | None,
+    parts: dict[str, Any],
 ) -> _Acting:
     """Let the card act until the stack is left; at strength 0 it gives its size and schedule.
 
-    `reference` goes to `applied` or `replay` as it is.
+    `reference` goes to `applied` or `replay` as it is, `parts` to `applied`.
     """
+    if card is not None:
+        check_parts(card.spec, **parts)
     spec = card.spec if card is not None and strength else None
     if card is not None and card.spec.kind == "positions":
-        context = applied(adapter, card, strength, phase=phase, **reference)
+        context = applied(adapter, card, strength, **parts, **reference)
         return _Acting(spec, stack.enter_context(context), {})
     if card is None or not strength:
         return _Acting(None, None, {})

@@ -61,10 +61,18 @@ def weights_at(levels: Sequence[float], noise: float) -> list[tuple[int, float]]
 
 
 class CardPositions:
-    """Looks up and mixes what a positions card injects at each timestep."""
+    """Looks up and mixes what a positions card injects at each timestep.
+
+    `layers` says how much of each layer of a card that has some; None: all of all.
+    """
 
     def __init__(
-        self, adapter: Backbone, card: MotionCard, strength: float, log: Application
+        self,
+        adapter: Backbone,
+        card: MotionCard,
+        strength: float,
+        log: Application,
+        layers: Sequence[float] | None = None,
     ) -> None:
         spec = card.spec
         self.adapter, self.log, self.strength = adapter, log, strength
@@ -74,7 +82,8 @@ class CardPositions:
         self.levels = list(spec.schedule.noise)
         self.deltas = torch.from_numpy(np.ascontiguousarray(card.tensors["positions"]))
         if form in LAYERED:
-            self.deltas = self.deltas.float().sum(1)
+            shares = torch.ones(self.deltas.shape[1]) if layers is None else torch.tensor(layers)
+            self.deltas = (self.deltas.float() * shares[:, None, None]).sum(1)
         if tuple(self.deltas.shape[1:]) != tuple(self.form.shape):
             raise MismatchError(
                 f"Expected positions of shape {tuple(self.form.shape)} per step, got "

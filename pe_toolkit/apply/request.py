@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pe_toolkit.apply.parts import check_parts
 from pe_toolkit.backbones.machine.placement import Purpose
 from pe_toolkit.card.sampling import check_reference, read_as_trained
 from pe_toolkit.errors import UsageError, option
@@ -58,6 +59,8 @@ class ApplyRequest:
         no_kv: do without them.
         phase: how much of the reference's phase goes into the initial noise, 0 to 1; default: as
             much as `strength` says.
+        camera, subject: how much of the layer that moves with the camera, and of the others, on top
+            of `strength`, 0 to 2; default 1. For cards that have such layers.
         image: a picture to begin with, for image-to-video backbones.
 
     The others are as in `generate`.
@@ -76,6 +79,8 @@ class ApplyRequest:
     kv_from: Path | None = None
     no_kv: bool = False
     phase: float | None = None
+    camera: float | None = None
+    subject: float | None = None
     image: Path | None = None
 
     def check(self) -> None:
@@ -102,15 +107,11 @@ class ApplyRequest:
         """The seeds to use; a latents card brings its own, and is bound to its schedule.
 
         Raises:
-            UsageError: a phase with a card that holds none; seeds, a strength, a scheduler or other
-                steps with a latents card.
+            UsageError: a phase or a strength of a layer with a card that holds none; seeds, a
+                strength, a scheduler or other steps with a latents card.
         """
-        if self.phase and spec.recipe.phase is None and not self.no_card:
-            raise UsageError(
-                f"Expected no {option('phase')} with a card that holds no phase, got "
-                f"{self.phase:g}.",
-                "Leave it out, or train the card with --recipe rich.",
-            )
+        if not self.no_card:
+            check_parts(spec, camera=self.camera, subject=self.subject, phase=self.phase)
         if not self.replays(spec):
             return list(self.seeds) or [DEFAULT_SEED]
         bound = {
@@ -196,5 +197,7 @@ class ApplyRequest:
             kv_from=conditions.kv_from,
             no_kv=self.no_kv and not self.no_card,
             phase=None if self.no_card else self.phase,
+            camera=None if self.no_card else self.camera,
+            subject=None if self.no_card else self.subject,
             image=conditions.image,
         )

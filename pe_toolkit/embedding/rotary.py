@@ -35,20 +35,29 @@ def steps(base: Tables, grid: TokenGrid, axes: Axes | None = None) -> tuple[floa
     """Coordinate units between neighbouring tokens along (frame, row, column), read off the model's
     own tables.
 
-    The first pair of every axis has frequency 1, so its angle is the coordinate itself. Other
-    resolutions than the native one stretch the coordinates; reading the step serves every CogVideoX
-    version.
+    The first pair of every axis has frequency 1, so its angle is the coordinate itself, but for
+    whole turns; the slowest pair, which makes none within a picture, says how many. Other
+    resolutions than the native one stretch the coordinates (a picture of 4 patches in place of 30:
+    7.5 units each); reading the step serves every CogVideoX version.
     """
     cos, sin = (t.double() for t in base)
-    firsts = torch.tensor([0, *(axes or axis_dims(cos.shape[-1]))[:2]]).cumsum(0).tolist()
+    axes = axes or axis_dims(cos.shape[-1])
+    firsts = torch.tensor([0, *axes[:2]]).cumsum(0).tolist()
     strides = (grid.per_frame, grid.width, 1)
     out = []
-    for column, stride, size in zip(firsts, strides, grid, strict=True):
+    for first, width, slow, stride, size in zip(
+        firsts, axes, frequencies(axes), strides, grid, strict=True
+    ):
         if size == 1:
             out.append(1.0)
             continue
-        angle = torch.atan2(sin[:, column], cos[:, column])
-        out.append(float((angle[stride] - angle[0]) % (2 * torch.pi)))
+        fine, coarse = (
+            float((angle[stride] - angle[0]) % (2 * torch.pi))
+            for column in (first, first + width - 2)
+            for angle in [torch.atan2(sin[:, column], cos[:, column])]
+        )
+        turns = round((coarse / float(slow[-1]) - fine) / (2 * torch.pi))
+        out.append(fine + 2 * torch.pi * turns)
     return out[0], out[1], out[2]
 
 

@@ -322,6 +322,36 @@ class Contract:
             assert bool(gradient.abs().sum() > 0)
         assert all(map(torch.equal, self.tapped(backbone), plain))  # and leave nothing behind
 
+    def test_offsets_say_in_every_form_the_same(self, backbone):
+        """Coordinates, evaluated by the family's own frequencies, at whole tokens and between."""
+        offsets = torch.randn(backbone.grid.tokens, 3)
+        seen = []
+        for form in self.forms(backbone):
+            delta = form.from_offsets(offsets)
+            assert tuple(delta.shape) == tuple(form.shape)
+            with backbone.positions_from(lambda _, f=form, d=delta: f.embed(d)):
+                seen.append(self.tapped(backbone))
+        for one in seen[1:]:
+            for have, want in zip(one, seen[0], strict=True):
+                torch.testing.assert_close(have, want, rtol=1e-4, atol=1e-5)
+
+    def test_gradients_of_coordinates_are_those_of_the_pass(self, backbone):
+        form = backbone.form("offset", backbone.frames, *backbone.size)
+        delta = (0.3 * torch.randn(form.shape)).requires_grad_()
+        weights = torch.randn(2, *self.tapped(backbone)[0].shape)
+
+        def value(at: torch.Tensor) -> torch.Tensor:
+            with backbone.positions_from(lambda _: form.embed(at)):
+                q, k = self.tapped(backbone)
+            return (q * weights[0] + k * weights[1]).double().sum()
+
+        (gradient,) = torch.autograd.grad(value(delta), delta)
+        for _ in range(3):
+            step = 1e-2 * torch.randn(form.shape)
+            with torch.no_grad():
+                change = value(delta + step) - value(delta - step)
+            assert float(change) == pytest.approx(2 * float((gradient * step).sum()), rel=0.02)
+
     def test_moving_every_token_alike_moves_none_away_from_another(self, backbone):
         for form in self.forms(backbone):
             still = form.from_offsets(torch.zeros(backbone.grid.tokens, 3))
@@ -386,6 +416,27 @@ class Contract:
             self.video(backbone)
         assert log.guided_steps == card.guided_steps
         ReferenceMotion.of_card(backbone, card).compare(made.frames)
+
+    def test_a_start_is_the_same_motion_in_every_form(self, backbone):
+        """One set of positions each, and frames that differ by what half precision rounds."""
+        frames = []
+        for name in names(backbone.positions):
+            card = self.card(backbone, parametrisation=name, start="flow", inner_steps=0)
+            assert len(card.tensors["positions"]) == 1
+            [made] = generate(backbone, [OTHER], [9], card=card, image=self.image(backbone))
+            frames.append(made.frames.astype(int))
+        for other in frames[1:]:
+            assert np.abs(other - frames[0]).max() <= 2
+
+    def test_losses_fall_in_coordinates(self, backbone):
+        rates = (0.05, 0.05)
+        card = self.card(
+            backbone, parametrisation="offset", inner_steps=12, learning_rates=rates, start="zero"
+        )
+        first, last = zip(*card.spec.training.loss, strict=True)
+        assert sum(last) < sum(first)
+        assert card.spec.recipe.layers == ("whole",)
+        assert card.tensors["positions"].shape[1:] == (1, backbone.grid.tokens, 3)
 
     def test_losses_fall(self, backbone):
         card = self.card(backbone, inner_steps=12, learning_rates=(0.05, 0.05), start="zero")

@@ -1,0 +1,63 @@
+"""Which parts of a card act, and how much of each: the layers of its positions, and its phase.
+
+Needs no torch: requests are checked before a model is loaded.
+"""
+
+from __future__ import annotations
+
+import math
+
+from pe_toolkit.card import CardSpec
+from pe_toolkit.errors import UsageError, option
+
+CAMERA = "camera"
+
+
+def check_parts(
+    spec: CardSpec, *, camera: float | None, subject: float | None, phase: float | None
+) -> None:
+    """Refuse a strength for a part that the card does not have. None asks for nothing, and of a
+    phase that is not there 0 may be had.
+
+    Raises:
+        UsageError: for that, for a strength that is not a finite number, and for a phase out of its
+            range.
+    """
+    layers = spec.recipe.layers or ()
+    known = f"its layers are {', '.join(layers)}" if layers else "it has no layers"
+    for name, value, there in (
+        ("camera", camera, CAMERA in layers),
+        ("subject", subject, any(layer != CAMERA for layer in layers)),
+    ):
+        if value is None:
+            continue
+        if not math.isfinite(value):
+            raise UsageError(f"Expected a finite {option(name)}, got {value}.")
+        if not there:
+            raise UsageError(
+                f"Expected no {option(name)} with a card without a layer for it ({known}), got "
+                f"{value:g}.",
+                f"Use {option('strength')}, which turns all of the card up or down, or a card "
+                f"that has one (`pe show` says which layers a card has).",
+            )
+    if phase is None:
+        return
+    if not 0 <= phase <= 1:
+        raise UsageError(f"Expected a phase from 0 to 1, got {phase:g}.")
+    if phase and spec.recipe.phase is None:
+        raise UsageError(
+            f"Expected no {option('phase')} with a card that holds no phase, got {phase:g}.",
+            "Leave it out, or train the card with --recipe rich.",
+        )
+
+
+def layer_strengths(
+    spec: CardSpec, camera: float | None, subject: float | None
+) -> tuple[float, ...] | None:
+    """How much of each layer: `camera` speaks for the layer of that name, `subject` for all others;
+    None: 1. None for a card without layers.
+    """
+    if spec.recipe.layers is None:
+        return None
+    given = ((camera if layer == CAMERA else subject) for layer in spec.recipe.layers)
+    return tuple(1.0 if value is None else float(value) for value in given)
