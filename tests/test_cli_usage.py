@@ -42,11 +42,11 @@ def folder(tmp_path: Path) -> Path:
         (["-o", "c.safetensors", "--mode", "latents", "--param", "table"], "Expected no --param"),
         (
             ["-o", "c.safetensors", "--backbone", "bundled-absolute", "--param", "angle"],
-            "Expected --param table for bundled-absolute, got angle",
+            "Expected --param table or offset for bundled-absolute, got angle",
         ),
         (
             ["-o", "c.safetensors", "--backbone", "cogvideox-2b", "--param", "angle"],
-            "Expected --param table for cogvideox-2b, got angle",
+            "Expected --param table or offset for cogvideox-2b, got angle",
         ),
         (["-o", "c.safetensors", "--backbone", "cogvidex"], "got 'cogvidex'"),
         (["-o", "c.safetensors", "--set", "tau"], "KEY=VALUE such as tau=6, got 'tau'"),

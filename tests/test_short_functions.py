@@ -12,6 +12,8 @@ ROOT = Path(__file__).parent.parent
 LONGEST = 60
 DOCUMENTED = "many arguments, each with a line of documentation; its code alone is short"
 LONG = {
+    "pe_toolkit/apply/contexts.py applied": DOCUMENTED,
+    "pe_toolkit/apply/generation.py generate": DOCUMENTED,
     "pe_toolkit/backbones/loading/load.py load_backbone": DOCUMENTED,
     "pe_toolkit/card/compat.py check_fits": DOCUMENTED,
     "pe_toolkit/video/clip.py read_clip": DOCUMENTED,
