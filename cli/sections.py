@@ -47,7 +47,7 @@ TRAIN = {
     "What stands in the card": CARD,
     "For experts: the method": (
         "mode", "recipe", "parametrisation", "objective", "steps", "guidance_scale", "seed",
-        "overrides", "kv_from", "revision", "copy_of",
+        "overrides", "kv_from", "revision", "copy_of", "track",
     ),
     "For experts: memory and speed": MACHINE,
 }  # fmt: skip

@@ -104,6 +104,21 @@ def read_reference(request: TrainRequest, shape: Shape | None, out: Output) -> C
     return clip
 
 
+def tracking(events: Iterator[Any], options: TrainOptions, out: Output) -> Iterator[Any]:
+    """The events, written to the dashboard that was asked for, if one was."""
+    if options.track is None:
+        return events
+    from pe_toolkit.training import track
+
+    out.talk(f"Losses: {track.show(options.track)}")
+    about = {
+        "reference": options.reference, "backbone": options.backbone, "mode": options.mode,
+        "recipe": options.recipe, "objective": options.objective or "amf",
+        "set": " ".join("=".join(pair) for pair in options.overrides),
+    }  # fmt: skip
+    return track.tracked(events, options.track, options.output.stem, about)
+
+
 def draw(events: Iterator[Any], session: Session) -> Result:
     """Run a training by drawing its events; the result of the last one."""
     from pe_toolkit.card.followed import followed

@@ -101,6 +101,11 @@ Example:
 @click.option("--compile", is_flag=True, help="Compile the model: pays on long runs.")
 @options.card_text_options
 @click.option("--preview", type=parameters.PATH, metavar="OUT.mp4", help="Also finish a video.")
+@click.option(
+    "--track",
+    metavar="WHERE",
+    help="Write losses to a dashboard: tensorboard[:DIR] or trackio[:PROJECT].",
+)
 @click.option("--resume", is_flag=True, help="Continue an interrupted training of this card.")
 @options.force_option
 @options.machine_options
@@ -167,6 +172,6 @@ def run_training(session: Session, request: TrainOptions) -> None:
 
     session.resume = request.state
     events = run(adapter, clip, config, state=request.state, resume=request.resume, image=image)
-    result = train_steps.draw(events, session)
+    result = train_steps.draw(train_steps.tracking(events, request, out), session)
     result.image_to_video = adapter.image_to_video
     train_steps.finish(session, request, result)

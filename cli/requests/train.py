@@ -10,6 +10,7 @@ from pe_toolkit.backbones.machine import placement
 from pe_toolkit.cli import files, prompts
 from pe_toolkit.cli.loading import BackboneOptions
 from pe_toolkit.cli.options import given
+from pe_toolkit.training import track
 from pe_toolkit.training.request import TrainRequest
 
 
@@ -20,6 +21,7 @@ class TrainOptions(TrainRequest, BackboneOptions):
     backbone: str
     output: Path
     preview: Path | None = None
+    track: str | None = None
     resume: bool = False
     force: bool = False
 
@@ -46,11 +48,13 @@ class TrainOptions(TrainRequest, BackboneOptions):
 
         Raises:
             UsageError: as `TrainRequest.check`.
-            DependencyError: as `check_quantize`.
+            DependencyError: as `check_quantize`, or a dashboard that is not installed.
             UnsupportedError: as `placement.check`.
         """
         super().check()
         self.check_quantize()
+        if self.track is not None:
+            track.check(self.track)
         placement.check(self.purpose(None), self.offload, self.quantize or "none")
 
 

@@ -1,0 +1,110 @@
+"""The events of a training on real dashboards."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from pe_toolkit.cli.main import cli
+from pe_toolkit.errors import DependencyError, UsageError
+from pe_toolkit.training import TrainConfig, events, track, train
+from tests.tiny import moving_square, tiny_adapter
+
+CONFIG = TrainConfig(prompts=("a red circle",), samples=1, inner_steps=2)
+
+
+def trained(where: str, name: str = "wave") -> list[events.Event]:
+    run = train(tiny_adapter(), moving_square(), CONFIG)
+    return list(track.tracked(run, where, name, {"recipe": "default"}))
+
+
+def losses(seen: list[events.Event]) -> list[float]:
+    return [event.loss for event in seen if isinstance(event, events.InnerStep)]
+
+
+@pytest.mark.parametrize("where", ["wandb", "tensorboard:", "trackio: ", ""])
+def test_other_dashboards_are_refused(where) -> None:
+    with pytest.raises(UsageError, match=r"--track trackio\[:PROJECT\] or tensorboard\[:DIR\]"):
+        track.check(where)
+
+
+def test_a_missing_package_is_said_with_how_to_get_it(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "trackio", None)  # as Python does for what it must not find
+    with pytest.raises(DependencyError, match="trackio") as caught:
+        track.check("trackio")
+    assert "pe-toolkit[track]" in str(caught.value.hint)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_tensorboard(tmp_path) -> None:
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator"
+    ).EventAccumulator
+    seen = trained(f"tensorboard:{tmp_path}")
+    read = accumulator(str(tmp_path / "wave"))
+    read.Reload()
+    found = read.Scalars("loss")
+    assert [one.value for one in found] == pytest.approx(losses(seen))
+    assert [one.step for one in found] == list(range(len(found)))
+    last = read.Scalars("guided step/loss_last")
+    assert last[-1].step == found[-1].step
+    assert last[-1].value == pytest.approx(losses(seen)[-1])
+    assert 0 <= read.Scalars("reference/followed")[0].value <= 1
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_trackio(tmp_path, monkeypatch, capsys) -> None:
+    pytest.importorskip("trackio")
+    monkeypatch.setattr("trackio.sqlite_storage.TRACKIO_DIR", tmp_path)
+    seen = trained("trackio:waves")
+    assert capsys.readouterr().out == ""
+    with sqlite3.connect(tmp_path / "waves.db") as base:
+        rows = base.execute("select run_name, step, metrics from metrics order by id").fetchall()
+    base.close()
+    found = [value for _, _, text in rows if (value := json.loads(text).get("loss"))]
+    assert found == pytest.approx(losses(seen))
+    assert {name for name, _, _ in rows} == {"wave"}
+
+
+def test_trackio_says_nothing_on_stdout_not_even_at_exit(tmp_path) -> None:
+    pytest.importorskip("trackio")
+    code = (
+        "from pe_toolkit.training import events, track\n"
+        "list(track.tracked(iter([events.InnerStep(0, 0, 1.5)]), 'trackio', 'wave'))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "TRACKIO_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == ""
+    assert (tmp_path / "pe-toolkit.db").exists()
+
+
+def test_events_pass_as_they_are_and_an_error_closes_the_run(tmp_path) -> None:
+    pytest.importorskip("tensorboard")
+
+    def broken():
+        yield events.InnerStep(0, 0, 1.5)
+        raise RuntimeError("lost")
+
+    run = track.tracked(broken(), f"tensorboard:{tmp_path}", "wave")
+    assert next(run) == events.InnerStep(0, 0, 1.5)
+    with pytest.raises(RuntimeError, match="lost"):
+        next(run)
+    assert list((tmp_path / "wave").iterdir())
+
+
+def test_the_command_refuses_before_any_work() -> None:
+    result = CliRunner().invoke(cli, ["train", __file__, "--track", "wandb"])
+    assert result.exit_code == 2
+    assert "--track" in result.output
