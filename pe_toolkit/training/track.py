@@ -122,7 +122,7 @@ def _tensorboard(folder: str, name: str, settings: Mapping[str, str]) -> Iterato
 
     from torch.utils.tensorboard import SummaryWriter
 
-    writer: Any = SummaryWriter(str(Path(folder) / name.replace("/", "_")))  # type: ignore[no-untyped-call]
+    writer: Any = SummaryWriter(str(Path(folder) / name.replace("/", "_")))
     try:
         for key, value in settings.items():
             writer.add_text(f"settings/{key}", value)
@@ -142,8 +142,9 @@ def _trackio(project: str, name: str, settings: Mapping[str, str]) -> Iterator[L
     nowhere: stdout is the caller's.
     """
     with contextlib.redirect_stdout(io.StringIO()):
-        import trackio
+        from importlib import import_module
 
+        trackio: Any = import_module("trackio")
         run = trackio.init(
             project, name=name, config=dict(settings), resume="allow", embed=False,
             auto_log_gpu=False, auto_log_cpu=False,
