@@ -402,6 +402,25 @@ def test_the_start_is_the_path_of_the_reference_times_its_scale() -> None:
     )
 
 
+def test_where_nothing_is_optimised_nothing_is_denoised() -> None:
+    """The reference is read in one pass, and the card is that of the steps that were not taken."""
+    config = dataclasses.replace(
+        CONFIG, prompts=("a red circle",), samples=1, inner_steps=0, start="flow"
+    )
+    passes, cards = [], []
+    for preview in (False, True):
+        adapter, calls = tiny_adapter(), []
+        handle = adapter.transformer.register_forward_pre_hook(lambda *_, n=calls: n.append(1))
+        with handle:
+            card, _ = finished(adapter, dataclasses.replace(config, preview=preview))
+        passes.append(len(calls))
+        cards.append(card)
+    assert passes[0] == 1
+    assert passes[1] > 5  # a preview is a whole generation
+    for name, tensor in cards[0].tensors.items():
+        np.testing.assert_array_equal(cards[1].tensors[name], tensor)
+
+
 def test_without_inner_steps_there_is_no_loss_to_report(capsys: pytest.CaptureFixture[str]) -> None:
     from pe_toolkit.cli.errors import Session
     from pe_toolkit.cli.output import Output

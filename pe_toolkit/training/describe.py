@@ -27,12 +27,12 @@ from pe_toolkit.card import (
 from pe_toolkit.card.compat import UNNAMED
 from pe_toolkit.card.edit import shared
 from pe_toolkit.card.tensors import packed
-from pe_toolkit.embedding import LAYERED
 
 if TYPE_CHECKING:
     from pe_toolkit.backbones.contract import Backbone, Sampler
     from pe_toolkit.motion.flow import AttentionMotionFlow
     from pe_toolkit.training.config import Resolved
+    from pe_toolkit.training.modes import Mode
     from pe_toolkit.training.prepare import Run
     from pe_toolkit.training.reference import Reference
     from pe_toolkit.video import Clip
@@ -50,19 +50,16 @@ def build_card(
     run: Run,
     sampler: Sampler,
     guided: list[int],
-    results: list[torch.Tensor],
+    mode: Mode,
     reference: Reference,
     losses: list[tuple[float, float]],
 ) -> MotionCard:
     """Everything known about the run, and its tensors in half precision."""
     config, settings, flow = run.config, run.settings, reference.flow
     positions = settings.parametrisation is not None
-    stacked = torch.stack(results).detach().to("cpu", torch.float16).numpy()
-    layers = ("whole",) if settings.parametrisation in LAYERED else None
-    if layers is not None:
-        stacked = stacked[:, None]
+    stored, layers = mode.stored().numpy(), mode.layers
     tensors = {
-        "positions" if positions else "latents": shared(stacked) if positions else stacked[:, 0],
+        "positions" if positions else "latents": shared(stored) if positions else stored,
         "flow": flow.displacement.numpy(),
         "flow_mask": packed(flow.mask.numpy()),
     }
@@ -81,7 +78,7 @@ def build_card(
         grid=GridSpec(frames=run.grid.frames, height=run.grid.height, width=run.grid.width),
         clip=ClipSpec(frames=frames, width=width, height=height, fps=row.fps if row else 8.0),
         schedule=_schedule(settings, sampler, guided),
-        recipe=_recipe(settings, run.backbone.dtype, layers),
+        recipe=_recipe(settings, run.backbone.dtype, None if layers is None else layers.names),
         samples=tuple(
             SampleSpec(prompt=p, seed=s) for p, s in zip(run.prompts, run.seeds, strict=True)
         ),

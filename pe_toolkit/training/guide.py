@@ -95,8 +95,10 @@ class Guidance:
                 yield events.InnerStep(place, len(trace) - 1, loss)
             if trace:
                 self.losses.append((trace[0], trace[-1]))
-        # Nothing looks at what the last guided step would give, except a preview.
-        if self.run.config.preview or index < self.guided[-1]:
+        # Nothing looks at what the last guided step would give, except a preview; and at what any
+        # gives, where positions stay as they begin.
+        looked_at = index < self.guided[-1] and not self._settled
+        if self.run.config.preview or looked_at:
             self.sampler.step(index)
         if self.saved is not None:
             self.saved.save(index + 1, self.sampler, self.mode, self.losses)
@@ -110,6 +112,10 @@ class Guidance:
                 trace[-1] if trace else None,
                 time.monotonic() - began,
             )
+
+    @property
+    def _settled(self) -> bool:
+        return self.run.form is not None and self.run.settings.inner_steps == 0
 
     def _positions(self, timestep: Any) -> Any:
         """What is injected now: only guided steps have other positions than the model's own."""

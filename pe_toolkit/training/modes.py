@@ -14,17 +14,27 @@ from pe_toolkit.embedding.base import PositionalForm
 from pe_toolkit.errors import TrainingError
 from pe_toolkit.objectives.base import Objective
 from pe_toolkit.training.scaling import GradientScaling
+from pe_toolkit.training.start import Layers
 
 
 class Mode(Protocol):
-    """One way to guide: `current` is what the position hooks inject, `results` what the card
-    stores, in float16.
+    """One way to guide: `current` is what the position hooks inject, `results` what was optimised
+    in each guided step, in float16.
     """
 
     problem: Problem
     current: Any
     results: list[torch.Tensor]
     carried: torch.Tensor
+
+    @property
+    def layers(self) -> Layers | None:
+        """Those of the positions, if they have some."""
+        ...
+
+    def stored(self) -> torch.Tensor:
+        """What the card holds: float16, of every guided step, on the CPU."""
+        ...
 
     def optimise(self, index: int, rate: float, inner_steps: int) -> Iterator[float]:
         """Run the inner steps of one guided step; yields the loss before each, and the last one
@@ -170,11 +180,17 @@ class Problem:
 
 class PositionMode:
     """Optimise a delta on the positions, shared by all samples; warm-started from the previous
-    guided step.
+    guided step. Of layers, it is the last one.
     """
 
-    def __init__(self, problem: Problem, form: PositionalForm, start: torch.Tensor) -> None:
-        self.problem, self.form = problem, form
+    def __init__(
+        self,
+        problem: Problem,
+        form: PositionalForm,
+        start: torch.Tensor,
+        layers: Layers | None = None,
+    ) -> None:
+        self.problem, self.form, self.layers = problem, form, layers
         self.carried = start
         self.current: Any = None
         self.results: list[torch.Tensor] = []
@@ -184,7 +200,7 @@ class PositionMode:
         delta = self.carried.clone().requires_grad_()
 
         def embed() -> None:
-            self.current = self.form.embed(delta)
+            self.current = self._embedded(delta)
 
         def loss() -> torch.Tensor:
             return problem.backward(index, problem.sampler.latents, embed)
@@ -193,7 +209,17 @@ class PositionMode:
         # The card holds half precision: go on with exactly what applying it will use.
         self.results.append(delta.detach().half())
         self.carried = self.results[-1].float()
-        self.current = self.form.embed(self.carried)
+        self.current = self._embedded(self.carried)
+
+    def _embedded(self, delta: torch.Tensor) -> Any:
+        return self.form.embed(delta if self.layers is None else self.layers.total(delta))
+
+    def stored(self) -> torch.Tensor:
+        """`(T, ...)`, or `(T, L, S, 3)` with layers."""
+        results = [r.cpu() for r in self.results]
+        if self.layers is not None:
+            results = [self.layers.stored(r) for r in results]
+        return torch.stack(results)
 
 
 class LatentMode:
@@ -202,6 +228,7 @@ class LatentMode:
     """
 
     current: Any = None
+    layers: Layers | None = None
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
@@ -220,3 +247,7 @@ class LatentMode:
             kept = latents.detach().half().to(unrounded(sampler.dtype))
         self.results.append(kept.half())
         sampler.latents = kept
+
+    def stored(self) -> torch.Tensor:
+        """`(T, F', C, h, w)`."""
+        return torch.stack([r[0].cpu() for r in self.results])

@@ -11,7 +11,7 @@ from pe_toolkit.training import events
 from pe_toolkit.training.config import PAPER_SHARE, Resolved, TrainConfig
 from pe_toolkit.training.modes import LatentMode, Mode, PositionMode, Problem
 from pe_toolkit.training.schedule import guided_steps
-from pe_toolkit.training.start import first_delta
+from pe_toolkit.training.start import first_positions
 from pe_toolkit.video import require_motion
 from pe_toolkit.video.picture import resize
 
@@ -97,8 +97,8 @@ class Run:
         problem = Problem(sampler, objective, settings.block, settings.reuse)
         if self.form is None:
             return LatentMode(problem)
-        start = first_delta(self.form, reference.flow, settings).to(self.backbone.device)
-        return PositionMode(problem, self.form, start)
+        start, layers = first_positions(self.form, reference.flow, settings)
+        return PositionMode(problem, self.form, start.to(self.backbone.device), layers)
 
     def started(self, guided: list[int]) -> events.Started:
         """The first event."""

@@ -79,7 +79,7 @@ def train(
         yield from guidance.steps(stack)
         if config.preview:
             yield _preview(run, sampler, guided[-1])
-        card = build_card(run, sampler, guided, mode.results, reference, guidance.losses)
+        card = build_card(run, sampler, guided, mode, reference, guidance.losses)
     yield events.Finished(card, time.monotonic() - began)
 
 
