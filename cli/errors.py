@@ -72,6 +72,8 @@ class Session:
     """Exit code of a command that ends without an error."""
     resume: Path | None = None
     """The state that an interrupted training leaves behind."""
+    rerun: bool = False
+    """Whether the same command goes on where it stopped, as lists of jobs do."""
     checkpointing: str | None = None
     """In a training one of its levels, or `auto` until it has chosen; None elsewhere."""
     cache: str = "none"
@@ -165,6 +167,8 @@ def _how_to_resume(session: Session) -> str | None:
     before, total = session.batch
     if done := before + len(session.made):
         return f"{done} of {total} videos are done. Continue with: {_again(session)}"
+    if session.rerun:
+        return f"What is done is kept. Go on with: {shlex.join(['pe', *session.argv])}"
     if session.resume is None:
         return "Nothing half-written was left behind."
     if not session.resume.exists():

@@ -63,3 +63,12 @@ APPLY = {
     ),
     "For experts: memory and speed": MACHINE,
 }  # fmt: skip
+EVAL = {
+    "Options": ("suite", "methods", "output", "backbone", "references", "seeds", "kinds"),
+    "Many at a time": ("jobs", "ray", "gpus_per_job"),
+    "For experts: the methods": (
+        "recipe", "with_kv", "steps", "guidance_scale", "samples", "overrides", "revision",
+        "copy_of",
+    ),
+    "For experts: memory and speed": MACHINE,
+}  # fmt: skip

@@ -43,6 +43,7 @@ def modules_after(code: str, *args: str) -> set[str]:
         ("verify", "--help"),
         ("train", "--help"),
         ("apply", "--help"),
+        ("eval", "--help"),
         ("demo", "--help"),
         ("doctor", "--help"),
         ("show", str(CARD)),

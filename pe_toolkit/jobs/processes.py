@@ -129,28 +129,35 @@ class Processes:
         trace: TracebackType | None,
     ) -> None:
         for worker in self._workers:
-            worker.pipe.close()
-            worker.process.terminate()
+            worker.pipe.close()  # the idle ones end by themselves
+            if worker.job is not None:
+                worker.process.terminate()
         for worker in self._workers:
             worker.process.join()
         self._workers.clear()
 
 
+QUIET = {
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # of several workers at once, nobody can read them
+    # multiprocessing warns at exit of what killed workers left; the system has freed it by then.
+    "PYTHONWARNINGS": "ignore::UserWarning:multiprocessing.resource_tracker",
+}
+
+
 @contextlib.contextmanager
 def _environment(threads: int | None) -> Iterator[None]:
-    """Numerical libraries read how many threads they may use once, when they are imported."""
-    if threads is None:
-        yield
-        return
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = str(threads)
+    """What a new process finds in its environment; most of it is read once, at imports."""
+    wanted = QUIET | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _serve(pipe: Connection, path: Path, device: str | None) -> None:

@@ -20,7 +20,7 @@ from pe_toolkit.backbones.contract import Backbone
 from pe_toolkit.card import MotionCard
 from pe_toolkit.errors import ResumeError
 from pe_toolkit.jobs.job import Place
-from pe_toolkit.suites.plan import Settings
+from pe_toolkit.suites.plan import Settings, config_of
 from pe_toolkit.suites.reading import read_source
 from pe_toolkit.suites.scoring import score
 from pe_toolkit.training import TrainConfig, train
@@ -41,7 +41,7 @@ def card(args: dict[str, Any], place: Place) -> dict[str, Any]:
     """Train a card for a reference, with prompts and seeds of its own."""
     adapter, settings = _adapter(args, place), Settings.from_dict(args["settings"])
     clip = _clip(args, adapter, settings)
-    config = _config(args, settings, seed=SAMPLES * args["number"])
+    config = config_of(args, settings, seed=SAMPLES * args["number"])
     if adapter.variant is not None and adapter.variant.bundled:
         count = config.resolve(adapter.variant).samples
         own = [TRAINING_PROMPTS[(args["number"] + n) % len(TRAINING_PROMPTS)] for n in range(count)]
@@ -64,7 +64,7 @@ def video(args: dict[str, Any], place: Place) -> dict[str, Any]:
         frames, fps = _applied(args, place, adapter, clip, settings)
     else:
         config = dataclasses.replace(
-            _config(args, settings, seed), prompts=(prompt,), samples=1, preview=True
+            config_of(args, settings, seed), prompts=(prompt,), samples=1, preview=True
         )
         _, shown, _ = _trained(adapter, clip, config, state)
         frames, fps = shown.frames, shown.fps
@@ -119,20 +119,6 @@ def _events(
         if isinstance(event, Finished):
             return event.card, shown, event.seconds
     raise AssertionError("the trainer always ends with Finished")
-
-
-def _config(args: dict[str, Any], settings: Settings, seed: int) -> TrainConfig:
-    """What the method says comes before what was asked for all of them."""
-    asked = TrainConfig(
-        name=args["name"],
-        recipe=settings.recipe,
-        steps=settings.steps,
-        guidance_scale=settings.guidance_scale,
-        samples=settings.samples,
-        seed=seed,
-        kv=settings.kv,
-    ).with_overrides(dict(settings.overrides))
-    return dataclasses.replace(asked, **args["config"])
 
 
 def _clip(args: dict[str, Any], adapter: Backbone, settings: Settings) -> Clip:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pe_toolkit.errors import UsageError
 from pe_toolkit.jobs.job import Job
 from pe_toolkit.suites.methods import Method
 from pe_toolkit.suites.suite import Suite, SuiteClip
+from pe_toolkit.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from pe_toolkit.backbones.catalogue.variants import Variant
 
 WORK = "pe_toolkit.suites.doing"
 
@@ -146,3 +150,40 @@ def _videos(
             name = f"{method.name}-{clip.name}-p{count}-s{seed}"
             job = Job(name, f"{WORK}:video", args, needs)
             yield Video(job, method, clip, prompt.kind, prompt.text, seed)
+
+
+def config_of(args: Mapping[str, Any], settings: Settings, seed: int) -> TrainConfig:
+    """The training of a job: what the method says comes before what was asked for all of them.
+
+    Raises:
+        UsageError: an override that there is not.
+    """
+    asked = TrainConfig(
+        name=args["name"],
+        recipe=settings.recipe,
+        steps=settings.steps,
+        guidance_scale=settings.guidance_scale,
+        samples=settings.samples,
+        seed=seed,
+        kv=settings.kv,
+    ).with_overrides(dict(settings.overrides))
+    return dataclasses.replace(asked, **args["config"])
+
+
+def check(made: Plan, variant: Variant | None) -> None:
+    """Find before any work what the trainings of a plan would refuse.
+
+    Args:
+        variant: row of the backbone, where it is known; else only the words are checked.
+
+    Raises:
+        UsageError, UnsupportedError: as `TrainConfig.with_overrides` and `TrainConfig.resolve`.
+    """
+    first = {video.method.name: video for video in made.videos}
+    for video in first.values():
+        own = Settings.from_dict(video.job.args["settings"])
+        config = config_of(video.job.args, own, video.seed)
+        if video.method.makes == "video":
+            config = dataclasses.replace(config, prompts=(video.prompt,), samples=1)
+        if variant is not None:
+            config.resolve(variant)

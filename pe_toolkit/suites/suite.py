@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,4 +84,23 @@ class Suite:
             clips = self.clips[:references]
         if seeds is not None:
             clips = [clip.begun(seeds) for clip in clips]
+        return dataclasses.replace(self, clips=tuple(clips))
+
+    def of_kinds(self, kinds: Sequence[str]) -> Suite:
+        """With the prompts of these kinds only; all of them if none is named.
+
+        Raises:
+            UsageError: a kind that there is not.
+        """
+        if not kinds:
+            return self
+        for kind in kinds:
+            if kind not in self.kinds:
+                raise UsageError(
+                    f"Expected kinds of prompts out of {', '.join(self.kinds)}, got {kind!r}."
+                )
+        clips = []
+        for clip in self.clips:
+            if own := tuple(prompt for prompt in clip.prompts if prompt.kind in kinds):
+                clips.append(dataclasses.replace(clip, prompts=own))
         return dataclasses.replace(self, clips=tuple(clips))

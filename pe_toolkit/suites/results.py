@@ -1,0 +1,99 @@
+"""What a run leaves beside its videos: tables, and a record of the run.
+
+DIR/table.json, table.csv, table.md, table.tex     methods by kinds by metrics
+DIR/videos.csv                                     every video with its scores
+DIR/runs/TIME-PID.json                             command, settings, versions, what was done
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pe_toolkit.card.file import write_atomically
+from pe_toolkit.jobs.folder import now
+from pe_toolkit.jobs.run import Tally
+from pe_toolkit.jobs.work import versions
+from pe_toolkit.suites import formats
+from pe_toolkit.suites.plan import Plan
+from pe_toolkit.suites.tables import Table
+
+
+def write_tables(folder: Path, table: Table, about: Mapping[str, Any]) -> list[Path]:
+    """Write a table in every form; each file whole, in place of an older one.
+
+    Raises:
+        OutputError: one cannot be written.
+    """
+    texts = {
+        "table.md": formats.to_markdown(table),
+        "table.csv": formats.to_csv(table),
+        "table.tex": formats.to_latex(table),
+        "table.json": formats.to_json(table, about),
+        "videos.csv": formats.videos_csv(table),
+    }
+    for name, text in texts.items():
+        _write(folder / name, text)
+    return [folder / name for name in texts]
+
+
+class RunRecord:
+    """The file of one run, written when it begins and again when it ends, however it ends.
+
+    Args:
+        folder: that of the results.
+        plan: what is to be done.
+        command: the words that a person typed.
+        pool: where jobs are done, in words.
+    """
+
+    def __init__(self, folder: Path, plan: Plan, command: Sequence[str], pool: str) -> None:
+        began, self._clock = now(), time.monotonic()
+        stamp = began.replace(":", "").replace("-", "")
+        self.path = folder / "runs" / f"{stamp}-{os.getpid()}.json"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.about: dict[str, Any] = {
+            "command": list(command),
+            "suite": plan.suite.name,
+            "references": len(plan.suite.clips),
+            "methods": [method.name for method in plan.methods],
+            "settings": plan.settings.to_dict() | {"backbone": plan.settings.backbone},
+            "pool": pool,
+            "versions": versions(),
+            "began": began,
+        }
+        self.write(Tally(), "at work")
+
+    def write(self, tally: Tally, state: str) -> None:
+        """What became of it: `at work`, `finished`, `with failures` or `interrupted`."""
+        value = self.about | {
+            "state": state,
+            "seconds": round(time.monotonic() - self._clock, 1),
+            "there": len(tally.there),
+            "done": tally.done,
+            "failed": [
+                {"job": o.job.id, "message": o.message, "hint": o.hint} for o in tally.failed
+            ],
+        }
+        _write(self.path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    write_atomically(path, [text.encode("utf-8", "backslashreplace")], force=True)
+
+
+def settings_in_words(plan: Plan) -> str:
+    """One line for a person."""
+    own = plan.settings
+    said = {
+        field.name: getattr(own, field.name)
+        for field in dataclasses.fields(own)
+        if field.name not in ("backbone", "overrides") and getattr(own, field.name) != field.default
+    }
+    words = [own.backbone, *(f"{k} {v}" for k, v in said.items())]
+    return ", ".join([*words, *(f"{key}={value}" for key, value in own.overrides)])
