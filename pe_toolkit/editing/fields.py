@@ -1,0 +1,230 @@
+"""The motion of a card as fields over its token grid, and what can be done to them. Needs no torch.
+
+Every change is a pure function `Fields -> Fields`. Positions are sums of layers of coordinate
+offsets; a token that is told to sit at -d makes its content move by d, so they are edited as the
+displacements are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pe_toolkit.editing import phase as phases
+from pe_toolkit.grid import TokenGrid
+
+Floats = NDArray[np.float64]
+ROWS, COLUMNS = 0, 1
+
+
+@dataclass(frozen=True)
+class Fields:
+    """What moves, F x H x W tokens.
+
+    Attributes:
+        offsets: `(T, L, F, H, W, 3)` (frame, y, x) in latent frames and patches, layer by layer;
+            T = 1, or one for each guided step.
+        layers: L names.
+        flow: `(F, F, H, W, 2)` int8 (dx, dy) in patches, from the first frame to the second.
+        mask: `(F, F, H, W)` bool, where that was matched.
+        phase: `(F', C, n)` radians, None where the card has none; `radius` in cycles per picture.
+        latent: (h, w) of the latents.
+    """
+
+    offsets: Floats
+    layers: tuple[str, ...]
+    flow: NDArray[np.int8]
+    mask: NDArray[np.bool_]
+    phase: Floats | None
+    radius: float
+    latent: tuple[int, int]
+
+    @property
+    def grid(self) -> TokenGrid:
+        """The token grid."""
+        frames, height, width = self.offsets.shape[2:5]
+        return TokenGrid(frames, height, width)
+
+
+def mirrored(fields: Fields, axis: int) -> Fields:
+    """Left and right (`axis` 1) or up and down (0) are changed."""
+    sign = np.ones(3)
+    sign[1 + axis] = -1
+    moves = np.flip(fields.flow, 2 + axis).copy()
+    moves[..., 1 - axis] *= -1
+    phase = fields.phase
+    if phase is not None:
+        phase = phases.mirrored(phase, fields.radius, fields.latent, axis)
+    return replace(
+        fields,
+        offsets=np.flip(fields.offsets, 3 + axis) * sign,
+        flow=moves,
+        mask=np.flip(fields.mask, 2 + axis),
+        phase=phase,
+    )
+
+
+def timed(fields: Fields, times: Floats) -> Fields:
+    """Played at other times: `times` (G,) is the frame, 0 to F - 1, that each new frame shows.
+
+    Offsets and phases are mixed linearly between two frames, the flow is that of the nearest.
+    """
+    last = fields.grid.frames - 1
+    times = np.clip(times, 0, last)
+    low = np.floor(times).astype(np.int64)
+    share = (times - low)[:, None, None, None]
+    high = np.minimum(low + 1, last)
+    offsets = fields.offsets[:, :, low] * (1 - share) + fields.offsets[:, :, high] * share
+    near = np.rint(times).astype(np.int64)
+    phase = fields.phase
+    if phase is not None:
+        # More latent frames than tokens have (patches of several): the same share of the clip.
+        per = len(phase) // fields.grid.frames
+        span = (len(phase) - 1) / max(last, 1)
+        at = np.linspace(0, len(times) - 1, len(times) * per)
+        phase = phases.at_times(phase, np.interp(at, np.arange(len(times)), times) * span)
+    return replace(
+        fields,
+        offsets=offsets,
+        flow=fields.flow[near][:, near],
+        mask=fields.mask[near][:, near],
+        phase=phase,
+    )
+
+
+def reversed_(fields: Fields) -> Fields:
+    """Played backwards."""
+    last = fields.grid.frames - 1
+    turned = timed(fields, np.arange(last, -1, -1, dtype=np.float64))
+    return replace(turned, offsets=turned.offsets * np.array([-1.0, 1, 1]))
+
+
+def paced(fields: Fields, speed: float) -> Fields:
+    """`speed` times as fast, from the first frame on: above 1 it stands still at the end, below 1
+    the end is not reached.
+    """
+    return timed(fields, np.arange(fields.grid.frames) * speed)
+
+
+def with_frames(fields: Fields, frames: int) -> Fields:
+    """The same motion in another number of latent frames."""
+    stretched = timed(fields, np.linspace(0, fields.grid.frames - 1, frames))
+    scale = np.array([frames / fields.grid.frames, 1, 1])
+    return replace(stretched, offsets=stretched.offsets * scale)
+
+
+def sized(fields: Fields, height: int, width: int, latent: tuple[int, int]) -> Fields:
+    """The same motion on another grid of patches: the same share of the picture. A phase is in
+    cycles per picture, and stays.
+    """
+    _, old_height, old_width = fields.grid
+    down, across = height / old_height, width / old_width
+    ys, xs = _nearest(height, old_height), _nearest(width, old_width)
+    offsets = _resampled(_resampled(fields.offsets, 3, height), 4, width)
+    moves = fields.flow[:, :, ys][:, :, :, xs] * np.array([across, down])
+    x = np.arange(width) + np.rint(moves[..., 0])
+    y = np.arange(height)[:, None] + np.rint(moves[..., 1])
+    inside = np.stack(
+        [np.clip(x, 0, width - 1) - np.arange(width),
+         np.clip(y, 0, height - 1) - np.arange(height)[:, None]], -1,
+    )  # fmt: skip
+    return replace(
+        fields,
+        offsets=offsets * np.array([1, down, across]),
+        flow=inside.astype(np.int8),
+        mask=fields.mask[:, :, ys][:, :, :, xs],
+        latent=latent,
+    )
+
+
+def stilled(fields: Fields) -> Fields:
+    """Nothing moves: the layout of the middle frame, all the time."""
+    middle = (fields.grid.frames - 1) / 2
+    still = timed(fields, np.full(fields.grid.frames, middle))
+    return replace(
+        still,
+        offsets=np.zeros_like(still.offsets),
+        flow=np.zeros_like(still.flow),
+        mask=np.zeros_like(still.mask),
+    )
+
+
+def masked(inside: Fields, outside: Fields, mask: Floats) -> Fields:
+    """`inside` where `mask` (h, w latents, in [0, 1]) is 1, `outside` where it is 0: offsets and
+    phase are mixed; a displacement is that of whichever has the larger share at its start. A phase
+    stays only where both have one of the same radius.
+    """
+    layers = tuple(dict.fromkeys([*inside.layers, *outside.layers]))
+    _, height, width = inside.grid
+    rows, columns = len(mask) // height, mask.shape[1] // width
+    share = mask.reshape(height, rows, width, columns).mean((1, 3))  # (H, W)
+    here, there = (_layered(fields, layers) for fields in (inside, outside))
+    most = share >= 0.5
+    phase = None
+    if inside.phase is not None and outside.phase is not None and inside.radius == outside.radius:
+        phase = phases.mixed(inside.phase, outside.phase, inside.radius, inside.latent, mask)
+    return replace(
+        inside,
+        layers=layers,
+        offsets=here * share[..., None] + there * (1 - share[..., None]),
+        flow=np.where(most[..., None], inside.flow, outside.flow),
+        mask=np.where(most, inside.mask, outside.mask),
+        phase=phase,
+    )
+
+
+def joined(first: Fields, second: Fields) -> Fields:
+    """One after the other, each in half of the frames; the second begins where the first ends.
+
+    The second's offsets go on from the first's last ones, and its layout is moved to where its
+    first frame agrees best with the first's last (`phase.between`).
+    """
+    frames = first.grid.frames
+    half = (frames + 1) // 2
+    layers = tuple(dict.fromkeys([*first.layers, *second.layers]))
+    a = timed(first, np.linspace(0, frames - 1, half))
+    b = timed(second, np.linspace(0, frames - 1, frames - half + 1))
+    here, there = _layered(a, layers), _layered(b, layers)
+    going_on = there[:, :, 1:] - there[:, :, :1] + here[:, :, -1:]
+    flow = np.zeros_like(first.flow)
+    mask = np.zeros_like(first.mask)
+    flow[:half, :half], mask[:half, :half] = a.flow, a.mask
+    flow[half:, half:], mask[half:, half:] = b.flow[1:, 1:], b.mask[1:, 1:]
+    phase = None
+    if a.phase is not None and b.phase is not None and a.radius == b.radius:
+        per = len(a.phase) // half
+        shift = phases.between(a.phase[-1], b.phase[0], a.radius, first.latent)
+        rest = phases.moved(b.phase[per:], a.radius, first.latent, shift)
+        phase = np.concatenate([a.phase, rest])
+    return replace(
+        first,
+        layers=layers,
+        offsets=np.concatenate([here, going_on], 2),
+        flow=flow,
+        mask=mask,
+        phase=phase,
+    )
+
+
+def _layered(fields: Fields, layers: tuple[str, ...]) -> Floats:
+    """The offsets with one layer for each of `layers`, of zeros where there is none."""
+    empty = np.zeros_like(fields.offsets[:, 0])
+    found = {name: fields.offsets[:, i] for i, name in enumerate(fields.layers)}
+    return np.stack([found.get(name, empty) for name in layers], 1)
+
+
+def _nearest(size: int, old: int) -> NDArray[np.int64]:
+    return np.clip(((np.arange(size) + 0.5) * old / size).astype(np.int64), 0, old - 1)
+
+
+def _resampled(values: Floats, axis: int, size: int) -> Floats:
+    """Linear in the centres of patches, held beyond the outermost ones."""
+    old = values.shape[axis]
+    at = np.clip((np.arange(size) + 0.5) * old / size - 0.5, 0, old - 1)
+    low = np.floor(at).astype(np.int64)
+    share = (at - low).reshape([-1 if i == axis else 1 for i in range(values.ndim)])
+    before, after = (np.take(values, i, axis) for i in (low, np.minimum(low + 1, old - 1)))
+    found: Floats = before * (1 - share) + after * share
+    return found
