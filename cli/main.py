@@ -27,7 +27,7 @@ COMMANDS = {
     "verify": "Check motion cards completely.",
     "add": "Keep a card in the local registry.",
     "list": "Say what is in the local registry.",
-    "edit": "Correct what a card says of itself, without training.",
+    "edit": "Correct what a card says of itself, or edit its motion, without training.",
     "tag": "Give a card in the local registry another name or version.",
     "rm": "Remove cards from the local registry: `--undo` brings them back.",
     "gc": "Delete what was removed from the local registry, for ever.",

@@ -143,6 +143,25 @@ class Finite(Kind):
         return number
 
 
+class Region(Kind):
+    """`16,0,64,128` -> four whole numbers: left, top, width, height in pixels of the clip."""
+
+    name = "X,Y,W,H"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int, int, int]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            x, y, width, height = (int(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"expected left,top,width,height in pixels, got {value!r}.", param, ctx)
+        if min(x, y) < 0 or min(width, height) < 1:
+            self.fail(f"expected a region in the picture, got {value!r}.", param, ctx)
+        return x, y, width, height
+
+
 class Device(Kind):
     """`cpu`, `cuda`, `cuda:1`, `mps`."""
 

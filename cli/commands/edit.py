@@ -1,15 +1,16 @@
-"""`pe edit`: correct what a card says of itself."""
+"""`pe edit`: correct what a card says of itself, or make another motion of its own."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from pe_toolkit.cli import options, parameters
+from pe_toolkit.cli import options, parameters, sections
 from pe_toolkit.cli.errors import Session
+from pe_toolkit.cli.motion_edits import edit_words, motion_options
 
 if TYPE_CHECKING:
     from pe_toolkit.card import CardSpec, MotionCard
@@ -22,7 +23,11 @@ if TYPE_CHECKING:
 Example:
   pe edit wave.safetensors --license MIT -o wave-mit.safetensors
   pe edit wave --author "Ada" --card-version 1.0.1
-  pe edit wave.safetensors --score fidelity=0.81 -o wave.safetensors --force"""
+  pe edit wave.safetensors --score fidelity=0.81 -o wave.safetensors --force
+  pe edit wave.safetensors --mirror left-right --speed 0.5 -o slow.safetensors
+  pe edit wave --region 0,0,64,128 --outside jump --name both""",
+    cls=sections.Sectioned,
+    sections=sections.EDIT,
 )
 @click.argument("card", type=parameters.CARD_TEXT, metavar="CARD")
 @click.option(
@@ -49,6 +54,7 @@ Example:
     is_flag=True,
     help="Overwrite NEW, or take the name and version in the registry from the card that has them.",
 )
+@motion_options
 @options.common
 @click.pass_obj
 def edit(
@@ -62,18 +68,17 @@ def edit(
     version: str | None,
     scores: tuple[tuple[str, str], ...],
     force: bool,
+    **motion: Any,
 ) -> None:
-    """Correct what a card says of itself, without training.
+    """Correct what a card says of itself, or edit its motion, without training.
 
-    A card that is out in the world is never changed: this makes a new one with the same motion,
-    another digest, and the old one's digest as its parent.
+    A card that is out in the world is never changed: this makes a new one with another digest,
+    which names the old one as its parent, and what was done.
     """
-    from pe_toolkit.card import MotionCard, printable
-    from pe_toolkit.card.edit import revised
+    from pe_toolkit.card import MotionCard
     from pe_toolkit.cli import files
     from pe_toolkit.cli.names import watched
     from pe_toolkit.cli.remote import find
-    from pe_toolkit.errors import CardError, UsageError
 
     measured = {key: _number(key, text) for key, text in scores}
     if output is not None:
@@ -83,13 +88,8 @@ def edit(
     if output is None:
         _check_registered(found, card)
     old = MotionCard.load(found.path)
-    try:
-        new = revised(
-            old, name=name, author=author, license=license, version=version, scores=measured
-        )
-    except CardError as error:
-        raise UsageError(error.message, error.hint) from error
-
+    words = {"name": name, "author": author, "license": license, "version": version}
+    new = _made(session, old, words, measured, motion)
     if output is not None:
         info = new.save(output, force=force)
         place, more = str(output), {"path": output, "sha256": info.sha256}
@@ -99,12 +99,52 @@ def edit(
             entry = _keep(new, found.entry, name, force=force)
             given.append(entry)
         place, more = str(entry.reference), {"entry": entry.to_dict(), "sha256": entry.digest[7:]}
-    rows = _changes(old.spec, new.spec)
-    rows |= {f"score {printable(key)}": f"{value:g}" for key, value in measured.items()}
-    session.out.table(rows | {"parent": old.digest, "digest": new.digest})
+    _tell(session, old, new, measured)
     session.out.talk(f"{place} is a new card; {card} is as it was." if place != card else
                      f"{place} is a new card.")  # fmt: skip
     session.out.event("summary", **more, digest=new.digest, parent=old.digest)
+
+
+def _made(
+    session: Session,
+    old: MotionCard,
+    words: dict[str, str | None],
+    scores: dict[str, float],
+    motion: dict[str, Any],
+) -> MotionCard:
+    """The new card.
+
+    Raises:
+        UsageError: what was asked for makes no card.
+    """
+    from pe_toolkit.card.edit import revised
+    from pe_toolkit.cli.motion_edits import asked, change_of
+    from pe_toolkit.errors import CardError, UsageError
+
+    try:
+        if not asked(motion):
+            return revised(old, **words, scores=scores)
+        from pe_toolkit.editing import changed
+
+        more: dict[str, Any] = {k: v for k, v in words.items() if v is not None}
+        clip = old.spec.clip
+        return changed(
+            old, change_of(session, motion, clip.width, clip.height), scores=scores, **more
+        )
+    except CardError as error:
+        raise UsageError(error.message, error.hint) from error
+
+
+def _tell(session: Session, old: MotionCard, new: MotionCard, scores: dict[str, float]) -> None:
+    """What is another now, as a table."""
+    from pe_toolkit.card import printable
+
+    rows = _changes(old.spec, new.spec)
+    done = (new.spec.edits or ())[len(old.spec.edits or ()) :]
+    if done:
+        rows["edits"] = "\n".join(edit_words(edit) for edit in done)
+    rows |= {f"score {printable(key)}": f"{value:g}" for key, value in scores.items()}
+    session.out.table(rows | {"parent": old.digest, "digest": new.digest})
 
 
 def _check_registered(found: Found, card: str) -> None:

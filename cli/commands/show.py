@@ -9,10 +9,11 @@ import click
 
 from pe_toolkit.cli import options, parameters, reference_words
 from pe_toolkit.cli.errors import Session
+from pe_toolkit.cli.motion_edits import edit_words
 from pe_toolkit.cli.output import size_text
 
 if TYPE_CHECKING:
-    from pe_toolkit.card import CardInfo, CardSpec, EditSpec
+    from pe_toolkit.card import CardInfo, CardSpec
 
 MOST_SAMPLES = 8
 FEW_SAMPLES = 3
@@ -135,20 +136,10 @@ def _line(spec: CardSpec) -> dict[str, str]:
     """Which cards this one was made from without training, and what was done; printable."""
     rows = {}
     if spec.edits:
-        rows["edits"] = "\n".join(_edit(edit) for edit in spec.edits)
+        rows["edits"] = "\n".join(edit_words(edit) for edit in spec.edits)
     if spec.came_from:
         rows["parent" if len(spec.came_from) == 1 else "parents"] = "\n".join(spec.came_from)
     return rows
-
-
-def _edit(edit: EditSpec) -> str:
-    from pe_toolkit.card import printable
-
-    values = (
-        f"{key} {value if isinstance(value, str) else format(value, 'g')}"
-        for key, value in edit.settings.items()
-    )
-    return printable(f"{edit.what}: {', '.join(values)}" if edit.settings else edit.what)
 
 
 def _phase(spec: CardSpec) -> dict[str, str]:

@@ -8,6 +8,7 @@ displacements are.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +67,7 @@ def mirrored(fields: Fields, axis: int) -> Fields:
     )
 
 
-def timed(fields: Fields, times: Floats) -> Fields:
+def timed(fields: Fields, times: NDArray[Any]) -> Fields:
     """Played at other times: `times` (G,) is the frame, 0 to F - 1, that each new frame shows.
 
     Offsets and phases are mixed linearly between two frames, the flow is that of the nearest.

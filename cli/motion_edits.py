@@ -1,0 +1,141 @@
+"""What `pe edit` does to the motion of a card: its options, and the `Change` that they ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from pe_toolkit.cli import parameters
+
+if TYPE_CHECKING:
+    from pe_toolkit.card.spec import EditSpec
+    from pe_toolkit.cli.errors import Session
+    from pe_toolkit.editing import Change
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+MOTION = ("reverse", "speed", "mirror", "frames", "size", "then", "region", "mask", "outside")
+"""Names of the options, in the order in which they act."""
+
+
+def motion_options(command: Command) -> Command:
+    """The options that change the motion, on a command that takes them as `**motion`."""
+    for option in reversed(
+        (
+            click.option("--reverse", is_flag=True, help="Play the motion backwards."),
+            click.option(
+                "--speed",
+                type=parameters.Finite(0, 16, above=True),
+                metavar="TIMES",
+                help="Faster (2: twice; it stands still at the end) or slower (0.5: half of it is "
+                "seen).",
+            ),
+            click.option(
+                "--mirror",
+                type=click.Choice(["left-right", "up-down"]),
+                multiple=True,
+                help="Turn the motion around; repeat for both.",
+            ),
+            click.option(
+                "--frames",
+                type=click.IntRange(1, 10_000),
+                help="Of the clip: the motion in more or fewer.",
+            ),
+            click.option("--size", type=parameters.Size(), help="Of the clip, in pixels."),
+            click.option(
+                "--then",
+                type=parameters.CARD_TEXT,
+                metavar="CARD",
+                help="Another card's motion after this one, each in half of the clip.",
+            ),
+            click.option(
+                "--region",
+                type=parameters.Region(),
+                help="In pixels of the clip: only what is inside moves.",
+            ),
+            click.option(
+                "--mask",
+                type=parameters.PATH,
+                metavar="IMAGE",
+                help="The same by a picture, stretched over the clip: what is white moves.",
+            ),
+            click.option(
+                "--outside",
+                type=parameters.CARD_TEXT,
+                metavar="CARD",
+                help="Another card's motion outside of the mask, instead of none.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def edit_words(edit: EditSpec) -> str:
+    """One thing that was done to a card, printable."""
+    from pe_toolkit.card import printable
+
+    values = (
+        f"{key} {value if isinstance(value, str) else format(value, 'g')}"
+        for key, value in edit.settings.items()
+    )
+    return printable(f"{edit.what}: {', '.join(values)}" if edit.settings else edit.what)
+
+
+def asked(motion: dict[str, Any]) -> bool:
+    """Whether any of `MOTION` was given."""
+    return any(motion[name] not in (None, False, ()) for name in MOTION)
+
+
+def change_of(session: Session, motion: dict[str, Any], width: int, height: int) -> Change:
+    """The change that was asked for, of a card whose clip has that size before.
+
+    Raises:
+        UsageError: both a region and a mask, a region outside of the picture, no such picture.
+    """
+    import numpy as np
+
+    from pe_toolkit.card import MotionCard
+    from pe_toolkit.cli.remote import find
+    from pe_toolkit.editing import Change
+    from pe_toolkit.errors import UsageError
+
+    if motion["region"] and motion["mask"]:
+        raise UsageError("Expected --region or --mask, got both.")
+    mask = None
+    width, height = motion["size"] or (width, height)
+    if motion["region"]:
+        x, y, wide, high = motion["region"]
+        if x + wide > width or y + high > height:
+            raise UsageError(
+                f"Expected a region inside of the clip's {width}x{height} pixels, got "
+                f"{x},{y},{wide},{high}."
+            )
+        mask = np.zeros((height, width))
+        mask[y : y + high, x : x + wide] = 1
+    elif motion["mask"]:
+        mask = _painted(motion["mask"], (width, height))
+
+    def card(name: str | None) -> MotionCard | None:
+        return None if name is None else MotionCard.load(find(session, name).path)
+
+    return Change(
+        reverse=motion["reverse"],
+        speed=motion["speed"] or 1.0,
+        mirror=tuple(dict.fromkeys(motion["mirror"])),
+        frames=motion["frames"],
+        size=motion["size"],
+        then=card(motion["then"]),
+        mask=mask,
+        outside=card(motion["outside"]),
+    )
+
+
+def _painted(path: Path, size: tuple[int, int]) -> Any:
+    """A picture as numbers in [0, 1], black to white, at the clip's size."""
+    from pe_toolkit.video.image import read_image
+    from pe_toolkit.video.picture import resize
+
+    return resize(read_image(path), size, "stretch").mean(-1) / 255

@@ -1,0 +1,299 @@
+"""Another motion made of a card's, without training, as a new card. Needs no torch, but for the
+angles of cards before 2.0."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pe_toolkit.card import MotionCard
+from pe_toolkit.card.edit import edited, renewed
+from pe_toolkit.card.spec import EditSpec
+from pe_toolkit.card.tensors import unpacked
+from pe_toolkit.card.text import printable
+from pe_toolkit.editing import fields as fieldwork
+from pe_toolkit.editing import measured
+from pe_toolkit.editing.fields import COLUMNS, ROWS, Fields, Floats
+from pe_toolkit.editing.phase import quantised, radians
+from pe_toolkit.editing.sizes import latent_frames, latents, on_latents, patches
+from pe_toolkit.errors import MismatchError, UnsupportedError, UsageError
+from pe_toolkit.grid import TokenGrid
+
+AXES = {"left-right": COLUMNS, "up-down": ROWS}
+MOST_UNSAID = 0.05
+"""Share (of root mean squares) of optimised angles that coordinates may leave unsaid."""
+FASTEST = 16.0
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is done to the motion of a card, in this order; the defaults do nothing.
+
+    Attributes:
+        reverse: play it backwards.
+        speed: times as fast, 1/16 to 16, from the first frame on. Above 1 it stands still at the
+            end, below 1 its end is not reached.
+        mirror: `left-right`, `up-down`, or both.
+        frames: of the clip.
+        size: (width, height) of the clip in pixels.
+        then: a card whose motion follows, each in half of the clip.
+        mask: `(height, width)` numbers in [0, 1] of any size, stretched over the picture: the
+            motion stays where it is 1. `outside`: the card whose motion is where it is 0; None:
+            nothing moves there.
+    """
+
+    reverse: bool = False
+    speed: float = 1.0
+    mirror: tuple[str, ...] = ()
+    frames: int | None = None
+    size: tuple[int, int] | None = None
+    then: MotionCard | None = None
+    mask: Floats | None = None
+    outside: MotionCard | None = None
+
+
+def changed(card: MotionCard, change: Change, **more: Any) -> MotionCard:
+    """A new card whose motion is that of `card`, changed; its parents are the cards it is made of.
+
+    Args:
+        more: fields of the description that are others in the new card, such as `name`.
+
+    Raises:
+        UsageError: nothing would change, or a value that makes no sense.
+        UnsupportedError: latents, positions that need the reference's keys and values, or such as
+            no coordinates can say.
+        MismatchError: cards that are not of the same backbone, grid and kind of phase.
+    """
+    _check(card, change)
+    work = _Work(card)
+    if change.reverse:
+        work.play_backwards()
+    if change.speed != 1:
+        work.pace(change.speed)
+    for name in change.mirror:
+        work.mirror(name)
+    clip = card.spec.clip
+    if change.frames is not None and change.frames != clip.frames:
+        work.stretch(change.frames)
+    if change.size is not None and change.size != (clip.width, clip.height):
+        work.resize(*change.size)
+    if change.then is not None:
+        work.go_on(change.then)
+    if change.mask is not None:
+        work.cut_out(change.mask, change.outside)
+    if not work.edits:
+        raise UsageError(
+            "Expected something to change, but the motion would be what it is.",
+            "Name a mirror, a speed, another size or number of frames, or a mask.",
+        )
+    return work.card(more)
+
+
+class _Work:
+    """A card's motion, what is known of it, and what was done to both."""
+
+    def __init__(self, card: MotionCard) -> None:
+        self.first, self.others = card, list[MotionCard]()
+        self.fields, self.clip = fields_of(card), card.spec.clip
+        self.motion = card.spec.reference.motion
+        self.edits: list[EditSpec] = []
+
+    def play_backwards(self) -> None:
+        self._time(np.arange(self.fields.grid.frames - 1, -1, -1, dtype=np.float64))
+        self.fields = fieldwork.reversed_(self.fields)
+        self._note("reverse")
+
+    def pace(self, speed: float) -> None:
+        self._time(np.arange(self.fields.grid.frames) * speed)
+        self.fields = fieldwork.paced(self.fields, speed)
+        self._note("speed", times=float(speed))
+
+    def mirror(self, name: str) -> None:
+        self.motion = measured.mirrored(self.motion, AXES[name])
+        self.fields = fieldwork.mirrored(self.fields, AXES[name])
+        self._note("mirror", axis=name)
+
+    def stretch(self, frames: int) -> None:
+        count = latent_frames(self.first, frames)
+        self._time(np.linspace(0, self.fields.grid.frames - 1, count))
+        self.fields = fieldwork.with_frames(self.fields, count)
+        self.clip = replace(self.clip, frames=frames)
+        self._note("frames", count=float(frames))
+
+    def resize(self, width: int, height: int) -> None:
+        rows, columns = patches(self.first, width, height)
+        before = self.fields.grid
+        self.motion = measured.sized(self.motion, columns / before.width, rows / before.height)
+        grid = TokenGrid(before.frames, rows, columns)
+        self.fields = fieldwork.sized(self.fields, rows, columns, latents(grid))
+        self.clip = replace(self.clip, width=width, height=height)
+        self._note("size", width=float(width), height=float(height))
+
+    def go_on(self, other: MotionCard) -> None:
+        self.fields, self.motion = fieldwork.joined(self.fields, self._fitting(other)), None
+        self._note("then", card=other.digest)
+
+    def cut_out(self, mask: Floats, outside: MotionCard | None) -> None:
+        rest, settings = fieldwork.stilled(self.fields), dict[str, str]()
+        if outside is not None:
+            rest, settings = self._fitting(outside), {"outside": outside.digest}
+        there = on_latents(mask, self.fields.latent)
+        self.fields, self.motion = fieldwork.masked(self.fields, rest, there), None
+        self._note("mask", covered=round(float(there.mean()), 4), **settings)
+
+    def card(self, more: Mapping[str, Any]) -> MotionCard:
+        spec = renewed(self.first)[0]
+        frames, height, width = self.fields.grid
+        return edited(
+            self.first,
+            self.edits,
+            others=self.others,
+            tensors=_tensors(self.fields),
+            grid=replace(spec.grid, frames=frames, height=height, width=width),
+            clip=self.clip,
+            recipe=replace(spec.recipe, parametrisation="offset", layers=self.fields.layers),
+            reference=replace(spec.reference, motion=self.motion),
+            **more,
+        )
+
+    def _note(self, what: str, **settings: float | str) -> None:
+        self.edits.append(EditSpec(what=what, settings=settings))
+
+    def _time(self, times: NDArray[Any]) -> None:
+        self.motion = measured.timed(self.motion, times)
+
+    def _fitting(self, other: MotionCard) -> Fields:
+        """The fields of another card, which go with these.
+
+        Raises:
+            MismatchError: they do not.
+        """
+        self.others.append(other)
+        here, there = self.fields, fields_of(other)
+        ours, theirs = self.first.spec, other.spec
+        compared: list[tuple[str, Any, Any]] = [
+            ("architecture", ours.backbone.fingerprint, theirs.backbone.fingerprint),
+            ("token grid", here.grid, there.grid),
+            ("guided range", ours.recipe.guided_range, theirs.recipe.guided_range),
+            ("radius of the phase", _radius(here), _radius(there)),
+            ("number of sets of positions", len(here.offsets), len(there.offsets)),
+        ]
+        for what, wanted, came in compared:
+            if wanted != came:
+                raise MismatchError(
+                    f"Expected two cards of the same {what}, got {printable(str(wanted))} and "
+                    f"{printable(str(came))}.",
+                    "Train both alike, or change one of them first (its frames, its size).",
+                )
+        return there
+
+
+def fields_of(card: MotionCard) -> Fields:
+    """The motion of a positions card as fields.
+
+    Angles that are the same for q and k and proportional to the backbone's frequencies are
+    coordinates in another spelling; optimised ones are brought to the nearest.
+
+    Raises:
+        UnsupportedError: as `changed`.
+    """
+    spec, tensors = renewed(card)
+    if spec.kind == "latents":
+        raise UnsupportedError(
+            "Expected a card of positions, got latents: they belong to one prompt and seed.",
+            "Train one without --mode latents.",
+        )
+    if spec.recipe.kv == "required":
+        raise UnsupportedError(
+            "Expected a card that needs no keys and values of its reference: those move as the "
+            "reference does.",
+            "Train one without --kv.",
+        )
+    frames, height, width = spec.grid.token_grid()
+    positions = tensors["positions"].astype(np.float64)
+    if spec.recipe.parametrisation == "offset":
+        layers = tuple(spec.recipe.layers or ())
+    elif spec.recipe.parametrisation == "angle" and spec.backbone.family == "cogvideox":
+        positions, layers = _coordinates(positions)[:, None], ("whole",)
+    else:
+        raise UnsupportedError(
+            f"Expected positions that are coordinates, got the parametrisation "
+            f"{spec.recipe.parametrisation!r}, which no mirror or clock applies to.",
+            "Train a card with --recipe rich or --set parametrisation=offset.",
+        )
+    phase = tensors.get("phase")
+    return Fields(
+        positions.reshape(len(positions), len(layers), frames, height, width, 3),
+        layers,
+        tensors["flow"],
+        unpacked(spec, tensors),
+        None if phase is None else radians(phase),
+        0.0 if spec.recipe.phase is None else spec.recipe.phase.radius,
+        latents(spec.grid.token_grid()),
+    )
+
+
+def _coordinates(angles: Floats) -> Floats:
+    """`(T, 2, S, head_dim / 2)` angles of CogVideoX -> the offsets `(T, S, 3)` nearest to them.
+
+    Raises:
+        UnsupportedError: they are not near.
+    """
+    from pe_toolkit.embedding.rotary import axis_dims, frequencies
+
+    found, begin, left = [], 0, 0.0
+    for axis in frequencies(axis_dims(2 * angles.shape[-1])):
+        rates = axis.numpy()
+        part = angles[..., begin : begin + len(rates)]
+        begin += len(rates)
+        offset = (part @ rates).mean(1) / (rates @ rates)  # (T, S)
+        left += float(np.square(part - offset[:, None, :, None] * rates).sum())
+        found.append(offset)
+    share = np.sqrt(left / max(float(np.square(angles).sum()), 1e-12))
+    if share > MOST_UNSAID:
+        raise UnsupportedError(
+            f"Expected positions that are coordinates, but {share:.0%} of these angles are none: "
+            "they were optimised freely.",
+            "Train a card with --recipe rich or --set parametrisation=offset.",
+        )
+    return np.stack(found, -1)
+
+
+def _tensors(fields: Fields) -> dict[str, Any]:
+    offsets = fields.offsets
+    made = {
+        "positions": offsets.reshape(*offsets.shape[:2], -1, 3).astype(np.float16),
+        "flow": np.ascontiguousarray(fields.flow),
+        "flow_mask": fields.mask,
+    }
+    if fields.phase is not None:
+        made["phase"] = quantised(fields.phase)
+    return made
+
+
+def _radius(fields: Fields) -> str:
+    return "none" if fields.phase is None else f"{fields.radius:g}"
+
+
+def _check(card: MotionCard, change: Change) -> None:
+    if not 1 / FASTEST <= change.speed <= FASTEST:
+        raise UsageError(f"Expected a speed from 1/16 to 16, got {change.speed:g}.")
+    if unknown := [name for name in change.mirror if name not in AXES]:
+        raise UsageError(f"Expected a mirror out of {', '.join(AXES)}, got {unknown[0]!r}.")
+    if change.outside is not None and change.mask is None:
+        raise UsageError("Expected a mask or a region with a card for what is outside of it.")
+    mask = change.mask
+    if mask is None:
+        return
+    if (
+        mask.ndim != 2
+        or not mask.size
+        or not (np.isfinite(mask).all() and mask.min() >= 0 and mask.max() <= 1)
+    ):
+        raise UsageError("Expected a mask of numbers in [0, 1], rows x columns.")
+    if not 0 < on_latents(mask, latents(card.spec.grid.token_grid())).mean() < 1:
+        raise UsageError("Expected a mask that covers a part of the picture, got all or nothing.")

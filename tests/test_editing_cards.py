@@ -1,0 +1,230 @@
+"""`pe edit` and `changed`: a new card of another motion, from a card alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from pe_toolkit.card import MotionCard
+from pe_toolkit.card.edit import renewed
+from pe_toolkit.cli.main import cli
+from pe_toolkit.editing import Change, changed
+from pe_toolkit.editing.cards import fields_of
+from pe_toolkit.errors import MismatchError, UnsupportedError, UsageError
+from pe_toolkit.video import write_image
+from tests.registry.cards import GOLDEN
+
+LAYERED, PLAIN, EDITED = "rotary-offset", "absolute-offset", "rotary-offset-combined"
+
+
+def golden(case: str) -> MotionCard:
+    return MotionCard.load(GOLDEN / f"{case}.safetensors")
+
+
+def pe(*words: object) -> Result:
+    return CliRunner().invoke(cli, [str(word) for word in words])
+
+
+def done(old: MotionCard, new: MotionCard) -> list[tuple[str, dict[str, float | str]]]:
+    """What was done between two cards of one line."""
+    return [(e.what, dict(e.settings)) for e in (new.spec.edits or ())[len(old.spec.edits or ()) :]]
+
+
+def positions(card: MotionCard) -> np.ndarray:
+    return card.tensors["positions"].astype(np.float64)
+
+
+def test_a_card_mirrored_twice_moves_as_before() -> None:
+    old = golden(LAYERED)
+    once = changed(old, Change(mirror=("left-right",)), name="mirrored")
+    assert once.spec.parents == (old.digest,)
+    assert done(old, once) == [("mirror", {"axis": "left-right"})]
+    assert once.spec.name == "mirrored"
+    assert once.spec.scores == {}
+    twice = changed(once, Change(mirror=("left-right",)))
+    assert twice.spec.parents == (once.digest,)
+    assert done(old, twice) == [("mirror", {"axis": "left-right"})] * 2
+    for name, array in old.tensors.items():
+        np.testing.assert_array_equal(twice.tensors[name], array, err_msg=name)
+    assert twice.spec.reference.motion == old.spec.reference.motion
+
+
+def test_the_numbers_of_the_motion_are_edited_with_it() -> None:
+    old = golden(LAYERED)
+    motion = old.spec.reference.motion
+    assert motion is not None
+    found = changed(old, Change(mirror=("left-right",))).spec.reference.motion
+    assert found is not None
+    np.testing.assert_allclose([row[4] for row in found.camera], [-r[4] for r in motion.camera])
+    np.testing.assert_allclose([row[5] for row in found.camera], [r[5] for r in motion.camera])
+    path = np.array(motion.subjects[1].path)
+    back = changed(old, Change(reverse=True)).spec.reference.motion
+    assert back is not None
+    np.testing.assert_allclose(back.subjects[1].path, (path - path[1])[::-1])
+    large = changed(old, Change(size=(64, 32))).spec.reference.motion
+    assert large is not None
+    np.testing.assert_allclose(large.subjects[1].path, path * [2, 1])
+
+
+def test_every_edit_in_one_new_card(tmp_path: Path) -> None:
+    old = golden(LAYERED)
+    mask = np.zeros((4, 4))
+    mask[:, :2] = 1
+    change = Change(
+        reverse=True,
+        speed=0.5,
+        mirror=("up-down", "left-right"),
+        frames=17,
+        size=(64, 48),
+        mask=mask,
+    )
+    new = changed(old, change)
+    assert [what for what, _ in done(old, new)] == [
+        "reverse", "speed", "mirror", "mirror", "frames", "size", "mask",
+    ]  # fmt: skip
+    assert tuple(new.spec.grid.token_grid()) == (5, 3, 4)
+    assert (new.spec.clip.frames, new.spec.clip.width, new.spec.clip.height) == (17, 64, 48)
+    assert new.spec.reference.motion is None
+    new.save(tmp_path / "new.safetensors")
+    assert MotionCard.load(tmp_path / "new.safetensors").digest == new.digest
+
+
+def test_angles_of_older_cards_become_the_coordinates_that_they_are() -> None:
+    from pe_toolkit.embedding.rotary import axis_dims, frequencies
+
+    old = golden("rotary-angle")
+    steps, _, tokens, half = old.tensors["positions"].shape
+    offsets = np.random.default_rng(0).normal(size=(steps, tokens, 3))
+    rates = frequencies(axis_dims(2 * half))
+    angles = np.concatenate([offsets[..., [i]] * r.numpy() for i, r in enumerate(rates)], -1)
+    both = np.repeat(angles[:, None], 2, 1).astype(np.float16)
+    card = MotionCard(replace(old.spec, digest=""), dict(old.tensors) | {"positions": both})
+    fields = fields_of(card)
+    assert fields.layers == ("whole",)
+    np.testing.assert_allclose(fields.offsets.reshape(steps, tokens, 3), offsets, atol=5e-3)
+    with pytest.raises(UnsupportedError, match="are none"):
+        fields_of(
+            MotionCard(
+                replace(old.spec, digest=""),
+                dict(old.tensors)
+                | {
+                    "positions": np.random.default_rng(1).normal(size=both.shape).astype(np.float16)
+                },
+            )
+        )
+
+
+def test_two_cards_side_by_side_and_one_after_the_other() -> None:
+    first = golden(LAYERED)
+    second = changed(first, Change(mirror=("up-down",)))
+    mask = np.zeros((32, 32))
+    mask[:, :16] = 1
+    both = changed(first, Change(mask=mask, outside=second))
+    assert both.spec.parents == (first.digest, second.digest)
+    left = positions(both).reshape(1, 3, 3, 2, 2, 3)
+    np.testing.assert_allclose(left[..., 0, :], positions(first).reshape(left.shape)[..., 0, :])
+    np.testing.assert_allclose(left[..., 1, :], positions(second).reshape(left.shape)[..., 1, :])
+    after = changed(first, Change(then=second))
+    assert after.spec.parents == (first.digest, second.digest)
+    assert done(first, after) == [("then", {"card": second.digest})]
+
+
+@pytest.mark.parametrize(
+    ("case", "change", "says"),
+    [
+        ("latents", Change(reverse=True), "positions, got latents"),
+        ("latents-2", Change(reverse=True), "positions, got latents"),
+        ("rotary-table", Change(reverse=True), "coordinates, got the parametrisation 'table'"),
+        ("rotary-angle-kv", Change(reverse=True), "keys and values"),
+        (PLAIN, Change(), "something to change"),
+        (PLAIN, Change(speed=1.0, frames=9, size=(32, 32)), "something to change"),
+        (PLAIN, Change(speed=17), "speed from 1/16 to 16"),
+        (PLAIN, Change(speed=float("nan")), "speed from 1/16 to 16"),
+        (PLAIN, Change(mirror=("sideways",)), "left-right, up-down, got 'sideways'"),
+        (PLAIN, Change(frames=10), "Expected 4 frames for each latent frame"),
+        (PLAIN, Change(size=(40, 32)), "whole patches of 16 pixels, got 40"),
+        (PLAIN, Change(mask=np.ones((2, 2))), "covers a part"),
+        (PLAIN, Change(mask=np.full((2, 2), 2.0)), "numbers in"),
+        (PLAIN, Change(mask=np.zeros((0, 2))), "numbers in"),
+    ],
+)
+def test_what_cannot_be_edited_is_refused(case: str, change: Change, says: str) -> None:
+    with pytest.raises((UsageError, UnsupportedError), match=says):
+        changed(golden(case), change)
+
+
+def test_cards_that_do_not_go_together_are_refused() -> None:
+    first, second = golden(LAYERED), golden(EDITED)
+    with pytest.raises(MismatchError, match=r"radius of the phase|architecture"):
+        changed(first, Change(then=second))
+    with pytest.raises(MismatchError, match="token grid"):
+        changed(first, Change(then=changed(first, Change(frames=17))))
+    with pytest.raises(UsageError, match="mask or a region"):
+        changed(first, Change(outside=first))
+
+
+def test_pe_edit_says_what_was_done(tmp_path: Path) -> None:
+    source, new = GOLDEN / f"{LAYERED}.safetensors", tmp_path / "new.safetensors"
+    made = pe("edit", source, "--mirror", "left-right", "--speed", 0.5, "--name", "slow", "-o", new)
+    assert made.exit_code == 0, made.stderr
+    assert "edits   speed: times 0.5" in made.stdout
+    assert "mirror: axis left-right" in made.stdout
+    card = MotionCard.load(new)
+    assert card.spec.name == "slow"
+    shown = pe("show", new).stdout
+    assert "mirror: axis left-right" in shown
+    assert pe("verify", new).exit_code == 0
+    lines = pe("edit", source, "--reverse", "-o", tmp_path / "b.safetensors", "--json").stdout
+    assert json.loads(lines.splitlines()[-1])["parent"] == golden(LAYERED).digest
+
+
+def test_a_region_and_the_same_picture_make_the_same_card(tmp_path: Path) -> None:
+    source = GOLDEN / f"{LAYERED}.safetensors"
+    picture = np.zeros((8, 8, 3), np.uint8)
+    picture[:, :4] = 255
+    write_image(tmp_path / "mask.png", picture)
+    by_region, by_mask = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    assert pe("edit", source, "--region", "0,0,16,32", "-o", by_region).exit_code == 0
+    made = pe("edit", source, "--mask", tmp_path / "mask.png", "-o", by_mask)
+    assert made.exit_code == 0, made.stderr
+    # Bicubic edges of the small picture are softer than those of the region.
+    one, other = (positions(MotionCard.load(path)) for path in (by_region, by_mask))
+    np.testing.assert_allclose(one, other, atol=0.1)
+    assert one.any()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--region", "0,0,16"], "left,top,width,height"),
+        (["--region", "20,0,16,32"], "inside of the clip's 32x32"),
+        (["--region", "0,0,16,32", "--mask", "no.png"], "--region or --mask, got both"),
+        (["--mask", "no.png"], "no.png"),
+        (["--speed", "0"], "above 0"),
+        (["--speed", "nan"], "above 0"),
+        (["--then", "nowhere.safetensors"], "nowhere.safetensors"),
+        (["--outside", str(GOLDEN / f"{LAYERED}.safetensors")], "mask or a region"),
+        (["--size", "33x32"], "whole patches"),
+    ],
+)
+def test_pe_edit_refuses_with_words(tmp_path: Path, words: list[str], says: str) -> None:
+    made = pe("edit", GOLDEN / f"{LAYERED}.safetensors", *words, "-o", tmp_path / "x.safetensors")
+    assert made.exit_code in (1, 2)
+    assert says in made.stderr
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_what_changed_gives_is_in_the_format_of_today() -> None:
+    old = golden(EDITED)
+    assert old.spec.edits
+    assert renewed(old)[0].edits == old.spec.edits
+    new = changed(old, Change(reverse=True))
+    assert [e.what for e in new.spec.edits or ()] == [
+        *(e.what for e in old.spec.edits or ()),
+        "reverse",
+    ]
