@@ -1,0 +1,299 @@
+"""What moves in a reference: the camera, and the things that move by themselves.
+
+- *Things* are told from the background by a normalised cut (`motion.segments`), one or two of them,
+  whichever explains the displacements that the mask keeps.
+- The *camera* is how the background lies on itself in the pictures (`motion.registration`). Where
+  the background shows nothing, there is none to be seen.
+- A *subject* is a thing whose path differs from what the camera would make of it; its growth and
+  turn are read by laying its own pictures on each other.
+
+What is closer to rest than the reading is exact is at rest.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pe_toolkit.grid import TokenGrid
+from pe_toolkit.motion.flow import AttentionMotionFlow
+from pe_toolkit.motion.layers import camera_layer, compose, middle, undo
+from pe_toolkit.motion.path import mean_path, reach
+from pe_toolkit.motion.registration import NOISE, READABLE, Registration, left, register
+from pe_toolkit.motion.segments import FAINT, Course, course, soft_masks, spectrum
+
+REST = 0.3
+"""Patches: a path that stays within is at rest. Still clips have up to 0.07 (noise of 6 grey levels
+included), the slowest of slow ones 0.47 (docs/experiments.md)."""
+GROWTH, TURN = 0.12, 0.35
+"""Change of log size, and of angle (radians), within which a thing keeps its size and angle."""
+JERK = 0.35
+"""Between two latent frames, neither changes by more: what seems to is laid on itself wrongly."""
+SECOND = 0.25
+"""Share of the kept squared displacement that two paths must explain more than one."""
+WHOLE = 0.45
+"""Of the picture: what covers more is no thing in front of a background."""
+SEEN = 0.2
+"""Of the picture: a background of less tells no camera."""
+WITH = 0.25
+"""Of the squared difference of a thing's own pictures that may be left under the camera's motion,
+for the thing to move with the camera."""
+ONE_PATH = 0.5
+"""Share of the kept squared displacement from which on one path says what moves."""
+BETTER = 0.8
+"""Of the squared difference that may be left of what it was, for a motion to be one."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A thing that moves by itself.
+
+    Attributes:
+        path: `(F, 2)` float64 (dx, dy) in patches, in the coordinates of the anchor frame: beyond
+            what the camera makes it.
+        place: `(F, 2)` where it is in the picture, (x, y) in patches.
+        size: `(F,)` log of its size against the anchor's, beyond the camera's zoom.
+        turn: `(F,)` radians, clockwise, beyond the camera's roll.
+        share: of the kept squared displacement, how much its motion explains, in [0, 1].
+    """
+
+    path: Tensor
+    place: Tensor
+    size: Tensor
+    turn: Tensor
+    share: float
+
+
+@dataclass(frozen=True)
+class Moves:
+    """Camera and subjects, against the anchor frame.
+
+    Attributes:
+        anchor: that frame.
+        linear: `(F, 2, 2)` float64 A_f.
+        shift: `(F, 2)` float64 b_f, patches.
+        subjects: none, one or two; the one that explains most first.
+    """
+
+    anchor: int
+    linear: Tensor
+    shift: Tensor
+    subjects: tuple[Subject, ...]
+
+    @property
+    def camera(self) -> bool:
+        """Whether the camera moves."""
+        return bool((self.linear != torch.eye(2)).any() or (self.shift != 0).any())
+
+    def layers(self, grid: TokenGrid, scale: float = 1.0) -> dict[str, Tensor]:
+        """The layers of positions by name, `(S, 3)` float32 offsets each; their sum puts every
+        subject back where the anchor frame has it. No layer if nothing moves.
+
+        Several subjects share the tokens: each moves with the one that is nearest in its frame.
+
+        Args:
+            scale: of all motions; of paths within `motion.path.FARTHEST` of the picture.
+        """
+        linear, shift = _times(self.linear, self.shift, scale)
+        out = {}
+        if self.camera:
+            out["camera"] = camera_layer(grid, linear, shift)
+        nearest = None
+        if len(self.subjects) > 1:
+            at = grid.coordinates(dtype=torch.float64)
+            places = torch.stack([s.place for s in self.subjects])
+            nearest = (at - places[:, :, None]).norm(dim=-1).argmin(0)  # (F, HW)
+        for index, subject in enumerate(self.subjects):
+            mask = None if nearest is None else nearest == index
+            name = "subject" if index == 0 else f"subject-{index + 1}"
+            out[name] = _subject_layer(grid, subject, linear, shift, scale, mask, self.anchor)
+        return out
+
+
+def read_moves(
+    flow: AttentionMotionFlow, near: Tensor, coarse: TokenGrid, pictures: Tensor
+) -> Moves:
+    """Camera and subjects of a reference, against its middle frame.
+
+    Args:
+        flow: its displacements, with the mask of what counts.
+        near, coarse: as `segments.affinity` gives them.
+        pictures: `(F, h, w)` grey values (0..255), one for every latent frame.
+    """
+    grid, anchor = flow.grid, flow.grid.frames // 2
+    masks, courses, shares = _things(flow, near, coarse)
+    weights = torch.ones(tuple(grid), dtype=torch.float64)
+    if len(masks):
+        weights = 1 - functional.max_pool2d((masks.amax(0) > FAINT).double(), 3, 1, 1)
+    if float(weights.mean()) < SEEN:
+        weights = torch.ones_like(weights)
+    background = register(pictures, weights, anchor)
+    linear, shift = _camera(background, grid)
+    moved = bool((shift != 0).any() or (linear != torch.eye(2)).any())
+    subjects = []
+    for mask, way, share in zip(masks, courses, shares, strict=True):
+        around = functional.max_pool2d((mask > FAINT).double(), 3, 1, 1)
+        if float((mask > FAINT).double().mean()) > WHOLE:
+            continue
+        if moved:
+            rest, still = left(pictures, around, anchor, background)
+            if rest <= max(WITH * still, NOISE**2):
+                continue
+        subject = _subject(grid, pictures, around, way, share, (linear, shift), anchor)
+        far = float((subject.path.amax(0) - subject.path.amin(0)).max())
+        if far >= REST or _grows(subject):
+            subjects.append(subject)
+    subjects.sort(key=lambda s: -s.share)
+    return Moves(anchor, linear, shift, tuple(subjects))
+
+
+def path_shares(flow: AttentionMotionFlow, paths: list[Tensor]) -> list[float]:
+    """Of the squared displacements that the mask keeps, how much each of `(F, 2)` paths explains:
+    every token takes the one that fits it best. Their sum is 1 at most, below 0 if they make it
+    worse.
+    """
+    moves = flow.displacement.flatten(2, 3).double().cpu()  # (F, F, HW, 2)
+    kept = flow.mask.flatten(2).double().cpu()
+    missed = [(moves - (p[None] - p[:, None])[:, :, None].double()).square().sum(-1) for p in paths]
+    each = (torch.stack(missed) * kept).sum(2)  # (n, F, HW)
+    before = (moves.square().sum(-1) * kept).sum(1)  # (F, HW)
+    whole, best = float(before.sum()), each.argmin(0)
+    if not whole:
+        return [0.0 for _ in paths]
+    return [float(((before - e) * (best == k)).sum()) / whole for k, e in enumerate(each)]
+
+
+def one_path(flow: AttentionMotionFlow) -> float:
+    """`path_shares` of the flow's own mean path: what a start of `flow` can say of the motion.
+
+    A still clip has chance matches only, and no path through them (0.00 to 0.30); nor has one of
+    two things that go different ways (0.0 to 0.46); one thing that crosses the picture has 0.57 to
+    0.91 (docs/experiments.md).
+    """
+    return path_shares(flow, [mean_path(flow, flow.grid.frames // 2)])[0]
+
+
+def _things(
+    flow: AttentionMotionFlow, near: Tensor, coarse: TokenGrid
+) -> tuple[Tensor, list[Course], list[float]]:
+    """Masks `(n, F, H, W)` in [0, 1], courses and shares of one or two things."""
+    grid = flow.grid
+    vectors = spectrum(near, coarse)
+    found: list[tuple[list[Tensor], list[Course], list[float]]] = []
+    for count in (1, 2):
+        masks = soft_masks(vectors, coarse, count)
+        if coarse != grid:
+            masks = functional.interpolate(masks, size=(grid.height, grid.width), mode="bilinear")
+        there = [(mask, way) for mask in masks if (way := course(mask, grid)) is not None]
+        ways = [way for _, way in there]
+        shares = path_shares(flow, [way.place for way in ways]) if ways else []
+        found.append(([mask for mask, _ in there], ways, shares))
+    one, two = found
+    best = two if len(two[1]) == 2 and sum(two[2]) - sum(one[2]) >= SECOND else one
+    if not best[1]:
+        return torch.zeros(0, *grid, dtype=torch.float64), [], []
+    return torch.stack(best[0]), best[1], [max(0.0, share) for share in best[2]]
+
+
+def _camera(found: Registration, grid: TokenGrid) -> tuple[Tensor, Tensor]:
+    """A_f and b_f in patches; the identity where that says the background no worse."""
+    linear, shift = found.linear, found.shift * torch.tensor([grid.width, grid.height])
+    still = (
+        torch.eye(2, dtype=torch.float64).expand(grid.frames, 2, 2).clone(),
+        torch.zeros_like(shift),
+    )
+    if found.contrast < READABLE or not bool(found.rest.isfinite().all()):
+        return still
+    far = camera_layer(grid, linear, shift).abs().max()
+    if float(far) < REST or float(found.rest.sum()) > BETTER * float(found.still.sum()):
+        return still
+    if float(torch.stack(_turning(linear)).diff(dim=1).abs().max()) > JERK:
+        return still
+    return linear, shift
+
+
+def _subject(
+    grid: TokenGrid,
+    pictures: Tensor,
+    around: Tensor,
+    way: Course,
+    share: float,
+    camera: tuple[Tensor, Tensor],
+    anchor: int,
+) -> Subject:
+    """A thing with the camera's motion taken out of its own."""
+    place = way.place
+    path = undo(place[:, None], grid, *camera)[:, 0]
+    size, turn = (torch.zeros(grid.frames, dtype=torch.float64) for _ in "st")
+    # Its own pictures laid on each other, from where its course says that they are.
+    start = (place - place[anchor]) / torch.tensor([grid.width, grid.height])
+    found = register(pictures, around, anchor, start)
+    ok = found.rest.isfinite() & found.still.isfinite()
+    if bool(ok.all()) and float(found.rest.sum()) < BETTER * float(found.still.sum()):
+        size, turn = (
+            own - cam for own, cam in zip(_turning(found.linear), _turning(camera[0]), strict=True)
+        )
+    return Subject(path - path[anchor], place, _steady(size, GROWTH), _steady(turn, TURN), share)
+
+
+def _steady(values: Tensor, least: float) -> Tensor:
+    """The values, or zeros where they hardly change, or jump."""
+    changes = float(values.amax() - values.amin()) >= least
+    jumps = float(values.diff().abs().max()) > JERK if len(values) > 1 else False
+    return values if changes and not jumps else torch.zeros_like(values)
+
+
+def _grows(subject: Subject) -> bool:
+    return bool((subject.size != 0).any() or (subject.turn != 0).any())
+
+
+def _turning(linear: Tensor) -> tuple[Tensor, Tensor]:
+    """Log zoom and clockwise radians of `(F, 2, 2)` similarities."""
+    return 0.5 * torch.linalg.det(linear).log(), torch.atan2(linear[:, 1, 0], linear[:, 0, 0])
+
+
+def _times(linear: Tensor, shift: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """The camera, `scale` times as far."""
+    if scale == 1:
+        return linear, shift
+    size, turn = _turning(linear)
+    return similarity(size * scale, turn * scale), shift * scale
+
+
+def similarity(size: Tensor, turn: Tensor) -> Tensor:
+    """`(F,)` log sizes and clockwise radians -> `(F, 2, 2)`."""
+    c, s = size.exp() * turn.cos(), size.exp() * turn.sin()
+    return torch.stack([torch.stack([c, -s], -1), torch.stack([s, c], -1)], -2)
+
+
+def _subject_layer(
+    grid: TokenGrid,
+    subject: Subject,
+    linear: Tensor,
+    shift: Tensor,
+    scale: float,
+    mask: Tensor | None,
+    anchor: int,
+) -> Tensor:
+    """What is left to put the subject back after the camera is."""
+    path = subject.path * reach(subject.path, grid, scale)
+    own = similarity(subject.size * scale, subject.turn * scale)
+    # About its own middle in the anchor frame: p -> o + M (p - o) + d.
+    about = subject.place[anchor] - middle(grid)
+    moved = path + about - (own @ about[:, None])[..., 0]
+    return compose(grid, (linear, shift), (own, moved), mask)
+
+
+def frames_of(count: int, latent: int) -> list[tuple[int, int]]:
+    """Which two of `count` frames stand for each of `latent` latent frames: the middle of those
+    that the VAE made it from (the first one for itself).
+    """
+    if latent == 1:
+        return [(0, 0)]
+    ratio = (count - 1) / (latent - 1)
+    centres = [0.0] + [(k - 1) * ratio + (ratio + 1) / 2 for k in range(1, latent)]
+    return [(math.floor(c), math.ceil(c)) for c in centres]

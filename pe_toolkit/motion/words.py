@@ -1,0 +1,127 @@
+"""The motion of a reference in words, from its numbers. Needs no torch.
+
+A camera that pans right shows its picture moving left: words speak of the camera, numbers of the
+picture. Subjects are spoken of as they are seen once the camera is taken away.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise, product
+
+Point = Sequence[float]
+
+LEAST = 0.25
+"""Patches: less is not spoken of."""
+STRAIGHT = 0.6
+"""Of how far apart any two frames are: from here on, first and last say where it goes."""
+CHANGE, TURN = 0.08, 4.0
+"""Change of log size, and degrees, that are spoken of."""
+NOTHING = "nothing moves that can be followed"
+
+
+def camera_words(camera: Sequence[Sequence[float]]) -> str:
+    """What the camera does, or "" if it rests.
+
+    Args:
+        camera: for every latent frame (a11, a12, a21, a22, bx, by): what rests is at
+            c + A (p - c) + b, in patches, x before y (y down), c the middle of the picture.
+    """
+    parts = []
+    pan = _way([(-c[4], -c[5]) for c in camera])
+    if pan:
+        parts.append(f"pans {pan}")
+    zooms = [0.5 * math.log(max(abs(c[0] * c[3] - c[1] * c[2]), 1e-9)) for c in camera]
+    zoom = _growth(zooms, "zooms in {} times", "zooms out {} times")
+    if zoom:
+        parts.append(zoom)
+    roll = _turns([-math.degrees(math.atan2(c[2], c[0])) for c in camera])
+    if roll:
+        parts.append(f"rolls {roll}")
+    return "camera " + ", ".join(parts) if parts else ""
+
+
+def subject_words(
+    path: Sequence[Point], size: Sequence[float] | None = None, turn: Sequence[float] | None = None
+) -> str:
+    """What a subject does.
+
+    Args:
+        path: for every latent frame (dx, dy) in patches, y down.
+        size: its size, in times of that in the frame it is compared with.
+        turn: degrees, clockwise.
+    """
+    parts = []
+    way = _way(path)
+    if way:
+        parts.append(way)
+    grows = _growth(
+        [math.log(max(s, 1e-6)) for s in size or ()], "grows {} times", "shrinks {} times"
+    )
+    if grows:
+        parts.append(grows)
+    turns = _turns(turn or ())
+    if turns:
+        parts.append(f"turns {turns}")
+    return ", ".join(parts) or "hardly"
+
+
+def words(camera: Sequence[Sequence[float]], subjects: Sequence[str]) -> str:
+    """All of it in one line.
+
+    Args:
+        camera: as in `camera_words`.
+        subjects: of each, `subject_words`.
+    """
+    parts = [camera_words(camera)]
+    if len(subjects) == 1:
+        parts.append(f"one subject moves on its own: {subjects[0]}")
+    elif len(subjects) == 2:
+        parts.append(
+            "two things move differently, which one path cannot say: "
+            f"one {subjects[0]}; the other {subjects[1]}"
+        )
+    elif subjects:
+        parts.append(f"{len(subjects)} things move differently: {'; '.join(subjects)}")
+    return "; ".join(part for part in parts if part) or NOTHING
+
+
+def _way(path: Sequence[Point]) -> str:
+    """`right and down 3.4 patches`, or "" where it stays."""
+    far = max((math.dist(a, b) for a, b in product(path, path)), default=0.0)
+    if far < LEAST:
+        return ""
+    dx, dy = (b - a for a, b in zip(path[0], path[-1], strict=True))
+    net = math.hypot(dx, dy)
+    if net < STRAIGHT * far:
+        length = sum(math.dist(a, b) for a, b in pairwise(path))
+        return f"to and fro within {_number(far)} patches, {_number(length)} in all"
+    across = ("right" if dx > 0 else "left") if abs(dx) > 0.4 * net else ""
+    along = ("down" if dy > 0 else "up") if abs(dy) > 0.4 * net else ""
+    return f"{' and '.join(w for w in (across, along) if w)} {_number(net)} patches"
+
+
+def _growth(logs: Sequence[float], more: str, less: str) -> str:
+    """Between first and last if that is most of it, else between smallest and largest."""
+    span = max(logs, default=0.0) - min(logs, default=0.0)
+    if span < CHANGE:
+        return ""
+    net = logs[-1] - logs[0]
+    if abs(net) < STRAIGHT * span:
+        return more.format(f"{math.exp(span):.2g}") + " and back"
+    return (more if net > 0 else less).format(f"{math.exp(abs(net)):.2g}")
+
+
+def _turns(degrees: Sequence[float]) -> str:
+    span = max(degrees, default=0.0) - min(degrees, default=0.0)
+    if span < TURN:
+        return ""
+    net = degrees[-1] - degrees[0]
+    if abs(net) < STRAIGHT * span:
+        return f"{span:.0f} degrees and back"
+    return f"{abs(net):.0f} degrees {'clockwise' if net > 0 else 'counterclockwise'}"
+
+
+def _number(patches: float) -> str:
+    return f"{patches:.0f}" if patches >= 10 else f"{patches:.1f}"

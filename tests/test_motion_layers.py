@@ -1,0 +1,100 @@
+"""Motion as offsets of tokens: what is put back where, to the digit."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from pe_toolkit.errors import UsageError
+from pe_toolkit.grid import TokenGrid
+from pe_toolkit.motion.layers import camera_layer, compose, middle, subject_layer, undo
+from pe_toolkit.motion.moves import Moves, Subject, similarity
+
+GRID = TokenGrid(3, 4, 6)
+
+
+def still(frames: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.eye(2, dtype=torch.float64).expand(frames, 2, 2).clone(), torch.zeros(
+        frames, 2, dtype=torch.float64
+    )
+
+
+def test_a_camera_at_rest_moves_no_token() -> None:
+    assert torch.equal(camera_layer(GRID, *still()), torch.zeros(GRID.tokens, 3))
+
+
+def test_a_pan_puts_every_token_back_by_it() -> None:
+    linear, shift = still()
+    shift[2] = torch.tensor([2.0, -1.0])
+    layer = camera_layer(GRID, linear, shift).unflatten(0, tuple(GRID))
+    assert torch.equal(layer[:2], torch.zeros(2, 4, 6, 3))
+    assert torch.equal(layer[2], torch.tensor([0.0, 1.0, -2.0]).expand(4, 6, 3))
+
+
+def test_a_zoom_is_about_the_middle_and_a_roll_clockwise() -> None:
+    linear = similarity(torch.tensor([0.0, math.log(2.0), 0.0]), torch.tensor([0, 0, math.pi / 2]))
+    layer = camera_layer(GRID, linear, torch.zeros(3, 2)).unflatten(0, tuple(GRID))
+    at = GRID.coordinates(dtype=torch.float32).unflatten(0, (4, 6)) - middle(GRID).float()
+    torch.testing.assert_close(layer[1][..., [2, 1]], -at / 2)
+    # What is right of the middle in a picture turned clockwise was above it: y down.
+    right = layer[2][..., [2, 1]] + at
+    torch.testing.assert_close(right, torch.stack([at[..., 1], -at[..., 0]], -1))
+
+
+def test_a_subject_is_put_back_on_the_tokens_of_its_mask() -> None:
+    path = torch.tensor([[0.0, 0.0], [1.0, 0.5], [2.0, 1.0]])
+    everywhere = subject_layer(GRID, path).unflatten(0, tuple(GRID))
+    assert torch.equal(everywhere[1, 0, 0], torch.tensor([0.0, -0.5, -1.0]))
+    mask = torch.zeros(tuple(GRID), dtype=torch.bool)
+    mask[1, 2, 3] = True
+    masked = subject_layer(GRID, path, mask).unflatten(0, tuple(GRID))
+    assert masked.abs().sum() == masked[1, 2, 3].abs().sum() == 1.5
+
+
+def test_camera_and_subject_add_up_to_both() -> None:
+    """A thing that the camera carries and that moves beyond it comes back to its place."""
+    generator = torch.Generator().manual_seed(0)
+    linear = similarity(
+        0.3 * torch.randn(3, generator=generator), 0.3 * torch.randn(3, generator=generator)
+    ).double()
+    shift = torch.randn(3, 2, generator=generator).double()
+    own = similarity(torch.tensor([0.0, 0.2, -0.2]), torch.tensor([0.0, 0.1, 0.2])).double()
+    moved = torch.randn(3, 2, generator=generator).double()
+    both = camera_layer(GRID, linear, shift) + compose(GRID, (linear, shift), (own, moved))
+    at = GRID.coordinates(dtype=torch.float64)[None]
+    wanted = undo(undo(at, GRID, linear, shift), GRID, own, moved) - at
+    torch.testing.assert_close(both[:, [2, 1]], wanted.flatten(0, 1).float())
+    c = middle(GRID)  # and X undoes Y
+    there = (linear @ (at - c).mT).mT + c + shift[:, None]
+    torch.testing.assert_close(undo(there, GRID, linear, shift), at.expand(3, -1, -1))
+
+
+def test_two_subjects_share_the_tokens() -> None:
+    zero = torch.zeros(3, dtype=torch.float64)
+    paths = torch.tensor(
+        [[[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]], [[0.0, 0.0], [0.0, 1.0], [0.0, 2.0]]]
+    )
+    places = torch.tensor([[0.0, 1.0], [5.0, 1.0]])[:, None].expand(2, 3, 2).double()
+    subjects = tuple(
+        Subject(path.double(), place, zero, zero, 0.5)
+        for path, place in zip(paths, places, strict=True)
+    )
+    layers = Moves(0, *still(), subjects).layers(GRID)
+    assert list(layers) == ["subject", "subject-2"]
+    first, second = (layer.unflatten(0, tuple(GRID)) for layer in layers.values())
+    assert torch.equal(first[2, :, :3, 2], torch.full((4, 3), -2.0))
+    assert not first[2, :, 3:].any()
+    assert torch.equal(second[2, :, 3:, 1], torch.full((4, 3), -2.0))
+    assert not second[2, :, :3].any()
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    linear, shift = still()
+    with pytest.raises(UsageError, match="linear of shape"):
+        camera_layer(GRID, linear[:2], shift)
+    with pytest.raises(UsageError, match="path of shape"):
+        subject_layer(GRID, shift[:2])
+    with pytest.raises(UsageError, match="flattens"):
+        camera_layer(GRID, linear * 0, shift)

@@ -1,0 +1,239 @@
+"""What moves in a reference: things, camera and subjects, against known truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from pe_toolkit.errors import UsageError
+from pe_toolkit.grid import TokenGrid
+from pe_toolkit.motion.flow import AttentionMotionFlow
+from pe_toolkit.motion.moves import frames_of, one_path, path_shares, read_moves
+from pe_toolkit.motion.registration import READABLE, register
+from pe_toolkit.motion.segments import affinity, course, soft_masks, spectrum
+from pe_toolkit.motion.words import NOTHING, camera_words, subject_words, words
+
+GRID = TokenGrid(5, 8, 8)
+
+
+def ground(seed: int = 0, size: int = 192) -> torch.Tensor:
+    """A soft texture, `(size, size)` grey values."""
+    generator = torch.Generator().manual_seed(seed)
+    out = torch.zeros(1, 1, size, size)
+    for cells, height in ((6, 30.0), (12, 15.0)):
+        noise = torch.randn(1, 1, cells, cells, generator=generator) * height
+        out += functional.interpolate(noise, size=(size, size), mode="bicubic")
+    return out[0, 0] + 110
+
+
+def seen(zoom: float, roll: float, shift: tuple[float, float], size: int = 96) -> torch.Tensor:
+    """That ground through a camera: Y(p) = s R p + b about the middle, b in fractions."""
+    ys, xs = torch.meshgrid(*[(torch.arange(size) + 0.5) / size - 0.5] * 2, indexing="ij")
+    x, y = xs - shift[0], ys - shift[1]
+    c, s = np.cos(-roll) / zoom, np.sin(-roll) / zoom
+    grid = torch.stack([c * x - s * y, s * x + c * y], -1)[None].float()  # 192 is two pictures
+    return functional.grid_sample(ground()[None, None], grid, align_corners=False)[0, 0]
+
+
+def disc(pictures: torch.Tensor, places: list[tuple[float, float]], radius: float) -> torch.Tensor:
+    """The pictures with a bright disc at (x, y) in [0, 1] of every frame."""
+    size = pictures.shape[-1]
+    ys, xs = torch.meshgrid(*[(torch.arange(size) + 0.5) / size] * 2, indexing="ij")
+    at = torch.tensor(places)
+    far = torch.hypot(xs - at[:, 0, None, None], ys - at[:, 1, None, None])
+    return torch.where(far < radius, 250.0, pictures)
+
+
+def covers(places: list[tuple[float, float]], radius: float, grid: TokenGrid) -> torch.Tensor:
+    fine = disc(torch.zeros(len(places), 16 * grid.height, 16 * grid.width), places, radius) > 0
+    return functional.avg_pool2d(fine.double(), 16)
+
+
+def near(*masks: torch.Tensor) -> torch.Tensor:
+    """An affinity of tokens by what covers them, as content logits make it."""
+    parts = torch.stack([*masks, 1 - sum(masks)]).flatten(1)  # type: ignore[call-overload]
+    both = 6 * (parts.T @ parts)
+    soft = torch.softmax(both.double(), -1)
+    return (soft + soft.T) / 2
+
+
+def flow_of(
+    paths: list[torch.Tensor], masks: list[torch.Tensor], grid: TokenGrid
+) -> AttentionMotionFlow:
+    """Displacements of things along paths in patches, which their masks keep."""
+    frames = grid.frames
+    displacement = torch.zeros(frames, frames, grid.height, grid.width, 2)
+    kept = torch.zeros(frames, frames, grid.height, grid.width, dtype=torch.bool)
+    at = grid.coordinates(dtype=torch.float32).unflatten(0, (grid.height, grid.width))
+    for path, mask in zip(paths, masks, strict=True):
+        for i in range(frames):
+            there = mask[i] > 0.5
+            for j in range(frames):
+                move = (path[j] - path[i]).round()
+                inside = ((at + move >= 0) & (at + move < grid.width)).all(-1) & there
+                displacement[i, j][inside] = move.float()
+                kept[i, j] |= inside & torch.tensor(i != j)
+    return AttentionMotionFlow(displacement.to(torch.int8), kept, grid)
+
+
+PATH = [(0.3 + 0.1 * f, 0.5) for f in range(5)]
+DOWN = [(0.75, 0.2 + 0.13 * f) for f in range(5)]
+
+
+def in_patches(places: list[tuple[float, float]]) -> torch.Tensor:
+    path = torch.tensor(places, dtype=torch.float64) * 8
+    return path - path[2]
+
+
+def test_the_camera_is_read_from_the_background() -> None:
+    u = torch.linspace(-0.5, 0.5, 5)
+    pictures = torch.stack(
+        [
+            seen(float(torch.exp(0.5 * t)), 0.4 * float(t), (0.3 * float(t), 0.1 * float(t)))
+            for t in u
+        ]
+    )
+    # Against the middle frame, which is zoomed by 1, turned by 0 and at (0, 0).
+    found = register(pictures, torch.ones(5, 8, 8), 2)
+    zoom = 0.5 * torch.linalg.det(found.linear).log()
+    roll = torch.atan2(found.linear[:, 1, 0], found.linear[:, 0, 0])
+    torch.testing.assert_close(zoom.float(), 0.5 * u, atol=0.02, rtol=0)
+    torch.testing.assert_close(roll.float(), 0.4 * u, atol=0.02, rtol=0)
+    torch.testing.assert_close(found.shift[:, 0].float(), 0.3 * u, atol=0.01, rtol=0)
+    assert found.contrast > READABLE
+
+
+@pytest.mark.parametrize("noise", [0.0, 6.0])
+@pytest.mark.parametrize("plain", [True, False])
+def test_a_still_picture_has_no_motion(noise: float, plain: bool) -> None:
+    """Whatever its matches do: here each lands on a neighbour by chance."""
+    generator = torch.Generator().manual_seed(1)
+    back = torch.full((96, 96), 90.0) if plain else seen(1, 0, (0, 0))
+    places = [(0.4, 0.5)] * 5
+    pictures = disc(back.expand(5, -1, -1), places, 0.2)
+    pictures = (pictures + noise * torch.randn(pictures.shape, generator=generator)).clamp(0, 255)
+    jitter = torch.randint(-1, 2, (5, 5, 8, 8, 2), generator=generator)
+    jitter[:, :, [0, -1]] = jitter[:, :, :, [0, -1]] = 0
+    flow = AttentionMotionFlow(
+        jitter.to(torch.int8), torch.ones(5, 5, 8, 8, dtype=torch.bool), GRID
+    )
+    found = read_moves(flow, near(covers(places, 0.2, GRID)), GRID, pictures)
+    assert not found.camera
+    assert not found.subjects
+    assert not found.layers(GRID)
+    assert one_path(flow) < 0.2
+
+
+def test_a_thing_in_front_of_a_still_background_is_a_subject() -> None:
+    mask, pictures = covers(PATH, 0.2, GRID), seen(1, 0, (0, 0)).expand(5, -1, -1)
+    flow = flow_of([in_patches(PATH)], [mask], GRID)
+    found = read_moves(flow, near(mask), GRID, disc(pictures, PATH, 0.2))
+    assert not found.camera
+    (subject,) = found.subjects
+    torch.testing.assert_close(subject.path, in_patches(PATH), atol=0.25, rtol=0)
+    assert subject.share > 0.9
+    assert not subject.size.any()
+    assert not subject.turn.any()
+
+
+def test_a_thing_that_the_camera_carries_is_none() -> None:
+    shifts = [0.1 * (f - 2) for f in range(5)]
+    pictures = torch.stack([seen(1, 0, (s, 0.0)) for s in shifts])
+    mask = covers(PATH, 0.2, GRID)
+    found = read_moves(
+        flow_of([in_patches(PATH)], [mask], GRID), near(mask), GRID, disc(pictures, PATH, 0.2)
+    )
+    assert found.camera
+    assert not found.subjects
+    torch.testing.assert_close(
+        found.shift[:, 0], 8 * torch.tensor(shifts).double(), atol=0.1, rtol=0
+    )
+
+
+def test_a_thing_that_comes_nearer_grows() -> None:
+    back, places = torch.full((96, 96), 60.0), [(0.5, 0.5)] * 5
+    radii = [0.2 * 1.12 ** (f - 2) for f in range(5)]
+    pictures = torch.cat([disc(back[None], places[:1], r) for r in radii])
+    mask = torch.cat([covers(places[:1], r, TokenGrid(1, 8, 8)) for r in radii])
+    flow = flow_of([torch.zeros(5, 2)], [mask], GRID)
+    (subject,) = read_moves(flow, near(mask), GRID, pictures).subjects
+    wanted = torch.tensor([radii[f] / radii[2] for f in range(5)]).log().double()
+    torch.testing.assert_close(subject.size, wanted, atol=0.06, rtol=0)
+
+
+def test_two_things_are_told_apart_where_one_path_cannot_say_it() -> None:
+    paths = [[(0.25, 0.3 + 0.1 * f) for f in range(5)], [(0.75, 0.7 - 0.1 * f) for f in range(5)]]
+    masks = [covers(p, 0.17, GRID) for p in paths]
+    flow = flow_of([in_patches(p) for p in paths], masks, GRID)
+    pictures = torch.full((5, 96, 96), 60.0)
+    for path in paths:
+        pictures = disc(pictures, path, 0.17)
+    found = read_moves(flow, near(*masks), GRID, pictures)
+    assert one_path(flow) < 0.5
+    assert len(found.subjects) == 2
+    goes = sorted(float(s.path[-1, 1] - s.path[0, 1]) for s in found.subjects)
+    assert goes[0] < -2.5
+    assert goes[1] > 2.5
+
+
+def test_one_thing_is_not_cut_in_two() -> None:
+    mask = covers(PATH, 0.2, GRID)
+    flow = flow_of([in_patches(PATH)], [mask], GRID)
+    assert path_shares(flow, [in_patches(PATH)])[0] > 0.9
+    assert one_path(flow) > 0.9
+    assert path_shares(flow, [torch.zeros(5, 2)]) == [0.0]
+    two = soft_masks(spectrum(near(mask), GRID), GRID, 2)
+    assert float((two[0] * two[1]).sum()) == 0  # a patch belongs to one
+
+
+def test_the_course_of_a_mask_is_finer_than_a_patch() -> None:
+    slow = [(0.5 + 0.02 * f, 0.5) for f in range(5)]
+    found = course(covers(slow, 0.2, GRID), GRID)
+    assert found is not None
+    torch.testing.assert_close(found.place - found.place[2], in_patches(slow), atol=0.08, rtol=0)
+    assert course(torch.zeros(5, 8, 8), GRID) is None
+
+
+def test_many_tokens_are_averaged_over_squares_first() -> None:
+    grid = TokenGrid(2, 48, 50)
+    q = torch.randn(1, 1, grid.tokens, 4, generator=torch.Generator().manual_seed(0))
+    found, coarse = affinity(q, q, grid)
+    assert tuple(coarse) == (2, 24, 25)
+    assert found.shape == (coarse.tokens, coarse.tokens)
+    torch.testing.assert_close(found, found.T)
+    with pytest.raises(UsageError, match="video tokens"):
+        affinity(q, q, TokenGrid(2, 48, 49))
+
+
+def test_frames_that_stand_for_latent_frames() -> None:
+    assert frames_of(33, 9)[:3] == [(0, 0), (2, 3), (6, 7)]
+    assert frames_of(33, 9)[-1] == (30, 31)
+    assert frames_of(1, 1) == [(0, 0)]
+    assert frames_of(5, 5) == [(k, k) for k in range(5)]
+
+
+def camera(*rows: tuple[float, float, float, float, float, float]) -> list[tuple[float, ...]]:
+    return [(1, 0, 0, 1, 0, 0), *rows]
+
+
+def test_motion_in_words() -> None:
+    rest = camera((1, 0, 0, 1, 0, 0))
+    assert words(rest, []) == NOTHING
+    # The picture moves left and turns counterclockwise: the camera pans right and rolls clockwise.
+    turned = (1.2 * np.cos(-0.2), 1.2 * np.sin(0.2), 1.2 * np.sin(-0.2), 1.2 * np.cos(-0.2), -14, 0)
+    assert (
+        camera_words(camera(turned))
+        == "camera pans right 14 patches, zooms in 1.2 times, rolls 11 degrees clockwise"
+    )
+    one = subject_words([(0, 0), (1, 1), (2.4, 2.4)])
+    assert words(rest, [one]) == "one subject moves on its own: right and down 3.4 patches"
+    back = subject_words([(0, 0), (0, -3), (0, 0)], size=[1, 1.5, 1], turn=[0, 0, -20])
+    assert back == (
+        "to and fro within 3.0 patches, 6.0 in all, grows 1.5 times and back, "
+        "turns 20 degrees counterclockwise"
+    )
+    assert words(rest, [one, "left 2.0 patches"]).startswith(
+        "two things move differently, which one path cannot say: one right and down"
+    )
