@@ -30,6 +30,15 @@ def main() -> None:
     parser.add_argument("--vae-steps", type=int, default=1120)
     parser.add_argument("--decoder-steps", type=int, default=400)
     parser.add_argument("--shards", type=int, default=20, help="200 clips each")
+    parser.add_argument(
+        "--wide", action="store_true", help="latents: of every class of motion, see README.md here"
+    )
+    parser.add_argument(
+        "--keep-two",
+        type=float,
+        default=latents.KEEP_TWO,
+        help="share of the clips of two objects that are trained on, the others passed over",
+    )
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--detail-steps", type=int, default=2000)
     parser.add_argument("--absolute-steps", type=int, default=4500)
@@ -51,7 +60,7 @@ def main() -> None:
     if "whiten" in stages:
         vae.whiten(args.folder, device)
     if "latents" in stages:
-        latents.make(args.folder, device, args.shards)
+        latents.make(args.folder, device, args.shards, wide=args.wide)
     for stage, steps, peak in (
         ("rotary", args.steps, args.peak),
         ("detail", args.detail_steps, args.peak / 2),
@@ -66,6 +75,7 @@ def main() -> None:
                 batch=args.batch,
                 peak=peak,
                 compiled=args.compile,
+                keep_two=args.keep_two,
             )
     if "export" in stages:
         export.write(args.folder, args.into)

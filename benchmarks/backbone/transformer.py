@@ -17,7 +17,7 @@ from transformers import T5EncoderModel
 
 from benchmarks.backbone import text
 from benchmarks.backbone.common import Run, autocast
-from benchmarks.backbone.latents import Latents
+from benchmarks.backbone.latents import KEEP_TWO, Latents
 
 CONFIG = {
     "num_attention_heads": 3,
@@ -154,6 +154,7 @@ def train(
     batch: int,
     peak: float,
     compiled: bool = False,
+    keep_two: float = KEEP_TWO,
 ) -> Pair:
     """Train (or resume) a stage on the shards in `folder`; returns the pair with averaged weights.
 
@@ -172,7 +173,7 @@ def train(
     if compiled:
         for block in pair.transformer.transformer_blocks:
             block.compile()
-    data, tok = Latents(folder), text.tokenizer()
+    data, tok = Latents(folder, keep_two), text.tokenizer()
     alphas = scheduler().alphas_cumprod.float().to(device)
     rotary = None if stage == "absolute" else rotary_tables(device)
     attention = (

@@ -29,6 +29,7 @@ from pe_toolkit.world.scenes import Array, Scene, Thing, sample_path, turned
 from pe_toolkit.world.vocabulary import BACKGROUNDS, COLOURS, SHAPES
 
 Generator = np.random.Generator
+Families = tuple[str, ...]
 
 TRANSLATIONS = (
     "line", "curve", "orbit", "bounce", "wave", "ease", "eight", "spiral", "zigzag", "corner",
@@ -39,15 +40,18 @@ tells an object from the ground."""
 STYLES = ("flat", "gradient", "texture")
 
 
-def sample_motion(name: str, rng: Generator, *, frames: int = 33) -> Scene:
-    """A random scene of the class `name`, one of `CLASSES`, of `frames` frames (at least 9).
+def sample_motion(
+    name: str, rng: Generator, *, frames: int = 33, families: tuple[str, ...] = TRANSLATIONS
+) -> Scene:
+    """A random scene of the class `name`, one of `CLASSES`, of `frames` frames (at least 9); the
+    paths of translations are of `families`, which always hold `line`.
 
     Raises:
         ValueError: for an unknown class.
     """
     if name not in SAMPLERS:
         raise ValueError(f"Expected one of {', '.join(CLASSES)}, got {name!r}.")
-    return SAMPLERS[name](rng, frames)
+    return SAMPLERS[name](rng, frames, families)
 
 
 def scenes_of(name: str, count: int, *, seed: int = 20261126, frames: int = 33) -> list[Scene]:
@@ -82,11 +86,11 @@ def travelled(path: Array) -> float:
     return float(np.linalg.norm(np.diff(path, axis=0), axis=1).sum())
 
 
-def _translation(rng: Generator, frames: int) -> Scene:
-    return _scene("translation", rng, [_thing(rng, _moderate(rng, frames))])
+def _translation(rng: Generator, frames: int, families: Families) -> Scene:
+    return _scene("translation", rng, [_thing(rng, _moderate(rng, frames, families))])
 
 
-def _across(rng: Generator, frames: int) -> Scene:
+def _across(rng: Generator, frames: int, _: Families) -> Scene:
     edge = rng.uniform(0.14, 0.18, 2)
     ends = np.array([[edge[0], rng.uniform(0.25, 0.75)], [1 - edge[1], rng.uniform(0.25, 0.75)]])
     path = ends[0] + (ends[1] - ends[0]) * _time(frames)[:, None]
@@ -98,15 +102,15 @@ def _across(rng: Generator, frames: int) -> Scene:
     return _scene("across", rng, [_thing(rng, path, sizes=(0.17, 0.2))])
 
 
-def _small(rng: Generator, frames: int) -> Scene:
-    whole = _moderate(rng, frames, ("line", "curve", "ease", "corner"))
+def _small(rng: Generator, frames: int, families: Families) -> Scene:
+    whole = _moderate(rng, frames, _of(families, "line", "curve", "ease", "corner"))
     centre = rng.uniform(0.3, 0.7, 2)
     path = whole - (whole.max(0) + whole.min(0)) / 2
     path = path * rng.uniform(0.08, 0.15) / np.ptp(path, axis=0).max() + centre
     return _scene("small", rng, [_thing(rng, path)])
 
 
-def _zoom(rng: Generator, frames: int) -> Scene:
+def _zoom(rng: Generator, frames: int, _: Families) -> Scene:
     factor = float(np.exp(rng.uniform(np.log(1.5), np.log(2.1)) * rng.choice([-1, 1])))
     # Geometric in time, and the mean size is that of the other classes.
     scale = (factor ** (_time(frames) - 0.5)).astype(np.float32)
@@ -114,7 +118,7 @@ def _zoom(rng: Generator, frames: int) -> Scene:
     return _seen("zoom", rng, thing, scale=scale)
 
 
-def _roll(rng: Generator, frames: int) -> Scene:
+def _roll(rng: Generator, frames: int, _: Families) -> Scene:
     angle = np.deg2rad(rng.uniform(50, 120)) * rng.choice([-1, 1])
     turn = (angle * _time(frames)).astype(np.float32)
     thing = _thing(
@@ -126,20 +130,20 @@ def _roll(rng: Generator, frames: int) -> Scene:
     return _seen("roll", rng, thing, turn=turn)
 
 
-def _pan(rng: Generator, frames: int) -> Scene:
-    path = _moderate(rng, frames, ("line", "curve", "wave", "ease"))
+def _pan(rng: Generator, frames: int, families: Families) -> Scene:
+    path = _moderate(rng, frames, _of(families, "line", "curve", "wave", "ease"))
     return _scene("pan", rng, [_thing(rng, path)], shift=path - path[0])
 
 
-def _held(rng: Generator, frames: int) -> Scene:
-    path = _moderate(rng, frames, ("line", "curve", "wave", "ease"))
+def _held(rng: Generator, frames: int, families: Families) -> Scene:
+    path = _moderate(rng, frames, _of(families, "line", "curve", "wave", "ease"))
     still = np.tile(rng.uniform(0.35, 0.65, (1, 2)), (frames, 1))
     return _scene("held", rng, [_thing(rng, still)], shift=path - path[0])
 
 
-def _two(rng: Generator, frames: int) -> Scene:
+def _two(rng: Generator, frames: int, families: Families) -> Scene:
     while True:
-        paths = [_moderate(rng, frames) for _ in range(2)]
+        paths = [_moderate(rng, frames, families) for _ in range(2)]
         apart = np.linalg.norm(paths[0] - paths[1], axis=1)
         one, other = (np.diff(path, axis=0).ravel() for path in paths)
         alike = one @ other / (np.linalg.norm(one) * np.linalg.norm(other))
@@ -154,7 +158,7 @@ def _two(rng: Generator, frames: int) -> Scene:
     return _scene("two", rng, things)
 
 
-def _stops(rng: Generator, frames: int) -> Scene:
+def _stops(rng: Generator, frames: int, _: Families) -> Scene:
     u = _time(frames)
     first, last = rng.uniform(0.25, 0.4), rng.uniform(0.6, 0.75)
     kind = rng.choice(["stop and go", "reversal", "stop and return"])
@@ -169,7 +173,7 @@ def _stops(rng: Generator, frames: int) -> Scene:
     return _scene("stops", rng, [_thing(rng, path)])
 
 
-def _enters(rng: Generator, frames: int) -> Scene:
+def _enters(rng: Generator, frames: int, _: Families) -> Scene:
     size = rng.uniform(0.17, 0.22)
     # Wholly outside for the first fifth of the clip or so, then to a place beyond the middle.
     outside, inside = -size * 1.2 - rng.uniform(0.08, 0.2), rng.uniform(0.5, 0.75)
@@ -189,7 +193,7 @@ def _enters(rng: Generator, frames: int) -> Scene:
     return _scene("enters", rng, [_thing(rng, path, sizes=(size, size))])
 
 
-SAMPLERS: dict[str, Callable[[Generator, int], Scene]] = {
+SAMPLERS: dict[str, Callable[[Generator, int, Families], Scene]] = {
     "translation": _translation,
     "across": _across,
     "small": _small,
@@ -208,7 +212,11 @@ def _time(frames: int) -> Array:
     return np.linspace(0, 1, frames)
 
 
-def _moderate(rng: Generator, frames: int, families: tuple[str, ...] = TRANSLATIONS) -> Array:
+def _of(families: Families, *names: str) -> Families:
+    return tuple(name for name in names if name in families)
+
+
+def _moderate(rng: Generator, frames: int, families: Families) -> Array:
     """A path inside the picture of at least a quarter of the side."""
     while True:
         path = sample_path(str(rng.choice(families)), frames, rng)
