@@ -20,6 +20,7 @@ for every frame. Everything is a pure function of the generator: same seed, same
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import zlib
 from collections.abc import Callable
 
@@ -144,11 +145,11 @@ def _held(rng: Generator, frames: int, families: Families) -> Scene:
 def _two(rng: Generator, frames: int, families: Families) -> Scene:
     while True:
         paths = [_moderate(rng, frames, families) for _ in range(2)]
-        apart = np.linalg.norm(paths[0] - paths[1], axis=1)
+        between = np.linalg.norm(paths[0] - paths[1], axis=1)
         one, other = (np.diff(path, axis=0).ravel() for path in paths)
         alike = one @ other / (np.linalg.norm(one) * np.linalg.norm(other))
         # They may cross, but not hide each other for long, and one path must not explain both.
-        if (apart < 0.3).mean() <= 0.2 and alike < 0.4:
+        if (between < 0.3).mean() <= 0.2 and alike < 0.4:
             break
     colours = _two_colours(rng)
     things = [
@@ -240,12 +241,19 @@ def _thing(
     )
 
 
-def _two_colours(rng: Generator, apart: float = 150.0) -> tuple[str, str]:
-    """Two names of colours that a tracker cannot mix up."""
+def apart(colours: list[str]) -> bool:
+    """Whether a tracker cannot mix up these colours: every two are 150 grey values apart."""
+    return all(
+        np.linalg.norm(np.subtract(COLOURS[one], COLOURS[other])) >= 150
+        for one, other in itertools.combinations(colours, 2)
+    )
+
+
+def _two_colours(rng: Generator) -> list[str]:
     while True:
-        one, other = (str(name) for name in rng.choice(list(COLOURS), 2, replace=False))
-        if np.linalg.norm(np.subtract(COLOURS[one], COLOURS[other])) >= apart:
-            return one, other
+        names = [str(name) for name in rng.choice(list(COLOURS), 2, replace=False)]
+        if apart(names):
+            return names
 
 
 def _seen(
