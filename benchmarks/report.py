@@ -216,6 +216,7 @@ def estimates() -> str:
         "partly",
         "a little",
         "nothing",
+        "a card, nothing optimised (`--recipe rich`)",
         "official",
         "a guided step, official / ours: all recomputed",
         "partly",
@@ -249,9 +250,11 @@ def estimates() -> str:
         ]
         step = official.step_flops(a, r)
         rest = (r.steps - r.guided) / r.steps * generation.flops
-        counts = [e.flops for e in (generation, *levels)] + [r.guided * step + rest]
+        read = memory.train_flops(a, dataclasses.replace(r, inner=0), checkpointing="off")
         operations[key] = [
-            *(f"{count / 1e15:.1f}" for count in counts),
+            *(f"{e.flops / 1e15:.1f}" for e in (generation, *levels)),
+            f"{read / 1e15:.2f}",
+            f"{(r.guided * step + rest) / 1e15:.1f}",
             *(f"{step * r.guided / e.flops:.2f}" for e in levels),
         ]
     return (

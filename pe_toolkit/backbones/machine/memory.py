@@ -187,13 +187,17 @@ def apply_flops(a: Architecture, r: Request) -> float:
 
 
 def train_flops(a: Architecture, r: Request, *, checkpointing: Level) -> float:
-    """A card: the guided steps' inner steps, then their denoising steps; nothing after them.
+    """A card: the guided steps' inner steps, then their denoising steps; nothing after them. Where
+    nothing is optimised (`inner` 0) there are no such steps: the reference is read, one pass to
+    block n, and that is all. The VAE, which encodes the reference in any case, is left out.
 
     An inner step is a forward pass to block n and a backward pass to the positions: matrices once
     (weights are frozen), attention 2.5 times; with checkpointing one more forward pass, `partly`
     without attention and the second matrix of the feed-forward, a third of all matrices, and
     `little` without the first as well.
     """
+    if r.inner == 0:
+        return sum(pass_flops(a, r, r.block + 1))
     matrices, attention = pass_flops(a, r, r.block)
     inner = 2 * matrices + 3.5 * attention
     if checkpointing == "on":
