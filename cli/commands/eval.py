@@ -19,7 +19,7 @@ from pe_toolkit.errors import UsageError
     epilog="""\b
 Example:
   pe eval --suite bundled --method none,rich --references 8 -o results
-  pe eval --suite davis:DAVIS --backbone cogvideox-5b --recipe paper --kv -o t1""",
+  pe eval --suite davis:DAVIS --recipe paper --kv -o table1""",
 )
 @suite_options.suite_options
 @click.option("-o", "--output", type=parameters.PATH, metavar="DIR", help="Where results go.")
