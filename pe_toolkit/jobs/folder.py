@@ -79,7 +79,8 @@ class JobFolder:
 
     def note(self, job: Job, what: str) -> None:
         """A line in the journal. It is for people: where it cannot be written, nothing is said."""
-        line = {"time": now(), "job": job.id, "what": what, "pid": os.getpid()}
+        line = {"time": now(), "clock": round(time.time(), 3), "job": job.id}
+        line |= {"what": what, "pid": os.getpid()}
         with (
             contextlib.suppress(OSError),
             (self.path / "journal.jsonl").open("ab") as file,
