@@ -44,6 +44,7 @@ MACHINE = ("device", "dtype", "offload", "quantize", "checkpointing", "cache", "
 TRAIN = {
     "Options": ("output", "backbone", "prompts", "samples", "preview", "resume", "force", "image"),
     "Which part of the clip": CLIP,
+    "Many at a time": ("jobs", "ray", "gpus_per_job"),
     "What stands in the card": CARD,
     "For experts: the method": (
         "mode", "recipe", "parametrisation", "objective", "steps", "guidance_scale", "seed",

@@ -16,10 +16,13 @@ from pe_toolkit.cli import (
     prompts,
     reference_words,
     sections,
+    suite_options,
+    train_many,
     train_steps,
 )
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.exclusive import only_one
+from pe_toolkit.cli.requests.eval import JobOptions
 from pe_toolkit.cli.requests.train import TrainOptions
 from pe_toolkit.embedding import names
 from pe_toolkit.training.shape import Shape
@@ -31,15 +34,17 @@ from pe_toolkit.training.shape import Shape
     epilog="""\b
 Example:
   pe train ref.mp4
-  pe train ref.mp4 -o wave.safetensors --samples 4 --preview preview.mp4""",
+  pe train ref.mp4 -o wave.safetensors --samples 4 --preview preview.mp4
+  pe train clips/*.mp4 -o cards --jobs 2""",
 )
-@click.argument("reference", type=parameters.PATH, metavar="REF")
+@click.argument("references", type=parameters.PATH, metavar="REF...", nargs=-1, required=True)
 @click.option(
     "-o",
     "--output",
     type=parameters.PATH,
     metavar="CARD.safetensors",
-    help="Default: REF.safetensors, here, with a number if there is one.",
+    help="Default: REF.safetensors, here, with a number if there is one. With several REF a "
+    "folder.",
 )
 @options.backbone_option("auto", "The model that the card is for.")
 @options.revision_option
@@ -108,6 +113,7 @@ Example:
 )
 @click.option("--resume", is_flag=True, help="Continue an interrupted training of this card.")
 @options.force_option
+@suite_options.job_options
 @options.machine_options
 @options.common
 @click.pass_obj
@@ -115,9 +121,15 @@ def train(session: Session, /, **parsed: Any) -> None:
     """Learn the motion of a clip: reference clip -> motion card.
 
     REF is a video, a GIF or a folder of images. Ctrl-C keeps the finished steps: run the same
-    command with --resume to go on.
+    command with --resume to go on. Several REF become cards in the folder -o, many at a time with
+    --jobs or --ray; the same command goes on where it stopped.
     """
-    request = TrainOptions.of(**parsed)
+    references, where = parsed.pop("references"), train_many.job_options(parsed)
+    if len(references) > 1 or where != JobOptions():
+        session.smaller = "--jobs 1, fewer --frames, or a smaller --backbone."
+        train_many.train_many(session, references, parsed, where)
+        return
+    request = TrainOptions.of(**parsed | {"reference": references[0]})
     session.smaller = "--samples 1, a smaller --size, fewer --frames, or a smaller --backbone."
     session.checkpointing = request.checkpointing
     session.untiled = request.vae_tiling is False

@@ -8,18 +8,16 @@ DIR/references/NAME.mp4      the reference, as the backbone sees it
 from __future__ import annotations
 
 import dataclasses
-import functools
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pe_toolkit.apply import generate
-from pe_toolkit.backbones import load_backbone
 from pe_toolkit.backbones.contract import Backbone
 from pe_toolkit.card import MotionCard
 from pe_toolkit.errors import ResumeError
 from pe_toolkit.jobs.job import Place
+from pe_toolkit.suites.loaded import backbone, machine
 from pe_toolkit.suites.plan import Settings, config_of
 from pe_toolkit.suites.reading import read_source
 from pe_toolkit.suites.scoring import score
@@ -46,11 +44,11 @@ def card(args: dict[str, Any], place: Place) -> dict[str, Any]:
         count = config.resolve(adapter.variant).samples
         own = [TRAINING_PROMPTS[(args["number"] + n) % len(TRAINING_PROMPTS)] for n in range(count)]
         config = dataclasses.replace(config, prompts=tuple(own))
-    made, _, seconds = _trained(adapter, clip, config, _below(place, "cards", ".resume"))
+    made, _, seconds = trained(adapter, clip, config, _below(place, "cards", ".resume"))
     path = _below(place, "cards", ".safetensors")
     made.save(path, force=True)
     _below(place, "cards", ".resume").unlink(missing_ok=True)
-    return {"card": _relative(path, place), "seconds": round(seconds, 3)} | _machine(adapter)
+    return {"card": _relative(path, place), "seconds": round(seconds, 3)} | machine(adapter)
 
 
 def video(args: dict[str, Any], place: Place) -> dict[str, Any]:
@@ -66,7 +64,7 @@ def video(args: dict[str, Any], place: Place) -> dict[str, Any]:
         config = dataclasses.replace(
             config_of(args, settings, seed), prompts=(prompt,), samples=1, preview=True
         )
-        _, shown, _ = _trained(adapter, clip, config, state)
+        _, shown, _ = trained(adapter, clip, config, state)
         frames, fps = shown.frames, shown.fps
     seconds = time.monotonic() - began
     scores = score(args["clip"], clip, frames, prompt)
@@ -79,7 +77,7 @@ def video(args: dict[str, Any], place: Place) -> dict[str, Any]:
         "reference": _reference(args, place, clip),
         "sha256": clip.sha256,
         "seconds": round(seconds, 3),
-    } | _machine(adapter)
+    } | machine(adapter)
 
 
 def _applied(
@@ -98,27 +96,29 @@ def _applied(
     return made.frames, made.fps
 
 
-def _trained(
-    adapter: Backbone, clip: Clip, config: TrainConfig, state: Path
+def trained(
+    adapter: Backbone,
+    clip: Clip,
+    config: TrainConfig,
+    state: Path,
+    image: NDArray[np.uint8] | None = None,
 ) -> tuple[MotionCard, Any, float]:
     """The card, the `PreviewFrames` if any, and seconds. Goes on where a killed one stopped."""
+
+    def run(resume: bool) -> tuple[MotionCard, Any, float]:
+        shown = None
+        for event in train(adapter, clip, config, state=state, resume=resume, image=image):
+            if isinstance(event, PreviewFrames):
+                shown = event
+            if isinstance(event, Finished):
+                return event.card, shown, event.seconds
+        raise AssertionError("the trainer always ends with Finished")
+
     try:
-        return _events(adapter, clip, config, state, resume=state.exists())
+        return run(resume=state.exists())
     except ResumeError:  # of another version, or damaged: the same work from its beginning
         state.unlink(missing_ok=True)
-        return _events(adapter, clip, config, state, resume=False)
-
-
-def _events(
-    adapter: Backbone, clip: Clip, config: TrainConfig, state: Path, *, resume: bool
-) -> tuple[MotionCard, Any, float]:
-    shown = None
-    for event in train(adapter, clip, config, state=state, resume=resume):
-        if isinstance(event, PreviewFrames):
-            shown = event
-        if isinstance(event, Finished):
-            return event.card, shown, event.seconds
-    raise AssertionError("the trainer always ends with Finished")
+        return run(resume=False)
 
 
 def _clip(args: dict[str, Any], adapter: Backbone, settings: Settings) -> Clip:
@@ -141,13 +141,7 @@ def _adapter(args: dict[str, Any], place: Place) -> Backbone:
         "published": own.recipe == "paper",
         "device": place.device,
     }
-    return _loaded(json.dumps(asked, sort_keys=True))
-
-
-@functools.lru_cache(maxsize=1)
-def _loaded(asked: str) -> Backbone:
-    """The model stays where it is while jobs ask for the same one."""
-    return load_backbone(**json.loads(asked))
+    return backbone(asked)
 
 
 def _reference(args: dict[str, Any], place: Place, clip: Clip) -> str:
@@ -169,14 +163,3 @@ def _made(folder: Path) -> Path:
 
 def _relative(path: Path, place: Place) -> str:
     return path.relative_to(place.folder).as_posix()
-
-
-def _machine(adapter: Backbone) -> dict[str, Any]:
-    """Where it ran, and the most memory of a GPU so far."""
-    import torch
-
-    device = adapter.device
-    if device.type != "cuda":
-        return {"device": str(device)}
-    peak = torch.cuda.max_memory_allocated(device) / 1e9
-    return {"device": torch.cuda.get_device_name(device), "gpu_gb": round(peak, 2)}

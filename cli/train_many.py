@@ -1,0 +1,174 @@
+"""`pe train A B ... -o DIR`: a card for each of many references."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pe_toolkit.card.followed import followed
+from pe_toolkit.cli import job_pools, machine
+from pe_toolkit.cli.errors import Session
+from pe_toolkit.cli.output import size_text
+from pe_toolkit.cli.progress import Progress
+from pe_toolkit.cli.requests.eval import JobOptions
+from pe_toolkit.cli.requests.train import TrainOptions
+from pe_toolkit.cli.train_steps import LITTLE_LEARNT
+from pe_toolkit.errors import OutputExistsError, UsageError, option
+
+if TYPE_CHECKING:
+    from pe_toolkit.jobs.folder import JobFolder
+    from pe_toolkit.jobs.job import Job, Outcome
+    from pe_toolkit.jobs.pools import Pool
+    from pe_toolkit.jobs.run import Tally
+
+ALONE = ("preview", "track", "name", "kv_from", "resume")
+"""Options for one reference. `--resume` is not needed: many always go on."""
+
+
+def train_many(
+    session: Session,
+    references: Sequence[Path],
+    parsed: dict[str, Any],
+    where: JobOptions,
+) -> None:
+    """From the options to the cards. Errors of single ones end with exit code 1, after all others.
+
+    Args:
+        references: one or more.
+        parsed: the other options of `pe train`.
+        where: the jobs are done.
+    """
+    from pe_toolkit.jobs.folder import JobFolder
+    from pe_toolkit.suites.cards import jobs
+
+    out, folder = session.out, _folder(parsed)
+    options = [TrainOptions.of(**parsed | {"reference": path}) for path in references]
+    for one in options:
+        one.check()
+    first = options[0]
+    backbone, known, remark = machine.resolve(first.backbone, first.device, first.copy_of)
+    for one in options:
+        one.config(known)
+    if remark:
+        out.talk(remark)
+    listed = jobs(options, _asked(first, backbone))
+    place = JobFolder(folder)
+    _check_outputs(listed, place, force=first.force)
+    small = known is not None and known.bundled
+    pool, words = job_pools.pool_for(where, folder, first.device, small=small)
+    out.talk(f"{len(listed)} references -> {folder}; {backbone}; {words}")
+    session.rerun = True
+    _finish(session, _work(session, listed, place, pool), listed, place)
+
+
+def _folder(parsed: Mapping[str, Any]) -> Path:
+    for name in ALONE:
+        if parsed[name] not in (None, False):
+            raise UsageError(
+                f"Expected no {option(name)} with several references, got it.",
+                "The same command goes on where it stopped, without --resume."
+                if name == "resume"
+                else "Use it with one reference.",
+            )
+    if parsed["output"] is None:
+        raise UsageError("Expected -o DIR with several references, got none.", "Name a folder.")
+    output = Path(parsed["output"])
+    if output.suffix == ".safetensors":
+        raise UsageError(f"Expected a folder for several cards, got {output}.", "Name a folder.")
+    return output
+
+
+def _asked(options: TrainOptions, backbone: str) -> dict[str, Any]:
+    """What `load_backbone` is to be given, without defaults and the device."""
+    wanted = {
+        "revision": options.revision,
+        "copy_of": options.copy_of,
+        "dtype": options.dtype,
+        "offload": None if options.offload == "auto" else options.offload,
+        "quantize": None if options.quantize == "none" else options.quantize,
+        "vae_tiling": options.vae_tiling,
+    }
+    return {"name": backbone} | {k: v for k, v in wanted.items() if v is not None}
+
+
+def _check_outputs(listed: Sequence[Job], folder: JobFolder, *, force: bool) -> None:
+    """No card of somebody else is overwritten; with `force` all are made anew.
+
+    Raises:
+        OutputExistsError: one is there that this list did not make.
+    """
+    for job in listed:
+        if force:
+            folder.file(job).unlink(missing_ok=True)
+        card = folder.path / f"{job.args['card']}.safetensors"
+        if card.exists() and not force and folder.record(job) is None:
+            raise OutputExistsError(
+                f"Expected no file at {card}, but there is one, made otherwise.",
+                "Use --force to overwrite it, or choose another -o.",
+            )
+
+
+def _work(session: Session, listed: Sequence[Job], folder: JobFolder, pool: Pool) -> Tally:
+    from pe_toolkit.jobs.run import Tally, run
+
+    tally = Tally()
+    with pool, Progress(session.out, "card", len(listed)) as bar:
+        for outcome in run(listed, folder, pool):
+            tally.add(outcome)
+            _tell(session, outcome, bar, len(tally.there) + len(tally.done) + len(tally.failed))
+    return tally
+
+
+def _tell(session: Session, outcome: Outcome, bar: Progress, done: int) -> None:
+    out = session.out
+    result = None if outcome.record is None else outcome.record["result"]
+    out.event(
+        "job", job=outcome.job.id, state=outcome.state, result=result,
+        message=outcome.message or None, hint=outcome.hint,
+    )  # fmt: skip
+    if outcome.state == "failed":
+        out.fail(f"{outcome.job.name}: {outcome.message}", outcome.hint)
+        if session.debug and outcome.trace:
+            out.trace(outcome.trace)
+    elif outcome.state == "there" or result is None:
+        bar.reach(done)
+    else:
+        bar.at(done, f"{result['card']}, {result['seconds']:.1f} s")
+
+
+def _finish(session: Session, tally: Tally, listed: Sequence[Job], folder: JobFolder) -> None:
+    out = session.out
+    found = [record for job in listed if (record := folder.record(job)) is not None]
+    results = [record["result"] for record in found]
+    out.made(
+        [folder.path / result["card"] for result in results],
+        {
+            str(folder.path / r["card"]): f"{size_text(r['size_bytes'])}, {r['seconds']:.0f} s; "
+            f"{followed(r['matched'])}"
+            for r in results
+        },
+    )
+    out.talk(
+        f"{len(tally.done)} cards made, {len(tally.there)} were there, {len(tally.failed)} failed."
+    )
+    for outcome in tally.failed:
+        out.fail(f"{outcome.job.name}: {outcome.message}", None)
+    if tally.failed:
+        out.talk("The same command does what failed again, and nothing else.")
+        session.code = 1
+    elif poor := [result["card"] for result in results if result["little_to_learn_from"]]:
+        out.warn(f"there was little to learn from in: {', '.join(poor)}")
+        session.code = LITTLE_LEARNT
+    out.event(
+        "summary", folder=folder.path, cards=[folder.path / r["card"] for r in results],
+        done=len(tally.done), there=len(tally.there),
+        failed=[outcome.job.id for outcome in tally.failed],
+    )  # fmt: skip
+
+
+def job_options(parsed: dict[str, Any]) -> JobOptions:
+    """Takes the options of `suite_options.job_options` out of what click parsed."""
+    names = [field.name for field in dataclasses.fields(JobOptions)]
+    return JobOptions(**{name: parsed.pop(name) for name in names})

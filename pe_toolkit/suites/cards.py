@@ -1,0 +1,111 @@
+"""Cards for many references: `pe train A B ... -o DIR` as a list of jobs.
+
+DIR/NAME.safetensors     a card for each reference, named after it
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pe_toolkit.jobs.job import Job, Place
+from pe_toolkit.training.request import TrainRequest
+
+WORK = f"{__name__}:card"
+_PATHS = ("reference", "kv_from", "image")
+
+
+def jobs(requests: Sequence[TrainRequest], backbone: Mapping[str, Any]) -> list[Job]:
+    """One job for each request.
+
+    Args:
+        requests: what is to be learned. Cards are named after the references; of two of one name,
+            the second is called `NAME-2`.
+        backbone: what `load_backbone` takes, `name` and whatever else is not at its default.
+    """
+    made: list[Job] = []
+    names: set[str] = set()
+    for request in requests:
+        stem = file_name(request.reference)
+        name = next(n for n in _numbered(stem) if n not in names)
+        names.add(name)
+        args = {"request": as_dict(request), "backbone": dict(backbone), "card": name}
+        made.append(Job(name, WORK, args))
+    return made
+
+
+def file_name(reference: Path) -> str:
+    """What the card of a reference is called, without its suffix: no surprises for any system."""
+    stem = reference.stem or reference.resolve().stem or "motion"
+    safe = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in stem)
+    return safe[:80].lstrip(".-") or "motion"
+
+
+def _numbered(stem: str) -> Any:
+    yield stem
+    number = 2
+    while True:
+        yield f"{stem}-{number}"
+        number += 1
+
+
+def as_dict(request: TrainRequest) -> dict[str, Any]:
+    """The fields that are not at their defaults, as JSON holds them; paths in full."""
+    out: dict[str, Any] = {}
+    for field in dataclasses.fields(TrainRequest):
+        value = getattr(request, field.name)
+        if value == field.default:
+            continue
+        out[field.name] = str(value.absolute()) if isinstance(value, Path) else value
+    for name in ("size", "prompts"):
+        if name in out:
+            out[name] = list(out[name])
+    if "overrides" in out:
+        out["overrides"] = [list(pair) for pair in out["overrides"]]
+    return out
+
+
+def from_dict(data: Mapping[str, Any]) -> TrainRequest:
+    """What `as_dict` made."""
+    values = dict(data)
+    values |= {name: Path(values[name]) for name in _PATHS if name in values}
+    values |= {name: tuple(values[name]) for name in ("size", "prompts") if name in values}
+    if "overrides" in values:
+        values["overrides"] = tuple((key, value) for key, value in values["overrides"])
+    return TrainRequest(**values)
+
+
+def card(args: Mapping[str, Any], place: Place) -> dict[str, Any]:
+    """Learn the motion of one reference and write its card."""
+    from pe_toolkit.card.followed import little
+    from pe_toolkit.suites.doing import trained
+    from pe_toolkit.suites.loaded import backbone, machine
+    from pe_toolkit.training.shape import Shape
+    from pe_toolkit.video import require_motion
+
+    request = from_dict(args["request"])
+    asked = dict(args["backbone"]) | {"device": place.device}
+    adapter = backbone(asked | {"published": request.recipe == "paper"}, request.purpose(None))
+    shape = Shape.of_adapter(adapter)
+    request.check_for(shape)
+    clip = request.read(shape)
+    require_motion(clip)
+    path = place.folder / f"{args['card']}.safetensors"
+    state = path.with_name(f"{path.name}.resume")
+    config = request.config(adapter.variant)
+    made, _, seconds = trained(adapter, clip, config, state, request.read_image())
+    info = made.save(path, force=True)
+    state.unlink(missing_ok=True)
+    loss = info.spec.training.loss
+    return {
+        "card": path.name,
+        "sha256": info.sha256,
+        "size_bytes": info.size_bytes,
+        "seconds": round(seconds, 3),
+        "matched": info.spec.reference.matched,
+        "little_to_learn_from": little(info.spec),
+        "loss_first": loss[0][0] if loss else None,
+        "loss_last": loss[-1][1] if loss else None,
+    } | machine(adapter)

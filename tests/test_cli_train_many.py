@@ -1,0 +1,116 @@
+"""`pe train A B ... -o DIR`: a card for each, failures told, what is there left alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pe_toolkit.card import MotionCard
+from pe_toolkit.cli.main import cli
+from pe_toolkit.suites import cards
+from pe_toolkit.suites.bundled import moving_scenes
+from pe_toolkit.training.request import TrainRequest
+from pe_toolkit.video import write_video
+from pe_toolkit.world.scenes import render
+
+CHEAP = ("--backbone", "bundled", "--recipe", "rich", "--steps", "2", "--samples", "1")
+
+
+def pe(*words: object) -> Result:
+    return CliRunner().invoke(cli, ["train", *map(str, words)])
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two references of one name, in two folders."""
+    home = tmp_path_factory.mktemp("clips")
+    for name, scene in zip("ab", moving_scenes(2), strict=True):
+        (home / name).mkdir()
+        write_video(home / name / "ref.mp4", render(scene), 16)
+    return [home / name / "ref.mp4" for name in "ab"]
+
+
+def test_a_card_for_each_and_failures_told(clips: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    out = tmp_path / "cards"
+    words = (*clips, tmp_path / "bad.mp4", "-o", out, *CHEAP)
+    first = pe(*words, "--json")
+    assert first.exit_code == 1
+    summary = json.loads(first.stdout.splitlines()[-1])
+    assert (summary["done"], summary["there"], len(summary["failed"])) == (2, 0, 1)
+    assert "bad: " in first.stderr
+    names = ["ref.safetensors", "ref-2.safetensors"]
+    assert [Path(card).name for card in summary["cards"]] == names
+    one, two = (MotionCard.load(out / name) for name in names)
+    assert one.spec.name == two.spec.name == "ref"
+    assert one.spec.reference.sha256 != two.spec.reference.sha256
+    stamps = [(out / name).stat().st_mtime_ns for name in names]
+
+    again = pe(*words[:2], *words[3:])
+    assert again.exit_code in (0, 3), again.output
+    assert "0 cards made, 2 were there, 0 failed." in again.stderr
+    assert [(out / name).stat().st_mtime_ns for name in names] == stamps
+    other = pe(*words[:2], *words[3:], "--seed", 1)
+    assert other.exit_code == 2
+    assert "but there is one, made otherwise" in other.stderr
+
+
+def test_alone_and_among_others_it_is_the_same_card(clips: list[Path], tmp_path: Path) -> None:
+    alone = pe(clips[0], "-o", tmp_path / "one.safetensors", *CHEAP)
+    assert alone.exit_code in (0, 3), alone.output
+    many = pe(clips[0], "-o", tmp_path / "many", "--jobs", 1, *CHEAP)
+    assert many.exit_code in (0, 3), many.output
+    one = MotionCard.load(tmp_path / "one.safetensors")
+    two = MotionCard.load(tmp_path / "many" / "ref.safetensors")
+    assert one.spec.recipe == two.spec.recipe
+    assert one.spec.reference == two.spec.reference
+    assert one.spec.samples == two.spec.samples
+    assert all((one.tensors[name] == two.tensors[name]).all() for name in one.tensors)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "Expected -o DIR with several references"),
+        (("-o", "x.safetensors"), "Expected a folder for several cards"),
+        (("-o", "x", "--preview", "p.mp4"), "Expected no --preview with several"),
+        (("-o", "x", "--name", "n"), "Expected no --name with several"),
+        (("-o", "x", "--resume"), "Expected no --resume with several"),
+        (("-o", "x", "--set", "tau=0"), "a tau above 0"),
+    ],
+)
+def test_what_makes_no_sense(
+    words: tuple[str, ...],
+    message: str,
+    clips: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = pe(*clips, *CHEAP, *words)
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_request_as_json() -> None:
+    asked = TrainRequest(
+        reference=Path("/a/b.mp4"),
+        size=(8, 4),
+        prompts=("a", "b"),
+        overrides=(("tau", "2"),),
+        kv_from=Path("/a/b.mp4"),
+        steps=3,
+    )
+    assert cards.from_dict(json.loads(json.dumps(cards.as_dict(asked)))) == asked
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("a.mp4", "a"), ("a b/ä b.mov", "__b"), (".hidden", "hidden"), ("...", "motion")],
+)
+def test_names_of_cards(name: str, file: str) -> None:
+    assert cards.file_name(Path(name)) == file
