@@ -22,7 +22,7 @@ from pe_toolkit.cli.output import deaf_stdout
 COMMANDS = {
     "train": "Learn the motion of a clip: reference clip -> motion card.",
     "apply": "Generate new videos that move as a motion card says.",
-    "eval": "Compare methods on a suite of clips: trains, applies, scores, writes the table.",
+    "eval": "Measure a video against its reference, or methods on many clips.",
     "show": "Say what is in a motion card.",
     "verify": "Check motion cards completely.",
     "add": "Keep a card in the local registry.",

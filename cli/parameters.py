@@ -102,6 +102,51 @@ class Objective(Kind):
         return [CompletionItem(name) for name in names() if name.startswith(incomplete)]
 
 
+class TrackerName(Kind):
+    """The name of a tracker, also of one that an installed package adds."""
+
+    name = "T"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return str(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        from pe_toolkit.evaluation.trackers import names
+
+        return [CompletionItem(name) for name in names() if name.startswith(incomplete)]
+
+
+class Metrics(Kind):
+    """`mf,leak` -> `("mf", "leak")`; names are checked when the metrics are loaded."""
+
+    name = "A,B"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        names = tuple(dict.fromkeys(name.strip() for name in value.split(",")))
+        if not all(names):
+            self.fail(f"expected names of metrics such as mf,leak, got {value!r}.", param)
+        return names
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        from pe_toolkit.evaluation import names
+
+        before, comma, last = incomplete.rpartition(",")
+        found = [name for name in names() if name.startswith(last)]
+        return [CompletionItem(before + comma + name) for name in found]
+
+
 class Backbone(Kind):
     """A name of the catalogue, `auto` where the command has it, a folder or a Hub id."""
 

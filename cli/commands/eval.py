@@ -1,14 +1,15 @@
-"""`pe eval`: numbers for methods on a suite of clips."""
+"""`pe eval`: numbers for one video, or for methods on a suite of clips."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import click
 
-from pe_toolkit.cli import options, parameters, sections, suite_options
+from pe_toolkit.cli import options, pair_options, parameters, sections, suite_options
 from pe_toolkit.cli.errors import Session
-from pe_toolkit.cli.requests.eval import SuiteOptions
+from pe_toolkit.cli.requests.eval import PairOptions, SuiteOptions
 from pe_toolkit.errors import UsageError
 
 
@@ -18,9 +19,11 @@ from pe_toolkit.errors import UsageError
     sections=sections.EVAL,
     epilog="""\b
 Example:
+  pe eval --ref ref.mp4 --video new.mp4
   pe eval --suite bundled --method none,rich --references 8 -o results
   pe eval --suite davis:DAVIS --recipe paper --kv -o table1""",
 )
+@pair_options.pair_options
 @suite_options.suite_options
 @click.option("-o", "--output", type=parameters.PATH, metavar="DIR", help="Where results go.")
 @options.backbone_option("auto", "The model that all methods use.")
@@ -35,14 +38,26 @@ Example:
 @options.common
 @click.pass_obj
 def eval(session: Session, /, **parsed: Any) -> None:
-    """Compare methods on a suite of clips: trains, applies, scores, and writes the table.
+    """Measure a video against the reference whose motion it was to take (--ref, --video; needs no
+    model), or compare methods on a suite of clips (--suite): trains, applies, scores, and writes
+    the table.
 
-    The same command again does only what is not there yet, also after a crash, with more methods
-    or more references. A job that fails stops no other one.
+    docs/metrics.md says what each number of a pair means. The same command on a suite again does
+    only what is not there yet, also after a crash, with more methods or more references. A job that
+    fails stops no other one.
     """
-    for name, option in (("suite", "--suite"), ("output", "-o")):
-        if parsed[name] is None:
-            raise UsageError(f"Expected {option}, got none.", "See pe eval --help.")
+    pair = {name: parsed.pop(name) for name in sections.PAIR}
+    if pair["reference"] is not None or pair["video"] is not None:
+        _refuse(parsed, "one pair of clips (--ref, --video)")
+        from pe_toolkit.cli import eval_pair
+
+        eval_pair.run(session.out, PairOptions(**pair))
+        return
+    if parsed["suite"] is None:
+        raise UsageError("Expected --suite, or --ref and --video, got none.", "See pe eval --help.")
+    if parsed["output"] is None:
+        raise UsageError("Expected -o, got none.", "See pe eval --help.")
+    _refuse(pair, "a suite (--suite)")
     request = SuiteOptions(**parsed)
     request.check_quantize()
     session.smaller = "--jobs 1, or a smaller --backbone."
@@ -50,3 +65,14 @@ def eval(session: Session, /, **parsed: Any) -> None:
     from pe_toolkit.cli.suite_steps import run_suite
 
     run_suite(session, request)
+
+
+def _refuse(names: Iterable[str], what: str) -> None:
+    """Refuse options of the other form that were given."""
+    params = {param.name: param for param in click.get_current_context().command.params}
+    for name in names:
+        if options.given(name):
+            raise UsageError(
+                f"Expected options of {what}, got {params[name].opts[-1]} as well.",
+                "A pair and a suite are two commands: see pe eval --help.",
+            )

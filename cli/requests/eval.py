@@ -1,12 +1,14 @@
-"""The options of `pe eval --suite`."""
+"""The options of `pe eval`: of a pair of clips, and of a suite."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pe_toolkit.cli.loading import BackboneOptions
+from pe_toolkit.cli.options import given
+from pe_toolkit.errors import UsageError
 
 if TYPE_CHECKING:
     from pe_toolkit.suites.plan import Settings
@@ -65,3 +67,36 @@ class SuiteOptions(BackboneOptions, JobOptions):
             kv=self.with_kv,
             overrides=self.overrides,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairOptions:
+    """One pair of clips, and what is measured of it. See `evaluation.pair`.
+
+    Raises:
+        UsageError: options that do not go together.
+    """
+
+    reference: Path
+    video: Path
+    prompt: str | None
+    names: tuple[str, ...] | None
+    unrelated: tuple[Path, ...]
+    tracker: str
+    grid: int | None
+    tracks_ref: Path | None
+    tracks_video: Path | None
+    align: Literal["span", "frames"]
+    frames: int | None
+    size: tuple[int, int] | None
+
+    def __post_init__(self) -> None:
+        if self.reference is None or self.video is None:
+            raise UsageError(
+                "Expected --ref and --video, got one of them.",
+                "pe eval --ref ref.mp4 --video new.mp4",
+            )
+        if (self.tracks_ref is None) != (self.tracks_video is None):
+            raise UsageError("Expected tracks of both clips: --tracks-ref and --tracks-video.")
+        if self.tracks_ref is not None and (given("tracker") or self.grid is not None):
+            raise UsageError("Expected tracks from files, or --tracker and --grid, got both.")

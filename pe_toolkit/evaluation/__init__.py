@@ -1,0 +1,59 @@
+"""How a generated clip is measured: metrics and trackers by name, loaded when asked for.
+
+    reference, video, _ = pair.read_pair("reference.mp4", "video.mp4")
+    two = Pair(reference, video)
+    two = pair.with_tracks(two, *pair.tracks_of_both(two, tracker("lk")))
+    results = pair.score(two, ["mf", "driving_similarity"])
+
+Needs no torch, except `following`, which asks the backbone, and the metrics of `clip`. Installed
+packages add metrics by entry points of the group `GROUP` (`pe_toolkit.extensions`), trackers by
+those of `trackers.GROUP`. docs/metrics.md says what each metric is good for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from pe_toolkit.extensions import load, names_in, refused
+
+if TYPE_CHECKING:
+    from pe_toolkit.evaluation.contract import Metric
+
+_ROWS = "pe_toolkit.evaluation.rows"
+METRICS: Mapping[str, str] = MappingProxyType(
+    {
+        name: f"{_ROWS}:{name.upper()}"
+        for name in (
+            "mf", "mf_speed", "mf_official", "hybrid", "hybrid_as_coded", "frechet_distance",
+            "endpoint_error", "driving_similarity", "leak", "temporal_consistency",
+            "dynamic_degree", "moving_consistency", "text_similarity", "driving_similarity_clip",
+            "driving_similarity_dino", "true_cosine", "true_error", "true_visibility",
+            "true_adherence",
+        )
+    }
+)  # fmt: skip
+"""Name -> where its `contract.Metric` is, of those that ship with pe-toolkit."""
+GROUP = "pe_toolkit.metrics"
+"""The entry points of other packages: name -> a `contract.Metric`."""
+
+
+def names() -> tuple[str, ...]:
+    """All metrics by name, those of installed packages last."""
+    return names_in(GROUP, METRICS)
+
+
+def metric(name: str) -> Metric:
+    """A metric.
+
+    Raises:
+        UsageError: there is none of that name; lists those there are.
+        DependencyError: one of another package that cannot be loaded, or is none.
+    """
+    from pe_toolkit.evaluation.contract import Metric
+
+    found = load(GROUP, METRICS, name, "a metric")
+    if not isinstance(found, Metric):
+        raise refused(GROUP, name, "a metric", "it is no pe_toolkit.evaluation.contract.Metric")
+    return found

@@ -1,0 +1,88 @@
+"""`pe eval` of one pair of clips: read, follow, score, print."""
+
+from __future__ import annotations
+
+from pe_toolkit.cli.output import Output
+from pe_toolkit.cli.requests.eval import PairOptions
+from pe_toolkit.errors import DependencyError
+from pe_toolkit.evaluation import metric, pair
+from pe_toolkit.evaluation.contract import Metric, Pair
+from pe_toolkit.evaluation.trackers import tracker
+from pe_toolkit.evaluation.tracks import load_tracks
+from pe_toolkit.video import read_clip
+
+SIGNS = {"higher": "higher is better", "lower": "lower is better", "neither": ""}
+
+
+def run(out: Output, asked: PairOptions) -> None:
+    """Score the pair and say it.
+
+    Raises:
+        UsageError, ClipError, DependencyError: as `evaluation.pair`.
+    """
+    wanted = None if asked.names is None else {name: metric(name) for name in asked.names}
+    reference, video, notes = pair.read_pair(
+        asked.reference, asked.video, align=asked.align, frames=asked.frames, size=asked.size
+    )
+    for note in notes:
+        out.talk(note)
+    two = Pair(reference, video, prompt=asked.prompt, unrelated=_unrelated(asked))
+    for name, one in (wanted or {}).items():
+        if "tracks" not in one.needs:
+            pair.check_needs(name, one, two)
+    source = "none"
+    if wanted is None or any("tracks" in one.needs for one in wanted.values()):
+        two, source = _with_tracks(two, asked, out, needed=wanted is not None)
+    names = list(wanted) if wanted is not None else pair.default_names(two)
+    results = pair.score(two, names)
+    rows = {name: metric(name) for name in names}
+    out.table({r.name: _cell(r, rows[r.name]) for r in results})
+    for r in results:
+        one = rows[r.name]
+        out.event(
+            "metric", name=r.name, value=r.value, why=r.why, title=one.title, low=one.low,
+            high=one.high, better=one.better,
+        )  # fmt: skip
+    out.event(
+        "summary",
+        reference=asked.reference,
+        video=asked.video,
+        frames=len(reference),
+        tracks=source,
+        notes=notes,
+        scores={r.name: r.value for r in results},
+    )
+
+
+def _unrelated(asked: PairOptions) -> tuple[pair.Frames, ...]:
+    return tuple(
+        read_clip(path, frames=asked.frames, size=asked.size, fit="stretch").frames
+        for path in asked.unrelated
+    )
+
+
+def _with_tracks(two: Pair, asked: PairOptions, out: Output, *, needed: bool) -> tuple[Pair, str]:
+    """The pair with tracks, and where these are from. Without `needed`, it does without where no
+    tracker is installed.
+    """
+    if asked.tracks_ref is not None and asked.tracks_video is not None:
+        tracks = load_tracks(asked.tracks_ref), load_tracks(asked.tracks_video)
+        return pair.with_tracks(two, *tracks, asked.align), "files"
+    try:
+        found = pair.with_tracks(
+            two, *pair.tracks_of_both(two, tracker(asked.tracker), asked.grid or pair.GRID)
+        )
+    except DependencyError as error:
+        if needed or asked.tracker != "lk":
+            raise
+        out.warn(f"{error.message} {error.hint} Only what needs no tracks is measured.")
+        return two, "none"
+    return found, asked.tracker
+
+
+def _cell(result: pair.Result, one: Metric) -> str:
+    if result.value is None:
+        return f"-      {one.title}: {result.why}"
+    spread = f"{one.low:g} to {one.high:g}".replace("-inf to", "up to").replace(" to inf", " up")
+    sign = SIGNS[one.better]
+    return f"{result.value:<6.3f} {one.title} ({spread}{', ' + sign if sign else ''})"

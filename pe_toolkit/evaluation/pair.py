@@ -1,0 +1,181 @@
+"""One pair of clips: read them in step, follow points through both, score."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pe_toolkit.errors import UsageError
+from pe_toolkit.evaluation import METRICS, metric
+from pe_toolkit.evaluation.contract import NEEDS, Metric, Pair
+from pe_toolkit.evaluation.trackers.base import Tracker, grid_points
+from pe_toolkit.evaluation.tracks import Tracks
+from pe_toolkit.video import Clip, read_clip
+
+Frames = NDArray[np.uint8]
+
+GRID = 30
+"""Points a side that are followed: 900. The published scores follow 55 a side."""
+ALIGNMENTS = ("span", "frames")
+Alignment = Literal["span", "frames"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one metric says of a pair.
+
+    Attributes:
+        value: the number, or None where there is none.
+        why: then, the reason in words; else "".
+    """
+
+    name: str
+    value: float | None
+    why: str = ""
+
+
+def read_pair(
+    reference: Path | str,
+    video: Path | str,
+    *,
+    align: Alignment = "span",
+    frames: int | None = None,
+    size: tuple[int, int] | None = None,
+) -> tuple[Frames, Frames, list[str]]:
+    """Two clips with as many frames, and in words what was done to them.
+
+    Args:
+        align: `span`: the longer one is resampled to the frames of the shorter, first to first and
+            last to last, as a training resamples its reference: rates do not count. `frames`: frame
+            k belongs to frame k, and the longer one is cut (the released scripts).
+        frames: resample both to so many first, over their whole spans; with `frames`, use so many.
+        size: bring both to (width, height) in pixels, stretched; None: each keeps its own.
+
+    Raises:
+        ClipError, UsageError: as `video.read_clip`.
+    """
+    clips = [_read(path, align, frames, size) for path in (reference, video)]
+    notes = [
+        f"{clip.source}: {len(clip.frames)} frames of {clip.size[0]}x{clip.size[1]}, "
+        f"{clip.fps:.4g} fps"
+        + ("" if len(clip.frames) == clip.total_frames else f" ({clip.total_frames} in the file)")
+        for clip in clips
+    ]
+    count = min(len(clip.frames) for clip in clips)
+    a, b = (_in_step(clip.frames, count, align) for clip in clips)
+    for clip in clips:
+        if len(clip.frames) != count:
+            done = "resampled over its span" if align == "span" else "cut"
+            notes.append(f"{clip.source}: {done} to {count} frames")
+    if a.shape[1:3] != b.shape[1:3]:
+        notes.append(
+            f"Sizes differ: points are compared in pixels of {clips[0].source}, each axis "
+            "stretched by itself"
+        )
+    return a, b, notes
+
+
+def _read(
+    path: Path | str, align: Alignment, frames: int | None, size: tuple[int, int] | None
+) -> Clip:
+    if align not in ALIGNMENTS:
+        raise UsageError(f"Expected to align by {' or '.join(ALIGNMENTS)}, got {align!r}.")
+    if frames is None or align == "span":
+        return read_clip(path, frames=frames, size=size, fit="stretch")
+    return read_clip(path, frames=frames, fps="native", size=size, fit="stretch")
+
+
+def _in_step(frames: Frames, count: int, align: Alignment) -> Frames:
+    if len(frames) == count:
+        return frames
+    if align == "frames":
+        return frames[:count]
+    return np.asarray(frames[np.rint(np.linspace(0, len(frames) - 1, count)).astype(int)])
+
+
+def tracks_of_both(pair: Pair, tracker: Tracker, side: int = GRID) -> tuple[Tracks, Tracks]:
+    """`side` x `side` points followed through both clips, from the same places of their first
+    frames.
+
+    Raises:
+        UsageError, DependencyError: of the tracker.
+    """
+    found = []
+    for frames in (pair.reference, pair.video):
+        height, width = frames.shape[1:3]
+        found.append(tracker.track(frames, grid_points(width, height, side)))
+    return found[0], found[1]
+
+
+def with_tracks(pair: Pair, reference: Tracks, video: Tracks, align: Alignment = "span") -> Pair:
+    """The pair with tracks from elsewhere, brought to its frames and into pixels of the reference.
+
+    Args:
+        align: how tracks of more frames are brought to those of the pair, as `read_pair` did.
+
+    Raises:
+        UsageError: tracks of fewer frames than the pair has.
+    """
+    count = len(pair.reference)
+    height, width = pair.reference.shape[1:3]
+    brought = []
+    for name, tracks in (("reference", reference), ("video", video)):
+        if tracks.frames < count:
+            raise UsageError(
+                f"Expected tracks of at least the {count} frames that are compared, got "
+                f"{tracks.frames} of the {name}.",
+                "Track the clip that is given here, or compare fewer frames (--frames).",
+            )
+        if tracks.frames > count:
+            tracks = tracks.resampled(count) if align == "span" else tracks.cut(count)
+        brought.append(tracks.scaled_to((width, height)))
+    return replace(pair, reference_tracks=brought[0], video_tracks=brought[1])
+
+
+def default_names(pair: Pair) -> list[str]:
+    """The metrics that ship and can be had with what the pair holds, nothing fetched."""
+    return [
+        name
+        for name in METRICS
+        if "download" not in (needs := metric(name).needs) and all(map(pair.has, needs))
+    ]
+
+
+def score(pair: Pair, names: Sequence[str]) -> list[Result]:
+    """What the named metrics say.
+
+    Raises:
+        UsageError: no such metric; one needs what the pair does not hold.
+        DependencyError: the weights of one cannot be had.
+    """
+    found = {name: metric(name) for name in names}
+    for name, one in found.items():
+        check_needs(name, one, pair)
+    return [_result(name, one, pair) for name, one in found.items()]
+
+
+def check_needs(name: str, one: Metric, pair: Pair) -> None:
+    """Refuse a metric that needs what is not there.
+
+    Raises:
+        UsageError: says what.
+    """
+    missing = [NEEDS[need] for need in sorted(one.needs) if not pair.has(need)]
+    if missing:
+        raise UsageError(f"Expected {' and '.join(missing)} for the metric {name}, got none.")
+
+
+def _result(name: str, one: Metric, pair: Pair) -> Result:
+    try:
+        value = one.score(pair)
+    except UsageError as error:  # such as released scores of another number of points
+        return Result(name, None, error.message)
+    if math.isnan(value):
+        return Result(name, None, one.undefined)
+    return Result(name, value)

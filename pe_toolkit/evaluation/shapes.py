@@ -1,0 +1,228 @@
+"""Distances between the paths of points that began at the same place: DeT's hybrid motion fidelity,
+the Frechet trajectory distance of RoPECraft, and the end-point error.
+
+All of them compare point n of one clip with point n of the other, so both must have been started
+on the same grid. What they say of a video whose objects stand elsewhere than the reference's is
+how its picture differs, not only its motion.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pe_toolkit.errors import UsageError
+from pe_toolkit.evaluation.tracks import Points, Visible
+
+HYBRID_TRACKS = 50
+"""Tracks whose distances the released script averages, drawn at random."""
+
+Floats = NDArray[np.float64]
+
+
+def hybrid_as_coded(
+    reference: Points,
+    video: Points,
+    size: tuple[int, int],
+    *,
+    frechet: bool = False,
+    seed: int = 0,
+) -> float:
+    """DeT's motion fidelity (arXiv 2503.17350) as its released `evaluation.py` computes it.
+
+    Of coordinates in fractions of width and height: each track becomes the sequence of its initial
+    position and its displacements, each of unit length; the cosine part is the mean over the
+    video's tracks of the best mean cosine with a track of the reference. With `frechet` (off by
+    default in the script) it is averaged with 1 / (1 + d), d the mean over 50 random tracks of the
+    mean of *all* distances between the positions of a track at any two times, which is not a
+    Frechet distance.
+
+    Range [-1, 1], higher is better; the published tables have it times 100. Defects, kept: the
+    first "displacement" is a position; one direction only; NaN for a point at rest. The draw of 50
+    tracks has a seed here.
+
+    Args:
+        reference, video: `(N, F, 2)` and `(M, F, 2)` in pixels, with `frechet` N = M.
+        size: width and height in pixels.
+
+    Raises:
+        UsageError: not the same number of frames, or with `frechet` of points.
+    """
+    a, b = (_fractions(tracks, size) for tracks in (video, reference))
+    _same(a, b, points=frechet)
+    with np.errstate(invalid="ignore"):
+        units = [_unit(np.concatenate([p[:, :1], np.diff(p, axis=1)], axis=1)) for p in (a, b)]
+    alike = units[0].reshape(len(a), -1) @ units[1].reshape(len(b), -1).T / a.shape[1]
+    cosine = float(alike.max(1).mean())
+    if not frechet:
+        return cosine
+    drawn = np.random.default_rng(seed).permutation(len(a))[:HYBRID_TRACKS]
+    apart = np.mean([_distances(a[n], b[n]).mean() for n in drawn])
+    return 0.5 * cosine + 0.5 / (1.0 + float(apart))
+
+
+def hybrid(
+    reference: Points,
+    video: Points,
+    size: tuple[int, int],
+    reference_visible: Visible | None = None,
+    video_visible: Visible | None = None,
+) -> float:
+    """DeT's hybrid motion fidelity as its paper describes it: half local, half global.
+
+    Local: `directions.mf`, the likeness of velocities. Global: 1 / (1 + d), d the mean over (at
+    most 50, evenly chosen) tracks of the video of the least discrete Frechet distance to a track
+    of the reference, coordinates in fractions of width and height and counted from where each
+    track begins, so that the shape of a path counts and not its place. The paper names both parts;
+    the form 1 / (1 + d) and the best partner are those of the released script.
+
+    Range [-0.37, 1], higher is better (paths counted from their start are at most 2.83 apart).
+    Points that are not seen throughout do not count in the global part.
+
+    Args:
+        reference, video: `(N, F, 2)` and `(M, F, 2)` in pixels.
+        size: width and height in pixels.
+
+    Returns:
+        The score; NaN where `mf` is, or on one side no point is seen throughout.
+
+    Raises:
+        UsageError: not the same number of frames.
+    """
+    from pe_toolkit.evaluation.directions import mf
+
+    local = mf(reference, video, reference_visible, video_visible)
+    a, b = (
+        _from_start(_fractions(tracks, size)[_always(tracks, seen)])
+        for tracks, seen in ((video, video_visible), (reference, reference_visible))
+    )
+    if not len(a) or not len(b):
+        return float("nan")
+    chosen = np.linspace(0, len(a) - 1, min(HYBRID_TRACKS, len(a))).round().astype(int)
+    apart = _frechet(a[chosen, None], b[None]).min(1).mean()
+    return 0.5 * local + 0.5 / (1.0 + float(apart))
+
+
+def frechet_distance(
+    reference: Points,
+    video: Points,
+    size: tuple[int, int],
+    reference_visible: Visible | None = None,
+    video_visible: Visible | None = None,
+) -> float:
+    """Frechet trajectory distance (RoPECraft, arXiv 2505.13344): sqrt(mean_n d_n^2), d_n the
+    discrete Frechet distance (Eiter and Mannila, 1994) of the paths of point n in both clips,
+    coordinates in fractions of width and height.
+
+    Range [0, 1.42], lower is better. It sees the way and its place, not when it is gone. Repaired:
+    the moments in which a point is not seen in both clips are left out (the released script fills
+    them along the wrong axis), and a point that is seen in fewer than 2 is dropped. The published
+    numbers are of 100 points inside masks of the first frame: give those tracks for them.
+
+    Args:
+        reference, video: `(N, F, 2)` of the same points, in pixels.
+
+    Returns:
+        The distance; NaN if no point is seen in both.
+
+    Raises:
+        UsageError: not the same number of points and frames.
+    """
+    a, b = (_fractions(tracks, size) for tracks in (reference, video))
+    _same(a, b, points=True)
+    both = _both(a, reference_visible, video_visible)
+    kept = both.sum(1) >= 2
+    if not kept.any():
+        return float("nan")
+    a, b, both = a[kept], b[kept], both[kept]
+    # A moment left out is one that repeats the last one that is seen: the distance is the same.
+    last = np.where(both, np.arange(both.shape[1]), -1)
+    last = np.maximum.accumulate(last, axis=1)
+    last = np.where(last < 0, both.argmax(1)[:, None], last)[..., None]
+    a, b = (np.take_along_axis(p, last, axis=1) for p in (a, b))
+    return float(np.sqrt(np.square(_frechet(a, b)).mean()))
+
+
+def endpoint_error(
+    reference: Points,
+    video: Points,
+    reference_visible: Visible | None = None,
+    video_visible: Visible | None = None,
+) -> float:
+    """Mean distance in pixels of the same points in both clips, where both are seen; the first
+    frame, in which it is 0, left out. (End-point error, as for optical flow, of tracks.)
+
+    Range [0, size of the picture], lower is better. Sees direction, speed and place.
+
+    Args:
+        reference, video: `(N, F, 2)` of the same points, in pixels of one size.
+
+    Returns:
+        The error; NaN if no point is seen in both.
+
+    Raises:
+        UsageError: not the same number of points and frames.
+    """
+    _same(reference, video, points=True)
+    both = _both(reference, reference_visible, video_visible)[:, 1:]
+    if not both.any():
+        return float("nan")
+    return float(np.linalg.norm(reference - video, axis=-1)[:, 1:][both].mean())
+
+
+def _frechet(a: Floats, b: Floats) -> Floats:
+    """Discrete Frechet distances `(...)` of paths `(..., F, 2)`, all pairs of them at once."""
+    above: list[Floats] = []
+    for i in range(a.shape[-2]):
+        row: list[Floats] = []
+        for j in range(b.shape[-2]):
+            here = np.linalg.norm(a[..., i, :] - b[..., j, :], axis=-1)
+            before = [row[j - 1]] if j else []
+            before += [above[j]] if i else []
+            before += [above[j - 1]] if i and j else []
+            row.append(np.maximum(here, np.min(before, axis=0)) if before else here)
+        above = row
+    return above[-1]
+
+
+def _fractions(tracks: Points, size: tuple[int, int]) -> Floats:
+    return np.asarray((tracks + 0.5) / np.array(size, float))
+
+
+def _from_start(tracks: Floats) -> Floats:
+    return np.asarray(tracks - tracks[:, :1])
+
+
+def _unit(vectors: Floats) -> Floats:
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True))
+
+
+def _distances(a: Floats, b: Floats) -> Floats:
+    return np.asarray(np.linalg.norm(a[:, None] - b[None], axis=-1))
+
+
+def _always(tracks: Points, seen: Visible | None) -> Visible:
+    return np.ones(len(tracks), bool) if seen is None else np.asarray(seen.all(1))
+
+
+def _both(tracks: Points, first: Visible | None, second: Visible | None) -> Visible:
+    both = np.ones(tracks.shape[:2], bool)
+    for seen in (first, second):
+        if seen is not None:
+            if seen.shape != both.shape:
+                raise UsageError(f"Expected visible {both.shape}, got {seen.shape}.")
+            both &= seen
+    return both
+
+
+def _same(a: Points, b: Points, *, points: bool) -> None:
+    if a.ndim != 3 or b.ndim != 3 or a.shape[1] != b.shape[1] or not len(a) or not len(b):
+        raise UsageError(
+            f"Expected tracks (points, frames, 2) of as many frames in both, got {a.shape} and "
+            f"{b.shape}."
+        )
+    if points and len(a) != len(b):
+        raise UsageError(
+            f"Expected the same points in both, got {len(a)} and {len(b)}.",
+            "Start both clips on the same grid.",
+        )

@@ -1,0 +1,170 @@
+"""Tracks of points through a clip: where each is in every frame, and whether it can be seen.
+
+A file of tracks is an uncompressed or compressed `.npz` (numpy) with these arrays, no pickled ones:
+
+    points   (points, frames, 2), any real numbers: x and y in pixels, (0, 0) the centre of the top
+             left pixel
+    visible  (points, frames), true or 1 where the point is seen; may be left out: always
+    size     (2,), whole numbers: width and height of the frames in pixels
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pe_toolkit.errors import ClipError, UsageError
+
+Points = NDArray[np.float64]
+Visible = NDArray[np.bool_]
+
+MAX_BYTES = 512 * 1024**2
+"""Of the arrays of a file, unpacked: 60,000 points through 500 frames."""
+MAX_SIDE = 65_536
+
+
+@dataclass(frozen=True, eq=False)
+class Tracks:
+    """Points followed through a clip.
+
+    Attributes:
+        points: `(N, F, 2)` float64, x and y in pixels; not defined where `visible` is false.
+        visible: `(N, F)` bool.
+        size: width and height of the frames in pixels.
+    """
+
+    points: Points
+    visible: Visible
+    size: tuple[int, int]
+
+    @property
+    def frames(self) -> int:
+        return int(self.points.shape[1])
+
+    def resampled(self, frames: int) -> Tracks:
+        """The nearest of `frames` evenly spaced moments, first to first and last to last."""
+        chosen = np.rint(np.linspace(0, self.frames - 1, frames)).astype(int)
+        return replace(self, points=self.points[:, chosen], visible=self.visible[:, chosen])
+
+    def cut(self, frames: int) -> Tracks:
+        """The first `frames` frames."""
+        return replace(self, points=self.points[:, :frames], visible=self.visible[:, :frames])
+
+    def scaled_to(self, size: tuple[int, int]) -> Tracks:
+        """In pixels of a picture of another size, each axis by itself."""
+        if size == self.size:
+            return self
+        factor = np.array(size, float) / np.array(self.size, float)
+        return replace(self, points=(self.points + 0.5) * factor - 0.5, size=size)
+
+
+def tracks_of(points: ArrayLike, visible: ArrayLike | None, size: tuple[int, int]) -> Tracks:
+    """Checked tracks from arrays of any real type.
+
+    Raises:
+        UsageError: shapes, types or numbers that are not tracks; a visible point that is not
+            finite.
+    """
+    where = np.asarray(points)
+    if where.ndim != 3 or where.shape[2] != 2 or where.dtype.kind not in "fiu":
+        raise UsageError(
+            f"Expected points (points, frames, 2) of real numbers, got {where.shape} {where.dtype}."
+        )
+    if where.shape[0] < 1 or where.shape[1] < 2:
+        raise UsageError(
+            f"Expected at least 1 point and 2 frames, got {where.shape[0]} and {where.shape[1]}."
+        )
+    seen = np.ones(where.shape[:2], bool) if visible is None else np.asarray(visible)
+    if seen.shape != where.shape[:2] or (seen.dtype != bool and not np.isin(seen, (0, 1)).all()):
+        raise UsageError(
+            f"Expected visible {where.shape[:2]} of true and false, got {seen.shape} {seen.dtype}."
+        )
+    if min(size) < 1 or max(size) > MAX_SIDE:
+        raise UsageError(f"Expected a size of 1 to {MAX_SIDE} pixels, got {size[0]}x{size[1]}.")
+    seen, where = seen.astype(bool), where.astype(np.float64)
+    if not np.isfinite(where[seen]).all():
+        raise UsageError("Expected finite points wherever they are visible, got NaN or infinity.")
+    return Tracks(where, seen, size)
+
+
+def save_tracks(path: Path | str, tracks: Tracks, *, force: bool = False) -> None:
+    """Write a file of tracks as the module describes it.
+
+    Raises:
+        OutputError: as `video.write_atomic`. OutputExistsError: it is there, without `force`.
+    """
+    from pe_toolkit.video import write_atomic
+
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer, points=tracks.points.astype(np.float32), visible=tracks.visible, size=tracks.size
+    )
+    write_atomic(Path(path), buffer.getvalue(), force=force)
+
+
+def load_tracks(path: Path | str) -> Tracks:
+    """Read a file of tracks, from whomever it comes: nothing is unpickled, and what would take
+    more than `MAX_BYTES` unpacked is refused before it is read.
+
+    Raises:
+        ClipError: missing, not an npz file, damaged, too large, or not tracks.
+    """
+    path = Path(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            arrays = {
+                name: _member(archive, f"{name}.npy")
+                for name in ("points", "visible", "size")
+                if f"{name}.npy" in archive.namelist()
+            }
+    except FileNotFoundError as error:
+        raise ClipError(f"Expected a file of tracks, but '{path.name}' does not exist.") from error
+    except OSError as error:
+        raise ClipError(
+            f"Expected a file of tracks, but '{path.name}' cannot be read ({error.strerror})."
+        ) from error
+    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
+        raise _refused(path, f"it cannot be read ({error})") from error
+    for name in ("points", "size"):
+        if name not in arrays:
+            raise _refused(path, f"it holds no array `{name}`")
+    size = arrays["size"]
+    if size.shape != (2,) or size.dtype.kind not in "iu":
+        raise _refused(path, f"`size` is {size.shape} {size.dtype}, not two whole numbers")
+    try:
+        return tracks_of(arrays["points"], arrays.get("visible"), (int(size[0]), int(size[1])))
+    except UsageError as error:
+        raise _refused(path, f"it does not fit. {error.message}") from error
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    """One array, its header checked before its numbers are read."""
+    with archive.open(name) as file:
+        version = np.lib.format.read_magic(file)
+        read = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }.get(version)
+        if read is None:
+            raise ValueError(f"{name} is of version {version}")
+        shape, _, dtype = read(file)
+    count = int(np.prod([int(side) for side in shape], dtype=object)) if shape else 1
+    if dtype.hasobject or dtype.kind not in "fiub":
+        raise ValueError(f"{name} holds {dtype}, not numbers")
+    if count * dtype.itemsize > MAX_BYTES:
+        raise ValueError(f"{name} would take {count * dtype.itemsize / 2**20:.0f} MiB")
+    with archive.open(name) as file:
+        return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+
+
+def _refused(path: Path, why: str) -> ClipError:
+    return ClipError(
+        f"Expected a file of tracks, but of '{path.name}' {why}.",
+        "docs/metrics.md describes the layout: points, visible and size in one .npz.",
+    )
