@@ -23,6 +23,7 @@ COMMANDS = {
     "train": "Learn the motion of a clip: reference clip -> motion card.",
     "apply": "Generate new videos that move as a motion card says.",
     "eval": "Measure a video against its reference, or methods on many clips.",
+    "flow": "See what would be learned of a clip, before training.",
     "show": "Say what is in a motion card.",
     "verify": "Check motion cards completely.",
     "add": "Keep a card in the local registry.",

@@ -86,3 +86,9 @@ EDIT = {
         "reverse", "speed", "mirror", "frames", "size", "then", "region", "mask", "outside",
     ),
 }  # fmt: skip
+FLOW = {
+    "Options": ("output", "backbone", "image", "force"),
+    "Which part of the clip": CLIP,
+    "For experts": ("recipe", "overrides", "revision", "copy_of"),
+    "For experts: memory and speed": MACHINE,
+}

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pe_toolkit.training.config import TrainConfig
+    from pe_toolkit.training.looking import Look, look
     from pe_toolkit.training.request import TrainRequest
     from pe_toolkit.training.trainer import train
 
-__all__ = ["TrainConfig", "TrainRequest", "train"]
+__all__ = ["Look", "TrainConfig", "TrainRequest", "look", "train"]
 
 
 def __getattr__(name: str) -> Any:
@@ -22,6 +23,10 @@ def __getattr__(name: str) -> Any:
         from pe_toolkit.training.request import TrainRequest
 
         return TrainRequest
+    if name in ("Look", "look"):
+        from pe_toolkit.training import looking
+
+        return getattr(looking, name)
     if name == "train":
         from pe_toolkit.training.trainer import train
 

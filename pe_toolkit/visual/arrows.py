@@ -66,13 +66,14 @@ def _draw(picture: Picture, flow: NDArray[np.int8], kept: NDArray[np.bool_]) -> 
     for y, x in np.argwhere(kept):
         start = (np.array([x, y]) + 0.5) * patch
         step = flow[y, x].astype(float) * patch
-        _arrow(pen, start, step, thick)
+        arrow(pen, start, step, thick)
     return np.asarray(large.resize((width, height), Image.Resampling.BOX))
 
 
-def _arrow(
+def arrow(
     pen: ImageDraw.ImageDraw, start: NDArray[np.float64], step: NDArray[np.float64], thick: int
 ) -> None:
+    """An arrow with a dark rim from `start` by `step`, in pixels; a dot where `step` is 0."""
     length = float(np.hypot(*step))
     if length == 0:
         _dot(pen, start, thick * 1.2, _DARK)
@@ -82,7 +83,10 @@ def _arrow(
     side = np.array([-direction[1], direction[0]])
     head = min(length * 0.6, thick * 4.0)
     tip, neck = start + step, start + step - direction * head
-    for colour, grow in ((_DARK, thick * 0.5), (_colour(step), 0.0)):  # a dark rim, then the arrow
+    for colour, grow in (
+        (_DARK, thick * 0.5),
+        (colour_of(step), 0.0),
+    ):  # a dark rim, then the arrow
         pen.line([*start, *neck], fill=colour, width=round(thick + 2 * grow))
         wide = side * (head * 0.5 + grow)
         point, back = tip + direction * grow, neck - direction * grow
@@ -99,7 +103,7 @@ def _dot(
     pen.ellipse([*(centre - radius), *(centre + radius)], fill=colour)
 
 
-def _colour(step: NDArray[np.float64]) -> tuple[int, int, int]:
+def colour_of(step: NDArray[np.float64]) -> tuple[int, int, int]:
     """Hue by direction: red to the right, then clockwise through yellow, green and blue."""
     hue = (math.atan2(step[1], step[0]) / (2 * math.pi)) % 1.0
     red, green, blue = colorsys.hsv_to_rgb(hue, 0.75, 1.0)

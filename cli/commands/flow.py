@@ -1,0 +1,151 @@
+"""`pe flow`: see the motion of a clip before training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pe_toolkit.cli import loading, machine, options, parameters, sections, train_steps
+from pe_toolkit.cli.errors import Session
+from pe_toolkit.cli.requests.flow import FlowOptions
+from pe_toolkit.training.shape import Shape
+
+if TYPE_CHECKING:
+    from pe_toolkit.backbones.contract import Backbone
+    from pe_toolkit.training.looking import Look
+    from pe_toolkit.video import Clip
+
+
+@click.command(
+    cls=sections.Sectioned,
+    sections=sections.FLOW,
+    epilog="""\b
+Example:
+  pe flow ref.mp4
+  pe flow ref.mp4 --start 2.5 -o flow.png""",
+)
+@click.argument("reference", type=parameters.PATH, metavar="REF")
+@click.option(
+    "-o",
+    "--output",
+    type=parameters.PATH,
+    metavar="FLOW",
+    help="A video (.mp4, .gif), or one picture (.png). Default: REF-flow.mp4, here.",
+)
+@options.backbone_option("auto", "The model that would be trained.")
+@options.revision_option
+@options.copy_option
+@click.option(
+    "--recipe",
+    type=click.Choice(["default", "paper", "fast", "rich"]),
+    default="default",
+    show_default=True,
+    help="Of the training: which frames are taken, and how they are read.",
+)
+@options.clip_options
+@click.option(
+    "--set",
+    "overrides",
+    type=parameters.Override(),
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="As in pe train: reading, reference_block, mask; repeat.",
+)
+@options.image_option
+@options.encode_tiling_option
+@options.force_option
+@options.machine_options
+@options.common
+@click.pass_obj
+def flow(session: Session, /, **parsed: Any) -> None:
+    """See what would be learned of a clip, before training.
+
+    Draws on the clip what the model follows from frame to frame: arrows where something moves and
+    would be learned, dots where it is still, hatched where nothing was found again. The words say
+    whether the clip will do.
+    """
+    request = FlowOptions.of(**parsed)
+    session.smaller = "a smaller --size, fewer --frames, or a smaller --backbone."
+    session.untiled = request.vae_tiling is False
+    request.check()
+    out = session.out
+    adapter, clip = _read(session, request)
+    from pe_toolkit.training.looking import look
+
+    seen = look(adapter, clip, request.config(adapter.variant), image=request.read_image())
+    words = _words(seen, adapter.defaults().name)
+    _draw(request, clip, seen, words)
+    for line in words:
+        out.talk(line)
+    out.talk(f"{request.output}: arrows are what a card would learn.")
+    motion = seen.flow
+    out.event(
+        "summary",
+        output=request.output,
+        matched=motion.matched,
+        moving=motion.moving,
+        followed=motion.followed,
+        kept=motion.kept,
+        path=[[round(float(v), 3) for v in point] for point in seen.path],
+        words=words,
+    )
+
+
+def _read(session: Session, request: FlowOptions) -> tuple[Backbone, Clip]:
+    """The model, and the clip as it wants it."""
+    out = session.out
+    backbone, known, remark = machine.resolve(request.backbone, request.device, request.copy_of)
+    shape = Shape.of_variant(known) if known else Shape.of_folder(Path(backbone).expanduser())
+    if shape is not None:
+        request.check_for(shape)
+    request.config(known)
+    if remark:
+        out.talk(remark)
+    clip = train_steps.read_reference(request, shape, out)
+    adapter = loading.load(
+        backbone, request.revision, request, out, request.purpose(known),
+        published=request.recipe == "paper",
+    )  # fmt: skip
+    if known is None and shape != Shape.of_adapter(adapter):  # a Hub id shows it only now
+        shape = Shape.of_adapter(adapter)
+        request.check_for(shape)
+        clip = train_steps.read_reference(request, shape, out)
+    return adapter, clip
+
+
+def _words(seen: Look, variant: str) -> list[str]:
+    """Whether the clip will do, and why not."""
+    from pe_toolkit.card.followed import LITTLE, followed
+    from pe_toolkit.evaluation.following import mean_displacements, nothing_moves
+
+    share = seen.flow.followed
+    words = [followed(share, variant)]
+    why = nothing_moves(mean_displacements(seen.flow.displacement))
+    if why:
+        words.append(f"{why}: little of its motion will transfer")
+    if why or (variant.startswith("bundled") and share < LITTLE):
+        words.append("try another span (--start), or a clip in which one thing crosses the picture")
+    return words
+
+
+def _draw(request: FlowOptions, clip: Clip, seen: Look, words: list[str]) -> None:
+    from pe_toolkit.video import write_image, write_video
+    from pe_toolkit.visual import contact_sheet, flow_frames
+
+    picture = request.output.suffix.lower() == ".png"
+    drawn = flow_frames(
+        clip.frames,
+        seen.flow.displacement.numpy(),
+        seen.flow.mask.numpy(),
+        seen.matched,
+        path=seen.path,
+        words=() if picture else words,
+        legend=not picture,
+    )
+    if not picture:
+        write_video(request.output, drawn, clip.fps, force=request.force)
+        return
+    rows = [(words[0], clip.frames), ("what is followed", drawn)]
+    write_image(request.output, contact_sheet(rows, height=192), force=request.force)
