@@ -39,12 +39,14 @@ def seconds(
     size: tuple[int, int] | None = None,
     steps: int | None = None,
     samples: int | None = None,
+    inner: int | None = None,
     gpu: bool = False,
 ) -> float:
     """About how long; None is the backbone's own.
 
     Args:
         samples: prompt-seed pairs of a training, videos of a generation.
+        inner: inner steps of a training; without any the reference is read, and that is all.
     """
     from pe_toolkit.backbones.catalogue.architectures import architecture_for
     from pe_toolkit.backbones.machine import memory
@@ -53,6 +55,8 @@ def seconds(
     count, steps = frames or variant.frames, steps or variant.steps
     architecture = architecture_for(variant)
     if architecture is None:
+        if inner == 0:
+            return 0.0
         own = samples or (variant.samples if task == "train" else 1)
         usual = variant.samples if task == "train" else 1
         more = count * width * height / (variant.frames * variant.width * variant.height)
@@ -66,6 +70,7 @@ def seconds(
         height=height,
         steps=steps,
         samples=samples if task == "train" else None,
+        inner=inner,
     )
     if task == "train":
         work = memory.train_estimate(architecture, request, checkpointing="little").flops
@@ -79,6 +84,8 @@ def card_bytes(
     frames: int | None = None,
     size: tuple[int, int] | None = None,
     steps: int | None = None,
+    inner: int | None = None,
+    form: str | None = None,
 ) -> float:
     """About how large a positions card gets; 0 where it is small in any case."""
     from pe_toolkit.backbones.catalogue.architectures import architecture_for
@@ -89,19 +96,25 @@ def card_bytes(
         return 0.0
     width, height = size or (variant.width, variant.height)
     guided = max(1, round((steps or variant.steps) * GUIDED_SHARE))
-    request = memory.Request.of(variant, guided=guided, frames=frames, width=width, height=height)
-    return memory.card_bytes(architecture, request)
+    request = memory.Request.of(
+        variant, guided=guided, frames=frames, width=width, height=height, inner=inner
+    )
+    return memory.card_bytes(architecture, request, form)
 
 
 def tell_training(out: Output, variant: Variant, asked: TrainOptions, *, gpu: bool) -> None:
     """Say what a training will take, and leave, if it is much."""
     frames = asked.frames_for(variant)
+    settings = asked.config().resolve(variant)
     what: Any = {"frames": frames, "size": asked.size, "steps": asked.steps}
-    if asked.mode == "positions" and (size := card_bytes(variant, **what)) >= LARGE_CARD:
+    what["inner"] = settings.inner_steps
+    form = settings.parametrisation
+    if form is not None and (size := card_bytes(variant, form=form, **what)) >= LARGE_CARD:
+        small = card_bytes(variant, form="offset", **what)
         out.warn(
             f"the card will have about {size_text(size)}: this backbone's positions are added, a "
-            "number for each of its channels. Cards of cogvideox-5b have 22 MB, of the bundled "
-            "backbone 1 MB."
+            f"number for each of its channels. With --param offset, three for each token, it has "
+            f"about {size_text(small)}."
         )
     _tell_time(out, seconds(variant, "train", samples=asked.samples, gpu=gpu, **what), gpu=gpu)
 

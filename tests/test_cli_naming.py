@@ -161,6 +161,8 @@ def test_what_takes_hours_or_much_room_is_said_before(capsys: pytest.CaptureFixt
     assert " days (as on an NVIDIA A40" in said("bundled", frames=481, size=(1024, 1024))
     assert said("cogvideox-5b", samples=1, steps=10) == ""
     assert "hours (on two cores" in said("cogvideox-5b", gpu=False)
-    assert "about 673.9 MB" in said("cogvideox-2b")
-    assert "673.9 MB" not in said("cogvideox-2b", mode="latents")
+    assert "about 674.4 MB" in said("cogvideox-2b")
+    for small in ({"mode": "latents"}, {"recipe": "rich"}, {"parametrisation": "offset"}):
+        assert "the card will have" not in said("cogvideox-2b", **small)
+    assert "hours" not in said("cogvideox-5b", gpu=False, recipe="rich", samples=64)
     assert long_work.duration(7300) == "2 hours"

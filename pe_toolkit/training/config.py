@@ -29,9 +29,11 @@ PAPER_COGVIDEOX: dict[str, Any] = {
     "signature",
 }
 # Everything that carries motion without optimising: the phase of the reference in the initial noise
-# (docs/experiments.md), and positions that start from its flow, once as far, and stay there.
+# (docs/experiments.md), and positions that start from its flow, once as far, and stay there: as
+# coordinates, which say the same as angles in a tenth of the space.
 RICH: dict[str, Any] = {
     "phase": (2.83, 2.0), "start": "flow", "start_scale": 1.0, "inner_steps": 0,
+    "parametrisation": "offset",
 }  # fmt: skip
 # The first 10 of 50 steps, by count: at another number of steps the same share.
 PAPER_SHARE = 0.2
@@ -50,7 +52,7 @@ class TrainConfig:
             the reference (`kv`), and for the latents that most published rows optimise (`mode`;
             docs/reproduce.md says which row needs what); `fast`: one inner step at a
             larger rate (see `fast`); `rich`: what carries motion without optimising (see `RICH`).
-        parametrisation: one of `pe_toolkit.embedding.names()`, `angle` or `table`.
+        parametrisation: one of `pe_toolkit.embedding.names()`: `angle`, `table` or `offset`.
         objective: what "the same motion" means, one of `pe_toolkit.objectives.names()`: `amf`, the
             baselines `smm`, `moft`, `motionclone`, or one that an installed package adds.
         steps, guidance_scale: of the denoising schedule.

@@ -19,6 +19,7 @@ from typing import Any
 from pe_toolkit.backbones.catalogue.architectures import HEAD, Architecture
 from pe_toolkit.backbones.catalogue.variants import Variant
 from pe_toolkit.backbones.machine.recompute import Level
+from pe_toolkit.embedding import LAYERED
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 TEXT_PARAMETERS = 4_762_310_656
@@ -194,7 +195,8 @@ def train_flops(a: Architecture, r: Request, *, checkpointing: Level) -> float:
     An inner step is a forward pass to block n and a backward pass to the positions: matrices once
     (weights are frozen), attention 2.5 times; with checkpointing one more forward pass, `partly`
     without attention and the second matrix of the feed-forward, a third of all matrices, and
-    `little` without the first as well.
+    `little` without the first as well. Without inner steps there is the pass that reads the
+    reference, and no other.
     """
     if r.inner == 0:
         return sum(pass_flops(a, r, r.block + 1))
@@ -315,10 +317,14 @@ def _peak(
     return Estimate(total, sum(weights.values()), flops, worst, stages[worst])
 
 
-def card_bytes(a: Architecture, r: Request) -> float:
-    """A positions card in half precision: per guided step and token two times 32 angles (rotary),
-    or one number per channel (absolute).
+def card_bytes(a: Architecture, r: Request, form: str | None = None) -> float:
+    """A positions card in half precision: per token two times 32 angles (rotary), or one number per
+    channel (absolute), or three coordinates (form `offset`), for each guided step, or once for all
+    if there are no inner steps; and the flow with its mask.
     """
     f, h, w = a.grid(r.frames, r.width, r.height)
     per_token = HEAD if a.positions == "rotary" else a.channels
-    return 2.0 * r.guided * f * h * w * per_token
+    if form in LAYERED:
+        per_token = 3
+    sets = r.guided if r.inner else 1
+    return 2.0 * sets * f * h * w * per_token + (2 + 1 / 8) * f * f * h * w
