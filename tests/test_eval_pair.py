@@ -1,0 +1,406 @@
+"""`pe eval` of a pair, trackers against true tracks, files of tracks."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from pe_toolkit import evaluation
+from pe_toolkit.cli.main import cli
+from pe_toolkit.errors import ClipError, DependencyError, UsageError
+from pe_toolkit.evaluation import pair, trackers
+from pe_toolkit.evaluation.contract import Pair
+from pe_toolkit.evaluation.trackers.base import grid_points
+from pe_toolkit.evaluation.tracks import Tracks, load_tracks, save_tracks
+from pe_toolkit.video import write_video
+from pe_toolkit.world.points import true_points
+from pe_toolkit.world.scenes import render, sample_scene
+from pe_toolkit.world.vocabulary import WORDS
+
+
+def scene(family, seed, frames=9):
+    return sample_scene(np.random.default_rng(seed), (family,), frames=frames)
+
+
+SCENES = [scene("line", 1), scene("pan", 3), scene("zoom", 5), scene("eight", 7)]
+
+
+def pe(*words):
+    return CliRunner().invoke(cli, ["eval", *map(str, words)])
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """A reference, and the same path drawn with other colours, slower and larger."""
+    folder = tmp_path_factory.mktemp("pair")
+    path = scene("line", 1)
+    write_video(folder / "ref.mp4", render(path), 16)
+    write_video(folder / "same.mp4", render(path, 192)[::2], 8)
+    write_video(folder / "other.mp4", render(scene("eight", 7)), 16)
+    return folder
+
+
+# Trackers
+
+
+@pytest.mark.parametrize(("name", "most"), [("lk", 1.0), ("dis", 2.0)])
+def test_trackers_follow_rendered_shapes(name, most):
+    """Only points that move: at rest, doing nothing would be right."""
+    pytest.importorskip("cv2")
+    errors, found = [], []
+    for one in (scene("line", 1, 25), scene("pan", 3, 25), scene("zoom", 5, 25)):
+        starts = grid_points(128, 128, 16)
+        points, seen, _ = true_points(one, starts, 128)
+        tracks = trackers.tracker(name).track(render(one), starts)
+        assert tracks.points.shape == points.shape
+        assert tracks.size == (128, 128)
+        moves = np.linalg.norm(np.diff(points, axis=1), axis=2).sum(1) > 4
+        both = seen & tracks.visible
+        errors += list(np.linalg.norm(tracks.points - points, axis=2)[moves, 1:][both[moves, 1:]])
+        found.append(tracks.visible[moves][seen[moves]].mean())
+    assert np.median(errors) < most
+    assert np.mean(found) > 0.5
+
+
+def test_true_points_are_where_the_pixels_are():
+    """A point of a turning square keeps its colour, the background's under a moving camera too."""
+    one = scene("pan", 3)
+    frames = render(one).astype(float)
+    points, seen, owner = true_points(one, grid_points(128, 128, 24), 128)
+    assert set(owner) == {-1, 0}
+    x, y = np.rint(np.clip(points, 0, 127)).astype(int).transpose(2, 0, 1)
+    first = frames[0, y[:, 0], x[:, 0]]
+    last = frames[-1, y[:, -1], x[:, -1]]
+    both = seen[:, 0] & seen[:, -1]
+    assert np.median(np.abs(first - last)[both].max(1)) < 6
+    assert np.abs(np.diff(points, axis=1)).max() > 1
+
+
+def test_a_tracker_loses_what_leaves_and_refuses_what_is_no_clip():
+    pytest.importorskip("cv2")
+    frames = np.zeros((6, 40, 40, 3), np.uint8)
+    for t in range(6):
+        frames[t, 10:20, 28 + 3 * t : 40] = 200
+    tracks = trackers.tracker("lk").track(frames, np.array([[28.0, 10.0], [5.0, 30.0]]))
+    assert not tracks.visible[0].all()
+    assert tracks.visible[1].all()
+    assert np.array_equal(tracks.points[1], np.broadcast_to([5.0, 30.0], (6, 2)))
+    for bad in (frames[:1], frames[..., 0], frames.astype(float)):
+        with pytest.raises(UsageError, match="Expected at least 2 frames"):
+            trackers.tracker("lk").track(bad, np.zeros((1, 2)))
+    with pytest.raises(UsageError, match="points"):
+        trackers.tracker("lk").track(frames, np.zeros((0, 2)))
+
+
+def test_cotracker_says_that_it_cannot_be_had(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))  # and there is no network in tests
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    with pytest.raises(DependencyError, match="Expected to fetch CoTracker3") as refused:
+        trackers.tracker("cotracker3").track(np.zeros((3, 32, 32, 3), np.uint8), np.zeros((1, 2)))
+    assert "--tracker lk" in refused.value.hint
+
+
+# Files of tracks
+
+
+def some_tracks(frames=9, size=(128, 128)):
+    points, seen, _ = true_points(SCENES[0], grid_points(128, 128, 5), 128)
+    return Tracks(points[:, :frames], seen[:, :frames], size)
+
+
+def test_tracks_come_back_from_their_file(tmp_path):
+    tracks = some_tracks()
+    save_tracks(tmp_path / "t.npz", tracks)
+    again = load_tracks(tmp_path / "t.npz")
+    assert np.allclose(again.points, tracks.points, atol=1e-4)
+    assert np.array_equal(again.visible, tracks.visible)
+    assert again.size == (128, 128)
+    np.savez(tmp_path / "u.npz", points=tracks.points.astype(np.float16), size=[128, 128])
+    assert load_tracks(tmp_path / "u.npz").visible.all()
+
+
+def npz(path, **arrays):
+    np.savez(path, **arrays)
+    return path
+
+
+def claims(path, shape):
+    """A file whose array says that it is larger than it is."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<f8", "fortran_order": False, "shape": shape}
+    )
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("points.npy", header.getvalue())
+    return path
+
+
+POINTS = np.zeros((3, 4, 2))
+BAD = {
+    "missing": lambda p: p,
+    "text": lambda p: p.write_text("points") and p,
+    "no points": lambda p: npz(p, size=[1, 1]),
+    "no size": lambda p: npz(p, points=POINTS),
+    "pickled": lambda p: npz(p, points=np.array([{}, []], object), size=[8, 8]),
+    "words": lambda p: npz(p, points=POINTS.astype(str), size=[8, 8]),
+    "a bomb": lambda p: claims(p, (10**6, 10**4, 2)),
+    "negative": lambda p: claims(p, (-(10**6), 10**4, 2)),
+    "cut off": lambda p: claims(p, (3, 4, 2)),
+    "flat": lambda p: npz(p, points=POINTS[0], size=[8, 8]),
+    "one frame": lambda p: npz(p, points=POINTS[:, :1], size=[8, 8]),
+    "nan": lambda p: npz(p, points=POINTS * np.nan, size=[8, 8]),
+    "other visible": lambda p: npz(p, points=POINTS, visible=np.ones((4, 3)), size=[8, 8]),
+    "half visible": lambda p: npz(p, points=POINTS, visible=np.full((3, 4), 0.5), size=[8, 8]),
+    "no pixels": lambda p: npz(p, points=POINTS, size=[0, 8]),
+    "half a pixel": lambda p: npz(p, points=POINTS, size=[8.5, 8]),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_what_is_no_file_of_tracks_is_refused(kind, tmp_path):
+    with pytest.raises(ClipError, match=r"^Expected a file of tracks, but "):
+        load_tracks(BAD[kind](tmp_path / "t.npz"))
+
+
+# Pairs
+
+
+def test_clips_of_other_lengths_and_sizes_are_brought_in_step(clips):
+    a, b, notes = pair.read_pair(clips / "ref.mp4", clips / "same.mp4")
+    assert (len(a), len(b)) == (5, 5)
+    assert (a.shape[1], b.shape[1]) == (128, 192)
+    assert any("resampled over its span to 5 frames" in note for note in notes)
+    assert any("Sizes differ" in note for note in notes)
+    cut, _, notes = pair.read_pair(clips / "ref.mp4", clips / "same.mp4", align="frames")
+    assert np.array_equal(cut, pair.read_pair(clips / "ref.mp4", clips / "ref.mp4")[0][:5])
+    assert any("cut to 5 frames" in note for note in notes)
+    small, same, notes = pair.read_pair(
+        clips / "ref.mp4", clips / "same.mp4", frames=4, size=(64, 64)
+    )
+    assert small.shape == same.shape == (4, 64, 64, 3)
+    assert not any("Sizes differ" in note for note in notes)
+    with pytest.raises(UsageError, match="align by span or frames"):
+        pair.read_pair(clips / "ref.mp4", clips / "same.mp4", align="ends")
+
+
+def test_tracks_are_brought_to_the_frames_and_pixels_of_the_pair():
+    frames = np.zeros((5, 128, 128, 3), np.uint8)
+    two = pair.with_tracks(Pair(frames, frames), some_tracks(), some_tracks(size=(256, 256)))
+    a, b = two.both
+    assert a.frames == b.frames == 5
+    assert np.allclose(a.points, some_tracks().points[:, ::2])
+    assert np.allclose(b.points, (some_tracks().points[:, ::2] + 0.5) / 2 - 0.5)
+    cut = pair.with_tracks(Pair(frames, frames), some_tracks(), some_tracks(), "frames")
+    assert np.allclose(cut.both[0].points, some_tracks().points[:, :5])
+    with pytest.raises(UsageError, match="at least the 5 frames"):
+        pair.with_tracks(Pair(frames, frames), some_tracks(4), some_tracks())
+
+
+def test_the_truth_of_the_bundled_world_is_in_the_same_table():
+    one = SCENES[0]
+    frames = render(one)
+    two = Pair(frames, frames, prompt=one.caption, truth=one.things[0].path.astype(float))
+    names = pair.default_names(two)
+    assert "true_cosine" in names
+    assert "mf" not in names
+    found = {result.name: result.value for result in pair.score(two, names)}
+    assert found["true_cosine"] > 0.98
+    assert found["true_adherence"] == found["driving_similarity"] == 1
+    with pytest.raises(UsageError, match="Expected tracks of both clips for the metric mf"):
+        pair.score(two, ["mf"])
+
+
+def test_every_metric_of_the_table_is_there_and_says_its_range():
+    for name in evaluation.METRICS:
+        one = evaluation.metric(name)
+        assert one.low < one.high
+        assert one.title
+    with pytest.raises(UsageError, match="Expected a metric out of mf, "):
+        evaluation.metric("nix")
+    with pytest.raises(UsageError, match="Expected a tracker out of lk, "):
+        trackers.tracker("nix")
+
+
+def test_other_packages_add_metrics_and_trackers(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "jerky.py").write_text(
+        "import numpy as np\n"
+        "from pe_toolkit.evaluation.contract import Metric\n"
+        "from pe_toolkit.evaluation.tracks import tracks_of\n"
+        "JERK = Metric('frames', lambda pair: float(len(pair.video)), 0, 99)\n"
+        "BAD = 3\n"
+        "class Resting:\n"
+        "    def track(self, frames, starts):\n"
+        "        points = np.repeat(starts[:, None], len(frames), 1)\n"
+        "        return tracks_of(points, None, frames.shape[2:0:-1])\n"
+    )
+    about = tmp_path / "jerky-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: jerky\nVersion: 1\n")
+    (about / "entry_points.txt").write_text(
+        "[pe_toolkit.metrics]\njerk = jerky:JERK\nbad = jerky:BAD\n"
+        "[pe_toolkit.trackers]\nresting = jerky:Resting\n"
+    )
+    frames = np.zeros((4, 32, 32, 3), np.uint8)
+    two = Pair(frames, frames)
+    two = pair.with_tracks(two, *pair.tracks_of_both(two, trackers.tracker("resting"), 3))
+    found = pair.score(two, ["jerk", "mf"])
+    assert [result.value for result in found] == [4, 1]
+    with pytest.raises(DependencyError, match="package jerky 1"):
+        evaluation.metric("bad")
+    monkeypatch.delitem(sys.modules, "jerky")
+
+
+# The command
+
+
+def test_pe_eval_measures_a_pair(clips):
+    pytest.importorskip("cv2")
+    words = ("--ref", clips / "ref.mp4", "--grid", 12, "--json")
+    seen = {}
+    for name in ("same", "other"):
+        result = pe(*words, "--video", clips / f"{name}.mp4", "--unrelated", clips / "other.mp4")
+        assert result.exit_code == 0, result.output
+        lines = [json.loads(line) for line in result.stdout.splitlines()]
+        seen[name] = lines[-1]["scores"]
+        assert lines[-1]["tracks"] == "lk"
+    assert seen["same"]["mf"] > 0.9 > seen["other"]["mf"]
+    assert seen["same"]["mf_speed"] > 0.8 > seen["other"]["mf_speed"]
+    assert seen["same"]["driving_similarity"] > seen["other"]["driving_similarity"]
+    assert seen["other"]["leak"] < 0.1 < seen["same"]["leak"]
+    assert seen["same"]["mf_official"] is None
+    text = pe("--ref", clips / "ref.mp4", "--video", clips / "other.mp4", "--grid", 6)
+    assert text.exit_code == 0
+    assert "a point rests for a step" in text.stdout
+    assert "higher is better" in text.stdout
+    assert "9 frames of 128x128" in text.stderr
+
+
+def test_pe_eval_takes_tracks_of_another_tracker(clips, tmp_path):
+    save_tracks(tmp_path / "a.npz", some_tracks())
+    result = pe(
+        "--ref", clips / "ref.mp4", "--video", clips / "ref.mp4", "--tracks-ref",
+        tmp_path / "a.npz", "--tracks-video", tmp_path / "a.npz", "--metrics", "mf,endpoint_error",
+        "--json",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    last = json.loads(result.stdout.splitlines()[-1])
+    assert last["scores"] == {"mf": pytest.approx(1), "endpoint_error": 0}
+    assert last["tracks"] == "files"
+
+
+def test_pe_eval_imports_no_torch(clips):
+    pytest.importorskip("cv2")
+    code = (
+        "import sys; from pe_toolkit.cli.main import cli\n"
+        "try: cli(sys.argv[1:])\n"
+        "except SystemExit as done: assert not done.code\n"
+        "assert 'torch' not in sys.modules and 'scipy' not in sys.modules"
+    )
+    words = ["eval", "--ref", clips / "ref.mp4", "--video", clips / "other.mp4", "--grid", "4"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--ref", "ref.mp4"), "Expected --ref and --video"),
+        (("--ref", "ref.mp4", "--video", "x", "--suite", "bundled"), "got --suite as well"),
+        (("--suite", "bundled", "-o", "x", "--grid", "3"), "got --grid as well"),
+        (("--ref", "ref.mp4", "--video", "other.mp4", "--tracks-ref", "a"), "of both clips"),
+        (
+            ("--ref", "a", "--video", "b", "--tracks-ref", "a", "--tracks-video", "b", "--grid", 3),
+            "got both",
+        ),
+        (("--ref", "ref.mp4", "--video", "other.mp4", "--metrics", "nix"), "a metric out of mf"),
+        (("--ref", "ref.mp4", "--video", "other.mp4", "--metrics", ","), "names of metrics"),
+        (("--ref", "ref.mp4", "--video", "other.mp4", "--metrics", "leak"), "nothing to do with"),
+        (
+            ("--ref", "ref.mp4", "--video", "other.mp4", "--metrics", "text_similarity"),
+            "Expected the prompt",
+        ),
+        (("--ref", "ref.mp4", "--video", "other.mp4", "--tracker", "nix"), "a tracker out of lk"),
+        (("--ref", "ref.mp4", "--video", "other.mp4", "--metrics", "true_cosine"), "true path"),
+    ],
+)
+def test_what_makes_no_sense_is_said(words, message, clips, monkeypatch):
+    monkeypatch.chdir(clips)
+    result = pe(*words)
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+
+
+def test_without_opencv_the_rest_is_measured(clips, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    result = pe("--ref", clips / "ref.mp4", "--video", clips / "other.mp4", "--json")
+    assert result.exit_code == 0, result.output
+    last = json.loads(result.stdout.splitlines()[-1])
+    assert set(last["scores"]) == {"driving_similarity"}
+    assert "pip install 'pe-toolkit[eval]'" in result.stderr
+    asked = pe("--ref", clips / "ref.mp4", "--video", clips / "other.mp4", "--metrics", "mf")
+    assert asked.exit_code == 1
+    assert "Expected OpenCV" in asked.stderr
+
+
+# CLIP
+
+
+@pytest.fixture(scope="module")
+def tiny_clip(tmp_path_factory):
+    """A real CLIP of tiny size, in a folder as the Hub has it."""
+    transformers = pytest.importorskip("transformers")
+    folder = tmp_path_factory.mktemp("clip")
+    words = {word: k for k, word in enumerate(["<|startoftext|>", "<|endoftext|>"])}
+    for word in WORDS:
+        words[f"{word}</w>"] = len(words)
+    for letter in "abcdefghijklmnopqrstuvwxyz":
+        words.setdefault(letter, len(words))
+        words.setdefault(f"{letter}</w>", len(words))
+    (folder / "vocab.json").write_text(json.dumps(words))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
+             "num_attention_heads": 2}  # fmt: skip
+    ends = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    config = transformers.CLIPConfig(
+        text_config={**small, **ends, "vocab_size": len(words)},
+        vision_config={**small, "image_size": 32, "patch_size": 16},
+        projection_dim=8,
+    )
+    transformers.CLIPModel(config).save_pretrained(folder)
+    transformers.CLIPTokenizer(
+        str(folder / "vocab.json"), str(folder / "merges.txt")
+    ).save_pretrained(folder)
+    return folder
+
+
+def test_clip_compares_pictures_and_words(tiny_clip):
+    from pe_toolkit.evaluation import clip
+
+    name = str(tiny_clip)
+    frames = render(SCENES[0])
+    text = clip.text_similarity(frames, "a red circle", name)
+    assert -1 <= text <= 1
+    assert text != clip.text_similarity(frames, "a blue square " * 60, name)
+    assert clip.driving_similarity_clip(frames, frames, name) == pytest.approx(1)
+    other = clip.driving_similarity_clip(frames, render(SCENES[3])[:, :, ::2], name)
+    assert -1 <= other < 0.9999
+
+
+def test_clip_that_cannot_be_had_is_said(clips):
+    result = pe(
+        "--ref", clips / "ref.mp4", "--video", clips / "other.mp4", "--metrics",
+        "driving_similarity_dino",
+    )  # fmt: skip
+    assert result.exit_code == 1
+    assert "Expected the weights of facebook/dino-vitb16" in result.stderr
+    assert "Hint: They are fetched from the Hub on first use" in result.stderr
