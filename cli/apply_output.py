@@ -198,11 +198,15 @@ class Results:
 
 def in_words(done: Done) -> str:
     """The score of a video, with what it is worth."""
+    return score_words(done.motion_follows, done.motion_follows_reason)
+
+
+def score_words(score: float | None, reason: str | None) -> str:
+    """A score with what it is worth, or why there is none."""
     from pe_toolkit.evaluation.following import CHANCE
 
-    score = done.motion_follows
     if score is None:
-        return f"no motion score: {done.motion_follows_reason}"
+        return f"no motion score: {reason}"
     doubt = " (may be chance)" if score < CHANCE else ""
     return f"motion follows the reference: {score:.2f}{doubt}"
 

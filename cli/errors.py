@@ -19,7 +19,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -86,9 +86,21 @@ def report(exc: BaseException, session: Session) -> int:
     """Say what happened, on stderr, and return the exit code."""
     message, hint, code = describe(exc, session)
     if session.debug:
-        session.out.trace(_without_tokens("".join(traceback.format_exception(exc))))
-    session.out.error(_without_tokens(message), hint and _without_tokens(hint), code)
+        session.out.trace(without_tokens("".join(traceback.format_exception(exc))))
+    session.out.error(without_tokens(message), hint and without_tokens(hint), code)
     return code
+
+
+def explainer(session: Session) -> Callable[[BaseException], tuple[str, str | None]]:
+    """Message and hint of an exception, for a page; with `--debug` its traceback on stderr."""
+
+    def explain(exc: BaseException) -> tuple[str, str | None]:
+        if session.debug:
+            session.out.trace(without_tokens("".join(traceback.format_exception(exc))))
+        message, hint, _ = describe(exc, session)
+        return without_tokens(message), hint and without_tokens(hint)
+
+    return explain
 
 
 def describe(exc: BaseException, session: Session) -> tuple[str, str | None, int]:
@@ -125,7 +137,7 @@ def _of_the_cache(path: str) -> str:
     return ""
 
 
-def _without_tokens(text: str) -> str:
+def without_tokens(text: str) -> str:
     """`text` without the token of the Hub, and without what looks like one: a traceback has the
     words of a server that may have repeated what we sent.
     """

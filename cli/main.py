@@ -36,6 +36,7 @@ COMMANDS = {
     "push": "Bring a card to the Hugging Face Hub.",
     "pull": "Fetch a card from the Hugging Face Hub.",
     "search": "Find cards on the Hugging Face Hub.",
+    "ui": "Open a page in the browser: learn a motion, make videos.",
     "demo": "See it work: make a reference, train, apply, measure.",
     "doctor": "Say what this machine can run.",
     "completion": "Let the shell complete commands, options, cards and backbones.",

@@ -17,12 +17,14 @@ from pe_toolkit.cli.requests.apply import ApplyOptions
 from pe_toolkit.cli.requests.demo import DemoOptions
 from pe_toolkit.cli.requests.doctor import DoctorOptions
 from pe_toolkit.cli.requests.train import TrainOptions
+from pe_toolkit.cli.requests.ui import UiOptions
 from pe_toolkit.errors import OPTIONS, option
 
 ROOT = Path(__file__).parent.parent
 CLI = sorted((ROOT / "cli").rglob("*.py"))
 TYPES = {
     "apply": ApplyOptions, "demo": DemoOptions, "doctor": DoctorOptions, "train": TrainOptions,
+    "ui": UiOptions,
 }  # fmt: skip
 BAG = re.compile(r"\b(dict|Dict|Mapping|MutableMapping)\[str, Any\]")
 

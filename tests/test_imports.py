@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = ("torch", "diffusers", "transformers", "accelerate", "av", "cv2")
+HEAVY = ("torch", "diffusers", "transformers", "accelerate", "av", "cv2", "gradio")
 CARD = Path(__file__).parent / "golden" / "rotary-angle.safetensors"
 
 # Runs `pe ARGS` and then reports, on the last line, which modules are there.
@@ -46,6 +46,7 @@ def modules_after(code: str, *args: str) -> set[str]:
         ("apply", "--help"),
         ("demo", "--help"),
         ("doctor", "--help"),
+        ("ui", "--help"),
         ("show", str(CARD)),
         ("show", "--json", str(CARD)),
         ("verify", str(CARD)),

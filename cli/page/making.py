@@ -1,0 +1,133 @@
+"""Videos with a card, each beside the same without it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pe_toolkit.cli import apply_steps, prompts
+from pe_toolkit.cli.apply_output import score_words
+from pe_toolkit.cli.page.work import Job
+
+if TYPE_CHECKING:
+    from pe_toolkit.apply.request import ApplyRequest
+    from pe_toolkit.card import CardSpec
+    from pe_toolkit.cli.page.studio import Studio
+
+
+NO_PARTS: dict[str, Any] = {"phase": None, "camera": None, "subject": None}
+"""Whatever was asked of the card, it is the same video without it."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Videos of one prompt and seed, to be compared."""
+
+    prompt: str
+    seed: int
+    reference: Path | None
+    plain: Path | None
+    card: Path
+    kept: Path
+    score: str
+
+
+def make(
+    studio: Studio,
+    job: Job,
+    chosen: str,
+    request: ApplyRequest,
+    *,
+    compare: bool,
+    reference: Path | None,
+) -> list[Row]:
+    """Videos that move as a card says, each beside the same without the card.
+
+    Args:
+        chosen: a value of `choices`.
+        reference: a clip to show beside them; default: the one that the card was made from, if
+            it was made here.
+
+    Raises:
+        PeError: as `pe apply`.
+    """
+    from pe_toolkit.card import MotionCard
+    from pe_toolkit.video.output import write_atomic
+
+    request.check()
+    card, adapter = MotionCard.load(studio.path(chosen)), studio.load(job)
+    spec, said, seeds = card.spec, studio.said, request.seeds_for(card.spec)
+    if reference is None and chosen in studio.trained:
+        reference = studio.trained[chosen].reference
+    prompts.warn_unknown(said, request.prompts, studio.name)
+    apply_steps.warn_prompts(spec, request, said)
+    if spec.recipe.kv == "required":
+        request = dataclasses.replace(request, kv_from=reference)
+    shown = _beside(studio, reference, spec)
+    given, motion = request.read(spec), apply_steps.motion(adapter, card, None)
+    pairs = [(prompt, seed) for prompt in request.prompts for seed in seeds]
+    count, steps = len(pairs) * (1 + compare), request.settings(spec).steps
+    for index, (prompt, seed) in enumerate(pairs):
+
+        def one(asked: ApplyRequest, at: int, what: str, pair: Any = (prompt, seed)) -> Any:
+            on_step = _steps(job, what, at, count, steps)
+            [made] = asked.generate(adapter, card, [pair[0]], [pair[1]], given, on_step)
+            return made
+
+        first, plain = index * (1 + compare), None
+        if compare:
+            asked = dataclasses.replace(request, no_card=True, strength=1.0, **NO_PARTS)
+            key = (dataclasses.replace(asked, prompts=(prompt,), seeds=(seed,)), spec.clip,
+                   asked.settings(spec), spec.schedule.dynamic_cfg)  # fmt: skip
+            if key not in studio.plain:
+                studio.plain[key] = _write(studio, one(asked, first, "Without the card"), "plain")
+            plain = studio.plain[key]
+        made = one(request, first + compare, "With the card")
+        texts = {"card": f"{spec.name} {spec.version}", "card_digest": spec.digest}
+        video, kept = _write(studio, made, "card", texts), studio.free(spec.name, ".mp4")
+        write_atomic(kept, video.read_bytes())
+        score = _score(motion, made.frames)
+        job.made.append(Row(prompt, seed, shown, plain, video, kept, score))
+        job.changed()
+    return job.made
+
+
+def _beside(studio: Studio, reference: Path | None, spec: CardSpec) -> Path | None:
+    """The reference as the card saw it, to be shown beside."""
+    if reference is None:
+        return None
+    from pe_toolkit.card.sampling import read_as_trained
+    from pe_toolkit.video import write_video
+
+    clip = read_as_trained(reference, spec)
+    apply_steps.warn_beside(clip, spec, studio.said)
+    return write_video(studio.place("reference.mp4"), clip.frames, spec.clip.fps)
+
+
+def _write(studio: Studio, made: Any, name: str, more: dict[str, str] | None = None) -> Path:
+    from pe_toolkit.video import write_video
+
+    texts = {"prompt": made.prompt, "seed": str(made.seed)} | (more or {})
+    return write_video(studio.place(f"{name}.mp4"), made.frames, made.fps, metadata=texts)
+
+
+def _steps(job: Job, what: str, at: int, count: int, steps: int) -> Callable[[int, int], None]:
+    """The `on_step` of the video number `at` of `count`; stops between two steps."""
+
+    def on_step(done: int, total: int) -> None:
+        note = f"{what}: step {done} of {total}" if done < total else f"{what}: decoding"
+        job.tell((at + done / (steps + 1)) / count, note)
+
+    on_step(0, steps)
+    return on_step
+
+
+def _score(motion: Any, frames: Any) -> str:
+    """How well a video follows, in the words of `pe apply`; "" where it is not measured."""
+    if motion is None:
+        return ""
+    found = motion.compare(frames)
+    return score_words(found.score, found.reason)
