@@ -28,6 +28,8 @@ def published(hub_id: str, *, ran: bool) -> MappingProxyType[str, str]:
     return MappingProxyType(
         dict.fromkeys(method, paper)
         | {
+            "block": f"{paper}. DiffTrack, https://arxiv.org/abs/2506.17220, finds correspondence "
+            "best at layer 17 of 2b and 5b: `--set block=17`, docs/reproduce.md",
             "guided_range": f"{paper}: the first 10 of 50 steps, by noise (tests/test_recipes.py)",
             "mask": f"{paper}: where the displacement is not 0, as in the code",
             "start": f"{paper}: the model's own positions",
