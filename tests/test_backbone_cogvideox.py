@@ -18,12 +18,12 @@ from pe_toolkit.backbones.catalogue.variants import Variant
 from pe_toolkit.backbones.cogvideox import hooks
 from pe_toolkit.backbones.loading import device, nearest_dtype
 from pe_toolkit.backbones.machine import memory, placement
-from pe_toolkit.embedding import form_class
+from pe_toolkit.embedding import form_class, names
 from pe_toolkit.embedding.absolute import SincosTable, sincos_3d
 from pe_toolkit.embedding.rotary import RotaryAngle, RotaryTable, steps
 from pe_toolkit.errors import UnsupportedError, UsageError
 from pe_toolkit.grid import TokenGrid
-from tests.tiny import FRAMES, SIDE, moving_square, tiny_adapter, tiny_pipe
+from tests.tiny import FRAMES, SIDE, moving_square, tiny_adapter, tiny_pipe, tiny_variant
 
 
 def inputs(adapter, batch=2):
@@ -103,22 +103,28 @@ def test_embeddings_are_exact_at_zero_and_angles_stay_rotations():
 
 def test_offsets_are_positions_of_other_tokens():
     """A token that pretends to sit one column to the right gets that token's own embedding."""
-    for adapter in (tiny_adapter(), tiny_adapter("absolute")):
-        grid = adapter.grid
-        name = "angle" if adapter.positions == "rotary" else "table"
-        form = adapter.form(name, FRAMES, SIDE, SIDE)
-        for axis, stride in enumerate((grid.per_frame, grid.width, 1)):
-            offsets = torch.zeros(grid.tokens, 3)
-            offsets[0, axis] = 1
-            delta = form.from_offsets(offsets)
-            if adapter.positions == "rotary":
-                (cos, sin), _ = form.embed(delta)
-                torch.testing.assert_close(cos[0], form.base[0][stride], atol=1e-5, rtol=0)
-                torch.testing.assert_close(sin[0], form.base[1][stride], atol=1e-5, rtol=0)
-            else:
-                torch.testing.assert_close(
-                    form.base[0] + delta[0], form.base[stride], atol=1e-5, rtol=0
-                )
+    one_five = CogVideoXAdapter(tiny_pipe(patch_size_t=2), tiny_variant())
+    interpolated = tiny_adapter("absolute")
+    interpolated.transformer.register_to_config(spatial_interpolation_scale=1.875)
+    interpolated.transformer.patch_embed.spatial_interpolation_scale = 1.875
+    for adapter in (tiny_adapter(), one_five, tiny_adapter("absolute"), interpolated):
+        for frames, width, height in ((FRAMES, SIDE, SIDE), (2 * FRAMES - 1, SIDE // 2, SIDE)):
+            grid, base = (
+                find(frames, width, height) for find in (adapter.grid_for, adapter.base_positions)
+            )
+            for name in names(adapter.positions):
+                form = adapter.form(name, frames, width, height)
+                for axis, stride in enumerate((grid.per_frame, grid.width, 1)):
+                    offsets = torch.zeros(grid.tokens, 3)
+                    offsets[0, axis] = 1
+                    made = form.embed(form.from_offsets(offsets))
+                    for have, own in (
+                        zip(made[0], base, strict=True)
+                        if adapter.positions == "rotary"
+                        else [(base + made, base)]
+                    ):
+                        torch.testing.assert_close(have[0], own[stride], atol=1e-5, rtol=0)
+                        torch.testing.assert_close(have[1:], own[1:], atol=1e-5, rtol=0)
 
 
 def test_rotary_steps_are_read_off_stretched_tables():

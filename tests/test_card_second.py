@@ -138,6 +138,72 @@ def test_what_is_new_is_checked_as_strictly(case: str, tmp_path: Path) -> None:
         assert reason in caught.value.message
 
 
+NEW = ("rotary-offset", "rotary-offset-combined")
+
+
+def places(value: object, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """Paths of all values of a description."""
+    items = value.items() if isinstance(value, dict) else enumerate(value)  # type: ignore[arg-type]
+    found = [(*path, key) for key, _ in items]
+    for place in list(found):
+        if isinstance(inner := at(value, place[len(path) :]), dict | list):
+            found += places(inner, place)
+    return found
+
+
+def at(value: Any, path: tuple[str | int, ...]) -> Any:
+    for key in path:
+        value = value[key]
+    return value
+
+
+@pytest.mark.parametrize("case", NEW)
+def test_no_value_of_another_kind_and_no_unknown_key_gets_through(case: str) -> None:
+    """Every place of a description with everything that is new, and every kind of wrong value."""
+    free = {("scores",), ("software",)}  # any keys
+    for path in places(MAKE["description"](case)):
+        data = MAKE["description"](case)
+        inside = at(data, path)
+        if isinstance(inside, dict) and path not in free and path[-1] != "settings":
+            inside["surprise"] = 1
+            with pytest.raises(CardError, match="unknown key 'surprise'"):
+                CardSpec.from_dict(data)
+        for wrong in (object(), {"a": None}, [{}], float("nan"), "\ud800", 10**400, True):
+            data = MAKE["description"](case)
+            if wrong is True and isinstance(at(data, path), bool):
+                continue
+            at(data, path[:-1])[path[-1]] = wrong
+            with pytest.raises(CardError, match=str(path[0])):
+                CardSpec.from_dict(data)
+
+
+def test_the_longest_description_is_read(tmp_path: Path) -> None:
+    spec = MAKE["description"]("rotary-offset")
+    steps, side = 1000, 128
+    spec["schedule"] |= {
+        "steps": steps, "timesteps": list(range(steps)),
+        "noise": [round(1 - i / steps, 4) for i in range(steps)],
+    }  # fmt: skip
+    spec["training"]["loss"] = [[1e-9, 1e-9]] * steps
+    spec["samples"] = [{"prompt": "é" * 500, "seed": 2**63 - 1}] * 256
+    spec["grid"] = {"frames": side, "height": 1, "width": 1}
+    subject = {"path": [[-1234.5678] * 2] * side, "share": 0.1234}
+    motion(spec).update(camera=[[-1234.5678] * 6] * side, subjects=[subject] * 8)
+    spec["parents"] = [f"sha256:{i:064x}" for i in range(8)]
+    spec["edits"] = [{"what": "a" * 64, "settings": {f"{i}": "x" * 200 for i in range(16)}}] * 32
+    spec["scores"] = {f"s{i}": 0.5 for i in range(100)}
+    spec["software"] = {f"s{i}": "x" * 200 for i in range(100)}
+    tensors = {
+        "positions": np.zeros((1, 3, side, 3), np.float16),
+        "flow": np.zeros((side, side, 1, 1, 2), np.int8),
+        "flow_mask": np.zeros(side * side // 8, np.uint8),
+        "phase": np.zeros((side, 1, 5), np.uint8),
+    }
+    info = MotionCard(CardSpec.from_dict(spec), tensors).save(tmp_path / "long")
+    assert read_info(tmp_path / "long") == verify_card(tmp_path / "long") == info
+    assert shown(info)["edits"].count("\n") == 31
+
+
 def test_no_earlier_version_has_what_came_later() -> None:
     """Of every key in the table, held against every golden card of an earlier version."""
     values = {
