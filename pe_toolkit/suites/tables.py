@@ -9,13 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from pe_toolkit.evaluation.intervals import interval
 from pe_toolkit.jobs.folder import JobFolder
 from pe_toolkit.suites.plan import Plan, Video
 from pe_toolkit.suites.scoring import METRICS, Metric
 from pe_toolkit.suites.suite import ALL
-
-DRAWS = 2000
-"""Bootstrap samples of an interval."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,7 @@ class Cell:
 
     Attributes:
         mean: of the means of the references: each counts once, however many videos it has.
-        low, high: 2.5 and 97.5 % of the means of `DRAWS` bootstrap samples of references (videos of
+        low, high: 2.5 and 97.5 % of the means of 2,000 bootstrap samples of references (videos of
             one reference are not independent); None with one reference.
         references, videos: how many were measured.
         missing: videos that are there, but could not be measured.
@@ -132,19 +130,6 @@ def _cells(
             videos = sum(map(len, values.values()))
             cells[name] = Cell(mean, low, high, len(values), videos, missing)
     return cells
-
-
-def interval(means: Sequence[float]) -> tuple[float, float | None, float | None]:
-    """Mean and 95 % bootstrap interval of one number per reference, to six digits; the same ones
-    every time.
-    """
-    own = np.asarray(means, float)
-    mean = round(float(own.mean()), 6)
-    if len(own) < 2:
-        return mean, None, None
-    drawn = np.random.default_rng(0).choice(own, (DRAWS, len(own))).mean(1)
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return mean, round(float(low), 6), round(float(high), 6)
 
 
 def _listed(video: Video, record: dict[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,8 @@ from pe_toolkit.video.picture import Picture
 
 VIDEO_SUFFIXES = (".mp4", ".gif")
 IMAGE_SUFFIXES = (".png",)
-_CRF = "18"  # visually lossless for H.264
+CRF = 18
+"""Of H.264: nobody sees a difference."""
 
 _HINTS = {
     errno.ENOSPC: "The disk is full: free some space, or write elsewhere.",
@@ -144,7 +145,7 @@ def write_video(
         raise UsageError(f"Expected a positive number of frames a second, got {fps}.")
     if path.suffix.lower() == ".gif":
         return write_atomic(path, _gif(frames, fps), force=force)
-    return write_atomic(path, _mp4(frames, fps, metadata or {}), force=force)
+    return write_atomic(path, encode_mp4(frames, fps, metadata=metadata), force=force)
 
 
 def write_image(path: Path | str, image: Picture, force: bool = False) -> Path:
@@ -163,8 +164,21 @@ def write_image(path: Path | str, image: Picture, force: bool = False) -> Path:
     return write_atomic(path, buffer.getvalue(), force=force)
 
 
-def _mp4(frames: Picture, fps: float, metadata: Mapping[str, str]) -> bytes:
-    """Encoded in memory, as small as it is, so that errors of the disk come from one place."""
+def encode_mp4(
+    frames: Picture, fps: float, *, metadata: Mapping[str, str] | None = None, crf: int = CRF
+) -> bytes:
+    """An MP4 as `write_video` writes it, in memory: small as it is, errors of the disk come from
+    one place.
+
+    Args:
+        frames: `(F, H, W, 3)` uint8 RGB.
+        fps: frames a second, positive.
+        metadata: as in `write_video`.
+        crf: quality of H.264, from 0 (all there is) to 51; 28 is small and still clear.
+
+    Raises:
+        OutputError: the encoder failed.
+    """
     even = ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0))
     frames = np.pad(frames, even, mode="edge")
     buffer = io.BytesIO()
@@ -174,17 +188,18 @@ def _mp4(frames: Picture, fps: float, metadata: Mapping[str, str]) -> bytes:
         # with one thread and bit-exact flags; none with asm=0). It costs about a second for 49
         # frames of 720x480.
         options = {"fflags": "+bitexact"}
-        if metadata:
+        names = {key: _text(value) for key, value in (metadata or {}).items()}
+        if names:
             options["movflags"] = "use_metadata_tags"  # without it, unknown names are left out
         with av.open(buffer, "w", format="mp4", options=options) as container:
-            container.metadata.update({key: _text(value) for key, value in metadata.items()})
+            container.metadata.update(names)
             stream: Any = container.add_stream(
                 "libx264", rate=Fraction(fps).limit_denominator(1001)
             )
             stream.width, stream.height = frames.shape[2], frames.shape[1]
             stream.pix_fmt = "yuv420p"
             stream.options = {
-                "crf": _CRF,
+                "crf": str(crf),
                 "flags": "+bitexact",
                 "threads": "1",
                 "x264-params": "asm=0",
