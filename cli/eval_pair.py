@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pe_toolkit.cli import eval_report
 from pe_toolkit.cli.output import Output
 from pe_toolkit.cli.requests.eval import PairOptions
 from pe_toolkit.errors import DependencyError
 from pe_toolkit.evaluation import metric, pair
 from pe_toolkit.evaluation.contract import Metric, Pair
+from pe_toolkit.evaluation.records import ScoredVideo
+from pe_toolkit.evaluation.report import Column
 from pe_toolkit.evaluation.trackers import tracker
 from pe_toolkit.evaluation.tracks import load_tracks
 from pe_toolkit.video import read_clip
@@ -14,8 +21,8 @@ from pe_toolkit.video import read_clip
 SIGNS = {"higher": "higher is better", "lower": "lower is better", "neither": ""}
 
 
-def run(out: Output, asked: PairOptions) -> None:
-    """Score the pair and say it.
+def run(out: Output, asked: PairOptions, html: Path | None = None) -> None:
+    """Score the pair and say it, and write the page `html` of it.
 
     Raises:
         UsageError, ClipError, DependencyError: as `evaluation.pair`.
@@ -43,6 +50,8 @@ def run(out: Output, asked: PairOptions) -> None:
             "metric", name=r.name, value=r.value, why=r.why, title=one.title, low=one.low,
             high=one.high, better=one.better,
         )  # fmt: skip
+    if html is not None:
+        _report(html, asked, results, rows, out)
     out.event(
         "summary",
         reference=asked.reference,
@@ -52,6 +61,28 @@ def run(out: Output, asked: PairOptions) -> None:
         notes=notes,
         scores={r.name: r.value for r in results},
     )
+
+
+def _report(
+    html: Path,
+    asked: PairOptions,
+    results: Sequence[pair.Result],
+    rows: Mapping[str, Metric],
+    out: Output,
+) -> None:
+    name = os.fsencode(asked.reference.name).decode("utf-8", "backslashreplace")
+    record = ScoredVideo(
+        case=name,
+        reference=str(asked.reference),
+        kind="",
+        prompt=asked.prompt or "",
+        seed=0,
+        method=os.fsencode(asked.video.name).decode("utf-8", "backslashreplace"),
+        video=str(asked.video),
+        scores={r.name: r.value for r in results},
+    )
+    columns = {name: Column(name, one.better, one.title) for name, one in rows.items()}
+    eval_report.write(html, [record], Path(), "Motion of a pair", columns, out)
 
 
 def _unrelated(asked: PairOptions) -> tuple[pair.Frames, ...]:

@@ -71,6 +71,7 @@ PAIR = (*_CLIPS, *_FOLLOWED, *_DIFFERENT)
 EVAL = {
     "One pair of clips": _CLIPS,
     "A suite of clips": ("suite", "methods", "output", "backbone", "references", "seeds", "kinds"),
+    "Of both": ("html",),
     "Many at a time": ("jobs", "ray", "gpus_per_job"),
     "For experts, a pair: following points": _FOLLOWED,
     "For experts, a pair: clips that differ": _DIFFERENT,

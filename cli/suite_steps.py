@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pe_toolkit.cli import job_pools, machine, suite_table
+from pe_toolkit.cli import eval_report, job_pools, machine, suite_table
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.folding import width_of
 from pe_toolkit.cli.progress import Progress
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from pe_toolkit.suites.results import RunRecord
 
 
-def run_suite(session: Session, options: SuiteOptions) -> None:
-    """From the options to the tables. Errors of single jobs end with exit code 1, after all others
-    were done.
+def run_suite(session: Session, options: SuiteOptions, html: Path | None = None) -> None:
+    """From the options to the tables and the page. Errors of single jobs end with exit code 1,
+    after all others were done.
     """
     from pe_toolkit.jobs.folder import JobFolder
     from pe_toolkit.suites.results import RunRecord, settings_in_words
@@ -42,7 +42,7 @@ def run_suite(session: Session, options: SuiteOptions) -> None:
     session.rerun = True
     record = RunRecord(options.output, planned, ["pe", *session.argv], words)
     tally = _work(session, planned, folder, pool, record)
-    _finish(session, planned, folder, tally, record)
+    _finish(session, planned, folder, tally, record, html)
 
 
 def _plan(options: SuiteOptions, session: Session) -> tuple[Plan, Variant | None]:
@@ -106,9 +106,15 @@ def _tell(session: Session, outcome: Outcome, tally: Tally, bar: Progress) -> No
 
 
 def _finish(
-    session: Session, planned: Plan, folder: JobFolder, tally: Tally, record: RunRecord
+    session: Session,
+    planned: Plan,
+    folder: JobFolder,
+    tally: Tally,
+    record: RunRecord,
+    html: Path | None,
 ) -> None:
     """Tables on the disk and on the terminal, failures once more, and the exit code."""
+    from pe_toolkit.suites.page import columns, scored_videos
     from pe_toolkit.suites.results import write_tables
     from pe_toolkit.suites.tables import build_table
 
@@ -121,6 +127,9 @@ def _finish(
         f"{len(tally.done)} jobs done, {len(tally.there)} were there, {len(tally.failed)} failed."
     )
     out.talk(f"Wrote {_listed(files)}")
+    if html is not None:
+        title = f"Motion transfer: {table.suite}"
+        eval_report.write(html, scored_videos(table), folder.path, title, columns(table), out)
     for outcome in tally.failed:
         out.fail(f"{outcome.job.name}: {outcome.message}", None)
     if tally.failed:

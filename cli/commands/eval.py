@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pe_toolkit.cli import options, pair_options, parameters, sections, suite_options
+from pe_toolkit.cli import eval_report, options, pair_options, parameters, sections, suite_options
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.requests.eval import PairOptions, SuiteOptions
 from pe_toolkit.errors import UsageError
@@ -26,6 +26,12 @@ Example:
 @pair_options.pair_options
 @suite_options.suite_options
 @click.option("-o", "--output", type=parameters.PATH, metavar="DIR", help="Where results go.")
+@click.option(
+    "--html",
+    type=parameters.PATH,
+    metavar="PAGE.html",
+    help="Also one page with the videos side by side, for any browser, without a network.",
+)
 @options.backbone_option("auto", "The model that all methods use.")
 @options.revision_option
 @options.copy_option
@@ -46,12 +52,14 @@ def eval(session: Session, /, **parsed: Any) -> None:
     only what is not there yet, also after a crash, with more methods or more references. A job that
     fails stops no other one.
     """
+    html = parsed.pop("html")
+    eval_report.check(html)
     pair = {name: parsed.pop(name) for name in sections.PAIR}
     if pair["reference"] is not None or pair["video"] is not None:
         _refuse(parsed, "one pair of clips (--ref, --video)")
         from pe_toolkit.cli import eval_pair
 
-        eval_pair.run(session.out, PairOptions(**pair))
+        eval_pair.run(session.out, PairOptions(**pair), html)
         return
     if parsed["suite"] is None:
         raise UsageError("Expected --suite, or --ref and --video, got none.", "See pe eval --help.")
@@ -64,7 +72,7 @@ def eval(session: Session, /, **parsed: Any) -> None:
 
     from pe_toolkit.cli.suite_steps import run_suite
 
-    run_suite(session, request)
+    run_suite(session, request, html)
 
 
 def _refuse(names: Iterable[str], what: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from pe_toolkit.errors import UsageError
 from pe_toolkit.evaluation.records import ScoredVideo
 from pe_toolkit.evaluation.report.media import Media, Track, read_media
-from pe_toolkit.evaluation.report.page import Column, page
+from pe_toolkit.evaluation.report.page import MARK, Column, page
 from pe_toolkit.video import write_atomic
 
 MOST_BYTES = 100_000_000
@@ -79,6 +79,15 @@ def build_report(
 
 
 FULL = "left out: the page would grow too large"
+
+
+def is_report(path: Path | str) -> bool:
+    """Whether a file is such a page, which may be written anew. False if it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return MARK.encode() in file.read(4096)
+    except OSError:
+        return False
 
 
 def write_report(

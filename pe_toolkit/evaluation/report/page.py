@@ -23,6 +23,8 @@ from pe_toolkit.evaluation.intervals import interval
 from pe_toolkit.evaluation.records import ScoredVideo
 from pe_toolkit.evaluation.report.media import Media
 
+MARK = '<meta name="generator" content="pe-toolkit report">'
+"""By which a report is known."""
 PLAIN = "none"
 """The method without a card: it comes first."""
 Better = Literal["higher", "lower", "neither"]
@@ -102,7 +104,7 @@ def _head(title: str, style: str, script: str) -> str:
         "form-action 'none'"
     )
     return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8">{MARK}'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="referrer" content="no-referrer"><link rel="icon" href="data:,">'
