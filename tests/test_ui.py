@@ -307,7 +307,7 @@ def test_from_a_clip_to_videos_with_two_cards_and_one_loading(page: Any, clip: P
 
 def test_a_training_that_is_stopped_leaves_nothing(page: Any, clip: Path) -> None:
     stopped = False
-    for update in page.train(str(clip), "", "default", 0.0, "crop", 1, None, 0):
+    for update in page.train(str(clip), None, "default", None, "crop", 1, None, None):
         if not stopped and "Guided step" in update[2]:
             page.work.stop(update[0])
             stopped = True
@@ -319,6 +319,17 @@ def test_a_training_that_is_stopped_leaves_nothing(page: Any, clip: Path) -> Non
     assert all(p.requires_grad for p in backbone.pipe.transformer.parameters())  # as it was
     again = last(page.reopened())
     assert "Stopped" in again[2]  # in a tab that is opened later
+
+
+def test_a_request_that_makes_no_sense_is_refused_at_once(page: Any, clip: Path) -> None:
+    """Fields that were never shown are None; a name that no card may have is refused in words."""
+    told = last(page.train(str(clip), "n" * 300, "default", None, "crop", None, None, None))
+    assert "Expected" in told[2]
+    made = last(page.make("", None, None, 1, *AS_TRAINED, True, None, None))
+    assert "none is chosen" in made[2]
+    assert "No card is here" in page.gallery(None)[2]
+    assert "pe-error" in page.attempt(lambda: page.push("", None, True))
+    assert page.work.last("train") is None
 
 
 @pytest.mark.parametrize("kind", ["text", "picture", "nothing"])

@@ -107,7 +107,7 @@ class Page:
             yield [shown, words.said(job)]
 
     def train(
-        self, clip: str | None, name: str, recipe: str, start: float | None, fit: str,
+        self, clip: str | None, name: str | None, recipe: str, start: float | None, fit: str,
         samples: float | None, steps: float | None, seed: float | None,
     ) -> Iterator[list[Any]]:  # fmt: skip
         """Put a training into the queue and show it."""
@@ -115,16 +115,21 @@ class Page:
             told = words.failure("Expected a clip, got none.", "Drop one, or take the example.")
             yield [0, gr.skip(), told, "", "", *NO_CARD]
             return
-        request = TrainRequest(
-            reference=Path(clip),
-            name=name.strip() or None,
-            recipe=recipe,  # type: ignore[arg-type]
-            start=start or 0.0,
-            fit=fit,  # type: ignore[arg-type]
-            samples=_count(samples),
-            steps=_count(steps),
-            seed=_count(seed) or 0,
-        )
+        try:
+            request = TrainRequest(
+                reference=Path(clip),
+                name=(name or "").strip() or None,  # None: of a field that was never shown
+                recipe=recipe,  # type: ignore[arg-type]
+                start=start or 0.0,
+                fit=fit,  # type: ignore[arg-type]
+                samples=_count(samples),
+                steps=_count(steps),
+                seed=_count(seed) or 0,
+            )
+            request.check()
+        except Exception as error:
+            yield [0, OFF, words.failure(*self.explain(error)), "", "", *NO_CARD]
+            return
         title = f"Training {request.card_name}"
         yield from self.training(
             self.work.submit(title, "train", lambda job: self.studio.train(job, request))
@@ -142,23 +147,24 @@ class Page:
             stop = OFF if job.over else ON
             yield [job.number, stop, self.bar(job), curve, words.said(job), *NO_CARD]
 
-    def keep(self, job: int, name: str) -> str:
+    def keep(self, job: int, name: str | None) -> str:
         """Keep the card of a training in the local registry."""
         done = self.work.job(job)
         made = done.result if done is not None else None
         if made is None:
             return ""
-        entry = self.studio.keep(made.card.name, name)
+        entry = self.studio.keep(made.card.name, name or "")
         return words.notice(f"{entry.reference} is in the registry: see it under Cards.")
 
     # 2. Make videos.
 
     def make(
-        self, chosen: str | None, lines: str, seed: float | None, strength: float, phase: float,
-        camera: float, subject: float, compare: bool, steps: float | None, reference: str | None,
+        self, chosen: str | None, lines: str | None, seed: float | None, strength: float,
+        phase: float, camera: float, subject: float, compare: bool, steps: float | None,
+        reference: str | None,
     ) -> Iterator[list[Any]]:  # fmt: skip
         """Put videos into the queue and show them as they come."""
-        texts = [line for line in lines.split("\n") if line.strip()]
+        texts = [line for line in (lines or "").split("\n") if line.strip()]
         try:
             spec = _facts(self.studio.path(chosen or ""))
             given: dict[str, Any] = dict(zip(PARTS, (phase, camera, subject), strict=True))
@@ -196,10 +202,10 @@ class Page:
 
     # Cards.
 
-    def gallery(self, search: str) -> list[Any]:
+    def gallery(self, search: str | None) -> list[Any]:
         """Pictures of the cards in the registry, and what they are called."""
         items, names, broken = [], [], []
-        found = self.studio.entries(search)
+        found = self.studio.entries(search or "")
         for entry in found[:GALLERY]:
             try:
                 picture = self.studio.preview(entry.path, entry.digest)
@@ -226,11 +232,11 @@ class Page:
 
         return [name, self.attempt(facts), ON]
 
-    def push(self, name: str, target: str, private: bool) -> str:
+    def push(self, name: str, target: str | None, private: bool) -> str:
         """Bring a card to the Hub."""
         from pe_toolkit.registry.sharing import push_to_hub
 
-        done = push_to_hub(self.studio.path(name), target.strip(), private=private)
+        done = push_to_hub(self.studio.path(name), (target or "").strip(), private=private)
         if not done.committed and not done.tagged:
             return words.notice(f"Nothing to do: all of it is there already. {done.url}")
         return words.notice(f"It is there: {done.url}")
