@@ -88,15 +88,29 @@ def _dino(name: str) -> Any:
 
 def _loaded(kind: Any, name: str, **options: Any) -> Any:
     try:
-        part = kind.from_pretrained(name, **options)
-    except (OSError, ValueError) as error:
+        part = _from_cache_or_hub(kind, name, **options)
+    except Exception as error:  # of the network, of the client, of a repository that is not there
         why = str(error).strip().splitlines()
         raise DependencyError(
-            f"Expected the weights of {name}, but they cannot be had: {why[0] if why else kind}",
+            f"Expected the weights of {name}, but they cannot be had: "
+            f"{why[0] if why else type(error).__name__}",
             "They are fetched from the Hub on first use: go online once, or leave out the metrics "
             "that need them (`pe eval` without --metrics asks for none).",
         ) from error
     return part.eval() if isinstance(part, torch.nn.Module) else part
+
+
+def _from_cache_or_hub(kind: Any, name: str, **options: Any) -> Any:
+    """What was fetched once is used without asking the Hub; and the Hub is asked once, briefly,
+    whether it is there, because transformers asks for each file, six times.
+    """
+    try:
+        return kind.from_pretrained(name, local_files_only=True, **options)
+    except (OSError, ValueError):
+        from huggingface_hub import HfApi
+
+        HfApi().model_info(name, timeout=10)
+        return kind.from_pretrained(name, **options)
 
 
 def _longest(clip: Any) -> int:
