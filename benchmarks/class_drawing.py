@@ -36,7 +36,7 @@ def draws(store: Any, args: Any) -> None:
     scene's own caption), of which the first two are the floor of every measure.
     """
     adapter = load_backbone(args.backbone)
-    for name, r in itertools.product(args.classes, range(args.references)):
+    for r, name in itertools.product(range(args.references), args.classes):
         if (name, r, 0, f"from {HALF}") in store.keys:
             continue
         scene = scenes_of(name, args.references)[r]
