@@ -31,6 +31,8 @@ FIRST = """<div class="pe-first">Drop a clip, or take the example. Here you see 
 does, with an arrow on everything whose motion it can follow. That takes seconds, and tells whether
 learning is worth it.</div>"""
 ON, OFF = gr.update(visible=True), gr.update(visible=False)
+STOP = gr.update(visible=True, value="Stop")
+"""The button that stops; a button that was never shown comes without its word."""
 PARTS = ("phase", "camera", "subject")
 NO_CARD = [OFF, gr.skip(), gr.skip()]
 """Of a training that left no card: nothing to do with it."""
@@ -144,7 +146,7 @@ class Page:
                 after = [ON, slug(made.spec.name), self.cards(made.card.name)]
                 yield [job.number, OFF, _trained(made, job), curve, words.said(job), *after]
                 return
-            stop = OFF if job.over else ON
+            stop = OFF if job.over else STOP
             yield [job.number, stop, self.bar(job), curve, words.said(job), *NO_CARD]
 
     def keep(self, job: int, name: str | None) -> str:
@@ -189,7 +191,7 @@ class Page:
             ),
         )
         for _ in job.watch():
-            stop, shown = OFF if job.over else ON, words.rows(job.made)
+            stop, shown = OFF if job.over else STOP, words.rows(job.made)
             yield [job.number, stop, self.bar(job), shown or gr.skip(), words.said(job)]
 
     def fits(self, chosen: str | None) -> list[Any]:
