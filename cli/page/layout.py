@@ -77,9 +77,7 @@ def _learn() -> SimpleNamespace:
             )
             ui.example = gr.Button("No clip at hand? Take an example", size="sm")
             ui.recipe = gr.Radio(RECIPES, value="default", label="How to learn it")
-            with gr.Accordion(
-                "More settings (in brackets: what `pe train` calls them)", open=False
-            ):
+            with gr.Accordion("More settings (in brackets: their names in pe train)", open=False):
                 ui.name = gr.Textbox(label="Name of the card (--name)", placeholder="as the clip")
                 ui.start = gr.Number(0, label="Seconds to leave out at the beginning (--start)")
                 ui.fit = gr.Dropdown(FITS, value="crop", label="Bring it to size (--fit)")
@@ -147,7 +145,7 @@ def _cards() -> SimpleNamespace:
     )
     ui.said = gr.HTML()
     ui.gallery = gr.Gallery(
-        label="Cards in the registry of this machine: the arrows are the motion",
+        label="Your cards: the arrows are the motion",
         columns=4, object_fit="contain", allow_preview=False, interactive=False, buttons=[],
         fit_columns=False, height="auto",
     )  # fmt: skip

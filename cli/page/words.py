@@ -82,10 +82,7 @@ def losses(job: Job) -> str:
     buffer = io.BytesIO()
     Image.fromarray(loss_curve(job.losses)).save(buffer, "PNG")
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    label = (
-        "Loss: how far the model's motion is from the clip's. It falls within a guided step, and "
-        "begins anew at the next."
-    )
+    label = "Loss: how far the model's motion is from the clip's. On the whole it should fall."
     return (
         f'<figure><img class="pe-loss" alt="{label}" src="data:image/png;base64,{data}">'
         f"<figcaption>{label}</figcaption></figure>"
