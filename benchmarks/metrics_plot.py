@@ -48,7 +48,8 @@ def strips(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> NDArr
         middle, low, high = row["auc"]
         gaps = f", undefined {row['undefined']:.0%}" if row["undefined"] else ""
         text(RIGHT + 20, y, f"{middle:.2f} [{low:.2f}, {high:.2f}]{gaps}")
-    return np.asarray(image.resize((WIDTH, height), Image.Resampling.LANCZOS))
+    small = image.resize((WIDTH, height), Image.Resampling.LANCZOS)
+    return np.asarray(small.quantize(48).convert("RGB"))  # a third of the bytes
 
 
 def strip(pen: ImageDraw.ImageDraw, y: int, rows: Sequence[Mapping[str, Any]], name: str) -> None:
