@@ -124,7 +124,7 @@ def draw(events: Iterator[Any], session: Session) -> Result:
     from pe_toolkit.card.followed import followed
     from pe_toolkit.training import events as kinds
 
-    out, result, inner = session.out, Result(), 1
+    out, result, inner, drawn = session.out, Result(), 1, False
     with contextlib.ExitStack() as stack:
         bar = Progress(out, "guided step", 1)
         for event in events:
@@ -134,7 +134,9 @@ def draw(events: Iterator[Any], session: Session) -> Result:
                     inner = max(event.inner_steps, 1)
                     if not out.json:
                         out.talk(event.message)
-                    bar = stack.enter_context(Progress(out, "guided step", event.guided_steps))
+                    bar = Progress(out, "guided step", event.guided_steps)
+                    if drawn := event.inner_steps > 0:  # else there may be no step to tell of
+                        stack.enter_context(bar)
                 case kinds.Resumed():
                     bar.skip(event.step)
                 case kinds.ReferenceMatched() if not out.json:
@@ -144,7 +146,9 @@ def draw(events: Iterator[Any], session: Session) -> Result:
                 case kinds.InnerStep():
                     bar.part((event.inner + 1) / inner, f"loss {event.loss:.4g}")
                 case kinds.GuidedStep():
-                    loss = "nothing optimised"
+                    if not drawn:
+                        stack.enter_context(bar)
+                    drawn, loss = True, "nothing optimised"
                     if event.loss_first is not None:
                         loss = f"loss {event.loss_first:.4g} -> {event.loss_last:.4g}"
                     bar.step(f"noise {event.noise:.3f}, {loss}, {event.seconds:.1f} s")

@@ -427,13 +427,15 @@ def test_without_inner_steps_there_is_no_loss_to_report(capsys: pytest.CaptureFi
     from pe_toolkit.cli.train_steps import draw
 
     config = dataclasses.replace(CONFIG, prompts=("a red circle",), samples=1, inner_steps=0)
-    _, events = finished(tiny_adapter(), config)
-    steps = [e for e in events if isinstance(e, GuidedStep)]
-    assert steps
-    assert all(e.loss_first is None and e.loss_last is None for e in steps)
-    session = Session()
-    session.out = Output()
-    draw(iter(events), session)
-    said = capsys.readouterr().err
-    assert "nan" not in said
-    assert "nothing optimised" in said
+    for preview in (False, True):
+        _, events = finished(tiny_adapter(), dataclasses.replace(config, preview=preview))
+        steps = [e for e in events if isinstance(e, GuidedStep)]
+        assert bool(steps) == preview  # without one, none is taken
+        assert all(e.loss_first is None and e.loss_last is None for e in steps)
+        session = Session()
+        session.out = Output()
+        draw(iter(events), session)
+        said = capsys.readouterr().err
+        assert "nan" not in said
+        assert "nothing optimised" in said
+        assert ("guided step" in said) == preview

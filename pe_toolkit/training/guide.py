@@ -51,7 +51,8 @@ class Guidance:
         return events.Resumed(len(self.losses))
 
     def steps(self, stack: contextlib.ExitStack) -> Iterator[events.Event]:
-        """All steps up to the last guided one.
+        """All steps up to the last guided one; no word of each where nothing is optimised and
+        nothing denoised.
 
         Checkpointing and compiled blocks stay until `stack` is closed: a preview goes on with them.
         """
@@ -97,9 +98,10 @@ class Guidance:
                 self.losses.append((trace[0], trace[-1]))
         # Nothing looks at what the last guided step would give, except a preview; and at what any
         # gives, where positions stay as they begin.
-        looked_at = index < self.guided[-1] and not self._settled
-        if self.run.config.preview or looked_at:
+        if self.run.config.preview or (index < self.guided[-1] and not self._settled):
             self.sampler.step(index)
+        if self._settled and not self.run.config.preview:
+            return  # it took no time, and there is nothing to keep
         if self.saved is not None:
             self.saved.save(index + 1, self.sampler, self.mode, self.losses)
             yield events.Saved(self.saved.path)

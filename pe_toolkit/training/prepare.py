@@ -103,14 +103,16 @@ class Run:
     def started(self, guided: list[int]) -> events.Started:
         """The first event."""
         settings = self.settings
+        inner = f"K = {settings.inner_steps}"
+        if self.form is not None and not settings.inner_steps:
+            inner = "nothing optimised"
         return events.Started(
             settings.mode,
             len(guided),
             settings.inner_steps,
             len(self.prompts),
             str(self.grid),
-            f"{len(guided)} guided of {settings.steps} steps, K = {settings.inner_steps}, block "
-            f"{settings.block}",
+            f"{len(guided)} guided of {settings.steps} steps, {inner}, block {settings.block}",
         )
 
 
