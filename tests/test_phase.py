@@ -12,7 +12,7 @@ from PIL import Image
 
 from pe_toolkit.apply import ApplyRequest, CardWarning, applied, generate
 from pe_toolkit.card import MotionCard
-from pe_toolkit.errors import UsageError
+from pe_toolkit.errors import CardError, UsageError
 from pe_toolkit.motion.phase import imprinted, phases, quantised, radians
 from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.training.events import PreviewFrames
@@ -154,6 +154,31 @@ def test_a_pipeline_that_begins_with_a_clip_is_warned_of():
     assert "prepare_latents" not in vars(pipe)
 
 
+def test_latents_are_optimised_from_noise_that_bears_the_phase(tmp_path):
+    """The card replays what was trained, whatever noise it is given; it says where it began."""
+    config = TrainConfig(
+        recipe="rich", mode="latents", phase=PHASE, steps=5, inner_steps=1, preview=True,
+        prompts=(PROMPT,), seed=3,
+    )  # fmt: skip
+    adapter = tiny_adapter()
+    *seen, last = train(adapter, moving_square(), config)
+    shown = next(event.frames for event in seen if type(event).__name__ == "PreviewFrames")
+    last.card.save(tmp_path / "card.safetensors")
+    card = MotionCard.load(tmp_path / "card.safetensors")
+    assert card.spec.recipe.phase.to_dict() == {"radius": 1.5, "gamma": 2.0}
+    assert card.tensors["phase"].shape == (3, 4, 5)
+    [made] = generate(adapter, [PROMPT], [3], card=card)
+    assert np.array_equal(made.frames, shown)
+    with pytest.raises(CardError, match=r"came with 2\.0"):
+        dataclasses.replace(card.spec, format_version="1.4", digest="")
+    plain = list(train(adapter, moving_square(), dataclasses.replace(config, phase=())))[-1].card
+    assert not np.array_equal(plain.tensors["latents"], card.tensors["latents"])
+    with pytest.raises(UsageError, match="bear the phase already"):
+        next(generate(adapter, [PROMPT], [3], card=card, phase=0.5))
+    with pytest.raises(UsageError, match="bear the phase already"):
+        ApplyRequest(prompts=(PROMPT,), phase=0.5).seeds_for(card.spec)
+
+
 def test_recipes_and_requests():
     variant = tiny_adapter().variant
     rich = TrainConfig(recipe="rich").resolve(variant)
@@ -167,6 +192,7 @@ def test_recipes_and_requests():
         with pytest.raises(UsageError, match="phase RADIUS,GAMMA"):
             TrainConfig().with_overrides({"phase": wrong}).resolve(variant)
     latents = TrainConfig(recipe="rich", mode="latents", steps=5, inner_steps=1)
+    latents = latents.with_overrides({"phase": "off"})
     card = list(train(tiny_adapter(), moving_square(), latents))[-1].card
     assert card.spec.recipe.phase is None
     with pytest.raises(UsageError, match="no --phase with a card that holds no phase"):

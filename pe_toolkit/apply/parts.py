@@ -44,6 +44,12 @@ def check_parts(
         return
     if not 0 <= phase <= 1:
         raise UsageError(f"Expected a phase from 0 to 1, got {phase:g}.")
+    if spec.kind == "latents" and spec.recipe.phase is not None:
+        raise UsageError(
+            f"Expected no {option('phase')} with a latents card, got {phase:g}: its latents bear "
+            "the phase already.",
+            "Leave it out.",
+        )
     if phase and spec.recipe.phase is None:
         raise UsageError(
             f"Expected no {option('phase')} with a card that holds no phase, got {phase:g}.",

@@ -486,8 +486,11 @@ class CardSpec(Section):
         if self.kind == "latents":
             if form is not None:
                 raise refuse("recipe.parametrisation", "null in a latents card", form)
-            if self.recipe.phase is not None:
-                raise CardError("Expected a latents card without `recipe.phase`, got one with it.")
+            if self.recipe.phase is not None and not reaches(self.format_version, "2.0"):
+                raise CardError(
+                    f"Expected a latents card of format {self.format_version} without "
+                    "`recipe.phase`, which came with 2.0 there."
+                )
             if len(self.samples) != 1:
                 raise CardError(
                     f"Expected a latents card to have one sample, got {len(self.samples)}."

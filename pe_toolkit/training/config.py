@@ -51,7 +51,8 @@ class TrainConfig:
         recipe: `default`; `paper`: the published DiTFlow setting, but for the keys and values of
             the reference (`kv`), and for the latents that most published rows optimise (`mode`;
             docs/reproduce.md says which row needs what); `fast`: one inner step at a
-            larger rate (see `fast`); `rich`: what carries motion without optimising (see `RICH`).
+            larger rate (see `fast`); `rich`: what carries motion without optimising (see
+            `RICH`), and in latents mode noise that bears the reference's phase.
         parametrisation: one of `pe_toolkit.embedding.names()`: `angle`, `table` or `offset`.
         objective: what "the same motion" means, one of `pe_toolkit.objectives.names()`: `amf`, the
             baselines `smm`, `moft`, `motionclone`, or one that an installed package adds.
@@ -191,7 +192,7 @@ class TrainConfig:
             guided_range=tuple(pick("guided_range")),
             start="zero" if self.mode == "latents" else pick("start"),
             start_scale=float(pick("start_scale")),
-            phase=None if self.mode == "latents" or self.phase == () else pick("phase"),
+            phase=None if self.phase == () else pick("phase"),
         )
         resolved.check()
         return resolved
@@ -203,7 +204,8 @@ class TrainConfig:
         if self.recipe == "fast":
             return fast(variant)
         if self.recipe == "rich":
-            return RICH
+            # Latents are what is optimised, and have no positions to start from.
+            return {"phase": RICH["phase"]} if self.mode == "latents" else RICH
         return {}
 
     def _reading(self, variant: Variant) -> Reading:
