@@ -191,6 +191,8 @@ def test_recipes_and_requests():
     for wrong in ("20", "2,0.5", "-1"):
         with pytest.raises(UsageError, match="phase RADIUS,GAMMA"):
             TrainConfig().with_overrides({"phase": wrong}).resolve(variant)
+    optimised = TrainConfig(recipe="rich", mode="latents").resolve(variant)
+    assert (optimised.inner_steps, optimised.phase) == (variant.inner_steps, (2.83, 2.0))
     latents = TrainConfig(recipe="rich", mode="latents", steps=5, inner_steps=1)
     latents = latents.with_overrides({"phase": "off"})
     card = list(train(tiny_adapter(), moving_square(), latents))[-1].card
