@@ -3,7 +3,7 @@
 #     make demo                 see it work (no GPU needed)
 #     make test                 the tests; `make test ARGS="-m slow"` runs the slow ones
 #     make check                format, lint, types, layers, generated docs (no tests)
-#     make docs                 write the generated docs
+#     make docs                 write the generated docs, and the API as a static site (site/index.html)
 #     make train-bundled        train the bundled backbone from nothing (hours)
 #     make bench                the benchmarks, in their quick form
 #     make fuzz                 100,000 mutated cards through the reader, another seed each time
@@ -33,10 +33,14 @@ check: $(READY)
 	$(BIN)/lint-imports
 	$(BIN)/python docs/generate_cli.py --check
 	$(BIN)/python docs/generate_api.py --check
+	$(BIN)/python docs/check_links.py
 
 docs: $(READY)
 	$(BIN)/python docs/generate_cli.py
 	$(BIN)/python docs/generate_api.py
+	$(BIN)/python docs/check_links.py
+	$(BIN)/python docs/generate_site.py site
+	$(BIN)/python docs/check_links.py site
 
 train-bundled: $(READY)
 	$(BIN)/python -m benchmarks.backbone $(ARGS)
@@ -49,7 +53,7 @@ fuzz: $(READY)
 	$(BIN)/python -m benchmarks.registry fuzz $(ARGS)
 
 clean:
-	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+	rm -rf site build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 distclean: clean

@@ -42,7 +42,9 @@ CARD = ("name", "author", "license", "card_version")
 MACHINE = ("device", "dtype", "offload", "quantize", "checkpointing", "cache", "compile",
            "vae_tiling")  # fmt: skip
 TRAIN = {
-    "Options": ("output", "backbone", "prompts", "samples", "preview", "resume", "force", "image"),
+    "Options": (
+        "output", "backbone", "prompts", "samples", "preview", "plot", "resume", "force", "image",
+    ),
     "Which part of the clip": CLIP,
     "Many at a time": ("jobs", "ray", "gpus_per_job"),
     "What stands in the card": CARD,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pe_toolkit.jobs.pools import Pool
     from pe_toolkit.jobs.run import Tally
 
-ALONE = ("preview", "track", "name", "kv_from", "resume")
+ALONE = ("preview", "plot", "track", "name", "kv_from", "resume")
 """Options for one reference. `--resume` is not needed: many always go on."""
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pe_toolkit.cli import files, reference_words
+from pe_toolkit.cli import card_plot, files, reference_words
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.output import Output, size_text
 from pe_toolkit.cli.progress import Progress, reading
@@ -54,6 +54,7 @@ def check(options: TrainOptions) -> None:
     files.check_suffix(options.output, ".safetensors")
     if preview is not None:
         files.check_suffix(preview, ".mp4", "--preview")
+    card_plot.check(options.plot, force=options.force)
     outputs = [options.output, *([preview] if preview else [])]
     files.check_outputs(outputs, force=options.force)
     check_state(options.state, resume=options.resume, force=options.force)
@@ -221,6 +222,8 @@ def finish(session: Session, options: TrainOptions, result: Result) -> None:
         from pe_toolkit.video import write_video
 
         write_video(options.preview, result.preview, result.preview_fps, force=options.force)
+    if options.plot is not None:
+        card_plot.write(options.plot, result.card, session.out, force=options.force)
     summarise(session, options, info, result)
 
 

@@ -95,7 +95,7 @@ def test_train_json_is_events_then_summary(reference: Path, tmp_path: Path) -> N
     preview = tmp_path / "p.mp4"
     result = pe(
         "train", reference, "-o", path, "--backbone", "bundled", *SHORT,
-        "--preview", preview, "--json",
+        "--preview", preview, "--plot", tmp_path / "p.png", "--json",
     )  # fmt: skip
     events = lines(result)
     kinds = [event["event"] for event in events]
@@ -103,6 +103,7 @@ def test_train_json_is_events_then_summary(reference: Path, tmp_path: Path) -> N
     assert kinds[-1] == "summary"
     assert events[-1]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert preview.stat().st_size > 0
+    assert (tmp_path / "p.png").read_bytes()[1:4] == b"PNG"
 
 
 def test_apply_one(card: Path, tmp_path: Path) -> None:

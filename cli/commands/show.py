@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from pe_toolkit.cli import options, parameters, reference_words
+from pe_toolkit.cli import card_plot, options, parameters, reference_words
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.motion_edits import edit_words
 from pe_toolkit.cli.output import size_text
@@ -29,18 +30,26 @@ Example:
 )
 @click.argument("card", type=parameters.CARD_TEXT, metavar="CARD")
 @click.option("-a", "--all", "every", is_flag=True, help="Also how it was trained.")
+@click.option(
+    "--plot",
+    type=parameters.PATH,
+    metavar="FILE.png",
+    help="Also draw it: loss, path, fields from frame to frame, layers, phase.",
+)
+@options.force_option
 @options.common
 @click.pass_obj
-def show(session: Session, /, card: str, every: bool) -> None:
+def show(session: Session, /, card: str, every: bool, plot: Path | None, force: bool) -> None:
     """Say what is in a motion card.
 
     CARD is a file, a name in the local registry (wave, wave@1.2.0) or owner/name on the Hub.
     Checks the description, not every number: `pe verify` does that.
     """
-    from pe_toolkit.card import printable, read_info
+    from pe_toolkit.card import MotionCard, printable, read_info
     from pe_toolkit.cli.remote import find
     from pe_toolkit.cli.signing import described
 
+    card_plot.check(plot, force=force)
     found = find(session, card)
     info = read_info(found.path)
     rows = describe(info, MOST_SAMPLES if every else FEW_SAMPLES)
@@ -61,6 +70,8 @@ def show(session: Session, /, card: str, every: bool) -> None:
     session.out.table(rows)
     if not every and not session.out.json and sys.stdout.isatty():
         session.out.talk("How it was trained: pe show --all")
+    if plot is not None:
+        card_plot.write(plot, MotionCard.load(found.path), session.out, force=force)
     session.out.event("summary", path=found.path, **where, signers=signers, **info.summary())
 
 

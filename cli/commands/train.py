@@ -107,6 +107,9 @@ Example:
 @options.card_text_options
 @click.option("--preview", type=parameters.PATH, metavar="OUT.mp4", help="Also finish a video.")
 @click.option(
+    "--plot", type=parameters.PATH, metavar="FILE.png", help="Also draw what the card holds."
+)
+@click.option(
     "--track",
     metavar="WHERE",
     help="Write losses to a dashboard: tensorboard[:DIR] or trackio[:PROJECT].",

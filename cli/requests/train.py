@@ -21,6 +21,7 @@ class TrainOptions(TrainRequest, BackboneOptions):
     backbone: str
     output: Path
     preview: Path | None = None
+    plot: Path | None = None
     track: str | None = None
     resume: bool = False
     force: bool = False

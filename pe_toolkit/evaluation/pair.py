@@ -31,6 +31,7 @@ class Result:
     """What one metric says of a pair.
 
     Attributes:
+        name: of the metric.
         value: the number, or None where there is none.
         why: then, the reason in words; else "".
     """

@@ -45,6 +45,7 @@ class Tracks:
 
     @property
     def frames(self) -> int:
+        """How many."""
         return int(self.points.shape[1])
 
     def resampled(self, frames: int) -> Tracks:

@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from pe_toolkit.visual.arrows import flow_arrows
 from pe_toolkit.visual.curves import loss_curve
+from pe_toolkit.visual.fields import field_picture, path_picture, phase_pictures
 from pe_toolkit.visual.labels import label
 from pe_toolkit.visual.motion import flow_frames
 from pe_toolkit.visual.sheets import contact_sheet, side_by_side
 
-__all__ = ["contact_sheet", "flow_arrows", "flow_frames", "label", "loss_curve", "side_by_side"]
+__all__ = [
+    "contact_sheet",
+    "field_picture",
+    "flow_arrows",
+    "flow_frames",
+    "label",
+    "loss_curve",
+    "path_picture",
+    "phase_pictures",
+    "side_by_side",
+]

@@ -16,12 +16,17 @@ _LINE = (96, 165, 250)
 _GRID = (63, 63, 70)
 
 
-def loss_curve(losses: Sequence[float], size: tuple[int, int] = (480, 240)) -> Picture:
+def loss_curve(
+    losses: Sequence[float],
+    size: tuple[int, int] = (480, 240),
+    ends: tuple[str, str] | None = None,
+) -> Picture:
     """Loss over optimisation steps, linear axes, values that are not finite left as gaps.
 
     Args:
         losses: one value per step.
         size: (width, height) in pixels, at least 160x100.
+        ends: words below the first and the last value; None: the numbers of their steps.
 
     Returns:
         `(height, width, 3)` uint8 RGB.
@@ -49,8 +54,9 @@ def loss_curve(losses: Sequence[float], size: tuple[int, int] = (480, 240)) -> P
         y = place(0, value)[1]
         pen.line([_LEFT, y, right, y], fill=_GRID)
         pen.text((_LEFT - 6, y), f"{value:.3g}", fill=FOREGROUND, font=face, anchor="rm")
-    pen.text((_LEFT, bottom + 6), "1", fill=FOREGROUND, font=face)
-    pen.text((right, bottom + 6), f"step {len(losses)}", fill=FOREGROUND, font=face, anchor="ra")
+    first, last = ends or ("1", f"step {len(losses)}")
+    pen.text((_LEFT, bottom + 6), first, fill=FOREGROUND, font=face)
+    pen.text((right, bottom + 6), last, fill=FOREGROUND, font=face, anchor="ra")
     run: list[tuple[float, float]] = []
     for step, value in enumerate([*losses, math.nan]):  # the last one closes the last run
         if math.isfinite(value):
