@@ -78,18 +78,18 @@ def path_picture(
     width = max(1, round(height * columns / rows))
     image = Image.new("RGB", (width * _OVER, height * _OVER), _GROUND)
     pen = ImageDraw.Draw(image)
-    for x in range(1, columns):
-        pen.line([x * patch, 0, x * patch, height * _OVER], fill=_GRID)
-    for y in range(1, rows):
-        pen.line([0, y * patch, width * _OVER, y * patch], fill=_GRID)
+    for column in range(1, columns):
+        pen.line([column * patch, 0, column * patch, height * _OVER], fill=_GRID)
+    for line in range(1, rows):
+        pen.line([0, line * patch, width * _OVER, line * patch], fill=_GRID)
     for index, (_, path) in enumerate(paths):
         colour = path_colour(index)
         points = (path + np.array([columns, rows]) / 2) * patch
-        line = [tuple(map(float, point)) for point in points]
-        pen.line(line, fill=colour, width=2 * _OVER, joint="curve")
-        for x, y in line[1:-1]:
+        marks = [(float(x), float(y)) for x, y in points]
+        pen.line(marks, fill=colour, width=2 * _OVER, joint="curve")
+        for x, y in marks[1:-1]:
             pen.ellipse([x - 6, y - 6, x + 6, y + 6], fill=colour)
-        (x, y), (u, v) = line[0], line[-1]
+        (x, y), (u, v) = marks[0], marks[-1]
         pen.ellipse([u - 14, v - 14, u + 14, v + 14], fill=colour, outline=(255, 255, 255), width=3)
         pen.ellipse([x - 14, y - 14, x + 14, y + 14], fill=BACKGROUND, outline=colour, width=5)
     return np.asarray(image.resize((width, height), Image.Resampling.BOX))
@@ -137,7 +137,8 @@ def phase_pictures(
     shown = np.pad(shown, ((0, 0), (0, 3 - shown.shape[1])))
     low, high = np.percentile(shown, [1, 99], axis=0)
     scaled = np.clip((shown - low) / np.maximum(high - low, 1e-9), 0, 1)
-    return (scaled * 255).round().astype(np.uint8).reshape(frames, side, side, 3)
+    shades: Picture = (scaled * 255).round().astype(np.uint8)
+    return shades.reshape(frames, side, side, 3)
 
 
 def stacked(parts: Sequence[Picture], width: int) -> Picture:
