@@ -38,8 +38,11 @@ from benchmarks.transfer import clip_of, interval, over_latent_frames
 from pe_toolkit.apply import generate
 from pe_toolkit.backbones import load_backbone
 from pe_toolkit.card import MotionCard
+from pe_toolkit.card.tensors import unpacked
 from pe_toolkit.grid import TokenGrid
+from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.layers import camera_layer, subject_layer
+from pe_toolkit.motion.path import mean_path
 from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.training.events import Finished
 from pe_toolkit.world.metrics import foreground, path_cosine, path_error, time_points, track
@@ -248,45 +251,51 @@ def measured(frames: NDArray[np.uint8], prompt: str, scene: Scene) -> dict[str, 
     return out
 
 
-def card_of(adapter: Any, scene: Scene, **overrides: str) -> MotionCard:
-    config = TrainConfig(recipe="rich").with_overrides(overrides)
+def card_of(adapter: Any, scene: Scene, **changes: Any) -> MotionCard:
+    config = TrainConfig(recipe="rich", **changes)
     for event in train(adapter, clip_of(scene), config):
         if isinstance(event, Finished):
             return event.card
     raise AssertionError("the trainer always ends with Finished")
 
 
-def with_offsets(adapter: Any, card: MotionCard, offsets: torch.Tensor) -> MotionCard:
-    """The card with positions that say these `(S, 3)` offsets in all guided steps."""
-    form = adapter.form(
-        card.spec.recipe.parametrisation, FRAMES, card.spec.clip.width, card.spec.clip.height
-    )
-    delta = form.from_offsets(offsets).cpu().numpy().astype(np.float16)
-    steps = len(card.tensors["positions"])
-    tensors = {**card.tensors, "positions": np.repeat(delta[None], steps, 0)}
+def with_offsets(card: MotionCard, offsets: torch.Tensor) -> MotionCard:
+    """The card with these `(S, 3)` offsets in all guided steps."""
+    positions = offsets.half().numpy()[None, None]
+    tensors = {**card.tensors, "positions": positions}
     return MotionCard(dataclasses.replace(card.spec, digest=""), tensors)
 
 
 def starts(adapter: Any, scene: Scene) -> Callable[[str], MotionCard]:
-    """The card of a row, the reference's encoding shared by all of them."""
+    """The card of a row; the reference is read once for all rows but `layers`."""
     made: dict[str, MotionCard] = {}
 
-    def flow(start: str) -> MotionCard:
+    def trained(start: str) -> MotionCard:
         if start not in made:
-            made[start] = card_of(adapter, scene, start=start)
+            made[start] = card_of(adapter, scene, start=start, parametrisation="offset")
         return made[start]
 
     def card(row: str) -> MotionCard:
         name = row.removesuffix("/plain")
-        if name in ("flow", "layers"):
-            return flow(name)
-        base = flow("flow")
+        if name == "layers":
+            return trained(name)
+        base = trained("zero")
         grid = base.spec.grid.token_grid()
         if name == "none":
-            return with_offsets(adapter, base, torch.zeros(grid.tokens, 3))
-        return with_offsets(adapter, base, true_offsets(name, scene, grid))
+            return base
+        if name == "flow":
+            return with_offsets(
+                base, subject_layer(grid, mean_path(flow_of(base), grid.frames // 2))
+            )
+        return with_offsets(base, true_offsets(name, scene, grid))
 
     return card
+
+
+def flow_of(card: MotionCard) -> AttentionMotionFlow:
+    displacement = torch.from_numpy(np.array(card.tensors["flow"]))
+    mask = torch.from_numpy(unpacked(card.spec, card.tensors)).bool()
+    return AttentionMotionFlow(displacement, mask, card.spec.grid.token_grid())
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

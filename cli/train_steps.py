@@ -141,7 +141,9 @@ def draw(events: Iterator[Any], session: Session) -> Result:
                 case kinds.Resumed():
                     bar.skip(event.step)
                 case kinds.ReferenceMatched() if not out.json:
-                    out.talk(f"Reference: {followed(event.followed)}")
+                    out.talk(f"Reference: {followed(event.followed)}\n  {event.motion}")
+                    if event.zero:
+                        out.warn(f"{event.zero}: the positions start from zero.")
                 case kinds.Optimising():
                     session.checkpointing = event.checkpointing
                 case kinds.InnerStep():

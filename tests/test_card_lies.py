@@ -227,7 +227,7 @@ SPEC_LIES = {
     ),
     "start scale of nothing": (
         lambda s: (s.update(format_version="1.3"), s["recipe"].update(start_scale=2.0)),
-        "with the start `flow` only",
+        "with the start `flow` or `layers` only",
     ),
     "reading and reference block": (
         lambda s: (

@@ -119,7 +119,7 @@ def test_a_still_picture_has_no_motion(noise: float, plain: bool) -> None:
     flow = AttentionMotionFlow(
         jitter.to(torch.int8), torch.ones(5, 5, 8, 8, dtype=torch.bool), GRID
     )
-    found = read_moves(flow, near(covers(places, 0.2, GRID)), GRID, pictures)
+    found = read_moves(flow, (near(covers(places, 0.2, GRID)), GRID), pictures)
     assert not found.camera
     assert not found.subjects
     assert not found.layers(GRID)
@@ -129,7 +129,7 @@ def test_a_still_picture_has_no_motion(noise: float, plain: bool) -> None:
 def test_a_thing_in_front_of_a_still_background_is_a_subject() -> None:
     mask, pictures = covers(PATH, 0.2, GRID), seen(1, 0, (0, 0)).expand(5, -1, -1)
     flow = flow_of([in_patches(PATH)], [mask], GRID)
-    found = read_moves(flow, near(mask), GRID, disc(pictures, PATH, 0.2))
+    found = read_moves(flow, (near(mask), GRID), disc(pictures, PATH, 0.2))
     assert not found.camera
     (subject,) = found.subjects
     torch.testing.assert_close(subject.path, in_patches(PATH), atol=0.25, rtol=0)
@@ -143,7 +143,7 @@ def test_a_thing_that_the_camera_carries_is_none() -> None:
     pictures = torch.stack([seen(1, 0, (s, 0.0)) for s in shifts])
     mask = covers(PATH, 0.2, GRID)
     found = read_moves(
-        flow_of([in_patches(PATH)], [mask], GRID), near(mask), GRID, disc(pictures, PATH, 0.2)
+        flow_of([in_patches(PATH)], [mask], GRID), (near(mask), GRID), disc(pictures, PATH, 0.2)
     )
     assert found.camera
     assert not found.subjects
@@ -158,9 +158,20 @@ def test_a_thing_that_comes_nearer_grows() -> None:
     pictures = torch.cat([disc(back[None], places[:1], r) for r in radii])
     mask = torch.cat([covers(places[:1], r, TokenGrid(1, 8, 8)) for r in radii])
     flow = flow_of([torch.zeros(5, 2)], [mask], GRID)
-    (subject,) = read_moves(flow, near(mask), GRID, pictures).subjects
+    (subject,) = read_moves(flow, (near(mask), GRID), pictures).subjects
     wanted = torch.tensor([radii[f] / radii[2] for f in range(5)]).log().double()
     torch.testing.assert_close(subject.size, wanted, atol=0.06, rtol=0)
+
+
+def test_without_things_one_path_is_the_only_subject() -> None:
+    """As attention reads, which knows where it is: it cannot be cut into things."""
+    mask = covers(PATH, 0.2, GRID)
+    pictures = seen(1, 0, (0, 0)).expand(5, -1, -1)
+    flow = flow_of([in_patches(PATH)], [mask], GRID)
+    (subject,) = read_moves(flow, None, disc(pictures, PATH, 0.2)).subjects
+    torch.testing.assert_close(subject.path, in_patches(PATH), atol=0.5, rtol=0)
+    nothing = AttentionMotionFlow(flow.displacement * 0, flow.mask, GRID)
+    assert not read_moves(nothing, None, pictures).subjects
 
 
 def test_two_things_are_told_apart_where_one_path_cannot_say_it() -> None:
@@ -170,7 +181,7 @@ def test_two_things_are_told_apart_where_one_path_cannot_say_it() -> None:
     pictures = torch.full((5, 96, 96), 60.0)
     for path in paths:
         pictures = disc(pictures, path, 0.17)
-    found = read_moves(flow, near(*masks), GRID, pictures)
+    found = read_moves(flow, (near(*masks), GRID), pictures)
     assert one_path(flow) < 0.5
     assert len(found.subjects) == 2
     goes = sorted(float(s.path[-1, 1] - s.path[0, 1]) for s in found.subjects)

@@ -217,7 +217,7 @@ class RecipeSpec(Section):
     """Precision of the backbone in training."""
     guided_range: tuple[float, ...] = ruled(ListOf(_UNIT, 2, 2))
     """Lowest and highest noise level at which steps are guided."""
-    start: str = ruled(Text(choices=("zero", "flow")))
+    start: str = ruled(Text(choices=("zero", "flow", "layers")))
     """How the positions were initialised."""
     seed: int = ruled(_SEED)
     kv: str = ruled(Text(choices=("none", "required")))
@@ -231,8 +231,8 @@ class RecipeSpec(Section):
     reading: ReadingSpec | None = optional(Record(ReadingSpec))
     """How the reference was read, if not by the attention of `block` at timestep 0 (since 1.3)."""
     start_scale: float | None = optional(Number(0, 100, open_low=True))
-    """How far a start of `flow` moved the positions, in times of the reference's own motion; 1 if
-    it is left out (since 1.3)."""
+    """How far a start of `flow` or `layers` moved the positions, in times of the reference's own
+    motion; 1 if it is left out (since 1.3)."""
     phase: PhaseSpec | None = optional(Record(PhaseSpec))
     """Of the tensor `phase`, if there is one (since 1.4)."""
     layers: tuple[str, ...] | None = optional(
@@ -252,9 +252,10 @@ class RecipeSpec(Section):
         low, high = self.guided_range
         if low > high:
             raise refuse("recipe.guided_range", "[low, high] with low <= high", [low, high])
-        if self.start_scale is not None and self.start != "flow":
+        if self.start_scale is not None and self.start == "zero":
             raise CardError(
-                f"Expected `recipe.start_scale` with the start `flow` only, got {self.start!r}."
+                f"Expected `recipe.start_scale` with the start `flow` or `layers` only, got "
+                f"{self.start!r}."
             )
         if self.kv_noise is not None and self.kv != "required":
             raise CardError(
@@ -305,6 +306,10 @@ class SubjectSpec(Section):
     """(dx, dy) in patches, of every latent frame."""
     share: float = ruled(Number(0, 1, decimals=4))
     """Of the squared displacements that the mask keeps, how much this motion explains."""
+    size: tuple[float, ...] | None = optional(ListOf(_MEASURED, 1, MAX_SIDE))
+    """Of every latent frame, in times of that in the frame with A = 1; where it changes."""
+    turn: tuple[float, ...] | None = optional(ListOf(_MEASURED, 1, MAX_SIDE))
+    """Of every latent frame, degrees clockwise against that frame; where it changes."""
 
 
 @dataclass(frozen=True)
@@ -456,6 +461,8 @@ class CardSpec(Section):
             raise _not_in(mine, wanted, "others came with 1.4")
         if not reaches(mine, "2.0") and form in LAYERED:
             raise _not_in(mine, f"without the parametrisation `{form}`", "which came with 2.0")
+        if not reaches(mine, "2.0") and self.recipe.start == "layers":
+            raise _not_in(mine, "without the start `layers`", "which came with 2.0")
 
     def _check_measured(self) -> None:
         """What is measured of the reference has an entry per latent frame."""
@@ -465,7 +472,10 @@ class CardSpec(Section):
         frames, place = self.grid.frames, "reference.motion"
         counted = {f"{place}.camera": len(motion.camera)}
         counted |= {
-            f"{place}.subjects[{i}].path": len(s.path) for i, s in enumerate(motion.subjects)
+            f"{place}.subjects[{i}].{name}": len(values)
+            for i, s in enumerate(motion.subjects)
+            for name in ("path", "size", "turn")
+            if (values := getattr(s, name)) is not None
         }
         for path, count in counted.items():
             if count != frames:

@@ -19,7 +19,13 @@ def mirrored(motion: MotionSpec | None, axis: int) -> MotionSpec | None:
     """Left and right (`axis` 1) or up and down (0) are changed."""
     across = np.array([-1.0, 1.0]) if axis else np.array([1.0, -1.0])
     # A mirror M on both sides: M A M turns the other way around, M b is mirrored.
-    return _each(motion, lambda a, b: (a * np.outer(across, across), b * across), across)
+    found = _each(motion, lambda a, b: (a * np.outer(across, across), b * across), across)
+    if found is None:
+        return None
+    subjects = tuple(
+        replace(s, turn=s.turn and tuple(-degrees for degrees in s.turn)) for s in found.subjects
+    )
+    return replace(found, subjects=subjects)
 
 
 def sized(motion: MotionSpec | None, across: float, down: float) -> MotionSpec | None:
@@ -47,7 +53,18 @@ def timed(motion: MotionSpec | None, times: Floats) -> MotionSpec | None:
     subjects = []
     for subject in motion.subjects:
         path = at(np.asarray(subject.path, np.float64))
-        subjects.append(replace(subject, path=_rows(path - path[middle])))
+        size, turn = (
+            None if values is None else np.interp(shown, old, np.asarray(values))
+            for values in (subject.size, subject.turn)
+        )
+        subjects.append(
+            replace(
+                subject,
+                path=_rows(path - path[middle]),
+                size=None if size is None else _row(size / size[middle]),
+                turn=None if turn is None else _row(turn - turn[middle]),
+            )
+        )
     camera = _rows(np.concatenate([a.reshape(-1, 4), b], 1))
     return MotionSpec(camera=camera, subjects=tuple(subjects))
 
@@ -65,4 +82,8 @@ def _each(motion: MotionSpec | None, camera: Any, scale: Floats) -> MotionSpec |
 
 
 def _rows(values: Floats) -> tuple[tuple[float, ...], ...]:
-    return tuple(tuple(round(float(v), 4) for v in row) for row in values)
+    return tuple(_row(row) for row in values)
+
+
+def _row(values: Floats) -> tuple[float, ...]:
+    return tuple(round(float(v), 4) for v in values)

@@ -15,7 +15,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -35,6 +37,8 @@ JERK = 0.35
 """Between two latent frames, neither changes by more: what seems to is laid on itself wrongly."""
 SECOND = 0.25
 """Share of the kept squared displacement that two paths must explain more than one."""
+FAR = 1.5
+"""The same of a path through matches, each to a patch: those of still clips have up to 1.2."""
 WHOLE = 0.45
 """Of the picture: what covers more is no thing in front of a background."""
 SEEN = 0.2
@@ -115,17 +119,20 @@ class Moves:
 
 
 def read_moves(
-    flow: AttentionMotionFlow, near: Tensor, coarse: TokenGrid, pictures: Tensor
+    flow: AttentionMotionFlow, things: tuple[Tensor, TokenGrid] | None, pictures: Tensor
 ) -> Moves:
     """Camera and subjects of a reference, against its middle frame.
 
     Args:
         flow: its displacements, with the mask of what counts.
-        near, coarse: as `segments.affinity` gives them.
-        pictures: `(F, h, w)` grey values (0..255), one for every latent frame.
+        things: as `segments.affinity` gives them. None where the reading knows of positions, which
+            cannot be cut into things: then what one path says is the only subject.
+        pictures: `(F, h, w)` grey values (0..255), one for every latent frame (`pictures_of`).
     """
     grid, anchor = flow.grid, flow.grid.frames // 2
-    masks, courses, shares = _things(flow, near, coarse)
+    if things is None:
+        return _along_one_path(flow, pictures, anchor)
+    masks, courses, shares = _things(flow, *things)
     weights = torch.ones(tuple(grid), dtype=torch.float64)
     if len(masks):
         weights = 1 - functional.max_pool2d((masks.amax(0) > FAINT).double(), 3, 1, 1)
@@ -149,6 +156,21 @@ def read_moves(
             subjects.append(subject)
     subjects.sort(key=lambda s: -s.share)
     return Moves(anchor, linear, shift, tuple(subjects))
+
+
+def _along_one_path(flow: AttentionMotionFlow, pictures: Tensor, anchor: int) -> Moves:
+    """The camera, and the mean path if it explains what moves and the camera does not."""
+    grid, path = flow.grid, mean_path(flow, anchor).double()
+    camera = _camera(register(pictures, torch.ones(tuple(grid)), anchor), grid)
+    share = path_shares(flow, [path])[0]
+    place = path + middle(grid)
+    own = undo(place[:, None], grid, *camera)[:, 0]
+    own = own - own[anchor]
+    subjects: tuple[Subject, ...] = ()
+    if share >= ONE_PATH and float((own.amax(0) - own.amin(0)).max()) >= FAR:
+        zero = torch.zeros(grid.frames, dtype=torch.float64)
+        subjects = (Subject(own, place, zero, zero, share),)
+    return Moves(anchor, *camera, subjects)
 
 
 def path_shares(flow: AttentionMotionFlow, paths: list[Tensor]) -> list[float]:
@@ -286,6 +308,12 @@ def _subject_layer(
     about = subject.place[anchor] - middle(grid)
     moved = path + about - (own @ about[:, None])[..., 0]
     return compose(grid, (linear, shift), (own, moved), mask)
+
+
+def pictures_of(frames: NDArray[np.uint8], latent: int) -> Tensor:
+    """uint8 RGB `(N, H, W, 3)` -> `(latent, H, W)` float32 grey values, one per latent frame."""
+    chosen = [frames[[a, b]].mean(0).mean(-1) for a, b in frames_of(len(frames), latent)]
+    return torch.from_numpy(np.stack(chosen)).float()
 
 
 def frames_of(count: int, latent: int) -> list[tuple[int, int]]:

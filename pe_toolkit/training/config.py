@@ -14,6 +14,7 @@ from pe_toolkit.objectives import check_name, names
 
 MOST_BLOCKS = 16
 MASKS = ("forward-backward", "nonzero", "consistent", "none", "tracked")
+STARTS = ("zero", "flow", "layers")
 RECIPES = ("default", "paper", "fast", "rich")
 # The official configuration: what `--recipe paper` changes whatever the backbone.
 PAPER: dict[str, Any] = {
@@ -63,8 +64,10 @@ class TrainConfig:
         inner_steps: optimiser steps in each guided step (K), 1 or more.
         learning_rates: Adam's, at the first and the last guided step; radians for `angle`.
         guided_range: (low, high) in noise, [0, 1].
-        start: where positions begin: `zero`, or `flow`: moved along the reference's own flow.
-        start_scale: how far, in times of that flow; above 1 within 0.6 of the picture.
+        start: where positions begin: `zero`; `flow`: moved along the reference's own flow, as one
+            path; `layers`: by its camera and by each of its subjects, as coordinates (`offset`),
+            read by content. The last two are zero where nothing is read (`training.start.unsaid`).
+        start_scale: how far, in times of that motion; above 1 within 0.6 of the picture.
         phase: (radius in cycles per picture, gamma) of the reference's phase in the initial noise
             (`pe_toolkit.motion.phase`); () for none.
         reading: how the reference's motion is read, `attention` or `content`
@@ -169,13 +172,16 @@ class TrainConfig:
             own = getattr(self, name, None)
             return own if own is not None else changed.get(name, getattr(variant, name))
 
+        layered = self.mode == "positions" and pick("start") == "layers"
+        if layered:
+            changed = {"parametrisation": "offset", **changed}
         resolved = Resolved(
             samples=1 if self.mode == "latents" else pick("samples"),
             guided_first=paper and self.guided_range is None,
             negative_prompt=pick("negative_prompt"),
             reuse=self.reuse,
             kv=self.kv,
-            reading=self._reading(variant),
+            reading=self._reading(variant, layered),
             mode=self.mode,
             recipe=self.recipe,
             parametrisation=None if self.mode == "latents" else pick("parametrisation"),
@@ -208,15 +214,14 @@ class TrainConfig:
             return {"phase": RICH["phase"]} if self.mode == "latents" else RICH
         return {}
 
-    def _reading(self, variant: Variant) -> Reading:
+    def _reading(self, variant: Variant, layered: bool) -> Reading:
         own = Reading((variant.block if self.block is None else self.block,))
         if self.block is None and self.recipe != "paper" and variant.reading is not None:
             own = variant.reading
         if self.reference_blocks is not None:
             own = Reading(tuple(sorted(self.reference_blocks)))
-        if self.reading is None or self.reading == own.by:
-            return own
-        return Reading(own.blocks, self.reading, TIMESTEPS.get(self.reading, 0))
+        by = self.reading or ("content" if layered else own.by)  # things are told by content
+        return own if by == own.by else Reading(own.blocks, by, TIMESTEPS.get(by, 0))
 
     def _rates(self, variant: Variant) -> tuple[float, float]:
         if self.learning_rates is not None:
@@ -291,7 +296,7 @@ class Resolved:
                 self.learning_rates,
             ),
             (0 <= low <= high <= 1, "a guided range LOW,HIGH within 0 to 1", self.guided_range),
-            (self.start in ("zero", "flow"), "a start out of zero, flow", self.start),
+            (self.start in STARTS, f"a start out of {', '.join(STARTS)}", self.start),
             (0 < self.start_scale <= 100, "a start scale above 0, to 100", self.start_scale),
             (
                 self.phase is None or (0 <= self.phase[0] <= 16 and 1 <= self.phase[1] <= 1000),
@@ -337,7 +342,7 @@ def _blocks(text: str) -> tuple[int, ...]:
 def override_examples() -> list[str]:
     """`key=example` for every key of `with_overrides`; all values where there are few."""
     few = {
-        "mask": MASKS, "start": ("flow", "zero"), "reading": KINDS, "objective": names(),
+        "mask": MASKS, "start": ("flow", "layers", "zero"), "reading": KINDS, "objective": names(),
     }  # fmt: skip
     return [
         f"{key}={value}"

@@ -15,22 +15,25 @@ from pe_toolkit.card import (
     ClipSpec,
     GridSpec,
     MotionCard,
+    MotionSpec,
     PhaseSpec,
     ReadingSpec,
     RecipeSpec,
     ReferenceSpec,
     SampleSpec,
     ScheduleSpec,
+    SubjectSpec,
     TrainingSpec,
     utc_now,
 )
 from pe_toolkit.card.compat import UNNAMED
 from pe_toolkit.card.edit import shared
 from pe_toolkit.card.tensors import packed
+from pe_toolkit.training.start import unsaid
 
 if TYPE_CHECKING:
     from pe_toolkit.backbones.contract import Backbone, Sampler
-    from pe_toolkit.motion.flow import AttentionMotionFlow
+    from pe_toolkit.motion.moves import Moves
     from pe_toolkit.training.config import Resolved
     from pe_toolkit.training.modes import Mode
     from pe_toolkit.training.prepare import Run
@@ -78,11 +81,16 @@ def build_card(
         grid=GridSpec(frames=run.grid.frames, height=run.grid.height, width=run.grid.width),
         clip=ClipSpec(frames=frames, width=width, height=height, fps=row.fps if row else 8.0),
         schedule=_schedule(settings, sampler, guided),
-        recipe=_recipe(settings, run.backbone.dtype, None if layers is None else layers.names),
+        recipe=_recipe(
+            settings,
+            run.backbone.dtype,
+            None if layers is None else layers.names,
+            "zero" if unsaid(flow, reference.moves, settings) else settings.start,
+        ),
         samples=tuple(
             SampleSpec(prompt=p, seed=s) for p, s in zip(run.prompts, run.seeds, strict=True)
         ),
-        reference=_reference(run.clip, flow, reference.encoded),
+        reference=_reference(run.clip, reference),
         training=TrainingSpec(loss=tuple(losses), device=run.backbone.device.type),
         scores={},
         software={"pe-toolkit": __version__}
@@ -115,8 +123,10 @@ def _schedule(settings: Resolved, sampler: Sampler, guided: list[int]) -> Schedu
     )
 
 
-def _recipe(settings: Resolved, dtype: torch.dtype, layers: tuple[str, ...] | None) -> RecipeSpec:
-    moved = settings.start == "flow" and settings.start_scale != 1
+def _recipe(
+    settings: Resolved, dtype: torch.dtype, layers: tuple[str, ...] | None, start: str
+) -> RecipeSpec:
+    moved = start != "zero" and settings.start_scale != 1
     return RecipeSpec(
         name=settings.recipe,
         objective=settings.objective,
@@ -128,7 +138,7 @@ def _recipe(settings: Resolved, dtype: torch.dtype, layers: tuple[str, ...] | No
         parametrisation=settings.parametrisation,
         dtype=str(dtype).removeprefix("torch."),
         guided_range=settings.guided_range,
-        start=settings.start,
+        start=start,
         seed=settings.seed,
         kv="required" if settings.kv else "none",
         kv_noise="generation" if settings.kv else None,
@@ -141,7 +151,28 @@ def _recipe(settings: Resolved, dtype: torch.dtype, layers: tuple[str, ...] | No
     )
 
 
-def _reference(clip: Clip, flow: AttentionMotionFlow, encoded: str | None) -> ReferenceSpec:
+def motion_spec(moves: Moves) -> MotionSpec:
+    """What was read of camera and subjects, as a card says it."""
+    rows = torch.cat([moves.linear.flatten(1), moves.shift], 1)
+    return MotionSpec(
+        camera=tuple(_rounded(row) for row in rows),
+        subjects=tuple(
+            SubjectSpec(
+                path=tuple(_rounded(point) for point in subject.path),
+                share=round(min(1.0, subject.share), 4),
+                size=_rounded(subject.size.exp()) if bool(subject.size.any()) else None,
+                turn=_rounded(subject.turn.rad2deg()) if bool(subject.turn.any()) else None,
+            )
+            for subject in moves.subjects
+        ),
+    )
+
+
+def _rounded(values: torch.Tensor) -> tuple[float, ...]:
+    return tuple(round(value, 4) + 0.0 for value in values.tolist())
+
+
+def _reference(clip: Clip, reference: Reference) -> ReferenceSpec:
     width, height = clip.source_size or clip.size
     known = clip.source_size is not None
     return ReferenceSpec(
@@ -152,8 +183,9 @@ def _reference(clip: Clip, flow: AttentionMotionFlow, encoded: str | None) -> Re
         height=height,
         fps=clip.total_frames / clip.duration if clip.duration else clip.fps,
         start=clip.start,
-        matched=flow.followed,
+        matched=reference.flow.followed,
         used=clip.used if known and clip.used > 0 else None,
         fit=clip.fit if known else None,
-        encoded=encoded,
+        encoded=reference.encoded,
+        motion=motion_spec(reference.moves),
     )

@@ -42,11 +42,15 @@ class ReferenceMatched:
         fraction: matched.
         moving: matched and displaced.
         followed: displaced, and followed through the clip as well (what cards keep).
+        motion: what moves, in words (`card.motion_words`).
+        zero: why the positions start from zero although another start was asked for, or "".
     """
 
     fraction: float
     moving: float
     followed: float
+    motion: str = ""
+    zero: str = ""
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ class Run:
         problem = Problem(sampler, objective, settings.block, settings.reuse)
         if self.form is None:
             return LatentMode(problem)
-        start, layers = first_positions(self.form, reference.flow, settings)
+        start, layers = first_positions(self.form, reference.flow, reference.moves, settings)
         return PositionMode(problem, self.form, start.to(self.backbone.device), layers)
 
     def started(self, guided: list[int]) -> events.Started:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from pe_toolkit.backbones.reading import Reading
 from pe_toolkit.errors import MotionError
 from pe_toolkit.motion.flow import AttentionMotionFlow
+from pe_toolkit.motion.moves import Moves, pictures_of, read_moves
 from pe_toolkit.motion.phase import imprinting, phases, quantised
+from pe_toolkit.motion.segments import affinity
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +28,7 @@ class Reference:
         image: what an image-to-video model is told of the clip's own first frame, else None.
         flow: the motion, with the mask of what counts.
         encoded: in how many pieces the clip was encoded (`backbones.ways`).
+        moves: camera and subjects, as read.
         phase: uint8 `(F', C, n)` of the latents, as cards hold it (`motion.phase`), or None.
     """
 
@@ -33,6 +36,7 @@ class Reference:
     image: torch.Tensor | None
     flow: AttentionMotionFlow
     encoded: str | None
+    moves: Moves
     phase: torch.Tensor | None = None
 
     def begin(self, run: Run, sampler: Sampler) -> None:
@@ -114,7 +118,9 @@ def read_reference(run: Run, silence: torch.Tensor) -> Reference:
     flow = AttentionMotionFlow.from_qk(
         q.float(), k.float(), run.grid, mask=settings.mask, mutual=settings.reading.mutual
     )
+    things = affinity(q, k, run.grid) if settings.reading.by == "content" else None
+    moves = read_moves(flow, things, pictures_of(run.clip.frames, run.grid.frames))
     phase = None
     if settings.phase is not None:
         phase = quantised(phases(latents[0], settings.phase[0]))
-    return Reference(latents, image, flow, way, phase)
+    return Reference(latents, image, flow, way, moves, phase)

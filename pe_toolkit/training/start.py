@@ -9,7 +9,10 @@ import torch
 from pe_toolkit.embedding import LAYERED
 from pe_toolkit.embedding.base import PositionalForm
 from pe_toolkit.motion.flow import AttentionMotionFlow
+from pe_toolkit.motion.layers import subject_layer
+from pe_toolkit.motion.moves import ONE_PATH, Moves, one_path
 from pe_toolkit.motion.path import mean_path, reach
+from pe_toolkit.motion.words import NOTHING
 from pe_toolkit.training.config import Resolved
 
 WHOLE = "whole"
@@ -38,12 +41,13 @@ class Layers:
 
 
 def first_positions(
-    form: PositionalForm, flow: AttentionMotionFlow, settings: Resolved
+    form: PositionalForm, flow: AttentionMotionFlow, moves: Moves, settings: Resolved
 ) -> tuple[torch.Tensor, Layers | None]:
     """What is optimised as it is before the first guided step, `form.shape`, and the layers that it
     is the last of, if the form has some; where the model's own embedding is.
     """
-    layers = {name: layer.to(form.device) for name, layer in first_layers(flow, settings).items()}
+    found = first_layers(flow, moves, settings)
+    layers = {name: layer.to(form.device) for name, layer in found.items()}
     if form.name not in LAYERED:
         return form.from_offsets(torch.stack(list(layers.values())).sum(0)), None
     *before, last = (form.from_offsets(layer) for layer in layers.values())
@@ -51,19 +55,45 @@ def first_positions(
     return last, Layers(tuple(layers), fixed.half().float())
 
 
-def first_layers(flow: AttentionMotionFlow, settings: Resolved) -> dict[str, torch.Tensor]:
-    """The layers to begin with, `(S, 3)` float64 offsets (frame, y, x) in tokens each, on the CPU;
-    the last is what is optimised.
+def first_layers(
+    flow: AttentionMotionFlow, moves: Moves, settings: Resolved
+) -> dict[str, torch.Tensor]:
+    """The layers to begin with, `(S, 3)` offsets (frame, y, x) in tokens each, on the CPU; the last
+    is what is optimised.
 
     A start of `zero` is the model itself. `flow`: one layer, in which every patch is put back along
     the reference's own flow. A patch that pretends to sit where it was in the middle frame attends
     across frames as if nothing had moved in between: positions shifted by *minus* the path carry
     the motion before any optimisation (the idea of RoPECraft, without an optical flow network).
+    `layers`: the camera's affine map and each subject's motion beyond it (`Moves.layers`).
+
+    Where nothing is read that could be said so (`unsaid`), the start is zero: a path through chance
+    matches would be a motion that the reference does not have.
     """
     grid = flow.grid
+    nothing = {WHOLE: torch.zeros(grid.tokens, 3, dtype=torch.float64)}
+    if unsaid(flow, moves, settings):
+        return nothing
+    if settings.start == "layers":
+        return moves.layers(grid, settings.start_scale)
     if settings.start == "zero":
-        return {WHOLE: torch.zeros(grid.tokens, 3, dtype=torch.float64)}
-    path = mean_path(flow, grid.frames // 2)  # (F, 2) as (dx, dy)
+        return nothing
+    path = mean_path(flow, moves.anchor)  # (F, 2) as (dx, dy)
     path = path.double() * reach(path, grid, settings.start_scale)
-    dx, dy = path.repeat_interleave(grid.per_frame, dim=0).unbind(-1)
-    return {WHOLE: torch.stack([torch.zeros_like(dx), -dy, -dx], dim=-1)}
+    return {WHOLE: subject_layer(grid, path)}
+
+
+def unsaid(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> str:
+    """Why a start other than `zero` begins at zero nevertheless, or "".
+
+    How much of a motion one path has to explain was measured on readings by content
+    (docs/experiments.md); whoever asks for `flow` with another reading gets it.
+    """
+    start, content = settings.start, settings.reading.by == "content"
+    if start == "zero" or (start == "flow" and not content):
+        return ""
+    if not moves.camera and not moves.subjects:
+        return NOTHING
+    if start == "flow" and (share := one_path(flow)) < ONE_PATH:
+        return f"one path explains only {max(0.0, share):.0%} of what moves"
+    return ""

@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pe_toolkit.backbones.contract import Backbone, Sampler
+from pe_toolkit.card.motion_words import motion_words
 from pe_toolkit.training import events
 from pe_toolkit.training.config import TrainConfig
-from pe_toolkit.training.describe import build_card
+from pe_toolkit.training.describe import build_card, motion_spec
 from pe_toolkit.training.guide import Guidance
 from pe_toolkit.training.prepare import Run, prepare
 from pe_toolkit.training.reference import read_reference
 from pe_toolkit.training.resume import ResumeState
+from pe_toolkit.training.start import unsaid
 from pe_toolkit.video import Clip
 
 
@@ -67,7 +69,13 @@ def train(
         stack.enter_context(adapter.parked("text_encoder"))
         reference = read_reference(run, silence)
         flow = reference.flow
-        yield events.ReferenceMatched(flow.matched, flow.moving, flow.followed)
+        yield events.ReferenceMatched(
+            flow.matched,
+            flow.moving,
+            flow.followed,
+            motion_words(motion_spec(reference.moves)),
+            unsaid(flow, reference.moves, run.settings) if run.form else "",
+        )
         reference.require_motion(run.settings.mask)
 
         reference.begin(run, sampler)

@@ -1,0 +1,114 @@
+"""Positions that start from camera and subjects, as layers of offsets; and from zero where nothing
+is read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from pe_toolkit.backbones import VARIANTS
+from pe_toolkit.errors import UsageError
+from pe_toolkit.grid import TokenGrid
+from pe_toolkit.motion.flow import AttentionMotionFlow
+from pe_toolkit.motion.moves import Moves, Subject
+from pe_toolkit.training import TrainConfig
+from pe_toolkit.training.describe import motion_spec
+from pe_toolkit.training.start import first_layers, unsaid
+
+GRID = TokenGrid(3, 4, 4)
+ROW = VARIANTS["bundled"]
+STILL = torch.eye(2, dtype=torch.float64).expand(3, 2, 2).clone()
+ZERO = torch.zeros(3, dtype=torch.float64)
+PATH = torch.tensor([[-1.0, 0.0], [0.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
+
+
+def moves(*subjects: Subject, pan: float = 0.0) -> Moves:
+    shift = torch.tensor([[0.0, -pan], [0, 0], [0, pan]], dtype=torch.float64)
+    return Moves(1, STILL, shift, subjects)
+
+
+def subject(size: torch.Tensor = ZERO) -> Subject:
+    return Subject(PATH, PATH + 1.5, size, ZERO, 0.9)
+
+
+def flow(displacement: torch.Tensor) -> AttentionMotionFlow:
+    mask = torch.ones(3, 3, 4, 4, dtype=torch.bool)
+    return AttentionMotionFlow(displacement.to(torch.int8), mask, GRID)
+
+
+def along() -> AttentionMotionFlow:
+    """All that can be matched moves right by a patch a frame."""
+    x = torch.arange(4)
+    step = torch.arange(3)[None, :] - torch.arange(3)[:, None]
+    move = step[:, :, None, None].expand(3, 3, 4, 4)
+    inside = (x + move >= 0) & (x + move < 4)
+    displacement = torch.stack([move * inside, torch.zeros_like(move)], -1)
+    return AttentionMotionFlow(displacement.to(torch.int8), inside, GRID)
+
+
+def by_chance() -> AttentionMotionFlow:
+    found = torch.randint(-1, 2, (3, 3, 4, 4, 2), generator=torch.Generator().manual_seed(0))
+    found[:, :, [0, -1]] = found[:, :, :, [0, -1]] = 0
+    return flow(found)
+
+
+def settings(**changes: object) -> object:
+    return TrainConfig(**changes).resolve(ROW)  # type: ignore[arg-type]
+
+
+def test_layers_are_coordinates_read_by_content() -> None:
+    resolved = TrainConfig(start="layers").resolve(VARIANTS["cogvideox-5b"])
+    assert resolved.parametrisation == "offset"
+    assert resolved.reading.by == "content"
+    assert TrainConfig(start="flow").resolve(VARIANTS["cogvideox-5b"]).reading.by == "attention"
+    given = TrainConfig(start="layers", parametrisation="angle").resolve(ROW)
+    assert given.parametrisation == "angle"
+    with pytest.raises(UsageError, match="a start out of zero, flow, layers, got layer"):
+        TrainConfig(start="layer").resolve(ROW)
+
+
+def test_camera_and_subject_are_layers_of_their_own() -> None:
+    found = first_layers(
+        along(), moves(subject(), pan=1.0), settings(start="layers", start_scale=1.0)
+    )
+    assert list(found) == ["camera", "subject"]
+    camera, own = (layer.unflatten(0, tuple(GRID)) for layer in found.values())
+    assert torch.equal(camera[2], torch.tensor([0.0, -1.0, 0.0]).expand(4, 4, 3))
+    assert torch.equal(own[2], torch.tensor([0.0, 0.0, -1.0]).expand(4, 4, 3))
+    assert not own[1].any()
+    assert not camera[1].any()
+
+
+def test_a_path_through_chance_matches_is_no_start() -> None:
+    for start in ("flow", "layers"):
+        asked = settings(start=start)
+        found = first_layers(by_chance(), moves(), asked)
+        assert not torch.stack(list(found.values())).any()
+        assert unsaid(by_chance(), moves(), asked) == "nothing moves that can be followed"
+    # Slow, or two things: something moves, and one path does not say it.
+    assert "one path explains only" in unsaid(by_chance(), moves(subject()), settings(start="flow"))
+    assert unsaid(by_chance(), moves(subject()), settings(start="layers")) == ""
+    assert unsaid(along(), moves(subject()), settings(start="flow")) == ""
+    assert first_layers(along(), moves(subject()), settings(start="flow"))["whole"].any()
+
+
+def test_what_was_measured_on_one_kind_of_reading_is_not_said_of_another() -> None:
+    asked = TrainConfig(start="flow").resolve(VARIANTS["cogvideox-5b"])
+    assert unsaid(by_chance(), moves(), asked) == ""
+
+
+def test_a_card_says_what_was_read_in_numbers() -> None:
+    size = torch.tensor([-0.5, 0.0, 0.5]).double()
+    spec = motion_spec(moves(subject(size), pan=2.0))
+    assert spec.camera[2] == (1.0, 0.0, 0.0, 1.0, 0.0, 2.0)
+    (thing,) = spec.subjects
+    assert thing.path == ((-1.0, 0.0), (0.0, 0.0), (1.0, 0.0))
+    assert thing.size == (0.6065, 1.0, 1.6487)
+    assert thing.turn is None
+    assert thing.share == 0.9
+    assert dataclasses.asdict(motion_spec(moves()))["subjects"] == ()
+    assert np.isfinite(np.array(spec.camera)).all()
