@@ -71,23 +71,17 @@ def test_camera_and_subject_add_up_to_both() -> None:
     torch.testing.assert_close(undo(there, GRID, linear, shift), at.expand(3, -1, -1))
 
 
-def test_two_subjects_share_the_tokens() -> None:
+def test_one_subject_has_a_layer_and_two_have_none() -> None:
     zero = torch.zeros(3, dtype=torch.float64)
-    paths = torch.tensor(
-        [[[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]], [[0.0, 0.0], [0.0, 1.0], [0.0, 2.0]]]
-    )
-    places = torch.tensor([[0.0, 1.0], [5.0, 1.0]])[:, None].expand(2, 3, 2).double()
-    subjects = tuple(
-        Subject(path.double(), place, zero, zero, 0.5)
-        for path, place in zip(paths, places, strict=True)
-    )
-    layers = Moves(0, *still(), subjects).layers(GRID)
-    assert list(layers) == ["subject", "subject-2"]
-    first, second = (layer.unflatten(0, tuple(GRID)) for layer in layers.values())
-    assert torch.equal(first[2, :, :3, 2], torch.full((4, 3), -2.0))
-    assert not first[2, :, 3:].any()
-    assert torch.equal(second[2, :, 3:, 1], torch.full((4, 3), -2.0))
-    assert not second[2, :, :3].any()
+    path = torch.tensor([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]], dtype=torch.float64)
+    one = Subject(path, path + 1, zero, zero, 0.5)
+    layers = Moves(0, *still(), (one,)).layers(GRID)
+    assert list(layers) == ["subject"]
+    torch.testing.assert_close(layers["subject"], subject_layer(GRID, path))
+    # Both ends are torn apart where tokens belong to one or the other.
+    assert not Moves(0, *still(), (one, one)).layers(GRID)
+    linear, shift = still()
+    assert list(Moves(0, linear, shift + path, (one, one)).layers(GRID)) == ["camera"]
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -93,6 +93,8 @@ def test_a_path_through_chance_matches_is_no_start() -> None:
     assert "one path explains only" in unsaid(by_chance(), moves(subject()), settings(start="flow"))
     assert unsaid(by_chance(), moves(subject()), settings(start="layers")) == ""
     assert unsaid(along(), moves(subject()), settings(start="flow")) == ""
+    apart = unsaid(along(), moves(subject(), subject()), settings(start="layers"))
+    assert apart == "positions cannot move two things apart"
     assert first_layers(along(), moves(subject()), settings(start="flow"))["whole"].any()
 
 

@@ -58,7 +58,6 @@ def compose(
     grid: TokenGrid,
     camera: tuple[Tensor, Tensor],
     subject: tuple[Tensor, Tensor],
-    mask: Tensor | None = None,
 ) -> Tensor:
     """What is left of putting a subject back once the camera's layer is added.
 
@@ -66,7 +65,6 @@ def compose(
         grid: F x H x W tokens.
         camera: A_f `(F, 2, 2)` and b_f `(F, 2)`, as in `camera_layer`.
         subject: the same of the subject, in the anchor frame's coordinates.
-        mask: `(F, H*W)` bool, the tokens that it is laid on; None for all.
 
     Returns:
         `(S, 3)` float32 offsets in tokens: camera layer plus this is X of the subject after X of
@@ -74,10 +72,7 @@ def compose(
     """
     at = grid.coordinates(dtype=torch.float64)[None]
     seen = undo(at, grid, *camera)
-    moved = undo(seen, grid, *subject) - seen
-    if mask is not None:
-        moved = moved * mask.double()[..., None]
-    return _as_offsets(moved)
+    return _as_offsets(undo(seen, grid, *subject) - seen)
 
 
 def subject_layer(grid: TokenGrid, path: Tensor, mask: Tensor | None = None) -> Tensor:

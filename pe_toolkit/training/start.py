@@ -94,6 +94,8 @@ def unsaid(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> str:
         return ""
     if not moves.camera and not moves.subjects:
         return NOTHING
+    if start == "layers" and not moves.camera and len(moves.subjects) > 1:
+        return "positions cannot move two things apart"
     if start == "flow" and (share := one_path(flow)) < ONE_PATH:
         return f"one path explains only {max(0.0, share):.0%} of what moves"
     return ""
