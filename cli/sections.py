@@ -66,16 +66,17 @@ APPLY = {
     ),
     "For experts: memory and speed": MACHINE,
 }  # fmt: skip
-_CLIPS = ("reference", "video", "prompt", "names", "unrelated")
-_FOLLOWED = ("tracker", "grid", "tracks_ref", "tracks_video")
+_CLIPS = ("reference", "video", "prompt", "unrelated")
+_FOLLOWED = ("tracks_ref", "tracks_video")
 _DIFFERENT = ("align", "frames", "size")
-PAIR = (*_CLIPS, *_FOLLOWED, *_DIFFERENT)
 EVAL = {
     "One pair of clips": _CLIPS,
-    "A suite of clips": ("suite", "methods", "output", "backbone", "references", "seeds", "kinds"),
-    "Of both": ("html",),
+    "A suite of clips": (
+        "suite", "methods", "output", "backbone", "references", "seed_count", "kinds",
+    ),
+    "Of both": ("names", "tracker", "grid", "html"),
     "Many at a time": ("jobs", "ray", "gpus_per_job"),
-    "For experts, a pair: following points": _FOLLOWED,
+    "For experts, a pair: tracks from elsewhere": _FOLLOWED,
     "For experts, a pair: clips that differ": _DIFFERENT,
     "For experts: the methods": (
         "recipe", "with_kv", "steps", "guidance_scale", "samples", "overrides", "revision",

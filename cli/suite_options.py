@@ -49,7 +49,11 @@ suite_options = options.combine(
         help="Only the first N; of rendered suites as many as wanted.",
     ),
     click.option(
-        "--seeds", type=click.IntRange(1, 1000), metavar="N", help="For each prompt, N seeds."
+        "--seeds",
+        "seed_count",
+        type=click.IntRange(1, 1000),
+        metavar="N",
+        help="For each prompt, N seeds.",
     ),
     click.option(
         "--kind", "kinds", multiple=True, metavar="K", help="Only prompts of this kind; repeat."

@@ -56,7 +56,9 @@ def _plan(options: SuiteOptions, session: Session) -> tuple[Plan, Variant | None
     from pe_toolkit.suites.plan import check, plan
 
     methods = choose(options.methods)
-    suite = load_suite(options.suite, options.references, options.seeds).of_kinds(options.kinds)
+    suite = load_suite(options.suite, options.references, options.seed_count).of_kinds(
+        options.kinds
+    )
     backbone, variant, remark = machine.resolve(options.backbone, options.device, options.copy_of)
     if remark:
         session.out.talk(remark)

@@ -38,14 +38,14 @@ def _text(table: Table, names: tuple[str, ...], width: int) -> str:
 
     from pe_toolkit.card.text import printable
     from pe_toolkit.suites.formats import between
-    from pe_toolkit.suites.scoring import METRICS
+    from pe_toolkit.suites.scoring import column
     from pe_toolkit.suites.tables import arrow, shown
 
     drawn = Drawn(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     drawn.add_column("method")
     for kind in table.kinds:
         for name in names:
-            label = f"{printable(kind)}\n{METRICS[name].label} {arrow(METRICS[name])}".strip()
+            label = f"{printable(kind)}\n{column(name).label} {arrow(column(name))}".strip()
             drawn.add_column(Text(label), justify="right", no_wrap=True)
     for row in table.rows:
         cells = []

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pe_toolkit.card.followed import followed
 from pe_toolkit.cli import job_pools, machine
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.output import size_text
 from pe_toolkit.cli.progress import Progress
-from pe_toolkit.cli.requests.eval import JobOptions
 from pe_toolkit.cli.requests.train import TrainOptions
 from pe_toolkit.cli.train_steps import LITTLE_LEARNT
 from pe_toolkit.errors import OutputExistsError, UsageError, option
@@ -27,60 +25,46 @@ ALONE = ("preview", "plot", "track", "name", "kv_from", "resume")
 """Options for one reference. `--resume` is not needed: many always go on."""
 
 
-def train_many(
-    session: Session,
-    references: Sequence[Path],
-    parsed: dict[str, Any],
-    where: JobOptions,
-) -> None:
-    """From the options to the cards. Errors of single ones end with exit code 1, after all others.
-
-    Args:
-        references: one or more.
-        parsed: the other options of `pe train`.
-        where: the jobs are done.
-    """
+def train_many(session: Session, request: TrainOptions) -> None:
+    """From the options to the cards. What fails stops no other one: exit code 1 at the end."""
     from pe_toolkit.jobs.folder import JobFolder
     from pe_toolkit.suites.cards import jobs
 
-    out, folder = session.out, _folder(parsed)
-    options = [TrainOptions.of(**parsed | {"reference": path}) for path in references]
+    out, folder, options = session.out, _folder(request), request.each()
     for one in options:
         one.check()
-    first = options[0]
-    backbone, known, remark = machine.resolve(first.backbone, first.device, first.copy_of)
+    backbone, known, remark = machine.resolve(request.backbone, request.device, request.copy_of)
     for one in options:
         one.config(known)
     if remark:
         out.talk(remark)
-    listed = jobs(options, _asked(first, backbone))
-    place = JobFolder(folder)
-    _check_outputs(listed, place, force=first.force)
+    listed = jobs(options, _asked(request, backbone))
     small = known is not None and known.bundled
-    pool, words = job_pools.pool_for(where, folder, first.device, small=small)
+    pool, words = job_pools.pool_for(request, folder, request.device, small=small)
+    place = JobFolder(folder)
+    _check_outputs(listed, place, force=request.force)
     out.talk(f"{len(listed)} references -> {folder}; {backbone}; {words}")
     session.rerun = True
     _finish(session, _work(session, listed, place, pool), listed, place)
 
 
-def _folder(parsed: Mapping[str, Any]) -> Path:
+def _folder(request: TrainOptions) -> Path:
     for name in ALONE:
-        if parsed[name] not in (None, False):
+        if getattr(request, name) not in (None, False):
             raise UsageError(
                 f"Expected no {option(name)} with several references, got it.",
                 "The same command goes on where it stopped, without --resume."
                 if name == "resume"
                 else "Use it with one reference.",
             )
-    if parsed["output"] is None:
-        raise UsageError("Expected -o DIR with several references, got none.", "Name a folder.")
-    output = Path(parsed["output"])
-    if output.suffix == ".safetensors":
-        raise UsageError(f"Expected a folder for several cards, got {output}.", "Name a folder.")
-    return output
+    if request.output.suffix == ".safetensors":
+        raise UsageError(
+            f"Expected a folder for several cards, got {request.output}.", "Name a folder."
+        )
+    return request.output
 
 
-def _asked(options: TrainOptions, backbone: str) -> dict[str, Any]:
+def _asked(options: TrainOptions, backbone: str) -> dict[str, str | bool]:
     """What `load_backbone` is to be given, without defaults and the device."""
     wanted = {
         "revision": options.revision,
@@ -166,9 +150,3 @@ def _finish(session: Session, tally: Tally, listed: Sequence[Job], folder: JobFo
         done=len(tally.done), there=len(tally.there),
         failed=[outcome.job.id for outcome in tally.failed],
     )  # fmt: skip
-
-
-def job_options(parsed: dict[str, Any]) -> JobOptions:
-    """Takes the options of `suite_options.job_options` out of what click parsed."""
-    names = [field.name for field in dataclasses.fields(JobOptions)]
-    return JobOptions(**{name: parsed.pop(name) for name in names})

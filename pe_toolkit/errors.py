@@ -31,6 +31,12 @@ OPTIONS = {
     "parametrisation": "--param",
     "overrides": "--set",
     "loras": "--lora",
+    "reference": "--ref",
+    "names": "--metrics",
+    "seed_count": "--seeds",
+    "methods": "--method",
+    "kinds": "--kind",
+    "with_kv": "--kv",
 }
 """Fields of a request that the command line calls otherwise."""
 _NO_MEMORY = re.compile(

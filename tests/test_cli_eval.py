@@ -61,7 +61,7 @@ def test_it_writes_everything(results: Path) -> None:
         "table.md", "table.tex", "videos", "videos.csv",
     }  # fmt: skip
     table = json.loads((results / "table.json").read_text())
-    assert table["rows"][1]["cells"]["Caption"]["cosine"]["references"] == 1
+    assert table["rows"][1]["cells"]["Caption"]["true_cosine"]["references"] == 1
     for video in table["videos"]:
         assert read_clip(results / video["video"]).frames.shape == (33, 128, 128, 3)
         assert read_clip(results / video["reference_video"]).frames.shape == (33, 128, 128, 3)

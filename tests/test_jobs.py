@@ -233,6 +233,7 @@ def test_a_cluster_does_what_one_does(tmp_path: Path, two_nodes: tuple[str, obje
     assert refused.hint == "Use another one."
 
 
+@pytest.mark.slow  # and only where no cluster is at work, which `auto` would find
 @pytest.mark.filterwarnings("ignore")
 def test_no_cluster_at_that_address(tmp_path: Path) -> None:
     pytest.importorskip("ray")

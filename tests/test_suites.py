@@ -314,9 +314,9 @@ def scored(folder: Path, made: Plan) -> Table:
     for number, video in enumerate(made.videos):
         base = 0.1 if video.method.name == "none" else 0.7
         scores = {
-            "cosine": None if number == 0 else base + 0.05 * int(video.clip.name[:2]),
-            "trajectory_error": 0.2 - base / 10,
-            "adherent": 1.0,
+            "true_cosine": None if number == 0 else base + 0.05 * int(video.clip.name[:2]),
+            "true_error": 0.2 - base / 10,
+            "true_adherence": 1.0,
         }
         result = {"scores": scores, "video": "v.mp4", "reference": "r.mp4", "seconds": 2.0}
         records.keep(video.job, {"job": video.job.id, "result": result, "run": {"device": "cpu"}})
@@ -328,17 +328,17 @@ def scored(folder: Path, made: Plan) -> Table:
 def test_a_table(tmp_path: Path) -> None:
     table = scored(tmp_path, small_plan())
     assert table.kinds == ("Caption", "Subject", "Scene", "All")
-    assert table.metrics == ("cosine", "trajectory_error", "adherent")
+    assert table.metrics == ("true_cosine", "true_adherence", "true_error")
     assert (table.done, table.planned) == (18, 18)
     plain, card = table.rows
-    cell = card.cells["All"]["cosine"]
+    cell = card.cells["All"]["true_cosine"]
     assert cell.mean == pytest.approx(0.75)
     assert (cell.references, cell.videos, cell.missing) == (3, 9, 0)
     assert cell.low is not None
     assert cell.high is not None
     assert 0.7 <= cell.low < 0.75 < cell.high <= 0.8
-    assert plain.cells["Caption"]["cosine"].references == 2
-    assert plain.cells["Caption"]["cosine"].missing == 1
+    assert plain.cells["Caption"]["true_cosine"].references == 2
+    assert plain.cells["Caption"]["true_cosine"].missing == 1
     assert (card.seconds, card.training, plain.training) == (2.0, 5.0, None)
 
 
@@ -360,15 +360,15 @@ def test_intervals_are_over_references() -> None:
 def test_a_table_as_text(tmp_path: Path) -> None:
     table = scored(tmp_path, small_plan())
     value = json.loads(formats.to_json(table, {"command": "pe eval"}))
-    assert value["rows"][1]["cells"]["All"]["cosine"]["mean"] == pytest.approx(0.75)
-    assert value["metrics"]["trajectory_error"]["higher_is_better"] is False
+    assert value["rows"][1]["cells"]["All"]["true_cosine"]["mean"] == pytest.approx(0.75)
+    assert value["metrics"]["true_error"]["higher_is_better"] is False
     assert value["about"] == {"command": "pe eval"}
     rows = list(csv.DictReader(io.StringIO(formats.to_csv(table))))
     assert len(rows) == 2 * 4 * 3
     assert float(rows[-3]["mean"]) == pytest.approx(0.75)
     videos = list(csv.DictReader(io.StringIO(formats.videos_csv(table))))
     assert len(videos) == 18
-    assert videos[0]["cosine"] == ""
+    assert videos[0]["true_cosine"] == ""
     lines = formats.to_markdown(table).splitlines()
     assert "| method | Caption cos ↑ | Caption prompt ↑ |" in lines[4]
     assert lines[7].startswith("| card, zero-shot | 0.750 [0.7")

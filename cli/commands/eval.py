@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import click
 
 from pe_toolkit.cli import eval_report, options, pair_options, parameters, sections, suite_options
 from pe_toolkit.cli.errors import Session
-from pe_toolkit.cli.requests.eval import PairOptions, SuiteOptions
-from pe_toolkit.errors import UsageError
+from pe_toolkit.cli.requests.eval import EvalOptions, PairOptions
 
 
 @click.command(
@@ -52,35 +50,17 @@ def eval(session: Session, /, **parsed: Any) -> None:
     only what is not there yet, also after a crash, with more methods or more references. A job that
     fails stops no other one.
     """
-    html = parsed.pop("html")
-    eval_report.check(html)
-    pair = {name: parsed.pop(name) for name in sections.PAIR}
-    if pair["reference"] is not None or pair["video"] is not None:
-        _refuse(parsed, "one pair of clips (--ref, --video)")
+    asked = EvalOptions(**parsed)
+    eval_report.check(asked.html)
+    request = asked.form()
+    if isinstance(request, PairOptions):
         from pe_toolkit.cli import eval_pair
 
-        eval_pair.run(session.out, PairOptions(**pair), html)
+        eval_pair.run(session.out, request, asked.html)
         return
-    if parsed["suite"] is None:
-        raise UsageError("Expected --suite, or --ref and --video, got none.", "See pe eval --help.")
-    if parsed["output"] is None:
-        raise UsageError("Expected -o, got none.", "See pe eval --help.")
-    _refuse(pair, "a suite (--suite)")
-    request = SuiteOptions(**parsed)
     request.check_quantize()
     session.smaller = "--jobs 1, or a smaller --backbone."
 
     from pe_toolkit.cli.suite_steps import run_suite
 
-    run_suite(session, request, html)
-
-
-def _refuse(names: Iterable[str], what: str) -> None:
-    """Refuse options of the other form that were given."""
-    params = {param.name: param for param in click.get_current_context().command.params}
-    for name in names:
-        if options.given(name):
-            raise UsageError(
-                f"Expected options of {what}, got {params[name].opts[-1]} as well.",
-                "A pair and a suite are two commands: see pe eval --help.",
-            )
+    run_suite(session, request, asked.html)

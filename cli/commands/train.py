@@ -22,7 +22,6 @@ from pe_toolkit.cli import (
 )
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.exclusive import only_one
-from pe_toolkit.cli.requests.eval import JobOptions
 from pe_toolkit.cli.requests.train import TrainOptions
 from pe_toolkit.embedding import names
 from pe_toolkit.training.shape import Shape
@@ -127,12 +126,11 @@ def train(session: Session, /, **parsed: Any) -> None:
     command with --resume to go on. Several REF become cards in the folder -o, many at a time with
     --jobs or --ray; the same command goes on where it stopped.
     """
-    references, where = parsed.pop("references"), train_many.job_options(parsed)
-    if len(references) > 1 or where != JobOptions():
+    request = TrainOptions.of(**parsed)
+    if request.many:
         session.smaller = "--jobs 1, fewer --frames, or a smaller --backbone."
-        train_many.train_many(session, references, parsed, where)
+        train_many.train_many(session, request)
         return
-    request = TrainOptions.of(**parsed | {"reference": references[0]})
     session.smaller = "--samples 1, a smaller --size, fewer --frames, or a smaller --backbone."
     session.checkpointing = request.checkpointing
     session.untiled = request.vae_tiling is False

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pe_toolkit.cli.loading import BackboneOptions
 from pe_toolkit.cli.options import given
-from pe_toolkit.errors import UsageError
+from pe_toolkit.errors import UsageError, option
 
 if TYPE_CHECKING:
     from pe_toolkit.suites.plan import Settings
@@ -38,8 +38,11 @@ class SuiteOptions(BackboneOptions, JobOptions):
     suite: str
     output: Path
     methods: str
+    names: tuple[str, ...] | None = None
+    tracker: str = "lk"
+    grid: int | None = None
     references: int | None = None
-    seeds: int | None = None
+    seed_count: int | None = None
     kinds: tuple[str, ...] = ()
     recipe: str = "default"
     steps: int | None = None
@@ -66,6 +69,9 @@ class SuiteOptions(BackboneOptions, JobOptions):
             samples=self.samples,
             kv=self.with_kv,
             overrides=self.overrides,
+            metrics=self.names,
+            tracker=self.tracker,
+            grid=self.grid,
         )
 
 
@@ -100,3 +106,69 @@ class PairOptions:
             raise UsageError("Expected tracks of both clips: --tracks-ref and --tracks-video.")
         if self.tracks_ref is not None and (given("tracker") or self.grid is not None):
             raise UsageError("Expected tracks from files, or --tracker and --grid, got both.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalOptions(BackboneOptions, JobOptions):
+    """Everything that `pe eval` can be told, in either form: `PairOptions` and `SuiteOptions`."""
+
+    reference: Path | None = None
+    video: Path | None = None
+    prompt: str | None = None
+    unrelated: tuple[Path, ...] = ()
+    tracks_ref: Path | None = None
+    tracks_video: Path | None = None
+    align: Literal["span", "frames"] = "span"
+    frames: int | None = None
+    size: tuple[int, int] | None = None
+    names: tuple[str, ...] | None = None
+    tracker: str = "lk"
+    grid: int | None = None
+    html: Path | None = None
+    suite: str | None = None
+    output: Path | None = None
+    methods: str = ""
+    references: int | None = None
+    seed_count: int | None = None
+    kinds: tuple[str, ...] = ()
+    recipe: str = "default"
+    steps: int | None = None
+    guidance_scale: float | None = None
+    samples: int | None = None
+    with_kv: bool = False
+    overrides: tuple[tuple[str, str], ...] = ()
+
+    def form(self) -> PairOptions | SuiteOptions:
+        """What is asked for: one pair of clips, or a suite.
+
+        Raises:
+            UsageError: neither, both, or options of the one with the other.
+        """
+        pair, suite = _names(PairOptions), _names(SuiteOptions)
+        if self.reference is not None or self.video is not None:
+            self._refuse(suite - pair, "one pair of clips (--ref, --video)")
+            return PairOptions(**self._values(pair))
+        if self.suite is None:
+            raise UsageError(
+                "Expected --suite, or --ref and --video, got none.", "See pe eval --help."
+            )
+        if self.output is None:
+            raise UsageError("Expected -o, got none.", "See pe eval --help.")
+        self._refuse(pair - suite, "a suite (--suite)")
+        return SuiteOptions(**self._values(suite))
+
+    def _values(self, names: set[str]) -> Any:
+        return {name: getattr(self, name) for name in names}
+
+    def _refuse(self, names: set[str], what: str) -> None:
+        """Refuse options of the other form that were given."""
+        for field in fields(self):
+            if field.name in names and given(field.name):
+                raise UsageError(
+                    f"Expected options of {what}, got {option(field.name)} as well.",
+                    "A pair and a suite are two commands: see pe eval --help.",
+                )
+
+
+def _names(kind: type[PairOptions] | type[SuiteOptions]) -> set[str]:
+    return {field.name for field in fields(kind)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +10,25 @@ from pe_toolkit.backbones.machine import placement
 from pe_toolkit.cli import files, prompts
 from pe_toolkit.cli.loading import BackboneOptions
 from pe_toolkit.cli.options import given
+from pe_toolkit.cli.requests.eval import JobOptions
+from pe_toolkit.errors import UsageError
 from pe_toolkit.training import track
 from pe_toolkit.training.request import TrainRequest
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(TrainRequest, BackboneOptions):
-    """What the library is asked, the model for it, and where the results go."""
+class TrainOptions(TrainRequest, BackboneOptions, JobOptions):
+    """What the library is asked, the model for it, and where the results go.
+
+    Attributes:
+        references: all of them; `reference` is the first.
+        output: a card; a folder of cards if there are `many`.
+    """
 
     backbone: str
+    references: tuple[Path, ...]
     output: Path
+    reference: Path = Path()
     preview: Path | None = None
     plot: Path | None = None
     track: str | None = None
@@ -31,13 +40,28 @@ class TrainOptions(TrainRequest, BackboneOptions):
         """From what click parsed.
 
         Raises:
-            UsageError: an empty prompt.
+            UsageError: an empty prompt; many references and no folder.
         """
+        parsed["reference"] = parsed["references"][0]
         if parsed["output"] is None:
+            if len(parsed["references"]) > 1:
+                raise UsageError(
+                    "Expected -o DIR with several references, got none.", "Name a folder."
+                )
             parsed["output"] = free_card(parsed["reference"])
         if not given("fit"):
             parsed["fit"] = None  # the recipe's, which need not be the default that --help shows
         return cls(**parsed | {"prompts": prompts.clean(parsed["prompts"])})
+
+    @property
+    def many(self) -> bool:
+        """Whether this is a list of jobs."""
+        places = (self.jobs, self.ray, self.gpus_per_job)
+        return len(self.references) > 1 or any(place is not None for place in places)
+
+    def each(self) -> list[TrainOptions]:
+        """A request for each reference."""
+        return [replace(self, reference=path) for path in self.references]
 
     @property
     def state(self) -> Path:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pe_toolkit.errors import SuiteError, UsageError
-from pe_toolkit.suites.suite import Prompt, Suite, SuiteClip
+from pe_toolkit.suites.suite import UNRELATED, Prompt, Suite, SuiteClip
 from pe_toolkit.world.vocabulary import BACKGROUNDS, COLOURS, SHAPES, TRAINING_PROMPTS, caption
 
 if TYPE_CHECKING:
@@ -48,9 +48,12 @@ def bundled(name: str, references: int | None = None) -> Suite:
 
 def _clip(name: str, index: int) -> SuiteClip:
     shown = scene(name, index)
-    source = {"bundled": name, "index": index}
     return SuiteClip(
-        f"{index:02d}-{shown.family}", source, prompts_for(shown, index), (FIRST_SEED + index,)
+        f"{index:02d}-{shown.family}",
+        {"bundled": name, "index": index},
+        prompts_for(shown, index),
+        (FIRST_SEED + index,),
+        tuple({"bundled": name, "index": index + n} for n in range(1, UNRELATED + 1)),
     )
 
 

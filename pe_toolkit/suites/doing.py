@@ -67,7 +67,7 @@ def video(args: dict[str, Any], place: Place) -> dict[str, Any]:
         _, shown, _ = trained(adapter, clip, config, state)
         frames, fps = shown.frames, shown.fps
     seconds = time.monotonic() - began
-    scores = score(args["clip"], clip, frames, prompt)
+    scores = score(args, clip, frames, prompt, settings)
     path = _below(place, "videos", ".mp4")
     write_video(path, frames, fps, force=True)
     state.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pe_toolkit.card.text import printable
-from pe_toolkit.suites.scoring import METRICS
+from pe_toolkit.suites.scoring import column
 from pe_toolkit.suites.tables import Cell, Table, arrow, shown
 
 NOTE = "Means over references, with 95 % bootstrap intervals over references."
@@ -25,7 +25,7 @@ def to_json(table: Table, about: Mapping[str, Any]) -> str:
         about: what made it: the command, settings, versions.
     """
     columns = {
-        name: {"label": METRICS[name].label, "higher_is_better": METRICS[name].higher}
+        name: {"label": column(name).label, "higher_is_better": column(name).higher}
         for name in table.metrics
     }
     value = {
@@ -79,7 +79,7 @@ def _inert(value: object) -> object:
 def heads(table: Table) -> list[tuple[str, str]]:
     """(kind, metric with its arrow) of every column of the short table."""
     return [
-        (kind, f"{METRICS[name].label} {arrow(METRICS[name])}".strip())
+        (kind, f"{column(name).label} {arrow(column(name))}".strip())
         for kind in table.kinds
         for name in table.headline
     ]
@@ -100,9 +100,9 @@ def best(table: Table) -> list[int | None]:
     """For each column, which row is the best; None with fewer than two."""
     out: list[int | None] = []
     rows = cells(table)
-    for column, name in enumerate(n for _ in table.kinds for n in table.headline):
-        own = {i: c.mean for i, (_, row) in enumerate(rows) if (c := row[column]) is not None}
-        higher = METRICS[name].higher
+    for index, name in enumerate(n for _ in table.kinds for n in table.headline):
+        own = {i: c.mean for i, (_, row) in enumerate(rows) if (c := row[index]) is not None}
+        higher = column(name).higher
         if len(own) < 2 or higher is None:
             out.append(None)
         else:
@@ -123,7 +123,7 @@ def to_markdown(table: Table) -> str:
     columns = [f"{kind} {metric}" for kind, metric in heads(table)]
     if columns:
         lines += _markdown(["method", *columns], [_row(label, own) for label, own in cells(table)])
-    every = [METRICS[name].label + " " + arrow(METRICS[name]) for name in table.metrics]
+    every = [column(name).label + " " + arrow(column(name)) for name in table.metrics]
     last = table.kinds[-1]
     body = [
         [row.label, *(_cell(row.cells[last].get(name)) for name in table.metrics), _cost(row)]
@@ -164,7 +164,7 @@ def to_latex(table: Table) -> str:
     )
     marks = {True: r"$\uparrow$", False: r"$\downarrow$", None: ""}
     second = " & ".join(
-        f"{_tex(METRICS[name].label)} {marks[METRICS[name].higher]}".strip()
+        f"{_tex(column(name).label)} {marks[column(name).higher]}".strip()
         for _ in kinds
         for name in names
     )

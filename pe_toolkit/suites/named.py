@@ -32,10 +32,10 @@ def load_suite(text: str, references: int | None = None, seeds: int | None = Non
         folder = Path(place).expanduser()
         if not folder.is_dir():
             raise SuiteError(f"Expected a folder at {folder}, but there is none.")
-        return folders.READERS[kind](folder).part(references, seeds)
+        return folders.READERS[kind](folder).with_unrelated().part(references, seeds)
     path = Path(text).expanduser()
     if path.suffix.lower() in SUFFIXES:
-        return read_manifest(path).part(references, seeds)
+        return read_manifest(path).with_unrelated().part(references, seeds)
     near = get_close_matches(text, [*bundled.NAMES, *folders.READERS], n=1)
     raise UsageError(
         f"Expected a suite, one of {', '.join(FORMS)}, got {text!r}.",

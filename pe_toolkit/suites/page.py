@@ -5,7 +5,7 @@ from __future__ import annotations
 from pe_toolkit.evaluation.records import ScoredVideo
 from pe_toolkit.evaluation.report import Column
 from pe_toolkit.evaluation.report.page import Better
-from pe_toolkit.suites.scoring import METRICS
+from pe_toolkit.suites.scoring import column
 from pe_toolkit.suites.tables import Table
 
 
@@ -35,7 +35,8 @@ def scored_videos(table: Table) -> list[ScoredVideo]:
 def columns(table: Table) -> dict[str, Column]:
     """What the scores of the suite mean."""
     better: dict[bool | None, Better] = {True: "higher", False: "lower", None: "neither"}
+    found = {name: column(name) for name in table.metrics}
     return {
-        name: Column(METRICS[name].label, better[METRICS[name].higher], name.replace("_", " "))
-        for name in table.metrics
+        name: Column(one.label, better[one.higher], name.replace("_", " "))
+        for name, one in found.items()
     }

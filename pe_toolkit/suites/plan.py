@@ -27,6 +27,9 @@ class Settings:
         kv: inject keys and values of the reference in training and applying, as all published rows
             but the first do.
         overrides: as `TrainConfig.with_overrides` takes them.
+        metrics: names of `pe_toolkit.evaluation`, beside those that need no download; None: only
+            those.
+        tracker, grid: what follows points, and how many a side.
 
     The others are those of `load_backbone` and `TrainConfig`; None means the default.
     """
@@ -44,6 +47,9 @@ class Settings:
     samples: int | None = None
     kv: bool = False
     overrides: tuple[tuple[str, str], ...] = ()
+    metrics: tuple[str, ...] | None = None
+    tracker: str = "lk"
+    grid: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Those that are not at their defaults, so that a new setting changes no job."""
@@ -54,13 +60,17 @@ class Settings:
         }
         if "overrides" in out:
             out["overrides"] = [list(pair) for pair in self.overrides]
+        if "metrics" in out:
+            out["metrics"] = list(self.metrics or ())
         return out
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Settings:
         """What `to_dict` made."""
         pairs = tuple((key, value) for key, value in data.get("overrides", ()))
-        return cls(**data | {"overrides": pairs})
+        names = data.get("metrics")
+        metrics = None if names is None else tuple(names)
+        return cls(**data | {"overrides": pairs, "metrics": metrics})
 
 
 @dataclass(frozen=True)
@@ -131,7 +141,7 @@ def _base(clip: SuiteClip, method: Method, settings: Settings) -> dict[str, Any]
         "name": clip.name,
         "config": dict(method.config),
         "settings": dataclasses.replace(settings, kv=kv).to_dict(),
-    }
+    } | ({"unrelated": [dict(source) for source in clip.unrelated]} if clip.unrelated else {})
 
 
 def _other(number: int) -> dict[str, Any]:

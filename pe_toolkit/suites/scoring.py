@@ -1,8 +1,9 @@
-"""The numbers of one video: everything that can be measured for it here."""
+"""The numbers of one video: everything that can be measured for it here (docs/metrics.md)."""
 
 from __future__ import annotations
 
-import math
+import functools
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,54 +11,105 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pe_toolkit.errors import DependencyError
+from pe_toolkit.evaluation import metric, pair
+from pe_toolkit.evaluation.contract import Pair
+from pe_toolkit.evaluation.trackers import tracker
 from pe_toolkit.suites import bundled
+from pe_toolkit.suites.plan import Settings
+from pe_toolkit.suites.reading import read_source
 from pe_toolkit.video import Clip
-from pe_toolkit.world.metrics import measure
+
+LABELS = {
+    "true_cosine": "cos", "true_error": "error", "true_visibility": "visible",
+    "true_adherence": "prompt", "mf": "MF", "mf_speed": "MF speed", "mf_official": "MF official",
+    "text_similarity": "IQ", "driving_similarity": "likeness", "leak": "leak",
+    "temporal_consistency": "TC", "dynamic_degree": "degree", "moving_consistency": "moving TC",
+    "hybrid": "hybrid MF", "hybrid_as_coded": "hybrid as coded", "frechet_distance": "Frechet",
+    "endpoint_error": "end point",
+}  # fmt: skip
+"""Short names for the heads of tables; others are called by their own."""
+HEADLINES = ("true_cosine", "true_adherence", "mf", "text_similarity", "leak")
+"""What the short tables take, the first two of these that were measured."""
 
 
 @dataclass(frozen=True)
-class Metric:
-    """A column.
-
-    Attributes:
-        label: in tables.
-        higher: whether more is better; None where neither is.
-        headline: whether it belongs into the short tables.
-    """
+class Column:
+    """A metric in a table: whether more is better; None where neither is."""
 
     label: str
-    higher: bool | None = True
-    headline: bool = False
+    higher: bool | None
 
 
-METRICS: dict[str, Metric] = {
-    "cosine": Metric("cos", headline=True),
-    "trajectory_error": Metric("error", higher=False),
-    "visibility": Metric("visible"),
-    "adherent": Metric("prompt", headline=True),
-}
-"""Name -> column, in the order of the tables."""
+def column(name: str) -> Column:
+    """How a metric is shown; one that is not installed any more, by its name."""
+    label = LABELS.get(name, name)
+    try:
+        return Column(label, {"higher": True, "lower": False, "neither": None}[metric(name).better])
+    except (DependencyError, ValueError):
+        return Column(label, None)
 
 
 def score(
-    source: Mapping[str, Any], clip: Clip, frames: NDArray[np.uint8], prompt: str
+    args: Mapping[str, Any],
+    clip: Clip,
+    frames: NDArray[np.uint8],
+    prompt: str,
+    settings: Settings,
 ) -> dict[str, float | None]:
-    """Numbers by the names of `METRICS`; None where one cannot be measured, left out where it does
-    not apply.
+    """Numbers by the names of metrics; None where one is not defined, left out where what it needs
+    is not there.
 
     Args:
-        source: of the reference, as a suite has it.
-        clip: the reference at the size of the video.
-        frames: uint8 RGB `(F, H, W, 3)`.
+        args: of the job: the source of its clip, and those of unrelated ones.
+        clip: the reference as the backbone saw it.
+        frames: uint8 RGB `(F, H, W, 3)`, as it came from the model: nothing is compressed.
         prompt: what was to be shown.
+
+    Raises:
+        UsageError, DependencyError: of metrics or a tracker asked for by name.
     """
-    found: dict[str, float | None] = {}
-    if "bundled" in source:
-        own = measure(frames, prompt, bundled.true_path(source))
-        for name in ("cosine", "trajectory_error", "visibility", "adherent"):
-            found[name] = _number(getattr(own, name))
-    return found
+    count = min(len(clip.frames), len(frames))
+    truth = bundled.true_path(args["clip"]) if "bundled" in args["clip"] else None
+    others = tuple(_other(source, clip, settings) for source in args.get("unrelated", ()))
+    two = Pair(
+        _resampled(clip.frames, count), _resampled(frames, count), prompt=prompt, truth=truth,
+        unrelated=tuple(_resampled(other, count) for other in others),
+    )  # fmt: skip
+    two = _with_tracks(two, settings)
+    names = dict.fromkeys([*pair.default_names(two), *(settings.metrics or ())])
+    return {r.name: _number(r.value) for r in pair.score(two, list(names))}
 
 
-def _number(value: float) -> float | None:
-    return round(float(value), 6) if math.isfinite(value) else None
+def _with_tracks(two: Pair, settings: Settings) -> Pair:
+    """The pair with tracks; without them where the usual tracker is not installed."""
+    try:
+        found = tracker(settings.tracker)
+        tracks = pair.tracks_of_both(two, found, settings.grid or pair.GRID)
+    except DependencyError:
+        asked = any("tracks" in metric(name).needs for name in settings.metrics or ())
+        if asked or settings.tracker != Settings.tracker:
+            raise
+        return two
+    return pair.with_tracks(two, *tracks)
+
+
+def _resampled(frames: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
+    """`count` frames from the first to the last."""
+    if len(frames) == count:
+        return frames
+    return np.asarray(frames[np.rint(np.linspace(0, len(frames) - 1, count)).astype(int)])
+
+
+def _other(source: Mapping[str, Any], clip: Clip, settings: Settings) -> NDArray[np.uint8]:
+    text = json.dumps(dict(source), sort_keys=True)
+    return _read(text, len(clip.frames), clip.size, settings.recipe)
+
+
+@functools.lru_cache(maxsize=4)
+def _read(source: str, frames: int, size: tuple[int, int], recipe: str) -> NDArray[np.uint8]:
+    return read_source(json.loads(source), frames, size, recipe).frames
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None else round(float(value), 6)

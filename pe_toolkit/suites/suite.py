@@ -12,6 +12,8 @@ from pe_toolkit.errors import UsageError
 PUBLISHED = ("Caption", "Subject", "Scene")
 """The kinds of prompts of DiTFlow: what the clip shows; something else in the same place; something
 else somewhere else (`easy`, `medium` and `hard` in its data)."""
+UNRELATED = 2
+"""How many other clips of a suite the leak is counted from."""
 ALL = "All"
 """What the tables call all kinds together."""
 
@@ -33,12 +35,14 @@ class SuiteClip:
         source: where its frames come from, as JSON has it: see `pe_toolkit.suites.reading`.
         prompts: of all kinds.
         seeds: of the generations; each prompt with each seed.
+        unrelated: sources of clips that have nothing to do with this one, for the leak.
     """
 
     name: str
     source: Mapping[str, Any] = field(hash=False)
     prompts: tuple[Prompt, ...]
     seeds: tuple[int, ...]
+    unrelated: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
 
     def begun(self, seeds: int) -> SuiteClip:
         """With that many seeds: the first ones, then counting on from the last."""
@@ -67,6 +71,20 @@ class Suite:
         found = dict.fromkeys(prompt.kind for clip in self.clips for prompt in clip.prompts)
         known = [kind for kind in PUBLISHED if kind in found]
         return (*known, *(kind for kind in found if kind not in PUBLISHED))
+
+    def with_unrelated(self) -> Suite:
+        """Each clip with the next `UNRELATED` others of the suite."""
+        sources, count = [clip.source for clip in self.clips], len(self.clips)
+        clips = [
+            dataclasses.replace(
+                clip,
+                unrelated=tuple(
+                    sources[(i + n) % count] for n in range(1, min(UNRELATED, count - 1) + 1)
+                ),
+            )
+            for i, clip in enumerate(self.clips)
+        ]
+        return dataclasses.replace(self, clips=tuple(clips))
 
     def part(self, references: int | None = None, seeds: int | None = None) -> Suite:
         """The first `references` clips, each with `seeds` seeds.

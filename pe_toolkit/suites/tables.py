@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from pe_toolkit.evaluation import names as metric_names
 from pe_toolkit.evaluation.intervals import interval
 from pe_toolkit.jobs.folder import JobFolder
 from pe_toolkit.suites.plan import Plan, Video
-from pe_toolkit.suites.scoring import METRICS, Metric
+from pe_toolkit.suites.scoring import HEADLINES, Column
 from pe_toolkit.suites.suite import ALL
 
 
@@ -58,7 +59,7 @@ class Table:
 
     Attributes:
         kinds: columns, the last one for all together.
-        metrics: names of `scoring.METRICS` that were measured.
+        metrics: names of the metrics that were measured.
         videos: one mapping for each video that is there.
         done, planned: how many videos are there, and of how many.
     """
@@ -73,15 +74,15 @@ class Table:
 
     @property
     def headline(self) -> tuple[str, ...]:
-        """The metrics of the short tables: two or three that say most, of those that are there."""
-        return tuple(n for n in self.metrics if METRICS[n].headline) or self.metrics[:2]
+        """The metrics of the short tables: two that say most, of those that are there."""
+        return tuple(n for n in HEADLINES if n in self.metrics)[:2] or self.metrics[:2]
 
 
 def build_table(plan: Plan, folder: JobFolder) -> Table:
     """The table of what is done by now."""
     found = [(video, record) for video in plan.videos if (record := folder.record(video.job))]
     names = {name for _, record in found for name in record["result"]["scores"]}
-    metrics = tuple(name for name in METRICS if name in names)
+    metrics = _ordered(names)
     kinds = (*plan.suite.kinds, ALL) if len(plan.suite.kinds) > 1 else plan.suite.kinds
     trained = _training(plan, folder)
     rows = []
@@ -98,6 +99,12 @@ def build_table(plan: Plan, folder: JobFolder) -> Table:
         )
     listed = tuple(_listed(video, record) for video, record in found)
     return Table(plan.suite.name, kinds, metrics, tuple(rows), listed, len(found), len(plan.videos))
+
+
+def _ordered(found: Collection[str]) -> tuple[str, ...]:
+    """Those of the short tables first, then as they are listed, then what is not installed here."""
+    order = dict.fromkeys([*HEADLINES, *metric_names(), *sorted(found)])
+    return tuple(name for name in order if name in found)
 
 
 def _training(plan: Plan, folder: JobFolder) -> dict[str, list[float]]:
@@ -152,7 +159,7 @@ def _median(values: Sequence[float]) -> float | None:
     return float(np.median(values)) if values else None
 
 
-def arrow(metric: Metric) -> str:
+def arrow(metric: Column) -> str:
     """Which direction is better."""
     return {True: "↑", False: "↓", None: ""}[metric.higher]
 
