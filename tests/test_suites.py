@@ -401,3 +401,18 @@ def test_csv_is_safe_in_a_spreadsheet(tmp_path: Path) -> None:
     result = {"scores": {}, "video": "v", "reference": "r", "seconds": 1.0}
     records.keep(last.job, {"job": last.job.id, "result": result, "run": {"device": "cpu"}})
     assert ",'=1+1," in formats.videos_csv(build_table(made, records))
+
+
+def test_a_pair_of_files_in_one_call(tmp_path: Path) -> None:
+    from pe_toolkit.evaluation.pair import compare
+    from pe_toolkit.world.scenes import render
+
+    for name, number in (("a.mp4", 0), ("b.mp4", 1)):
+        write_video(tmp_path / name, render(bundled.scene("bundled", number)), 16)
+    same = compare(tmp_path / "a.mp4", tmp_path / "a.mp4")
+    other = compare(tmp_path / "a.mp4", tmp_path / "b.mp4", "a red circle")
+    assert same["driving_similarity"] == pytest.approx(1)
+    assert other["driving_similarity"] is not None
+    assert other["driving_similarity"] < 0.99
+    pytest.importorskip("cv2")
+    assert same["mf"] == pytest.approx(1, abs=1e-6)

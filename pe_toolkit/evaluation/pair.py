@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pe_toolkit.errors import UsageError
+from pe_toolkit.errors import DependencyError, UsageError
 from pe_toolkit.evaluation import METRICS, metric
 from pe_toolkit.evaluation.contract import NEEDS, Metric, Pair
 from pe_toolkit.evaluation.trackers.base import Tracker, grid_points
@@ -137,6 +138,25 @@ def with_tracks(pair: Pair, reference: Tracks, video: Tracks, align: Alignment =
             tracks = tracks.resampled(count) if align == "span" else tracks.cut(count)
         brought.append(tracks.scaled_to((width, height)))
     return replace(pair, reference_tracks=brought[0], video_tracks=brought[1])
+
+
+def compare(
+    reference: Path | str, video: Path | str, prompt: str | None = None
+) -> dict[str, float | None]:
+    """Everything that can be measured of two files without a download, by the names of metrics.
+
+    Points are followed with the usual tracker; where OpenCV is not installed, what needs tracks is
+    left out. None where a number is not defined (`score` says why).
+
+    Raises:
+        ClipError: one cannot be read.
+    """
+    from pe_toolkit.evaluation.trackers import tracker
+
+    two = Pair(*read_pair(reference, video)[:2], prompt=prompt)
+    with contextlib.suppress(DependencyError):
+        two = with_tracks(two, *tracks_of_both(two, tracker("lk")))
+    return {result.name: result.value for result in score(two, default_names(two))}
 
 
 def default_names(pair: Pair) -> list[str]:
