@@ -250,6 +250,27 @@ def test_two_trainings_and_a_tab_that_is_closed(served: Served, browser: Any, cl
     assert (set(served.kept.iterdir()) if served.kept.exists() else set()) == before
 
 
+@pytest.mark.slow
+def test_a_newcomer_with_a_phone_opens_no_settings(served: Served, browser: Any) -> None:
+    """What the page suggests, and nothing else: fields that were never shown have no value."""
+    tab = Tab(browser, served.url, width=390)
+    page = tab.page
+    tab.press("No clip at hand? Take an example")
+    tab.see("of the picture moves and can be followed")
+    page.get_by_text(re.compile("^Rich: ")).click()
+    tab.press("Learn this motion")
+    tab.see("Learned in")
+    tab.press("Make videos with it")
+    tab.see("Phase")  # this card holds one
+    tab.press("Make videos")
+    tab.see("With the card")
+    tab.see("motion follows the reference")
+    assert page.locator("section video").count() == 3
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert tab.complaints == []
+    page.close()
+
+
 def test_files_of_others_are_not_served(served: Served, clip: Path) -> None:
     served.place.joinpath("secret.txt").write_text("secret")
     api = "/gradio_api/file="

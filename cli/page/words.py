@@ -56,6 +56,8 @@ def bar(job: Job, before: Iterable[Job] = ()) -> str:
     if job.state == "done":
         return ""
     ending = "Stopping after this step" if job.asked_to_stop else job.note or "Beginning"
+    if job.kind == "train":
+        ending += ". Closing this tab does not stop it"
     return (
         f'<div class="pe-bar" role="status"><progress max="1" value="{job.share:.3f}"></progress>'
         f"<span>{job.share:.0%}&ensp;{text(ending)}</span></div>"
