@@ -139,10 +139,12 @@ def read_moves(
     linear, shift = _camera(background, grid)
     moved = bool((shift != 0).any() or (linear != torch.eye(2)).any())
     subjects: list[Subject] = []
+    told = False
     for mask, way, share in zip(masks, courses, shares, strict=True):
         around = functional.max_pool2d((mask > FAINT).double(), 3, 1, 1)
         if float((mask > FAINT).double().mean()) > WHOLE:
             continue
+        told = True
         if moved:
             rest, still = left(pictures, around, anchor, background)
             if rest <= max(WITH * still, NOISE**2):
@@ -151,7 +153,7 @@ def read_moves(
         far = float((subject.path.amax(0) - subject.path.amin(0)).max())
         if far >= REST or _grows(subject):
             subjects.append(subject)
-    if not subjects and not moved:  # nothing could be told from a background
+    if not told and not moved:  # nothing could be told from a background
         subjects = list(_along_one_path(flow, (linear, shift), anchor))
     subjects.sort(key=lambda s: -s.share)
     return Moves(anchor, linear, shift, tuple(subjects))
