@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,8 @@ def pool_for(
     if len(devices) == 1:
         from pe_toolkit.jobs.pools import Here
 
+        if not sys.stderr.isatty():  # bars of the libraries, for nobody
+            os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         return Here(path, devices[0]), f"one process on {devices[0] or 'the CPU'}"
     from pe_toolkit.jobs.processes import Processes
 
