@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from pe_toolkit.cli.main import cli
 from pe_toolkit.errors import UsageError
@@ -90,10 +91,11 @@ def test_pe_flow_draws_a_clip_and_says_whether_it_will_do(tmp_path: Path) -> Non
     assert made.exit_code == 0, made.stderr
     found = json.loads(made.stdout.splitlines()[-1])
     assert found["words"][0].endswith("of the picture moves and can be followed")
+    assert "moves on its own" in found["words"][1]
     path, truth = np.array(found["path"]), trajectory(scene)[0][::4] * 8  # in patches
     assert np.abs(path - (truth - truth[0])).max() < 1.5
     drawn = read_clip(tmp_path / "flow.mp4")
-    assert drawn.size == (384, 384 + 5 * 22 + 8)
+    assert drawn.size == (384, 384 + 6 * 22 + 8)
     assert len(drawn.frames) == 33
     again = pe("flow", tmp_path / "ref.mp4", "-o", tmp_path / "flow.mp4")
     assert again.exit_code == 2  # it is there
@@ -119,3 +121,14 @@ def test_a_still_clip_is_said_to_be_one(tmp_path: Path) -> None:
     assert refused.exit_code == 1
     assert "move" in refused.stderr
     assert not (tmp_path / "flow.mp4").exists()
+
+
+def test_a_sheet_has_the_clip_what_is_followed_and_the_words(tmp_path: Path) -> None:
+    (scene,) = scenes_of("translation", 1)
+    write_video(tmp_path / "ref.mp4", render(scene), 16)
+    made = pe("flow", tmp_path / "ref.mp4", "-o", tmp_path / "flow.png")
+    assert made.exit_code == 0, made.stderr
+    with Image.open(tmp_path / "flow.png") as picture:
+        legend = np.asarray(picture.convert("RGB"))[2 * (192 + 4 + 22) :]
+    assert len(legend) == 22 * 6 + 8  # four marks and two lines of words
+    assert (legend[-26:] > 200).any()

@@ -118,10 +118,12 @@ def _read(session: Session, request: FlowOptions) -> tuple[Backbone, Clip]:
 def _words(seen: Look, variant: str) -> list[str]:
     """Whether the clip will do, and why not."""
     from pe_toolkit.card.followed import LITTLE, followed
+    from pe_toolkit.card.motion_words import motion_words
     from pe_toolkit.evaluation.following import mean_displacements, nothing_moves
+    from pe_toolkit.training.describe import motion_spec
 
     share = seen.flow.followed
-    words = [followed(share, variant)]
+    words = [followed(share, variant), motion_words(motion_spec(seen.moves))]
     why = nothing_moves(mean_displacements(seen.flow.displacement))
     if why:
         words.append(f"{why}: little of its motion will transfer")
@@ -131,8 +133,10 @@ def _words(seen: Look, variant: str) -> list[str]:
 
 
 def _draw(request: FlowOptions, clip: Clip, seen: Look, words: list[str]) -> None:
+    import numpy as np
+
     from pe_toolkit.video import write_image, write_video
-    from pe_toolkit.visual import contact_sheet, flow_frames
+    from pe_toolkit.visual import contact_sheet, flow_frames, flow_legend
 
     picture = request.output.suffix.lower() == ".png"
     drawn = flow_frames(
@@ -147,5 +151,7 @@ def _draw(request: FlowOptions, clip: Clip, seen: Look, words: list[str]) -> Non
     if not picture:
         write_video(request.output, drawn, clip.fps, force=request.force)
         return
-    rows = [(words[0], clip.frames), ("what is followed", drawn)]
-    write_image(request.output, contact_sheet(rows, height=192), force=request.force)
+    rows = [("the clip, as the model gets it", clip.frames), ("what is followed", drawn)]
+    sheet = contact_sheet(rows, height=192)
+    told = np.concatenate([sheet, flow_legend(sheet.shape[1], words)])
+    write_image(request.output, told, force=request.force)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pe_toolkit.backbones.contract import Backbone
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.masks import consistent_mask
+from pe_toolkit.motion.moves import Moves
 from pe_toolkit.motion.path import mean_path
 from pe_toolkit.training.config import TrainConfig
 from pe_toolkit.training.prepare import prepare
@@ -26,11 +27,13 @@ class Look:
         matched: `(F, F, H, W)` bool: found again on the way back, moving or not.
         path: `(F, 2)` (dx, dy) in patches: the one path that explains the most, relative to the
             first frame (`motion.path.mean_path`).
+        moves: camera and subjects apart, as a card keeps them.
     """
 
     flow: AttentionMotionFlow
     matched: NDArray[np.bool_]
     path: NDArray[np.float32]
+    moves: Moves
 
 
 def look(
@@ -53,6 +56,7 @@ def look(
     run = prepare(adapter, clip, config or TrainConfig(), image)
     with adapter.frozen(), adapter.sent_away():
         silence = adapter.encode_text([""])
-        flow = read_reference(run, silence).flow
+        reference = read_reference(run, silence)
+    flow = reference.flow
     matched = consistent_mask(flow.displacement).numpy()
-    return Look(flow, matched, mean_path(flow).numpy())
+    return Look(flow, matched, mean_path(flow).numpy(), reference.moves)

@@ -6,7 +6,7 @@ from pe_toolkit.visual.arrows import flow_arrows
 from pe_toolkit.visual.curves import loss_curve
 from pe_toolkit.visual.fields import field_picture, path_picture, phase_pictures
 from pe_toolkit.visual.labels import label
-from pe_toolkit.visual.motion import flow_frames
+from pe_toolkit.visual.motion import flow_frames, flow_legend
 from pe_toolkit.visual.sheets import contact_sheet, side_by_side
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "field_picture",
     "flow_arrows",
     "flow_frames",
+    "flow_legend",
     "label",
     "loss_curve",
     "path_picture",

@@ -40,10 +40,9 @@ def flow_frames(
     """Every frame of a clip with the motion from its latent frame to the next one.
 
     A patch that the mask keeps has an arrow, coloured by direction; one that is matched but not
-    kept a light dot; one that could not be found again in the next latent frame is
-    hatched. The path
-    that explains the most is a white line, with a dot where the clip is. Below: what these mean,
-    and `words`.
+    kept a light dot; one that could not be found again in the next latent frame is hatched. The
+    path that explains the most is a white line, with a dot where the clip is. Below: what these
+    mean, and `words`.
 
     Args:
         frames: `(F', H, W, 3)` uint8 RGB.
@@ -67,7 +66,7 @@ def flow_frames(
             f"got {frames.shape}, {flow.shape}, {kept.shape} and {matched.shape}."
         )
     grow = max(1, -(-LEAST_SIDE // min(frames.shape[1:3])))
-    below = _below(frames.shape[2] * grow, words, legend=legend)
+    below = flow_legend(frames.shape[2] * grow, words, marks=legend)
     drawn = []
     for index, frame in enumerate(frames):
         i = _latent_of(index, len(frames), latent)
@@ -147,9 +146,18 @@ def _trail(
     return np.asarray(image)
 
 
-def _below(width: int, words: Sequence[str], *, legend: bool) -> Picture:
-    """Colour wheel, what the marks mean, and the words."""
-    lines = [*(MARKS if legend else ()), *(("", text) for text in words)]
+def flow_legend(width: int, words: Sequence[str] = (), *, marks: bool = True) -> Picture:
+    """What the marks of `flow_frames` mean, with the wheel of colours, and words below.
+
+    Args:
+        width: in pixels; lines that are longer are cut.
+        words: lines of text.
+        marks: without, only the words.
+
+    Returns:
+        `(H, width, 3)` uint8 RGB; of no height if there is nothing to say.
+    """
+    lines = [*(MARKS if marks else ()), *(("", text) for text in words)]
     if not lines:
         return np.zeros((0, width, 3), np.uint8)
     image = Image.new("RGB", (width, _LINE * len(lines) + 8), BACKGROUND)
