@@ -24,6 +24,7 @@ from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.exclusive import only_one
 from pe_toolkit.cli.requests.train import TrainOptions
 from pe_toolkit.embedding import names
+from pe_toolkit.training.config import RECIPES
 from pe_toolkit.training.shape import Shape
 
 
@@ -59,10 +60,11 @@ Example:
 )
 @click.option(
     "--recipe",
-    type=click.Choice(["default", "paper", "fast", "rich"]),
-    default="default",
+    type=click.Choice(RECIPES),
+    default="auto",
     show_default=True,
-    help="Ours; that of the published code, whose tables also need --kv-from REF, and most of them "
+    help="auto: rich on the bundled backbone, default on others. default: ours; paper: that of the "
+    "published code, whose tables also need --kv-from REF, and most of them "
     "--mode latents (docs/reproduce.md); one of fewer steps; or the reference's phase in the noise "
     "as well, and nothing optimised: more than one motion.",
 )

@@ -23,5 +23,10 @@ class DemoOptions(BackboneOptions):
     def training(self, reference: Path, name: str) -> TrainRequest:
         """What is asked of the training, the rest at its defaults."""
         return TrainRequest(
-            reference=reference, name=name, samples=self.samples, steps=self.steps, seed=self.seed
+            reference=reference,
+            name=name,
+            recipe="auto",
+            samples=self.samples,
+            steps=self.steps,
+            seed=self.seed,
         )

@@ -15,7 +15,7 @@ from pe_toolkit.objectives import check_name, names
 MOST_BLOCKS = 16
 MASKS = ("forward-backward", "nonzero", "consistent", "none", "tracked")
 STARTS = ("zero", "flow", "layers")
-RECIPES = ("default", "paper", "fast", "rich")
+RECIPES = ("auto", "default", "paper", "fast", "rich")
 # The official configuration: what `--recipe paper` changes whatever the backbone.
 PAPER: dict[str, Any] = {
     "tau": 2.0, "mask": "nonzero", "inner_steps": 5, "learning_rates": (0.002, 0.001), "samples": 1,
@@ -50,7 +50,8 @@ class TrainConfig:
         samples: how many (prompt, seed) pairs are optimised together; seeds are `seed .. seed +
             samples - 1`.
         mode: `positions`, or `latents` (one prompt and one seed).
-        recipe: `default`; `paper`: the published DiTFlow setting, but for the keys and values of
+        recipe: `auto`: what is measured to be best on the backbone (`chosen_recipe`); `default`;
+            `paper`: the published DiTFlow setting, but for the keys and values of
             the reference (`kv`), and for the latents that most published rows optimise (`mode`;
             docs/reproduce.md says which row needs what); `fast`: one inner step at a
             larger rate (see `fast`); `rich`: what carries motion without optimising (see
@@ -92,7 +93,7 @@ class TrainConfig:
     prompts: tuple[str, ...] = ()
     samples: int | None = None
     mode: Literal["positions", "latents"] = "positions"
-    recipe: Literal["default", "paper", "fast", "rich"] = "default"
+    recipe: Literal["auto", "default", "paper", "fast", "rich"] = "default"
     parametrisation: str | None = None
     objective: str = "amf"
     steps: int | None = None
@@ -165,6 +166,8 @@ class TrainConfig:
         """
         if self.recipe not in RECIPES:
             raise UsageError(f"Expected a recipe out of {', '.join(RECIPES)}, got {self.recipe!r}.")
+        if self.recipe == "auto":
+            return dataclasses.replace(self, recipe=self.chosen_recipe(variant)).resolve(variant)
         self.check_mode()
         paper = self.recipe == "paper"
         changed = self._changes(variant)
@@ -203,6 +206,19 @@ class TrainConfig:
         )
         resolved.check()
         return resolved
+
+    def chosen_recipe(self, variant: Variant) -> Literal["default", "rich"]:
+        """What `auto` means: `rich` on the bundled backbones, where it was measured to carry motion
+        better in a fraction of the time (docs/experiments.md), for positions about which nothing
+        else was asked; else `default`.
+        """
+        own = (
+            self.parametrisation, self.inner_steps, self.learning_rates, self.start,
+            self.start_scale, self.phase, self.tau,
+        )  # fmt: skip
+        plain = all(value is None for value in own) and self.reuse == 1 and not self.kv
+        plain = plain and self.mode == "positions" and self.objective == "amf"
+        return "rich" if variant.bundled and plain else "default"
 
     def _changes(self, variant: Variant) -> dict[str, Any]:
         """What the recipe puts in place of the backbone's defaults."""
