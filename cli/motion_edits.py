@@ -13,15 +13,14 @@ from pe_toolkit.cli import parameters
 if TYPE_CHECKING:
     from pe_toolkit.card.spec import EditSpec
     from pe_toolkit.cli.errors import Session
+    from pe_toolkit.cli.requests.edit import EditOptions
     from pe_toolkit.editing import Change
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-MOTION = ("reverse", "speed", "mirror", "frames", "size", "then", "region", "mask", "outside")
-"""Names of the options, in the order in which they act."""
 
 
 def motion_options(command: Command) -> Command:
-    """The options that change the motion, on a command that takes them as `**motion`."""
+    """The options that change the motion, on a command whose request is `EditOptions`."""
     for option in reversed(
         (
             click.option("--reverse", is_flag=True, help="Play the motion backwards."),
@@ -84,12 +83,7 @@ def edit_words(edit: EditSpec) -> str:
     return printable(f"{edit.what}: {', '.join(values)}" if edit.settings else edit.what)
 
 
-def asked(motion: dict[str, Any]) -> bool:
-    """Whether any of `MOTION` was given."""
-    return any(motion[name] not in (None, False, ()) for name in MOTION)
-
-
-def change_of(session: Session, motion: dict[str, Any], width: int, height: int) -> Change:
+def change_of(session: Session, asked: EditOptions, width: int, height: int) -> Change:
     """The change that was asked for, of a card whose clip has that size before.
 
     Raises:
@@ -102,12 +96,12 @@ def change_of(session: Session, motion: dict[str, Any], width: int, height: int)
     from pe_toolkit.editing import Change
     from pe_toolkit.errors import UsageError
 
-    if motion["region"] and motion["mask"]:
+    if asked.region and asked.mask:
         raise UsageError("Expected --region or --mask, got both.")
     mask = None
-    width, height = motion["size"] or (width, height)
-    if motion["region"]:
-        x, y, wide, high = motion["region"]
+    width, height = asked.size or (width, height)
+    if asked.region:
+        x, y, wide, high = asked.region
         if x + wide > width or y + high > height:
             raise UsageError(
                 f"Expected a region inside of the clip's {width}x{height} pixels, got "
@@ -115,21 +109,21 @@ def change_of(session: Session, motion: dict[str, Any], width: int, height: int)
             )
         mask = np.zeros((height, width))
         mask[y : y + high, x : x + wide] = 1
-    elif motion["mask"]:
-        mask = _painted(motion["mask"], (width, height))
+    elif asked.mask:
+        mask = _painted(asked.mask, (width, height))
 
     def card(name: str | None) -> MotionCard | None:
         return None if name is None else MotionCard.load(find(session, name).path)
 
     return Change(
-        reverse=motion["reverse"],
-        speed=motion["speed"] or 1.0,
-        mirror=tuple(dict.fromkeys(motion["mirror"])),
-        frames=motion["frames"],
-        size=motion["size"],
-        then=card(motion["then"]),
+        reverse=asked.reverse,
+        speed=asked.speed or 1.0,
+        mirror=tuple(dict.fromkeys(asked.mirror)),
+        frames=asked.frames,
+        size=asked.size,
+        then=card(asked.then),
         mask=mask,
-        outside=card(motion["outside"]),
+        outside=card(asked.outside),
     )
 
 

@@ -85,7 +85,8 @@ EVAL = {
     "For experts: memory and speed": MACHINE,
 }  # fmt: skip
 EDIT = {
-    "What it says of itself": ("output", "name", "author", "license", "version", "scores", "force"),
+    "What it says of itself": ("output", "name", "author", "license", "card_version", "scores",
+                               "force"),
     "Another motion, in this order": (
         "reverse", "speed", "mirror", "frames", "size", "then", "region", "mask", "outside",
     ),

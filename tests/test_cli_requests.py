@@ -16,7 +16,9 @@ from pe_toolkit.cli.main import COMMANDS
 from pe_toolkit.cli.requests.apply import ApplyOptions
 from pe_toolkit.cli.requests.demo import DemoOptions
 from pe_toolkit.cli.requests.doctor import DoctorOptions
+from pe_toolkit.cli.requests.edit import EditOptions
 from pe_toolkit.cli.requests.eval import EvalOptions
+from pe_toolkit.cli.requests.flow import FlowOptions
 from pe_toolkit.cli.requests.train import TrainOptions
 from pe_toolkit.cli.requests.ui import UiOptions
 from pe_toolkit.errors import OPTIONS, option
@@ -24,9 +26,8 @@ from pe_toolkit.errors import OPTIONS, option
 ROOT = Path(__file__).parent.parent
 CLI = sorted((ROOT / "cli").rglob("*.py"))
 TYPES = {
-    "apply": ApplyOptions, "demo": DemoOptions, "doctor": DoctorOptions, "eval": EvalOptions,
-    "train": TrainOptions,
-    "ui": UiOptions,
+    "apply": ApplyOptions, "demo": DemoOptions, "doctor": DoctorOptions, "edit": EditOptions,
+    "eval": EvalOptions, "flow": FlowOptions, "train": TrainOptions, "ui": UiOptions,
 }  # fmt: skip
 BAG = re.compile(r"\b(dict|Dict|Mapping|MutableMapping)\[str, Any\]")
 

@@ -11,6 +11,7 @@ import click
 from pe_toolkit.cli import options, parameters, sections
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.motion_edits import edit_words, motion_options
+from pe_toolkit.cli.requests.edit import EditOptions
 
 if TYPE_CHECKING:
     from pe_toolkit.card import CardSpec, MotionCard
@@ -40,7 +41,7 @@ Example:
 @click.option("--name", metavar="N", help="Another name.")
 @click.option("--author", metavar="A", help="Another author.")
 @click.option("--license", metavar="L", help="Another license.")
-@click.option("--card-version", "version", metavar="V", help="Another version, like 1.0.1.")
+@click.option("--card-version", metavar="V", help="Another version, like 1.0.1.")
 @click.option(
     "--score",
     "scores",
@@ -57,19 +58,7 @@ Example:
 @motion_options
 @options.common
 @click.pass_obj
-def edit(
-    session: Session,
-    /,
-    card: str,
-    output: Path | None,
-    name: str | None,
-    author: str | None,
-    license: str | None,
-    version: str | None,
-    scores: tuple[tuple[str, str], ...],
-    force: bool,
-    **motion: Any,
-) -> None:
+def edit(session: Session, /, **parsed: Any) -> None:
     """Correct what a card says of itself, or edit its motion, without training.
 
     A card that is out in the world is never changed: this makes a new one with another digest,
@@ -80,7 +69,9 @@ def edit(
     from pe_toolkit.cli.names import watched
     from pe_toolkit.cli.remote import find
 
-    measured = {key: _number(key, text) for key, text in scores}
+    asked = EditOptions(**parsed)
+    card, output, force = asked.card, asked.output, asked.force
+    measured = {key: _number(key, text) for key, text in asked.scores}
     if output is not None:
         files.check_suffix(output, ".safetensors")
         files.check_outputs([output], force=force)
@@ -88,15 +79,14 @@ def edit(
     if output is None:
         _check_registered(found, card)
     old = MotionCard.load(found.path)
-    words = {"name": name, "author": author, "license": license, "version": version}
-    new = _made(session, old, words, measured, motion)
+    new = _made(session, old, asked, measured)
     if output is not None:
         info = new.save(output, force=force)
         place, more = str(output), {"path": output, "sha256": info.sha256}
     else:
         assert found.entry is not None
         with watched(session) as given:
-            entry = _keep(new, found.entry, name, force=force)
+            entry = _keep(new, found.entry, asked.name, force=force)
             given.append(entry)
         place, more = str(entry.reference), {"entry": entry.to_dict(), "sha256": entry.digest[7:]}
     _tell(session, old, new, measured)
@@ -108,9 +98,8 @@ def edit(
 def _made(
     session: Session,
     old: MotionCard,
-    words: dict[str, str | None],
+    asked: EditOptions,
     scores: dict[str, float],
-    motion: dict[str, Any],
 ) -> MotionCard:
     """The new card.
 
@@ -118,18 +107,18 @@ def _made(
         UsageError: what was asked for makes no card.
     """
     from pe_toolkit.card.edit import revised
-    from pe_toolkit.cli.motion_edits import asked, change_of
+    from pe_toolkit.cli.motion_edits import change_of
     from pe_toolkit.errors import CardError, UsageError
 
     try:
-        if not asked(motion):
-            return revised(old, **words, scores=scores)
+        if not asked.moves:
+            return revised(old, **asked.words, scores=scores)
         from pe_toolkit.editing import changed
 
-        more: dict[str, Any] = {k: v for k, v in words.items() if v is not None}
+        more: dict[str, Any] = {k: v for k, v in asked.words.items() if v is not None}
         clip = old.spec.clip
         return changed(
-            old, change_of(session, motion, clip.width, clip.height), scores=scores, **more
+            old, change_of(session, asked, clip.width, clip.height), scores=scores, **more
         )
     except CardError as error:
         raise UsageError(error.message, error.hint) from error
