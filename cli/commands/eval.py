@@ -42,9 +42,10 @@ Example:
 @options.common
 @click.pass_obj
 def eval(session: Session, /, **parsed: Any) -> None:
-    """Measure a video against the reference whose motion it was to take (--ref, --video; needs no
-    model), or compare methods on a suite of clips (--suite): trains, applies, scores, and writes
-    the table.
+    """Measure a video against its reference, or methods on many clips.
+
+    With --ref and --video: how far the video took the motion of the clip; needs no model. With
+    --suite: trains, applies, scores, and writes the table.
 
     docs/metrics.md says what each number of a pair means. The same command on a suite again does
     only what is not there yet, also after a crash, with more methods or more references. A job that
