@@ -31,6 +31,7 @@ OPTIONS = {
     "parametrisation": "--param",
     "overrides": "--set",
     "loras": "--lora",
+    "scores": "--score",
     "reference": "--ref",
     "names": "--metrics",
     "seed_count": "--seeds",

@@ -96,9 +96,6 @@ def describe(info: CardInfo, most: int = MOST_SAMPLES) -> dict[str, str]:
     read = "" if named == str(recipe.block) else f" (reference: {named})"
     low, high = recipe.guided_range
     losses = spec.training.loss
-    samples = [f"{sample.prompt!r}, seed {sample.seed}" for sample in spec.samples[:most]]
-    if len(spec.samples) > most:
-        samples.append(f"and {len(spec.samples) - most} more")
     line = _line(spec)
     rows = {
         "name": f"{spec.name} {spec.version}",
@@ -135,8 +132,18 @@ def describe(info: CardInfo, most: int = MOST_SAMPLES) -> dict[str, str]:
         "digest": spec.digest,
     }
     rows = {name: printable(text) for name, text in rows.items()} | line
-    rows["samples"] = "\n".join(printable(sample) for sample in samples)
+    rows["samples"] = _samples(spec, most)
     return rows
+
+
+def _samples(spec: CardSpec, most: int) -> str:
+    """A line for each prompt and seed that it was trained on, printable."""
+    from pe_toolkit.card import printable
+
+    lines = [f"{sample.prompt!r}, seed {sample.seed}" for sample in spec.samples[:most]]
+    if len(spec.samples) > most:
+        lines.append(f"and {len(spec.samples) - most} more")
+    return "\n".join(printable(line) for line in lines)
 
 
 def _sets(info: CardInfo) -> str:
