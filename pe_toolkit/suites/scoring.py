@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pe_toolkit.errors import DependencyError
+from pe_toolkit.errors import ClipError, DependencyError
 from pe_toolkit.evaluation import metric, pair
 from pe_toolkit.evaluation.contract import Pair
 from pe_toolkit.evaluation.trackers import tracker
@@ -71,7 +72,10 @@ def score(
     """
     count = min(len(clip.frames), len(frames))
     truth = bundled.true_path(args["clip"]) if "bundled" in args["clip"] else None
-    others = tuple(_other(source, clip, settings) for source in args.get("unrelated", ()))
+    others = []
+    for source in args.get("unrelated", ()):
+        with contextlib.suppress(ClipError):  # its own jobs say so: this video is another one
+            others.append(_other(source, clip, settings))
     two = Pair(
         _resampled(clip.frames, count), _resampled(frames, count), prompt=prompt, truth=truth,
         unrelated=tuple(_resampled(other, count) for other in others),
