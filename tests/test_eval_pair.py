@@ -316,7 +316,7 @@ def test_pe_eval_imports_no_torch(clips):
     [
         (("--ref", "ref.mp4"), "Expected --ref and --video"),
         (("--ref", "ref.mp4", "--video", "x", "--suite", "bundled"), "got --suite as well"),
-        (("--suite", "bundled", "-o", "x", "--grid", "3"), "got --grid as well"),
+        (("--suite", "bundled", "-o", "x", "--frames", "3"), "got --frames as well"),
         (("--ref", "ref.mp4", "--video", "other.mp4", "--tracks-ref", "a"), "of both clips"),
         (
             ("--ref", "a", "--video", "b", "--tracks-ref", "a", "--tracks-video", "b", "--grid", 3),
