@@ -25,6 +25,7 @@ from pe_toolkit.errors import OutputError, UsageError
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"
+REF = Path("my ref.mp4")
 CARD = GOLDEN / "rotary-angle.safetensors"
 
 
@@ -94,7 +95,9 @@ def test_two_trainings_into_one_output() -> None:
 
 def train_options(*words: str, **changes: object) -> TrainOptions:
     return replace(
-        TrainOptions(reference=Path("my ref.mp4"), output=Path("c.safetensors"), backbone="auto"),
+        TrainOptions(
+            reference=REF, references=(REF,), output=Path("c.safetensors"), backbone="auto"
+        ),
         **changes,  # type: ignore[arg-type]
     )
 

@@ -205,6 +205,7 @@ def test_only_a_report_is_written_over(folder: Path) -> None:
 
 
 def test_pe_eval_writes_the_page_of_a_pair(folder: Path) -> None:
+    pytest.importorskip("cv2")
     page = folder / "pair.html"
     words = ["eval", "--ref", str(folder / "ref.mp4"), "--video", str(folder / "rich.mp4"),
              "--html", str(page), "--metrics", "dynamic_degree"]  # fmt: skip

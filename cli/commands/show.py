@@ -45,7 +45,7 @@ def show(session: Session, /, card: str, every: bool, plot: Path | None, force: 
     CARD is a file, a name in the local registry (wave, wave@1.2.0) or owner/name on the Hub.
     Checks the description, not every number: `pe verify` does that.
     """
-    from pe_toolkit.card import MotionCard, printable, read_info
+    from pe_toolkit.card import printable, read_info
     from pe_toolkit.cli.remote import find
     from pe_toolkit.cli.signing import described
 
@@ -71,6 +71,8 @@ def show(session: Session, /, card: str, every: bool, plot: Path | None, force: 
     if not every and not session.out.json and sys.stdout.isatty():
         session.out.talk("How it was trained: pe show --all")
     if plot is not None:
+        from pe_toolkit.card import MotionCard  # numpy
+
         card_plot.write(plot, MotionCard.load(found.path), session.out, force=force)
     session.out.event("summary", path=found.path, **where, signers=signers, **info.summary())
 

@@ -31,8 +31,7 @@ PAPER_COGVIDEOX: dict[str, Any] = {
 }
 # Everything that carries motion without optimising: the phase of the reference in the initial noise
 # (docs/experiments.md), and positions that start from its flow, once as far, and stay there: as
-# coordinates, which say the same as angles in a tenth of the space. On the bundled backbones, where
-# it was measured, from its camera and its subjects (`layers`).
+# coordinates, which say the same as angles in a tenth of the space.
 RICH: dict[str, Any] = {
     "phase": (2.83, 2.0), "start": "flow", "start_scale": 1.0, "inner_steps": 0,
     "parametrisation": "offset",
@@ -230,7 +229,7 @@ class TrainConfig:
             # Latents are what is optimised, and have no positions to start from.
             if self.mode == "latents":
                 return {"phase": RICH["phase"]}
-            return RICH | {"start": "layers" if variant.bundled else RICH["start"]}
+            return RICH
         return {}
 
     def _reading(self, variant: Variant, layered: bool) -> Reading:

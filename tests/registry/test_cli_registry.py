@@ -166,7 +166,7 @@ def test_a_new_index_does_not_call_a_newer_card_damaged(tmp_path: Path) -> None:
     done = pe("verify", "--all", "--rebuild")
     assert done.exit_code == 1
     assert "damaged" not in done.stderr
-    assert f"{newer}: Expected a card of format 1.x, got format 9." in done.stderr
+    assert f"{newer}: Expected a card of format 2.x, got format 9" in done.stderr
     assert f"Hint: Install a newer pe-toolkit, then: pe add {newer}." in done.stderr
     collected = pe("gc")
     assert collected.stdout == "Deleted 0 removed cards and 0 files, 0 bytes.\n"
