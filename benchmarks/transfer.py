@@ -34,7 +34,9 @@ from pe_toolkit.backbones.reading import KINDS, TIMESTEPS, Reading
 from pe_toolkit.card import MotionCard
 from pe_toolkit.card.edit import mean_scores, revised
 from pe_toolkit.card.file import card_chunks
+from pe_toolkit.evaluation.intervals import interval as over_references
 from pe_toolkit.motion.displacement import hard_displacement
+from pe_toolkit.suites.bundled import moving_scenes
 from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.training.config import RECIPES
 from pe_toolkit.training.events import Finished, PreviewFrames
@@ -50,10 +52,8 @@ from pe_toolkit.world.metrics import (
 )
 from pe_toolkit.world.scenes import (
     HELD_OUT_FAMILIES,
-    TRAIN_FAMILIES,
     Scene,
     render,
-    sample_scene,
     trajectory,
 )
 from pe_toolkit.world.vocabulary import (
@@ -64,22 +64,8 @@ from pe_toolkit.world.vocabulary import (
     caption,
 )
 
-MOVING = tuple(f for f in TRAIN_FAMILIES if f not in ("drift", "zoom"))
-
-
-def references(count: int, seed: int = 20261121) -> list[Scene]:
-    """Unseen scenes with one object that crosses at least a quarter of the width; every other one
-    held out.
-    """
-    rng = np.random.default_rng(seed)
-    out: list[Scene] = []
-    while len(out) < count:
-        families = HELD_OUT_FAMILIES if len(out) % 2 else MOVING
-        scene = sample_scene(rng, families)
-        path = scene.things[0].path
-        if np.linalg.norm(np.diff(path[time_points(len(path))], axis=0), axis=1).sum() >= 0.25:
-            out.append(scene)
-    return out
+references = moving_scenes
+"""Unseen scenes with one object that moves; every other one of a held-out family."""
 
 
 def pairs(count: int, seed: int = 77) -> list[tuple[str, int]]:
@@ -193,17 +179,13 @@ def shuffled(card: MotionCard, seed: int) -> MotionCard:
     return MotionCard(dataclasses.replace(card.spec, digest=""), tensors)
 
 
-def interval(
-    values: NDArray[np.float64], groups: NDArray[np.int64], draws: int = 2000
-) -> tuple[float, float, float]:
-    """Mean and 95 % bootstrap interval, resampling whole references (pairs of one card are not
-    independent).
+def interval(values: NDArray[np.float64], groups: NDArray[np.int64]) -> tuple[float, float, float]:
+    """Mean and 95 % bootstrap interval over whole references (pairs of one card are not
+    independent); what was not measured (NaN) is left out.
     """
-    rng = np.random.default_rng(0)
-    means = np.array([np.nanmean(values[groups == g]) for g in np.unique(groups)])
-    spread = [np.nanmean(rng.choice(means, len(means))) for _ in range(draws)]
-    low, high = np.nanpercentile(spread, [2.5, 97.5])
-    return float(np.nanmean(means)), float(low), float(high)
+    means = [values[(groups == g) & ~np.isnan(values)] for g in np.unique(groups)]
+    mean, low, high = over_references([float(own.mean()) for own in means if own.size] or [np.nan])
+    return mean, mean if low is None else low, mean if high is None else high
 
 
 def against(truths: list[NDArray[np.float64]], path: Any, found: Measurement) -> Measurement:

@@ -33,7 +33,7 @@ pair_options = options.combine(
     ),
     click.option(
         "--tracker",
-        type=parameters.TrackerName(),
+        type=parameters.Named("pe_toolkit.evaluation.trackers"),
         default="lk",
         show_default=True,
         metavar="T",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,28 +85,17 @@ class Override(Pair):
         return [CompletionItem(text) for text in override_examples() if text.startswith(incomplete)]
 
 
-class Objective(Kind):
-    """The name of an objective, also of one that an installed package adds."""
+class Named(Kind):
+    """A name out of a table that installed packages add to: checked when it is looked up.
+
+    Args:
+        module: whose `names()` lists them; imported to complete a word only.
+    """
 
     name = "NAME"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        return str(value)
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        from click.shell_completion import CompletionItem
-
-        from pe_toolkit.objectives import names
-
-        return [CompletionItem(name) for name in names() if name.startswith(incomplete)]
-
-
-class TrackerName(Kind):
-    """The name of a tracker, also of one that an installed package adds."""
-
-    name = "T"
+    def __init__(self, module: str) -> None:
+        self.module = module
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         return str(value)
@@ -115,9 +105,8 @@ class TrackerName(Kind):
     ) -> list[CompletionItem]:
         from click.shell_completion import CompletionItem
 
-        from pe_toolkit.evaluation.trackers import names
-
-        return [CompletionItem(name) for name in names() if name.startswith(incomplete)]
+        names = import_module(self.module).names()
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
 class Metrics(Kind):

@@ -9,14 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pe_toolkit.cli import card_plot, files, reference_words
+from pe_toolkit.cli import card_plot, files, loading, machine, reference_words
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.output import Output, size_text
 from pe_toolkit.cli.progress import Progress, reading
 from pe_toolkit.errors import ResumeError, UsageError
 
 if TYPE_CHECKING:
+    from pe_toolkit.backbones.catalogue.variants import Variant
+    from pe_toolkit.backbones.contract import Backbone
     from pe_toolkit.card import CardInfo, CardSpec, MotionCard
+    from pe_toolkit.cli.requests.reference import ReferenceOptions
     from pe_toolkit.cli.requests.train import TrainOptions
     from pe_toolkit.training.request import TrainRequest
     from pe_toolkit.training.shape import Shape
@@ -78,6 +81,65 @@ def check_state(state: Path, *, resume: bool, force: bool) -> None:
             f"Expected no unfinished training, but {state} holds one.",
             "Use --resume to continue it, or --force to begin anew.",
         )
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The backbone of a request, before it is loaded.
+
+    Attributes:
+        name: as `pe_toolkit.backbones.load_backbone` takes it.
+        known: its row of the catalogue, if it has one.
+        shape: of its videos; None for one of the Hub, which shows it only when it is loaded.
+    """
+
+    name: str
+    known: Variant | None
+    shape: Shape | None
+
+
+def choose(request: ReferenceOptions, out: Output) -> Chosen:
+    """Which backbone it will be, checked against what was asked for.
+
+    Raises:
+        UsageError, BackboneError: as `machine.resolve` and `TrainRequest.check_for`.
+    """
+    from pe_toolkit.training.shape import Shape
+
+    name, known, remark = machine.resolve(request.backbone, request.device, request.copy_of)
+    folder = Path(name).expanduser()
+    shape = Shape.of_variant(known) if known is not None else Shape.of_folder(folder)
+    if shape is not None:
+        request.check_for(shape)
+    if remark:
+        out.talk(remark)
+    return Chosen(name, known, shape)
+
+
+def load(
+    request: ReferenceOptions, chosen: Chosen, clip: Clip, out: Output
+) -> tuple[Backbone, Clip]:
+    """The backbone, and the reference read anew if only now it is known as what.
+
+    Raises:
+        BackboneError, DeviceError, UsageError: as `loading.load`.
+        UsageError, ClipError, MotionError: as `check_for` and `read_reference`.
+    """
+    from pe_toolkit.training.shape import Shape
+
+    adapter = loading.load(
+        chosen.name,
+        request.revision,
+        request,
+        out,
+        request.purpose(chosen.known),
+        published=request.recipe == "paper",
+    )
+    shape = Shape.of_adapter(adapter)
+    if chosen.known is not None or chosen.shape == shape:
+        return adapter, clip
+    request.check_for(shape)
+    return adapter, read_reference(request, shape, out)
 
 
 def read_reference(request: TrainRequest, shape: Shape | None, out: Output) -> Clip:

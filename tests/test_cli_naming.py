@@ -20,7 +20,8 @@ from pe_toolkit.cli.exclusive import only_one
 from pe_toolkit.cli.main import cli
 from pe_toolkit.cli.output import Output
 from pe_toolkit.cli.requests.apply import ApplyOptions
-from pe_toolkit.cli.requests.train import TrainOptions, free_card
+from pe_toolkit.cli.requests.reference import free_name
+from pe_toolkit.cli.requests.train import TrainOptions
 from pe_toolkit.errors import OutputError, UsageError
 
 ROOT = Path(__file__).parents[1]
@@ -40,14 +41,16 @@ def pe(*words: object) -> Result:
 
 
 def test_a_card_that_nobody_named_is_named_after_its_clip(here: Path) -> None:
-    assert free_card(Path("clips/my ref.mp4")) == Path("my ref.safetensors")
+    assert free_name(Path("clips/my ref.mp4"), ".safetensors") == Path("my ref.safetensors")
     Path("my ref.safetensors").touch()
     Path("my ref-2.safetensors").symlink_to("nowhere")
-    assert free_card(Path("clips/my ref.mp4")) == Path("my ref-3.safetensors")
+    assert free_name(Path("clips/my ref.mp4"), ".safetensors") == Path("my ref-3.safetensors")
     Path("a.safetensors.resume").touch()  # `--resume` finds what was begun under that name
-    assert free_card(Path("a.gif")) == Path("a.safetensors")
-    assert free_card(Path(".")) == Path(f"{here.name}.safetensors")
-    assert free_card(Path(os.fsdecode(b"cl\xffip.mp4"))) == Path("cl_ip.safetensors")
+    assert free_name(Path("a.gif"), ".safetensors") == Path("a.safetensors")
+    assert free_name(Path("."), ".safetensors") == Path(f"{here.name}.safetensors")
+    assert free_name(Path(os.fsdecode(b"cl\xffip.mp4")), ".safetensors") == Path(
+        "cl_ip.safetensors"
+    )
 
 
 def options(*texts: str, card: Path = Path("wave.safetensors"), **more: object) -> ApplyOptions:

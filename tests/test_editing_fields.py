@@ -12,6 +12,7 @@ from pe_toolkit.editing import fields as edit
 from pe_toolkit.editing import phase as phases
 from pe_toolkit.editing.fields import Fields
 from pe_toolkit.motion import phase as torch_phase
+from pe_toolkit.motion.stored import quantised, radians
 
 RADIUS = 2.83
 GRID = (5, 4, 6)
@@ -85,10 +86,10 @@ def test_planes_have_the_phase_they_are_made_of() -> None:
 
 def test_stored_phases_are_those_of_the_tensor_functions() -> None:
     angles = _phase(_latents())
-    stored = phases.quantised(angles)
+    stored = quantised(angles)
     np.testing.assert_array_equal(stored, torch_phase.quantised(torch.from_numpy(angles)).numpy())
     np.testing.assert_allclose(
-        phases.radians(stored), torch_phase.radians(torch.from_numpy(stored)).numpy(), rtol=1e-6
+        radians(stored), torch_phase.radians(torch.from_numpy(stored)).numpy(), rtol=1e-6
     )
     resampled = torch_phase.over_time(torch.from_numpy(angles), 9).numpy()
     assert _apart(phases.at_times(angles, np.linspace(0, 4, 9)), resampled) < 1e-9

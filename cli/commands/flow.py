@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pe_toolkit.cli import loading, machine, options, parameters, sections, train_steps
+from pe_toolkit.cli import options, parameters, sections, train_steps
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.requests.flow import FlowOptions
-from pe_toolkit.training.shape import Shape
+from pe_toolkit.training.config import RECIPES
 
 if TYPE_CHECKING:
-    from pe_toolkit.backbones.contract import Backbone
     from pe_toolkit.training.looking import Look
     from pe_toolkit.video import Clip
 
@@ -39,8 +37,8 @@ Example:
 @options.copy_option
 @click.option(
     "--recipe",
-    type=click.Choice(["default", "paper", "fast", "rich"]),
-    default="default",
+    type=click.Choice(RECIPES),
+    default="auto",
     show_default=True,
     help="Of the training: which frames are taken, and how they are read.",
 )
@@ -71,7 +69,10 @@ def flow(session: Session, /, **parsed: Any) -> None:
     session.untiled = request.vae_tiling is False
     request.check()
     out = session.out
-    adapter, clip = _read(session, request)
+    chosen = train_steps.choose(request, out)
+    request.config(chosen.known)
+    clip = train_steps.read_reference(request, chosen.shape, out)
+    adapter, clip = train_steps.load(request, chosen, clip, out)
     from pe_toolkit.training.looking import look
 
     seen = look(adapter, clip, request.config(adapter.variant), image=request.read_image())
@@ -91,28 +92,6 @@ def flow(session: Session, /, **parsed: Any) -> None:
         path=[[round(float(v), 3) for v in point] for point in seen.path],
         words=words,
     )
-
-
-def _read(session: Session, request: FlowOptions) -> tuple[Backbone, Clip]:
-    """The model, and the clip as it wants it."""
-    out = session.out
-    backbone, known, remark = machine.resolve(request.backbone, request.device, request.copy_of)
-    shape = Shape.of_variant(known) if known else Shape.of_folder(Path(backbone).expanduser())
-    if shape is not None:
-        request.check_for(shape)
-    request.config(known)
-    if remark:
-        out.talk(remark)
-    clip = train_steps.read_reference(request, shape, out)
-    adapter = loading.load(
-        backbone, request.revision, request, out, request.purpose(known),
-        published=request.recipe == "paper",
-    )  # fmt: skip
-    if known is None and shape != Shape.of_adapter(adapter):  # a Hub id shows it only now
-        shape = Shape.of_adapter(adapter)
-        request.check_for(shape)
-        clip = train_steps.read_reference(request, shape, out)
-    return adapter, clip
 
 
 def _words(seen: Look, variant: str) -> list[str]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from pe_toolkit.cli import (
-    loading,
     long_work,
     machine,
     options,
@@ -25,7 +23,6 @@ from pe_toolkit.cli.exclusive import only_one
 from pe_toolkit.cli.requests.train import TrainOptions
 from pe_toolkit.embedding import names
 from pe_toolkit.training.config import RECIPES
-from pe_toolkit.training.shape import Shape
 
 
 @click.command(
@@ -63,10 +60,10 @@ Example:
     type=click.Choice(RECIPES),
     default="auto",
     show_default=True,
-    help="auto: rich on the bundled backbone, default on others. default: ours; paper: that of the "
-    "published code, whose tables also need --kv-from REF, and most of them "
-    "--mode latents (docs/reproduce.md); one of fewer steps; or the reference's phase in the noise "
-    "as well, and nothing optimised: more than one motion.",
+    help="auto: rich on the bundled backbone, default on others. default: ours. rich: the "
+    "reference's phase in the noise as well, and nothing optimised; several motions. fast: fewer "
+    "steps. paper: as published, whose tables also need --kv-from REF, and most of them "
+    "--mode latents (docs/reproduce.md).",
 )
 @click.option(
     "--param",
@@ -76,7 +73,7 @@ Example:
 )
 @click.option(
     "--objective",
-    type=parameters.Objective(),
+    type=parameters.Named("pe_toolkit.objectives"),
     metavar="NAME",
     help="What is compared: amf (the default), smm, moft or motionclone of other papers, or one "
     "that an installed package adds.",
@@ -151,15 +148,10 @@ def run_training(session: Session, request: TrainOptions) -> None:
     out = session.out
     train_steps.check(request)
     out.talk(f"{request.reference} -> {request.output}")
-    backbone, known, remark = machine.resolve(request.backbone, request.device, request.copy_of)
-    folder = Path(backbone).expanduser()
-    shape = Shape.of_variant(known) if known is not None else Shape.of_folder(folder)
-    if shape is not None:
-        request.check_for(shape)
+    chosen = train_steps.choose(request, out)
+    known = chosen.known
     config = request.config(known, preview=request.preview is not None)
-    if remark:
-        out.talk(remark)
-    clip = train_steps.read_reference(request, shape, out)
+    clip = train_steps.read_reference(request, chosen.shape, out)
     if known is not None:
         prompts.warn_unknown(out, request.prompts, known.name)
         gpu = machine.uses_gpu(request.device)
@@ -167,19 +159,7 @@ def run_training(session: Session, request: TrainOptions) -> None:
         if known.bundled and request.backbone == "auto":
             out.talk(BUNDLED_IS_SMALL)
     image = request.read_image()
-    adapter = loading.load(
-        backbone,
-        request.revision,
-        request,
-        out,
-        request.purpose(known),
-        published=request.recipe == "paper",
-    )
-    if known is None and shape != Shape.of_adapter(adapter):  # a Hub id shows it only now
-        shape = Shape.of_adapter(adapter)
-        request.check_for(shape)
-        clip = train_steps.read_reference(request, shape, out)
-
+    adapter, clip = train_steps.load(request, chosen, clip, out)
     if image is not None:
         reference_words.tell_image(image, clip.size, clip.fit, out)
 

@@ -31,16 +31,23 @@ class JobOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SuiteOptions(BackboneOptions, JobOptions):
-    """What is evaluated, how, and where the results go."""
+class MeasuringOptions:
+    """What both forms of `pe eval` are told.
 
-    backbone: str
-    suite: str
-    output: Path
-    methods: str
+    Attributes:
+        names: of metrics; None: all for which everything is there.
+        tracker, grid: who follows points, from a grid of so many a side; None: the tracker's own.
+    """
+
     names: tuple[str, ...] | None = None
     tracker: str = "lk"
     grid: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodOptions(BackboneOptions, JobOptions):
+    """How much of a suite is done, and how its methods train and generate."""
+
     references: int | None = None
     seed_count: int | None = None
     kinds: tuple[str, ...] = ()
@@ -50,6 +57,16 @@ class SuiteOptions(BackboneOptions, JobOptions):
     samples: int | None = None
     with_kv: bool = False
     overrides: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteOptions(MethodOptions, MeasuringOptions):
+    """What is evaluated, how, and where the results go."""
+
+    backbone: str
+    suite: str
+    output: Path
+    methods: str
 
     def settings(self, backbone: str) -> Settings:
         """What all jobs share, with the backbone that `auto` stands for."""
@@ -76,7 +93,7 @@ class SuiteOptions(BackboneOptions, JobOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairOptions:
+class PairOptions(MeasuringOptions):
     """One pair of clips, and what is measured of it. See `evaluation.pair`.
 
     Raises:
@@ -86,10 +103,7 @@ class PairOptions:
     reference: Path
     video: Path
     prompt: str | None
-    names: tuple[str, ...] | None
     unrelated: tuple[Path, ...]
-    tracker: str
-    grid: int | None
     tracks_ref: Path | None
     tracks_video: Path | None
     align: Literal["span", "frames"]
@@ -109,7 +123,7 @@ class PairOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalOptions(BackboneOptions, JobOptions):
+class EvalOptions(MethodOptions, MeasuringOptions):
     """Everything that `pe eval` can be told, in either form: `PairOptions` and `SuiteOptions`."""
 
     reference: Path | None = None
@@ -121,22 +135,10 @@ class EvalOptions(BackboneOptions, JobOptions):
     align: Literal["span", "frames"] = "span"
     frames: int | None = None
     size: tuple[int, int] | None = None
-    names: tuple[str, ...] | None = None
-    tracker: str = "lk"
-    grid: int | None = None
     html: Path | None = None
     suite: str | None = None
     output: Path | None = None
     methods: str = ""
-    references: int | None = None
-    seed_count: int | None = None
-    kinds: tuple[str, ...] = ()
-    recipe: str = "default"
-    steps: int | None = None
-    guidance_scale: float | None = None
-    samples: int | None = None
-    with_kv: bool = False
-    overrides: tuple[tuple[str, str], ...] = ()
 
     def form(self) -> PairOptions | SuiteOptions:
         """What is asked for: one pair of clips, or a suite.

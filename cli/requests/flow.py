@@ -7,19 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from pe_toolkit.cli import files
-from pe_toolkit.cli.loading import BackboneOptions
 from pe_toolkit.cli.options import given
+from pe_toolkit.cli.requests.reference import ReferenceOptions, free_name
 from pe_toolkit.errors import UsageError
-from pe_toolkit.training.request import TrainRequest
 
 ENDINGS = (".mp4", ".gif", ".png")
 
 
 @dataclass(frozen=True, kw_only=True)
-class FlowOptions(TrainRequest, BackboneOptions):
-    """What would be trained, the model that reads it, and where the drawing goes."""
+class FlowOptions(ReferenceOptions):
+    """What is read, by which model, and where the drawing goes."""
 
-    backbone: str
     output: Path
     force: bool = False
 
@@ -27,10 +25,7 @@ class FlowOptions(TrainRequest, BackboneOptions):
     def of(cls, **parsed: Any) -> FlowOptions:
         """From what click parsed."""
         if parsed["output"] is None:
-            stem = parsed["reference"].stem or parsed["reference"].resolve().stem or "motion"
-            stem = stem.encode("utf-8", "replace").decode().replace("?", "_")
-            free = files.numbered(f"{stem}-flow", ".mp4")
-            parsed["output"] = next(path for path in free if not files.there(path))
+            parsed["output"] = free_name(parsed["reference"], "-flow.mp4")
         if not given("fit"):
             parsed["fit"] = None
         return cls(**parsed)

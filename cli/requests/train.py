@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from pe_toolkit.backbones.machine import placement
-from pe_toolkit.cli import files, prompts
-from pe_toolkit.cli.loading import BackboneOptions
+from pe_toolkit.cli import prompts
 from pe_toolkit.cli.options import given
 from pe_toolkit.cli.requests.eval import JobOptions
+from pe_toolkit.cli.requests.reference import ReferenceOptions, free_name
 from pe_toolkit.errors import UsageError
 from pe_toolkit.training import track
-from pe_toolkit.training.request import TrainRequest
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(TrainRequest, BackboneOptions, JobOptions):
+class TrainOptions(ReferenceOptions, JobOptions):
     """What the library is asked, the model for it, and where the results go.
 
     Attributes:
@@ -25,7 +24,6 @@ class TrainOptions(TrainRequest, BackboneOptions, JobOptions):
         output: a card; a folder of cards if there are `many`.
     """
 
-    backbone: str
     references: tuple[Path, ...]
     output: Path
     reference: Path = Path()
@@ -48,7 +46,8 @@ class TrainOptions(TrainRequest, BackboneOptions, JobOptions):
                 raise UsageError(
                     "Expected -o DIR with several references, got none.", "Name a folder."
                 )
-            parsed["output"] = free_card(parsed["reference"])
+            # The state of an interrupted training does not count: `--resume` finds it.
+            parsed["output"] = free_name(parsed["reference"], ".safetensors")
         if not given("fit"):
             parsed["fit"] = None  # the recipe's, which need not be the default that --help shows
         return cls(**parsed | {"prompts": prompts.clean(parsed["prompts"])})
@@ -81,12 +80,3 @@ class TrainOptions(TrainRequest, BackboneOptions, JobOptions):
         if self.track is not None:
             track.check(self.track)
         placement.check(self.purpose(None), self.offload, self.quantize or "none")
-
-
-def free_card(reference: Path) -> Path:
-    """Where a card goes that nobody named: beside nothing else, in the current folder. The state of
-    an interrupted training does not count, so that `--resume` finds it.
-    """
-    stem = reference.stem or reference.resolve().stem or "motion"
-    stem = stem.encode("utf-8", "replace").decode().replace("?", "_")  # bytes that are no text
-    return next(path for path in files.numbered(stem, ".safetensors") if not files.there(path))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pe_toolkit.card.text import printable
 from pe_toolkit.motion.disc import half_disc
+from pe_toolkit.motion.stored import radians
 from pe_toolkit.visual.curves import loss_curve
 from pe_toolkit.visual.fields import (
     field_picture,
@@ -144,7 +145,7 @@ def _phase(card: MotionCard) -> list[Picture]:
     kept = card.spec.recipe.phase
     if kept is None or "phase" not in card.tensors:
         return []
-    turns = card.tensors["phase"].astype(float) * (2 * np.pi / 256)
+    turns = radians(card.tensors["phase"])
     grid = card.spec.grid
     height = _height(len(turns), grid.width / grid.height)
     pictures = phase_pictures(turns, half_disc(kept.radius), side=height)

@@ -18,10 +18,10 @@ from pe_toolkit.card.text import printable
 from pe_toolkit.editing import fields as fieldwork
 from pe_toolkit.editing import measured
 from pe_toolkit.editing.fields import COLUMNS, ROWS, Fields, Floats
-from pe_toolkit.editing.phase import quantised, radians
 from pe_toolkit.editing.sizes import latent_frames, latents, on_latents, patches
 from pe_toolkit.errors import MismatchError, UnsupportedError, UsageError
 from pe_toolkit.grid import TokenGrid
+from pe_toolkit.motion.stored import quantised, radians
 
 AXES = {"left-right": COLUMNS, "up-down": ROWS}
 MOST_UNSAID = 0.05

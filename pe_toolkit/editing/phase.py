@@ -13,21 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pe_toolkit.motion.disc import half_disc
+from pe_toolkit.motion.stored import TURN
 
 Floats = NDArray[np.float64]
 Size = tuple[int, int]
-TURN = 2 * math.pi
-
-
-def radians(stored: NDArray[np.uint8]) -> Floats:
-    """uint8 as cards hold it, 256 steps a turn -> radians in [0, 2 pi)."""
-    found: Floats = stored.astype(np.float64) * (TURN / 256)
-    return found
-
-
-def quantised(angles: Floats) -> NDArray[np.uint8]:
-    """Radians -> uint8 as cards hold it."""
-    return (np.rint(angles * (256 / TURN)) % 256).astype(np.uint8)
 
 
 def frequencies(radius: float) -> NDArray[np.int64]:

@@ -24,9 +24,7 @@ from torch import Tensor
 
 from pe_toolkit.errors import UsageError
 from pe_toolkit.motion.disc import half_disc
-
-LEVELS = 256
-"""A stored phase is one of so many (8 bits): off by at most 0.7 degrees."""
+from pe_toolkit.motion.stored import LEVELS
 
 
 def disc(radius: float, height: int, width: int) -> Tensor:
