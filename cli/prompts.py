@@ -10,6 +10,8 @@ from pe_toolkit.cli.output import Output
 from pe_toolkit.errors import UsageError
 
 MAX_FILE_BYTES = 1 << 20
+MOST_NAMED = 8
+"""A suite of captions of real clips has hundreds of words that the bundled backbone lacks."""
 
 
 def clean(prompts: Sequence[str]) -> tuple[str, ...]:
@@ -74,14 +76,34 @@ def from_file(path: Path) -> list[str]:
 
 
 def warn_unknown(out: Output, prompts: Sequence[str], backbone: str) -> None:
-    """Warn of words that the bundled backbone has never seen, with what it knows."""
+    """Warn of what the bundled backbone cannot draw as a prompt says it, with what is possible
+    there: a word that it has never seen, a colour that it knows from elsewhere only, or another
+    form than that of its captions. It says nothing of it itself, and draws another colour.
+    """
     if not backbone.startswith("bundled"):
         return
-    from pe_toolkit.world.vocabulary import describe, unknown_words
+    from pe_toolkit.world.vocabulary import POSSIBLE, describe, doubts
 
-    words = list(dict.fromkeys(word for prompt in prompts for word in unknown_words(prompt)))
-    if words:
+    found, said = doubts(prompts), []
+    if found.unknown:
+        said.append(f"does not know {_listed(found.unknown)}")
+    if found.misplaced:
+        said.append(f"knows no {_listed(found.misplaced, ' and no ')}")
+    if said:
+        possible = "; ".join(f"{kind}: {', '.join(POSSIBLE[kind])}" for kind in found.kinds)
         out.warn(
-            f"the bundled backbone does not know {', '.join(words)}, and will draw something else. "
+            f"the bundled backbone {', '.join(said)}, and will draw something else. "
+            f"Possible {possible}."
+        )
+    if found.forms:
+        out.warn(
+            "the bundled backbone knows one form of captions, and "
+            f"{_listed([repr(text) for text in found.forms])} "
+            f"{'has' if len(found.forms) == 1 else 'have'} another: it may draw something else. "
             f"It knows: {describe()}"
         )
+
+
+def _listed(texts: Sequence[str], comma: str = ", ") -> str:
+    more = f" and {len(texts) - MOST_NAMED} more" if len(texts) > MOST_NAMED else ""
+    return comma.join(texts[:MOST_NAMED]) + more

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pe_toolkit.cli import eval_report, job_pools, machine, suite_table
+from pe_toolkit.cli import eval_report, job_pools, machine, prompts, suite_table
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.folding import width_of
 from pe_toolkit.cli.progress import Progress
@@ -39,6 +39,8 @@ def run_suite(session: Session, options: SuiteOptions, html: Path | None = None)
         f"methods, {len(planned.videos)} videos -> {options.output}; {words}; "
         f"{settings_in_words(planned)}"
     )
+    if variant is not None:
+        prompts.warn_unknown(out, [video.prompt for video in planned.videos], variant.name)
     session.rerun = True
     record = RunRecord(options.output, planned, ["pe", *session.argv], words)
     tally = _work(session, planned, folder, pool, record)

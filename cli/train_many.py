@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pe_toolkit.card.followed import followed
-from pe_toolkit.cli import job_pools, machine
+from pe_toolkit.cli import job_pools, machine, prompts
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.output import size_text
 from pe_toolkit.cli.progress import Progress
@@ -44,6 +44,8 @@ def train_many(session: Session, request: TrainOptions) -> None:
     place = JobFolder(folder)
     _check_outputs(listed, place, force=request.force)
     out.talk(f"{len(listed)} references -> {folder}; {backbone}; {words}")
+    if known is not None:
+        prompts.warn_unknown(out, request.prompts, known.name)
     session.rerun = True
     _finish(session, _work(session, listed, place, pool), listed, place)
 

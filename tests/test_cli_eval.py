@@ -138,7 +138,7 @@ def test_a_clip_that_cannot_be_read_stops_no_other(tmp_path: Path, results: Path
     (tmp_path / "bad.mp4").write_bytes(b"no video")
     good = next((results / "references").glob("00-*.mp4"))
     manifest = tmp_path / "suite.yaml"
-    prompts = "prompts: {Mine: a red circle on a grey background}"
+    prompts = "prompts: {Mine: a red circle on a yellow background}"
     manifest.write_text(
         f"pe_suite: 1\nname: two\nclips:\n  - {{name: bad, path: bad.mp4, {prompts}}}\n"
         f"  - {{name: good, path: '{good}', {prompts}}}\n"
@@ -148,6 +148,7 @@ def test_a_clip_that_cannot_be_read_stops_no_other(tmp_path: Path, results: Path
     result = pe(*words, "--method", "rich")
     assert result.exit_code == 1
     assert "2 jobs done, 0 were there, 2 failed." in result.stderr
+    assert "knows no yellow background" in result.stderr
     assert "rich-bad-card: " in result.stderr
     assert "Expected rich-bad-card to be done before, but it failed." in result.stderr
     (run,) = (out / "runs").iterdir()

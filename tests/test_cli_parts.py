@@ -24,6 +24,7 @@ from pe_toolkit.cli.parameters import Finite, Pair, Size
 from pe_toolkit.cli.progress import Progress
 from pe_toolkit.errors import OutputExistsError, UsageError
 from pe_toolkit.video import read_clip
+from pe_toolkit.world.vocabulary import TRAINING_PROMPTS, describe
 from tests.clips import moving_square, remux, write_clip
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -267,6 +268,52 @@ def test_unknown_words_are_named_with_what_is_known(capsys: pytest.CaptureFixtur
     err = capsys.readouterr().err
     assert "does not know pink, cat," in err
     assert "magenta" in err
+
+
+COLOURS = "colours: red, green, blue, yellow, white, magenta, cyan, orange"
+SHAPES = "shapes: circle, square, triangle, cross"
+GROUNDS = "backgrounds: black, grey, blue, green, brown"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "named", "possible"),
+    [
+        ("a red circle on a yellow background", "knows no yellow background,", (GROUNDS,)),
+        ("a grey circle on a black background", "knows no grey circle,", (COLOURS,)),
+        ("a red circle on a circle background", "knows no circle background,", (GROUNDS,)),
+        ("a red white on a grey background", "knows no red white,", (SHAPES,)),
+        ("a red circle on a pink background", "does not know pink,", (GROUNDS,)),
+        ("a pink circle on a grey background", "does not know pink,", (COLOURS,)),
+        ("A red STAR on a grey Background!", "does not know star,", (SHAPES,)),
+        ("a red circle flying", "does not know flying,", (COLOURS, SHAPES, GROUNDS)),
+        (
+            "a pink circle on a white background",
+            "does not know pink, knows no white background,",
+            (COLOURS, GROUNDS),
+        ),
+        ("a red circle", "one form of captions", (describe(),)),
+        ("red circle, grey background", "'red circle, grey background' has another", ()),
+        ("a circle on a grey background", "one form of captions", ()),
+        ("a red blue circle on a black background", "one form of captions", ()),
+        (f"a red circle and {TRAINING_PROMPTS[1]} and {TRAINING_PROMPTS[2]}", "one form", ()),
+    ],
+)
+def test_what_the_bundled_backbone_cannot_draw(
+    prompt: str, named: str, possible: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts.warn_unknown(Output(), [TRAINING_PROMPTS[0], prompt], "bundled")
+    err = " ".join(capsys.readouterr().err.split())
+    assert named in err
+    assert err.count("Warning") == 1
+    for kind in (COLOURS, SHAPES, GROUNDS):
+        assert (kind in err) == (kind in possible)
+    assert all(text in err for text in possible)
+
+
+def test_prompts_of_its_own_kind_are_not_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    two = "A red circle and a blue square on a blue background."
+    prompts.warn_unknown(Output(), [*TRAINING_PROMPTS, two], "bundled")
+    assert capsys.readouterr().err == ""
 
 
 def test_other_backbones_know_every_word(capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,12 +36,14 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def test_a_card_for_each_and_failures_told(clips: list[Path], tmp_path: Path) -> None:
     (tmp_path / "bad.mp4").write_bytes(b"no video")
     out = tmp_path / "cards"
-    words = (*clips, tmp_path / "bad.mp4", "-o", out, *CHEAP)
+    odd = ("--prompt", "a red circle on a yellow background")
+    words = (*clips, tmp_path / "bad.mp4", "-o", out, *CHEAP, *odd)
     first = pe(*words, "--json")
     assert first.exit_code == 1
     summary = json.loads(first.stdout.splitlines()[-1])
     assert (summary["done"], summary["there"], len(summary["failed"])) == (2, 0, 1)
     assert "bad: " in first.stderr
+    assert "knows no yellow background" in first.stderr
     names = ["ref.safetensors", "ref-2.safetensors"]
     assert [Path(card).name for card in summary["cards"]] == names
     one, two = (MotionCard.load(out / name) for name in names)

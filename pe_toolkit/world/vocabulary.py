@@ -8,6 +8,9 @@ the first shape for two objects. Motion is never in the caption: that is what ca
 from __future__ import annotations
 
 import itertools
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 # RGB, 0..255. Every object colour is at least 110 units away from every background.
 COLOURS: dict[str, tuple[int, int, int]] = {
@@ -31,6 +34,13 @@ SHAPES: tuple[str, ...] = ("circle", "square", "triangle", "cross")
 WORDS: tuple[str, ...] = tuple(
     dict.fromkeys(["a", "on", "and", "background", *COLOURS, *BACKGROUNDS, *SHAPES])
 )
+POSSIBLE: dict[str, tuple[str, ...]] = {
+    "colours": tuple(COLOURS), "shapes": SHAPES, "backgrounds": tuple(BACKGROUNDS),
+}  # fmt: skip
+"""What can stand where in a caption."""
+_NAMES = frozenset(name for names in POSSIBLE.values() for name in names)
+_THING = rf"a ({'|'.join(COLOURS)}) ({'|'.join(SHAPES)})"
+_CAPTION = re.compile(rf"{_THING}( and {_THING})? on a ({'|'.join(BACKGROUNDS)}) background")
 # One prompt per colour, cycling shapes and backgrounds; training cards without --prompt uses these.
 TRAINING_PROMPTS: tuple[str, ...] = tuple(
     f"a {colour} {shape} on a {background} background"
@@ -51,10 +61,66 @@ def caption(objects: list[tuple[str, str]], background: str) -> str:
     )
 
 
+@dataclass(frozen=True)
+class Doubts:
+    """What of some prompts the bundled backbone cannot draw as they are written.
+
+    Attributes:
+        unknown: words that it has never seen.
+        misplaced: words that it knows, where it has never seen them: `grey circle`.
+        forms: prompts of known words, each at its place, that are no caption of its kind.
+        kinds: of `POSSIBLE`, where a replacement is to be found.
+    """
+
+    unknown: tuple[str, ...]
+    misplaced: tuple[str, ...]
+    forms: tuple[str, ...]
+    kinds: tuple[str, ...]
+
+
+def doubts(prompts: Iterable[str]) -> Doubts:
+    """What of prompts cannot be drawn as it is written, in order, without repeats."""
+    unknown: dict[str, None] = {}
+    misplaced: dict[str, None] = {}
+    forms: dict[str, None] = {}
+    kinds: set[str] = set()
+    for prompt in prompts:
+        words, sound = _words(prompt), True
+        for before, word, after in zip(["", *words], words, [*words[1:], ""], strict=False):
+            kind = _place(before, after)
+            if word not in WORDS:
+                unknown[word] = None
+                kinds |= {kind} if kind else set(POSSIBLE)
+            elif word in _NAMES and kind and word not in POSSIBLE[kind]:
+                pair = (before, word) if kind == "shapes" else (word, after)
+                misplaced[" ".join(pair)] = None
+                kinds.add(kind)
+            else:
+                continue
+            sound = False
+        if sound and not _CAPTION.fullmatch(" ".join(words)):
+            forms[prompt] = None
+    return Doubts(tuple(unknown), tuple(misplaced), tuple(forms),
+                  tuple(kind for kind in POSSIBLE if kind in kinds))  # fmt: skip
+
+
+def _place(before: str, after: str) -> str:
+    """Of which kind a word must be that stands between two others; "" where they do not tell."""
+    if after == "background":
+        return "backgrounds"
+    if after in SHAPES:
+        return "colours"
+    return "shapes" if before in COLOURS and after in ("", "on", "and") else ""
+
+
+def _words(prompt: str) -> list[str]:
+    """The words of a prompt as the bundled tokenizer parts them, without punctuation."""
+    return re.findall(r"\w+", prompt.lower())
+
+
 def unknown_words(prompt: str) -> list[str]:
     """Words of `prompt` that the bundled text encoder has never seen, in order, without repeats."""
-    words = prompt.lower().replace(",", " ").replace(".", " ").split()
-    return list(dict.fromkeys(word for word in words if word not in WORDS))
+    return list(dict.fromkeys(word for word in _words(prompt) if word not in WORDS))
 
 
 def describe() -> str:
