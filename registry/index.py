@@ -123,12 +123,13 @@ class Index:
 
         Yields:
             A connection to the index that is there, if SQLite can use it at all, and whether it
-            is locked: one that cannot be is damaged.
+            is locked, and could be before: one that cannot be is damaged.
 
         Raises:
             RegistryBusyError, OutputError: as `writing`.
         """
         with contextlib.ExitStack() as stack:
+            odd = self._set_odds_aside()
             there = self.path.exists() and self.path.stat().st_size > 0
             connection, locked = None, not there
             if there:
@@ -140,7 +141,7 @@ class Index:
                     with contextlib.suppress(RegistryError):
                         connection = stack.enter_context(self._open("ro"))
             try:
-                yield connection, locked
+                yield connection, locked and not odd
             finally:  # nothing was changed: what a damaged file says to that is no matter
                 with contextlib.suppress(RegistryError, *rows.ERRORS):
                     stack.close()
@@ -167,10 +168,13 @@ class Index:
             ) from error
 
     def put(self, new: Path, stamp: str) -> Path | None:
-        """Let a new index take the place of the one that is there; where that one lies now."""
-        aside = None
-        if self.path.exists() and self.path.stat().st_size:
-            aside = self.path.with_name(f"{FILE}.{stamp}.old")
+        """Let a new index take the place of what is there; where that lies now."""
+        aside = self._beside(f".{stamp}.old")
+        there = self.path.exists() and self.path.stat().st_size > 0
+        if objects.no_file(self.path):
+            os.rename(self.path, aside)
+            there = True
+        elif there:
             try:
                 os.link(self.path, aside)
             except OSError:  # a file system without links
@@ -178,9 +182,19 @@ class Index:
 
                 shutil.copyfile(self.path, aside)
         for odd in ODDS:
-            self.path.with_name(FILE + odd).unlink(missing_ok=True)
+            self._beside(odd).unlink(missing_ok=True)
         os.replace(new, self.path)
-        return aside
+        return aside if there else None
+
+    def _set_odds_aside(self) -> bool:
+        """Let what lies at SQLite's places and is no file get out of its way; whether any did."""
+        odds = [place for place in map(self._beside, ODDS) if objects.no_file(place)]
+        for place in odds:
+            os.rename(place, place.with_name(f"{place.name}.{time.time_ns()}.old"))
+        return odds != []
+
+    def _beside(self, ending: str) -> Path:
+        return self.path.with_name(FILE + ending)
 
     def _view(self, connection: sqlite3.Connection, action: Callable[[], T]) -> T:
         """What several queries find, with no change of another process between them."""
@@ -279,6 +293,9 @@ class Index:
 
     @contextlib.contextmanager
     def _open(self, mode: str) -> Iterator[sqlite3.Connection]:
+        for place in (self.path, *map(self._beside, ODDS)):
+            if what := objects.no_file(place):  # SQLite would wait for ever for a named pipe
+                raise self._unsound(f"{place.name} is {what}")
         try:
             with self._alone() as by_file:
                 connection = sqlite3.connect(

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pe_toolkit.card.text import printable
+from pe_toolkit.registry import objects
 from pe_toolkit.registry.errors import LocksWarning, RegistryBusyError
 
 MARK = "index.nolocks"
@@ -214,6 +215,8 @@ def _make(path: Path, token: str) -> None:
 
 
 def _read(path: Path) -> str | None:
+    if objects.no_file(path):  # to read a named pipe would wait for ever
+        return None
     try:
         return path.read_text(encoding="ascii", errors="replace")
     except OSError:

@@ -161,6 +161,51 @@ def test_a_rebuild_makes_no_stranger_s_card_ours(store: Store, folder: Path, dam
     assert store.resolve(local("orbit")).digest == mine.digest
 
 
+@posix
+@pytest.mark.parametrize("ending", ["", "-journal"])
+@pytest.mark.parametrize("kind", ["a named pipe", "a folder"])
+def test_what_lies_at_the_place_of_the_index_and_is_no_file(
+    store: Store, folder: Path, ending: str, kind: str
+) -> None:
+    store.add(make_card(folder, seed=1), "mine", origin="hf://zoe/wave@abc")
+    place = store.index.path.with_name(store.index.path.name + ending)
+    place.unlink(missing_ok=True)
+    if kind == "a folder":
+        place.mkdir()
+        (place / "precious").touch()
+    else:
+        os.mkfifo(place)
+    # SQLite opens a pipe and waits, deaf to signals: only another process can tell.
+    listed = subprocess.run(
+        [sys.executable, "-m", "pe_toolkit", "list"],
+        env=os.environ | {"PE_HOME": str(store.root)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert listed.returncode == 1
+    said = " ".join(listed.stderr.split())
+    assert f"{place.name} is {kind}" in said
+    assert "pe verify --all --rebuild" in said
+    store.rebuild()
+    (entry,) = store.entries()
+    assert entry.origin == "hf://zoe/wave@abc"
+    assert entry.name == ("mine" if ending else "wave")
+    if kind == "a folder":
+        assert len(list(store.root.glob("*/precious"))) == 1  # set aside
+
+
+@posix
+def test_a_named_pipe_as_lock_file_is_waited_for_like_any_other(store: Store, folder: Path) -> None:
+    named(store, folder, "a")
+    (store.root / "index.nolocks").touch()
+    os.mkfifo(store.root / "index.lock")
+    hasty = Store(store.root, timeout=0.1)
+    with pytest.raises(RegistryBusyError, match="keeps it locked"):
+        hasty.entries()
+
+
 def test_rebuild_runs_if_there_are_cards_without_a_row(store: Store, folder: Path) -> None:
     """As an interrupted rebuild of an old pe-toolkit left it: a sound index that is empty."""
     lost = named(store, folder, "a", "b", "c")
