@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pe_toolkit.acceleration.timestep import read_timestep
 from pe_toolkit.backbones import finite
 from pe_toolkit.backbones.catalogue.variants import Variant, nearest
-from pe_toolkit.backbones.cogvideox import hooks, own
+from pe_toolkit.backbones.cogvideox import beginning, hooks, own
 from pe_toolkit.backbones.cogvideox.geometry import CogVideoXGeometry
 from pe_toolkit.backbones.cogvideox.sampling import noise_levels
 from pe_toolkit.backbones.contract import AfterStep, Select
@@ -147,28 +147,22 @@ class CogVideoXDriving(CogVideoXGeometry, Resident):
         """Not `CogVideoXVideoToVideoPipeline`, and what else takes a clip."""
         return "video" not in inspect.signature(self.pipe.prepare_latents).parameters
 
-    @contextlib.contextmanager
-    def beginning_with(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
+    def beginning_with(
+        self, change: Callable[[torch.Tensor], torch.Tensor]
+    ) -> AbstractContextManager[None]:
         """The pipeline prepares its latents as ever, and begins with what `change` makes of them:
         `(N, F', C, h, w)` noise of standard deviation 1.
         """
-        pipe, sigma = self.pipe, self.pipe.scheduler.init_noise_sigma
-        drawn, before = pipe.prepare_latents, pipe.__dict__.get("prepare_latents")
+        sigma = self.pipe.scheduler.init_noise_sigma
 
-        def prepare_latents(*args: Any, **options: Any) -> Any:
+        def prepare(drawn: Callable[..., Any], *args: Any, **options: Any) -> Any:
             made = drawn(*args, **options)
             noise, *conditions = made if isinstance(made, tuple) else (made,)  # with the image's
             latents = change(noise if sigma == 1 else noise / sigma)
             latents = latents if sigma == 1 else latents * sigma
             return (latents, *conditions) if conditions else latents
 
-        pipe.prepare_latents = prepare_latents
-        try:
-            yield
-        finally:
-            del pipe.prepare_latents  # the method of the class is there again
-            if before is not None:
-                pipe.prepare_latents = before
+        return beginning.prepared(self.pipe, prepare)
 
     def step_callback(self, act: AfterStep) -> Any:
         """`act` with the timestep of the step that follows, as the pipeline calls it."""

@@ -16,7 +16,7 @@ import torch
 from diffusers.utils.torch_utils import randn_tensor
 
 from pe_toolkit.acceleration.timestep import read_timestep
-from pe_toolkit.backbones.cogvideox import hooks
+from pe_toolkit.backbones.cogvideox import beginning, hooks
 from pe_toolkit.errors import MismatchError
 
 if TYPE_CHECKING:
@@ -159,17 +159,17 @@ class ReferenceKeysValues:
             yield
 
 
-@contextlib.contextmanager
-def caught_noise(pipe: Any, take: Callable[[torch.Tensor], None]) -> Iterator[None]:
+def caught_noise(
+    pipe: Any, take: Callable[[torch.Tensor], None]
+) -> contextlib.AbstractContextManager[None]:
     """Call `take` with the noise `(N, F', C, h, w)` of every generation of a pipeline, before its
     first pass.
 
     It is what `prepare_latents` returns (or is given as `latents`), divided by what the scheduler
     scales it by; in a video-to-video pipeline, what it adds to the latents of the video.
     """
-    own, before = pipe.prepare_latents, pipe.__dict__.get("prepare_latents")
 
-    def prepare_latents(*args: Any, **options: Any) -> Any:
+    def prepare(own: Callable[..., Any], *args: Any, **options: Any) -> Any:
         scheduler, added = pipe.scheduler, []
         plain = scheduler.add_noise
 
@@ -186,10 +186,4 @@ def caught_noise(pipe: Any, take: Callable[[torch.Tensor], None]) -> Iterator[No
         take(added[0] if added else noise / scheduler.init_noise_sigma)
         return drawn
 
-    pipe.prepare_latents = prepare_latents
-    try:
-        yield
-    finally:
-        del pipe.prepare_latents
-        if before is not None:
-            pipe.prepare_latents = before
+    return beginning.prepared(pipe, prepare)
