@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
     from pe_toolkit.card import CardInfo
     from pe_toolkit.registry.entry import Entry
-    from pe_toolkit.registry.intake import Intake
     from pe_toolkit.registry.remotes.base import Pulled, Remote, Tell
 
 _MODULES = {"hf": "hub", "file": "folder"}
@@ -124,23 +123,6 @@ def admit(pulled: Pulled) -> Entry:
     return entry
 
 
-def keep(pulled: Pulled, name: str | None = None) -> Entry:
-    """Check a card that came from a remote, and add it to the local registry.
-
-    Args:
-        name: default: what it is called on the remote.
-
-    Raises:
-        CardError: if it is not a sound card; nothing is kept then.
-        OutputExistsError: if name and version belong to another card.
-    """
-    from pe_toolkit.registry.intake import Intake
-    from pe_toolkit.registry.store import Store
-
-    with Intake(Store()) as intake:
-        return _kept(intake, pulled, name)
-
-
 def receive(
     remote: Remote,
     name: str | None = None,
@@ -149,7 +131,7 @@ def receive(
     force: bool = False,
     accept: Callable[[Pulled], None] | None = None,
 ) -> tuple[Pulled, Entry]:
-    """Pull a card into the local registry: as `remote.pull` and `keep`, but it is read only once.
+    """Pull a card into the local registry; it is read only once.
 
     Args:
         name: default: what it is called on the remote.
@@ -169,23 +151,12 @@ def receive(
         pulled = remote.pull(intake.check)
         if accept is not None:
             accept(pulled)
-        return pulled, _kept(intake, pulled, name, version, force=force)
-
-
-def _kept(
-    intake: Intake,
-    pulled: Pulled,
-    name: str | None,
-    version: str | None = None,
-    *,
-    force: bool = False,
-) -> Entry:
-    if intake.digest != pulled.digest:  # not checked yet, or not sound
-        with _its_owners(pulled):
-            _same(intake.check(pulled.path), pulled)
-    entry = intake.keep(name or slug(pulled.name), version, origin=pulled.origin, force=force)
+        if intake.digest != pulled.digest:  # not checked yet, or not sound
+            with _its_owners(pulled):
+                _same(intake.check(pulled.path), pulled)
+        entry = intake.keep(name or slug(pulled.name), version, origin=pulled.origin, force=force)
     signature_files.keep(pulled.digest, pulled.signature)
-    return entry
+    return pulled, entry
 
 
 def save(pulled: Pulled, path: Path, *, force: bool = False) -> CardInfo:

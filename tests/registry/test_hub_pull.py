@@ -12,7 +12,7 @@ from huggingface_hub import constants
 
 from pe_toolkit.card import verify_card
 from pe_toolkit.errors import CardError
-from pe_toolkit.registry.remotes import keep, receive, save
+from pe_toolkit.registry.remotes import admit, receive, save
 from pe_toolkit.registry.remotes.errors import (
     AccessError,
     RemoteError,
@@ -48,7 +48,7 @@ def test_pull_keeps_every_byte(hub: HubServer, card: Path, there: str, revision:
     assert pulled.digest == f"sha256:{verify_card(card).sha256}"
     assert pulled.origin == f"hf://zoe/wave@{there}"
     assert not pulled.offline
-    entry = keep(pulled)
+    _, entry = receive(remote(hub, "zoe/wave" + revision.replace("COMMIT", there), token=None))
     assert (entry.name, entry.version, entry.origin) == ("wave", "1.0.0", pulled.origin)
     assert entry.path.read_bytes() == card.read_bytes()
 
@@ -71,13 +71,13 @@ def test_a_tag_that_was_moved_is_followed_and_is_another_card(
     hub: HubServer, there: str, folder: Path
 ) -> None:
     """Who wants the same bytes for ever pins the digest: `pe lock`."""
-    before = keep(remote(hub, "zoe/wave@v1.0.0").pull())
+    _, before = receive(remote(hub, "zoe/wave@v1.0.0"))
     other = make_card(folder, seed=1).read_bytes()
     hub.put("zoe/wave", {"card.safetensors": other}, tag="v1.0.0")
     pulled = remote(hub, "zoe/wave@v1.0.0").pull()
     assert pulled.path.read_bytes() == other
     with pytest.raises(Exception, match="another card"):
-        keep(pulled)  # the name wave@1.0.0 is taken by what was pulled before
+        receive(remote(hub, "zoe/wave@v1.0.0"))  # pulled before, and its name is taken
     assert Store().resolve(before.reference).digest == before.digest
 
 
@@ -242,10 +242,11 @@ def test_a_cache_that_changes_after_it_was_checked(
     """Another sound card in its place is not the one that the Hub announced."""
     pulled = remote(hub).pull()
     pulled.path.resolve().write_bytes(make_card(folder, seed=8).read_bytes())
-    for take in (keep, lambda pulled: save(pulled, tmp_path / "out.safetensors")):
+    for take in (admit, lambda pulled: save(pulled, tmp_path / "out.safetensors")):
         with pytest.raises(CardError, match="changed since it was fetched"):
             take(pulled)
     assert Store().entries() == []
+    assert Store().held(pulled.digest) is None
     assert not (tmp_path / "out.safetensors").exists()
 
 
@@ -274,19 +275,20 @@ def test_what_is_no_card_is_not_kept(hub: HubServer, card: Path, tmp_path: Path,
         file = hub.repos["zoe/wave"].files["card.safetensors"]
         object.__setattr__(file, "lfs", False)
     pulled = remote(hub).pull()
-    for take in (keep, lambda pulled: save(pulled, tmp_path / "out.safetensors")):
+    for take in (admit, lambda pulled: save(pulled, tmp_path / "out.safetensors")):
         with pytest.raises(CardError) as caught:
             take(pulled)
         assert caught.value.message.startswith(f"{pulled.origin}: Expected the digest")
         assert caught.value.hint == "Nothing was kept. It lies there like this: tell its owner."
     assert Store().entries() == []
+    assert Store().held(pulled.digest) is None
     assert not (tmp_path / "out.safetensors").exists()
 
 
 def test_a_pickle_is_refused(hub: HubServer) -> None:
     hub.put("zoe/wave", {"card.safetensors": b"\x80\x04cos\nsystem\n."})
     with pytest.raises(CardError, match="pickle"):
-        keep(remote(hub).pull())
+        receive(remote(hub))
 
 
 def test_an_announced_size_beyond_all_bounds_downloads_nothing(hub: HubServer, there: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from pe_toolkit.card import verify_card
 from pe_toolkit.errors import CardError, UsageError
 from pe_toolkit.registry.references import local, parse
-from pe_toolkit.registry.remotes import admit, keep, open_remote, receive, save
+from pe_toolkit.registry.remotes import admit, open_remote, receive, save
 from pe_toolkit.registry.remotes.base import PushOptions
 from pe_toolkit.registry.remotes.errors import ConflictError, RemoteError, RemoteMissingError
 from pe_toolkit.registry.remotes.folder import FolderRemote
@@ -183,9 +183,10 @@ def test_a_damaged_card_never_becomes_visible(folder: Path, shared: Path, tmp_pa
     data = bytearray(path.read_bytes())
     data[-3] ^= 1
     path.write_bytes(data)
-    pulled = FolderRemote(f"{shared.as_uri()}/wave").pull()
+    damaged = FolderRemote(f"{shared.as_uri()}/wave")
+    pulled = damaged.pull()
     with pytest.raises(CardError):
-        keep(pulled)
+        receive(damaged)
     with pytest.raises(CardError):
         save(pulled, tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()
