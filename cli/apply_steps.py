@@ -80,15 +80,21 @@ def planned_at(options: ApplyOptions, seeds: Sequence[int], name: str) -> list[f
 
 
 def tell(
-    left: Sequence[files.Target], there: Sequence[files.Target], spec: CardSpec, out: Output
+    called: str,
+    left: Sequence[files.Target],
+    there: Sequence[files.Target],
+    spec: CardSpec,
+    out: Output,
 ) -> None:
-    """What is going to be made, before anything that takes time."""
+    """What is going to be made, before anything that takes time; `called`: the card, as it was
+    given.
+    """
     if there:
         out.talk(f"{len(there)} of {len(left) + len(there)} videos are there already.")
     if left:
         first, more, clip = left[0].video, len(left) - 1, spec.clip
         out.talk(
-            f"{spec.name} {spec.version} -> {first}{f' and {more} more' if more else ''}, "
+            f"{called} -> {first}{f' and {more} more' if more else ''}, "
             f"{clip.frames} frames of {clip.width}x{clip.height}"
         )
 

@@ -68,6 +68,8 @@ class Session:
     """The videos of the batch that are done by now."""
     card_name: str = ""
     """What the local registry calls the card of the command, if it was named so."""
+    card_called: str = ""
+    """The card as it was given: a path, owner/name, or name and version in the registry."""
     code: int = 0
     """Exit code of a command that ends without an error."""
     resume: Path | None = None

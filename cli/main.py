@@ -32,7 +32,7 @@ COMMANDS = {
     "tag": "Give a card in the local registry another name or version.",
     "rm": "Remove cards from the local registry: `--undo` brings them back.",
     "gc": "Delete what was removed from the local registry, for ever.",
-    "lock": "Pin the cards of a project by their digests.",
+    "lock": "Pin the cards of a project by the SHA-256 of their files.",
     "push": "Bring a card to the Hugging Face Hub.",
     "pull": "Fetch a card from the Hugging Face Hub.",
     "search": "Find cards on the Hugging Face Hub.",

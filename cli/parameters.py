@@ -229,7 +229,9 @@ class Card(Kind):
 
         session = (ctx and ctx.find_object(Session)) or Session()
         found = find(session, value)
-        session.card_name = found.entry.name if found.entry is not None else ""
+        entry = found.entry
+        session.card_name = entry.name if entry is not None else ""
+        session.card_called = value if entry is None else str(entry.reference)
         return found.path
 
     def shell_complete(

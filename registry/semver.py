@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 
 VERSION = re.compile(
@@ -23,6 +24,13 @@ def is_release(text: str) -> bool:
     """Whether a version has no pre-release part."""
     match = VERSION.fullmatch(text)
     return match is not None and match[4] is None
+
+
+def following(versions: Iterable[str]) -> str:
+    """The next release after the highest of some versions: 1.0.1 after 1.0.0 and 1.0.1-rc.1."""
+    highest = max(versions, key=order)
+    (major, minor, patch), release = order(highest)[:2]
+    return f"{major}.{minor}.{patch + release}"
 
 
 @lru_cache(maxsize=1024)  # long lists have few different versions

@@ -286,7 +286,7 @@ class Store:
             if not force:
                 raise OutputExistsError(
                     f"Expected {entry.reference} to be free, but it is another card "
-                    f"({there.digest[:19]}, this one is {entry.digest[:19]}).",
+                    f"(file {there.digest[:19]}, this one {entry.digest[:19]}).",
                     "Give this one another name or version (NAME@1.2.0), or use --force; "
                     "the other can then be brought back by `pe rm --undo` until `pe gc`.",
                 )

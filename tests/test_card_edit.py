@@ -63,7 +63,7 @@ def test_pe_edit_writes_a_new_file_and_leaves_the_old_one(tmp_path: Path) -> Non
     assert card.spec.license == "MIT"
     assert card.spec.scores["fidelity"] == 0.5
     assert path.read_bytes() == OLD.read_bytes()
-    assert f"parent     {card.spec.came_from[0]}" in pe("show", new).stdout
+    assert f"parent     content {card.spec.came_from[0]}" in pe("show", new).stdout
     assert pe("verify", new).exit_code == 0
     refused = pe("edit", path, "--license", "MIT")
     assert refused.exit_code == 2
@@ -94,15 +94,24 @@ def test_pe_edit_in_the_registry_makes_another_version(tmp_path: Path) -> None:
     pe("add", make_card(tmp_path, "wave", "1.0.0"), "big-wave")
     refused = pe("edit", "big-wave", "--license", "MIT")
     assert refused.exit_code == 2
-    assert "--card-version" in refused.stderr
+    said = " ".join(refused.stderr.split())
+    assert "Expected a version or a name of its own for the new card: big-wave@1.0.0 is" in said
+    assert "pe edit big-wave --license MIT --card-version 1.0.1." in said
     made = pe("edit", "big-wave", "--license", "MIT", "--card-version", "1.0.1")
     assert made.exit_code == 0, made.stderr
+    assert "big-wave@1.0.1 is a new card; big-wave@1.0.0 is as it was." in made.stderr
     entries = Store().entries()
     assert [str(e.reference) for e in entries] == ["big-wave@1.0.0", "big-wave@1.0.1"]
     assert entries[1].facts["license"] == "MIT"
     renamed = pe("edit", "big-wave@1.0.0", "--name", "Ripple")
     assert renamed.exit_code == 0, renamed.stderr
-    assert pe("show", "ripple").exit_code == 0
+    assert (
+        "name       ripple@1.0.0 (the card itself says Ripple 1.0.0)" in pe("show", "ripple").stdout
+    )
+    taken = pe("edit", "big-wave@1.0.0", "--name", "Ripple", "--license", "MIT")
+    assert "Expected ripple@1.0.0 to be free" in taken.stderr
+    again = pe("edit", "big-wave@1.0.0", "--license", "GPL-3.0-only")
+    assert "--card-version 1.0.2." in " ".join(again.stderr.split())
 
 
 def test_a_version_that_disagrees_with_the_card_is_said_at_once(tmp_path: Path) -> None:

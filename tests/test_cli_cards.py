@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +37,8 @@ def test_show_says_what_is_in_it(path: Path) -> None:
     assert rows["loss"] == ("1.5 -> 0.5" if card.spec.training.loss else "not optimised")
     assert rows["grid"].startswith("3x2x2")
     assert card.spec.backbone.variant in rows["backbone"]
-    assert rows["digest"] == card.digest
+    assert rows["content"] == card.digest
+    assert rows["file"] == f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
 def test_show_json_is_one_summary_line() -> None:
@@ -102,7 +104,7 @@ def test_many_samples_are_cut(tmp_path: Path) -> None:
 def test_verify_all_golden_cards() -> None:
     result = pe("verify", *CARDS)
     assert result.exit_code == 0
-    assert result.stdout.count(": ok, sha256:") == len(CARDS)
+    assert result.stdout.count(": ok, file sha256:") == len(CARDS)
 
 
 def damaged(tmp_path: Path) -> Path:

@@ -53,6 +53,16 @@ def test_a_card_that_nobody_named_is_named_after_its_clip(here: Path) -> None:
     )
 
 
+def test_a_card_is_called_what_the_user_called_it() -> None:
+    """And not by the name that stands in it, which nobody typed."""
+    beside = ("--prompt", "a red circle on a grey background", "--side-by-side", "none.mp4")
+    assert pe("add", CARD, "big@2.0.0").exit_code == 0
+    for given, called in (("big", "big@2.0.0 -> big.mp4, "), (CARD, f"{CARD} -> {CARD.stem}.mp4,")):
+        result = pe("apply", given, *beside)  # ends before a model is loaded
+        assert result.exit_code == 1, result.stderr
+        assert called in " ".join(result.stderr.split())
+
+
 def options(*texts: str, card: Path = Path("wave.safetensors"), **more: object) -> ApplyOptions:
     return ApplyOptions(card_path=card, prompts=texts, **more)  # type: ignore[arg-type]
 

@@ -59,5 +59,5 @@ def add(session: Session, /, card: str, name: LocalReference | None, force: bool
         signature_files.keep(entry.digest, signature)
     session.out.talk(f"{entry.reference} is in the registry, {size_text(entry.size)}.")
     warn_version(session, entry)
-    session.out.data(f"{entry.reference}  {entry.digest}")
+    session.out.data(f"{entry.reference}  file {entry.digest}")
     session.out.event("summary", entry=entry.to_dict())

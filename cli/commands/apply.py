@@ -145,7 +145,7 @@ def apply(session: Session, /, **parsed: Any) -> None:
     name, revision, of_card = apply_steps.choose_backbone(card.spec, request, session.argv)
     seeds = request.seeds_for(card.spec)
     targets, there = apply_steps.targets(request, card, seeds, session.card_name)
-    apply_steps.tell(targets, there, card.spec, out)
+    apply_steps.tell(session.card_called, targets, there, card.spec, out)
     if not (targets or request.sheet or request.scored_card):
         apply_output.Results(card, request, out, there=[old.video for old in there]).finish()
         return

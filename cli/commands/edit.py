@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,11 @@ Example:
 @click.option("--name", metavar="N", help="Another name.")
 @click.option("--author", metavar="A", help="Another author.")
 @click.option("--license", metavar="L", help="Another license.")
-@click.option("--card-version", metavar="V", help="Another version, like 1.0.1.")
+@click.option(
+    "--card-version",
+    metavar="V",
+    help="Another version, like 1.0.1; in the registry the new card needs one, or a name.",
+)
 @click.option(
     "--score",
     "scores",
@@ -86,12 +91,12 @@ def edit(session: Session, /, **parsed: Any) -> None:
     else:
         assert found.entry is not None
         with watched(session) as given:
-            entry = _keep(new, found.entry, asked.name, force=force)
+            entry = _keep(session, new, found.entry, asked)
             given.append(entry)
         place, more = str(entry.reference), {"entry": entry.to_dict(), "sha256": entry.digest[7:]}
     _tell(session, old, new, measured)
-    session.out.talk(f"{place} is a new card; {card} is as it was." if place != card else
-                     f"{place} is a new card.")  # fmt: skip
+    was = card if found.entry is None else str(found.entry.reference)
+    session.out.talk(f"{place} is a new card{f'; {was} is as it was' if place != was else ''}.")
     session.out.event("summary", **more, digest=new.digest, parent=old.digest)
 
 
@@ -133,7 +138,7 @@ def _tell(session: Session, old: MotionCard, new: MotionCard, scores: dict[str, 
     if done:
         rows["edits"] = "\n".join(edit_words(edit) for edit in done)
     rows |= {f"score {printable(key)}": f"{value:g}" for key, value in scores.items()}
-    session.out.table(rows | {"parent": old.digest, "digest": new.digest})
+    session.out.table(rows | {"parent": f"content {old.digest}", "content": new.digest})
 
 
 def _check_registered(found: Found, card: str) -> None:
@@ -177,19 +182,33 @@ def _number(name: str, text: str) -> float:
         raise UsageError(f"Expected a number for --score {name}, got {text!r}.") from None
 
 
-def _keep(new: MotionCard, old: Entry, name: str | None, *, force: bool) -> Entry:
+def _keep(session: Session, new: MotionCard, old: Entry, asked: EditOptions) -> Entry:
     """Into the registry, under the old one's name there unless the card has a new one."""
     from pe_toolkit.errors import OutputExistsError
+    from pe_toolkit.registry import semver
+    from pe_toolkit.registry.references import slug
     from pe_toolkit.registry.store import Store
 
+    store = Store()
     with tempfile.TemporaryDirectory(prefix="pe-") as folder:
         path = Path(folder) / "card.safetensors"
         new.save(path)
         try:
-            return Store().add(path, None if name else old.name, force=force)
+            return store.add(path, None if asked.name else old.name, force=asked.force)
         except OutputExistsError as error:
+            name = slug(asked.name) if asked.name else old.name
+            if (name, new.spec.version) != (old.name, old.version):
+                raise OutputExistsError(
+                    error.message,
+                    "Give the new card another version (--card-version) or name (--name), or use "
+                    "--force; `pe rm --undo` then brings the other one back.",
+                ) from error
+            versions = [entry.version for entry in store.entries() if entry.name == name]
+            words = [*session.argv, "--card-version", semver.following(versions)]
             raise OutputExistsError(
-                error.message,
-                "The corrected card is another card: raise its version with --card-version, or "
-                "take this one with --force; `pe rm --undo` then brings the old card back.",
+                f"Expected a version or a name of its own for the new card: {old.reference} is the "
+                "one that it was made from.",
+                f"Give it the next version: {shlex.join(['pe', *words])}. Or another name: --name "
+                f"N. Or let it take the place of {old.reference}: --force; `pe rm --undo` then "
+                "brings the old card back.",
             ) from error

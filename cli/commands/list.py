@@ -45,7 +45,8 @@ def list(
     """Say what is in the local registry, by name and version.
 
     Only cards that contain all WORDs: in the name, author, license, backbone, kind, prompts or
-    origin. Into a pipe go plain lines, one a card, with the whole digest.
+    origin. Into a pipe go plain lines, one a card, with the whole SHA-256 of its
+    file.
     """
     from pe_toolkit.registry.store import Store
 

@@ -44,7 +44,7 @@ def lock(
     signed_by: str | None,
     signers: Path | None,
 ) -> None:
-    """Pin the cards of a project by their digests, in pe.lock.
+    """Pin the cards of a project by the SHA-256 of their files, in pe.lock.
 
     With CARDs: add them, or pin them again; other pins stay. Without: pin all of them again.
     Commit the file; `pe lock --check` tells whether everybody has the same bytes. Commands that are
@@ -84,7 +84,7 @@ def lock(
             pins[key_of(pin.card)] = pin
             state = "new" if not there else "same" if there == pin else "changed"
             signed = f"  signed by {pin.signer}" if pin.signer else ""
-            lines.append(f"{pin.card}  sha256:{pin.sha256}{signed}  {state}")
+            lines.append(f"{pin.card}  file sha256:{pin.sha256}{signed}  {state}")
     for line in lines:
         session.out.data(line)
     session.out.talk(f"{len(pins)} card{'' if len(pins) == 1 else 's'} pinned in {path}")
@@ -122,7 +122,7 @@ def _check(ctx: click.Context, session: Session, pins: list[Pin], path: Path) ->
         ok = problem is None
         session.out.event("card", card=pin.card, ok=ok, message=problem and problem.message)
         if problem is None:
-            session.out.data(f"{printable(pin.card)}: ok, sha256:{pin.sha256}")
+            session.out.data(f"{printable(pin.card)}: ok, file sha256:{pin.sha256}")
         else:
             bad += 1
             session.out.fail(problem.message, problem.hint)

@@ -40,7 +40,7 @@ def pull(
     It is checked completely before it is kept, under its name there, or under the one after --as.
     Other commands only look at a card on a remote, and give it no name. Without a connection, the
     copy in the cache of the last time is taken. A tag can be moved by its owner: `pe lock` pins
-    what you have by its digest.
+    what you have by the SHA-256 of its file.
     """
     from pe_toolkit.cli.files import check_outputs, check_suffix
     from pe_toolkit.cli.names import watched
@@ -72,7 +72,7 @@ def pull(
         pulled = remote.pull()
         accept(pulled)
         save(pulled, out, force=force)
-        session.out.data(f"{out}  {size_text(pulled.size)}\n{pulled.origin}\n{pulled.digest}")
+        session.out.data(f"{out}  {size_text(pulled.size)}\n{pulled.origin}\nfile {pulled.digest}")
         session.out.event("summary", path=out, **_facts(pulled))
         return
     names = (wanted.name, wanted.version) if wanted else (None, None)
@@ -85,7 +85,7 @@ def pull(
         undo = "`pe rm --undo` can then bring the other one back until `pe gc`."
         raise OutputExistsError(error.message, hint + undo) from error
     session.out.data(f"{entry.reference}  {size_text(pulled.size)}")
-    session.out.data(f"{pulled.origin}\n{pulled.digest}")
+    session.out.data(f"{pulled.origin}\nfile {pulled.digest}")
     session.out.event("summary", reference=str(entry.reference), path=entry.path, **_facts(pulled))
 
 

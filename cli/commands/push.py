@@ -97,7 +97,7 @@ def report(done: Pushed, out: Output) -> None:
         out.data(f"{name}  {would if change != 'unchanged' else ''}{change}{size}")
     if done.tag:
         out.data(f"tag {done.tag}  {f'{would}set' if done.tagged else 'there already'}")
-    out.data(done.digest)
+    out.data(f"file {done.digest}")
     if not done.committed and not done.tagged:
         out.data("Nothing to do: all of it is there already.")
     elif not done.dry_run:

@@ -43,7 +43,7 @@ def rm(session: Session, /, cards: tuple[LocalReference, ...], every: bool, undo
     # In one step: a typo in the last name must not leave the first ones removed, or brought back.
     done = store.restore(*cards) if undo else store.remove(*cards, every=every)
     for entry in done:
-        session.out.data(f"{entry.reference}  {entry.digest}")
+        session.out.data(f"{entry.reference}  file {entry.digest}")
     if undo:
         session.out.talk(f"{_count(done)} brought back.")
     else:

@@ -15,6 +15,7 @@ from pe_toolkit.cli.output import size_text
 
 if TYPE_CHECKING:
     from pe_toolkit.card import CardInfo, CardSpec
+    from pe_toolkit.registry.entry import Entry
 
 MOST_SAMPLES = 8
 FEW_SAMPLES = 3
@@ -43,7 +44,9 @@ def show(session: Session, /, card: str, every: bool, plot: Path | None, force: 
     """Say what is in a motion card.
 
     CARD is a file, a name in the local registry (wave, wave@1.2.0) or owner/name on the Hub.
-    Checks the description, not every number: `pe verify` does that.
+    Checks the description, not every number: `pe verify` does that. Two SHA-256 tell cards apart:
+    that of the file, by which the registry, pe.lock and the Hub know it, and the digest of the
+    content, by which other cards name it as their parent.
     """
     from pe_toolkit.card import printable, read_info
     from pe_toolkit.cli.remote import find
@@ -58,9 +61,8 @@ def show(session: Session, /, card: str, every: bool, plot: Path | None, force: 
     where = {}
     if (entry := found.entry) is not None:
         where = {"registry": str(entry.reference), "origin": found.origin}
-        rows |= {name: printable(text or "a file") for name, text in where.items()}
-        if info.spec.version != entry.version:
-            rows["registry"] += f" (the card itself says {info.spec.version})"
+        rows["name"] = printable(f"{entry.reference}{_itself(info.spec, entry)}")
+        rows["origin"] = printable(found.origin or "a file")
     elif found.origin is not None:
         where = {"registry": None, "origin": found.origin}
         rows |= {"registry": "no name: `pe pull` gives it one", "origin": printable(found.origin)}
@@ -75,6 +77,14 @@ def show(session: Session, /, card: str, every: bool, plot: Path | None, force: 
 
         card_plot.write(plot, MotionCard.load(found.path), session.out, force=force)
     session.out.event("summary", path=found.path, **where, signers=signers, **info.summary())
+
+
+def _itself(spec: CardSpec, entry: Entry) -> str:
+    """What a card says that it is called, where the registry calls it otherwise."""
+    if (spec.name, spec.version) == (entry.name, entry.version):
+        return ""
+    own = spec.version if spec.name == entry.name else f"{spec.name} {spec.version}"
+    return f" (the card itself says {own})"
 
 
 def describe(info: CardInfo, most: int = MOST_SAMPLES) -> dict[str, str]:
@@ -131,7 +141,7 @@ def describe(info: CardInfo, most: int = MOST_SAMPLES) -> dict[str, str]:
         "size": size_text(info.size_bytes),
         "file": f"sha256:{info.sha256}",
         **line,
-        "digest": spec.digest,
+        "content": spec.digest,
     }
     rows = {name: printable(text) for name, text in rows.items()} | line
     rows["samples"] = _samples(spec, most)
@@ -160,7 +170,9 @@ def _line(spec: CardSpec) -> dict[str, str]:
     if spec.edits:
         rows["edits"] = "\n".join(edit_words(edit) for edit in spec.edits)
     if spec.came_from:
-        rows["parent" if len(spec.came_from) == 1 else "parents"] = "\n".join(spec.came_from)
+        rows["parent" if len(spec.came_from) == 1 else "parents"] = "\n".join(
+            f"content {digest}" for digest in spec.came_from
+        )
     return rows
 
 

@@ -42,5 +42,5 @@ def tag(session: Session, /, card: LocalReference, new: LocalReference, force: b
         given.append(entry)
     session.out.talk(f"{entry.reference} is in the registry.")
     warn_version(session, entry)
-    session.out.data(f"{entry.reference}  {entry.digest}")
+    session.out.data(f"{entry.reference}  file {entry.digest}")
     session.out.event("summary", entry=entry.to_dict())

@@ -45,7 +45,8 @@ def verify(
     signed_by: str | None,
     signers: Path | None,
 ) -> None:
-    """Check motion cards completely: layout, description, every number and the digest.
+    """Check motion cards completely: layout, description, every number and the digest of
+    the content.
 
     Exit code 0 if all of them are sound, 1 if one is not. Needs neither torch nor a GPU.
     """
@@ -66,7 +67,7 @@ def verify(
     for name, sha256, digest, error in _registry(who) if every else _each(session, cards, who):
         count += 1
         if error is None:
-            out.data(f"{name}: ok, sha256:{sha256}")
+            out.data(f"{name}: ok, file sha256:{sha256}")
             out.event("card", path=name, ok=True, sha256=sha256, digest=digest)
             continue
         bad += 1

@@ -55,6 +55,7 @@ def make(
         PeError: as `pe apply`.
     """
     from pe_toolkit.card import MotionCard
+    from pe_toolkit.registry.references import local
     from pe_toolkit.video.output import write_atomic
 
     request.check()
@@ -69,6 +70,7 @@ def make(
     shown = _beside(studio, reference, spec)
     given, motion = request.read(spec), apply_steps.motion(adapter, card, None)
     pairs = [(prompt, seed) for prompt in request.prompts for seed in seeds]
+    called = spec.name if chosen in studio.trained else local(chosen).name
     count, steps = len(pairs) * (1 + compare), request.settings(spec).steps
     for index, (prompt, seed) in enumerate(pairs):
 
@@ -87,7 +89,7 @@ def make(
             plain = studio.plain[key]
         made = one(request, first + compare, "With the card")
         texts = {"card": f"{spec.name} {spec.version}", "card_digest": spec.digest}
-        video, kept = _write(studio, made, "card", texts), studio.free(spec.name, ".mp4")
+        video, kept = _write(studio, made, "card", texts), studio.free(called, ".mp4")
         write_atomic(kept, video.read_bytes())
         score = _score(motion, made.frames)
         job.made.append(Row(prompt, seed, shown, plain, video, kept, score))

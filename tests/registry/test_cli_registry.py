@@ -36,22 +36,22 @@ def test_add_list_show_verify(tmp_path: Path) -> None:
     path = make_card(tmp_path, "My Wave", "1.2.0")
     added = pe("add", path)
     assert added.exit_code == 0
-    assert added.stdout.startswith("my-wave@1.2.0  sha256:")
+    assert added.stdout.startswith("my-wave@1.2.0  file sha256:")
     listed = pe("list").stdout.splitlines()
     assert len(listed) == 1
-    assert listed[0].split()[:2] == added.stdout.split()
+    assert listed[0].split()[:2] == [added.stdout.split()[0], added.stdout.split()[-1]]
     for word in (
         "my-wave",
         "my-wave@1.2.0",
         "MY-WAVE",
-        added.stdout.split()[1].join(["my-wave@", ""]),
+        added.stdout.split()[-1].join(["my-wave@", ""]),
     ):
         shown = pe("show", word)
         assert shown.exit_code == 0, shown.stderr
-        assert "name       My Wave 1.2.0" in shown.stdout
-        assert "registry   my-wave@1.2.0" in shown.stdout
-    assert pe("verify", "my-wave").stdout.startswith("my-wave: ok, sha256:")
-    assert pe("verify", "--all").stdout.startswith("my-wave@1.2.0: ok, sha256:")
+        said = "my-wave@1.2.0 (the card itself says My Wave 1.2.0)"
+        assert f"name       {said}" in shown.stdout
+    assert pe("verify", "my-wave").stdout.startswith("my-wave: ok, file sha256:")
+    assert pe("verify", "--all").stdout.startswith("my-wave@1.2.0: ok, file sha256:")
 
 
 def test_add_with_a_name_again_and_taken(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_add_with_a_name_again_and_taken(tmp_path: Path) -> None:
     assert pe("add", other, "wave@2.0.0", "--force").exit_code == 0
     made: Any = summary(pe("add", other, "x", "--json"))["entry"]
     assert made["reference"] == "x@1.0.0"
-    assert pe("add", "x", "copy@3.0.0").stdout.split() == ["copy@3.0.0", made["digest"]]
+    assert pe("add", "x", "copy@3.0.0").stdout.split() == ["copy@3.0.0", "file", made["digest"]]
 
 
 @pytest.mark.parametrize(

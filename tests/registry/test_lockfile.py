@@ -51,7 +51,7 @@ def test_lock_and_check(project: Path) -> None:
     assert locked.stdout.count("  new\n") == 2
     assert [pin.card for pin in lockfile.read(Path("pe.lock"))] == [f"cards/{path.name}", "wave"]
     before = Path("pe.lock").read_bytes()
-    assert pe("lock", "--check").stdout.count(": ok, sha256:") == 2
+    assert pe("lock", "--check").stdout.count(": ok, file sha256:") == 2
     assert pe("lock").stdout.count("  same\n") == 2
     assert Path("pe.lock").read_bytes() == before
     assert str(project).encode() not in before
