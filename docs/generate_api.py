@@ -88,7 +88,10 @@ PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
             "report:Written",
         ),
     ),
-    "Seeing the motion of a clip before training": ("pe_toolkit.training", ("look", "Look")),
+    "Seeing the motion of a clip before training": (
+        "pe_toolkit.training",
+        ("look", "Look", "look_video", "look_sheet", "drawing:look_panels"),
+    ),
     "Pictures": ("pe_toolkit.visual", ()),
     "A card as a picture": ("pe_toolkit.card.plot", ("card_plot", "path_of")),
     "The description of a card": ("pe_toolkit.card.spec", ()),

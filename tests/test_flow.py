@@ -14,6 +14,7 @@ from pe_toolkit.cli.main import cli
 from pe_toolkit.errors import UsageError
 from pe_toolkit.video import read_clip, write_video
 from pe_toolkit.visual import flow_frames
+from pe_toolkit.visual.apart import SUBJECTS
 from pe_toolkit.visual.arrows import colour_of
 from pe_toolkit.world.motions import scenes_of
 from pe_toolkit.world.scenes import render, trajectory
@@ -95,7 +96,10 @@ def test_pe_flow_draws_a_clip_and_says_whether_it_will_do(tmp_path: Path) -> Non
     path, truth = np.array(found["path"]), trajectory(scene)[0][::4] * 8  # in patches
     assert np.abs(path - (truth - truth[0])).max() < 1.5
     drawn = read_clip(tmp_path / "flow.mp4")
-    assert drawn.size == (384, 384 + 6 * 22 + 8)
+    assert found["parts"]["subject"] > 0.5  # the one thing that moves
+    assert sum(found["parts"].values()) + found["neither"] == pytest.approx(1, abs=1e-3)
+    # What is followed, camera and subject apart beside it; four marks, and two lines of words.
+    assert drawn.size == (2 * 384, 384 + 4 * 22 + 8 + 2 * 22 + 8)
     assert len(drawn.frames) == 33
     again = pe("flow", tmp_path / "ref.mp4", "-o", tmp_path / "flow.mp4")
     assert again.exit_code == 2  # it is there
@@ -129,6 +133,8 @@ def test_a_sheet_has_the_clip_what_is_followed_and_the_words(tmp_path: Path) -> 
     made = pe("flow", tmp_path / "ref.mp4", "-o", tmp_path / "flow.png")
     assert made.exit_code == 0, made.stderr
     with Image.open(tmp_path / "flow.png") as picture:
-        legend = np.asarray(picture.convert("RGB"))[2 * (192 + 4 + 22) :]
-    assert len(legend) == 22 * 6 + 8  # four marks and two lines of words
+        legend = np.asarray(picture.convert("RGB"))[3 * (192 + 4 + 22) :]
+    assert len(legend) == 4 * 22 + 8 + 2 * 22 + 8  # four marks and two lines of words
     assert (legend[-26:] > 200).any()
+    orange = np.abs(legend.astype(int) - SUBJECTS[0]).sum(-1) < 60
+    assert orange[:, legend.shape[1] // 2 :].any()  # the legend of the parts

@@ -12,6 +12,7 @@ What is closer to rest than the reading is exact is at rest.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -48,6 +49,12 @@ WITH = 0.25
 for the thing to move with the camera."""
 ONE_PATH = 0.5
 """Share of the kept squared displacement from which on one path says what moves."""
+AT_REST = {
+    "rests": "the background rests",
+    "plain": "the background is too plain to tell a camera by",
+    "unclear": "no pan, zoom or roll lays the background on itself",
+}
+"""Why there is no camera."""
 BETTER = 0.5
 """Of the squared difference that may be left of what it was, for a motion to be one: noise alone
 falls to 0.62 between two pixels."""
@@ -64,6 +71,8 @@ class Subject:
         size: `(F,)` log of its size against the anchor's, beyond the camera's zoom.
         turn: `(F,)` radians, clockwise, beyond the camera's roll.
         share: of the kept squared displacement, how much its motion explains, in [0, 1].
+        cover: `(F, H, W)` bool, the patches that it covers; None where nothing could be told from a
+            background.
     """
 
     path: Tensor
@@ -71,6 +80,7 @@ class Subject:
     size: Tensor
     turn: Tensor
     share: float
+    cover: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -82,12 +92,14 @@ class Moves:
         linear: `(F, 2, 2)` float64 A_f.
         shift: `(F, 2)` float64 b_f, patches.
         subjects: none, one or two; the one that explains most first.
+        at_rest: of a camera that does not move, why it is said to rest: a key of `AT_REST`.
     """
 
     anchor: int
     linear: Tensor
     shift: Tensor
     subjects: tuple[Subject, ...]
+    at_rest: str = "rests"
 
     @property
     def camera(self) -> bool:
@@ -127,8 +139,9 @@ def read_moves(
     """
     grid, anchor = flow.grid, flow.grid.frames // 2
     if things is None:
-        camera = _camera(register(pictures, torch.ones(tuple(grid)), anchor), grid)
-        return Moves(anchor, *camera, _along_one_path(flow, camera, anchor))
+        linear, shift, why = _camera(register(pictures, torch.ones(tuple(grid)), anchor), grid)
+        alone = _along_one_path(flow, (linear, shift), anchor)
+        return Moves(anchor, linear, shift, alone, why)
     masks, courses, shares = _things(flow, *things)
     weights = torch.ones(tuple(grid), dtype=torch.float64)
     if len(masks):
@@ -136,7 +149,7 @@ def read_moves(
     if float(weights.mean()) < SEEN:
         weights = torch.ones_like(weights)
     background = register(pictures, weights, anchor)
-    linear, shift = _camera(background, grid)
+    linear, shift, why = _camera(background, grid)
     moved = bool((shift != 0).any() or (linear != torch.eye(2)).any())
     subjects: list[Subject] = []
     told = False
@@ -150,13 +163,14 @@ def read_moves(
             if rest <= max(WITH * still, NOISE**2):
                 continue
         subject = _subject(grid, pictures, around, way, share, (linear, shift), anchor)
+        subject = dataclasses.replace(subject, cover=mask > FAINT)
         far = float((subject.path.amax(0) - subject.path.amin(0)).max())
         if far >= REST or _grows(subject):
             subjects.append(subject)
     if not told and not moved:  # nothing could be told from a background
         subjects = list(_along_one_path(flow, (linear, shift), anchor))
     subjects.sort(key=lambda s: -s.share)
-    return Moves(anchor, linear, shift, tuple(subjects))
+    return Moves(anchor, linear, shift, tuple(subjects), why)
 
 
 def _along_one_path(
@@ -222,21 +236,23 @@ def _things(
     return torch.stack(best[0]), best[1], [max(0.0, share) for share in best[2]]
 
 
-def _camera(found: Registration, grid: TokenGrid) -> tuple[Tensor, Tensor]:
-    """A_f and b_f in patches; the identity where that says the background no worse."""
+def _camera(found: Registration, grid: TokenGrid) -> tuple[Tensor, Tensor, str]:
+    """A_f and b_f in patches; the identity, and why, where that says the background no worse."""
     linear, shift = found.linear, found.shift * torch.tensor([grid.width, grid.height])
     still = (
         torch.eye(2, dtype=torch.float64).expand(grid.frames, 2, 2).clone(),
         torch.zeros_like(shift),
     )
-    if found.contrast < READABLE or not bool(found.rest.isfinite().all()):
-        return still
-    far = camera_layer(grid, linear, shift).abs().max()
-    if float(far) < REST or float(found.rest.sum()) > BETTER * float(found.still.sum()):
-        return still
-    if float(torch.stack(_turning(linear)).diff(dim=1).abs().max()) > JERK:
-        return still
-    return linear, shift
+    if found.contrast < READABLE:
+        return *still, "plain"
+    if not bool(found.rest.isfinite().all()):
+        return *still, "unclear"
+    if float(camera_layer(grid, linear, shift).abs().max()) < REST:
+        return *still, "rests"
+    jumps = float(torch.stack(_turning(linear)).diff(dim=1).abs().max()) > JERK
+    if jumps or float(found.rest.sum()) > BETTER * float(found.still.sum()):
+        return *still, "unclear"
+    return linear, shift, ""
 
 
 def _subject(
@@ -297,12 +313,20 @@ def _subject_layer(
     grid: TokenGrid, subject: Subject, camera: tuple[Tensor, Tensor], scale: float, anchor: int
 ) -> Tensor:
     """What is left to put the subject back after the camera is, on all tokens."""
+    return compose(grid, camera, own_motion(grid, subject, anchor, scale))
+
+
+def own_motion(
+    grid: TokenGrid, subject: Subject, anchor: int, scale: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Its A_f `(F, 2, 2)` and b_f `(F, 2)` about the middle of the grid, as a camera has them:
+    where what it covers in the anchor frame goes, beyond the camera.
+    """
     path = subject.path * reach(subject.path, grid, scale)
     own = similarity(subject.size * scale, subject.turn * scale)
     # About its own middle in the anchor frame: p -> o + M (p - o) + d.
     about = subject.place[anchor] - middle(grid)
-    moved = path + about - (own @ about[:, None])[..., 0]
-    return compose(grid, camera, (own, moved))
+    return own, path + about - (own @ about[:, None])[..., 0]
 
 
 def pictures_of(frames: NDArray[np.uint8], latent: int) -> Tensor:

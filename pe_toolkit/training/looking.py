@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pe_toolkit.backbones.contract import Backbone
+from pe_toolkit.motion.apart import Apart, taken_apart
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.masks import consistent_mask
 from pe_toolkit.motion.moves import Moves
@@ -27,13 +28,15 @@ class Look:
         matched: `(F, F, H, W)` bool: found again on the way back, moving or not.
         path: `(F, 2)` (dx, dy) in patches: the one path that explains the most, relative to the
             first frame (`motion.path.mean_path`).
-        moves: camera and subjects apart, as a card keeps them.
+        moves: camera and subjects, as a card keeps them.
+        apart: which displacements belong to which of them.
     """
 
     flow: AttentionMotionFlow
     matched: NDArray[np.bool_]
     path: NDArray[np.float32]
     moves: Moves
+    apart: Apart
 
 
 def look(
@@ -59,4 +62,5 @@ def look(
         reference = read_reference(run, silence)
     flow = reference.flow
     matched = consistent_mask(flow.displacement).numpy()
-    return Look(flow, matched, mean_path(flow).numpy(), reference.moves)
+    moves = reference.moves
+    return Look(flow, matched, mean_path(flow).numpy(), moves, taken_apart(flow, moves))

@@ -71,27 +71,33 @@ def _draw(picture: Picture, flow: NDArray[np.int8], kept: NDArray[np.bool_]) -> 
 
 
 def arrow(
-    pen: ImageDraw.ImageDraw, start: NDArray[np.float64], step: NDArray[np.float64], thick: int
+    pen: ImageDraw.ImageDraw,
+    start: NDArray[np.float64],
+    step: NDArray[np.float64],
+    thick: int,
+    colour: tuple[int, int, int] | None = None,
 ) -> None:
-    """An arrow with a dark rim from `start` by `step`, in pixels; a dot where `step` is 0."""
+    """An arrow with a dark rim from `start` by `step`, in pixels; a dot where `step` is 0. Coloured
+    by direction, unless in `colour`.
+    """
     length = float(np.hypot(*step))
     if length == 0:
         _dot(pen, start, thick * 1.2, _DARK)
-        _dot(pen, start, thick * 0.7, (255, 255, 255))
+        _dot(pen, start, thick * 0.7, colour or (255, 255, 255))
         return
     direction = step / length
     side = np.array([-direction[1], direction[0]])
     head = min(length * 0.6, thick * 4.0)
     tip, neck = start + step, start + step - direction * head
-    for colour, grow in (
+    for fill, grow in (
         (_DARK, thick * 0.5),
-        (colour_of(step), 0.0),
+        (colour or colour_of(step), 0.0),
     ):  # a dark rim, then the arrow
-        pen.line([*start, *neck], fill=colour, width=round(thick + 2 * grow))
+        pen.line([*start, *neck], fill=fill, width=round(thick + 2 * grow))
         wide = side * (head * 0.5 + grow)
         point, back = tip + direction * grow, neck - direction * grow
-        pen.polygon([*point, *(back + wide), *(back - wide)], fill=colour)
-        _dot(pen, start, thick * 0.7 + grow, colour)
+        pen.polygon([*point, *(back + wide), *(back - wide)], fill=fill)
+        _dot(pen, start, thick * 0.7 + grow, fill)
 
 
 def _dot(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,12 @@ MARKS = (
     ("hatch", "not found again"),
     ("line", "the one path that explains the most"),
 )
+Mark = Callable[[ImageDraw.ImageDraw, float, float], None]
 LEAST_SIDE = 384
 """Pictures of fewer pixels are enlarged: an arrow needs room."""
-_OVERSAMPLING = 2
-_LINE = 22
+OVER = 2
+"""Pillow draws without antialiasing: draw large, then shrink."""
+LINE = 22
 _PATH = (255, 255, 255)
 _SHADE, _HATCH = (0, 0, 0, 110), (150, 150, 150, 130)
 _STILL = (255, 255, 255, 150)
@@ -65,22 +67,31 @@ def flow_frames(
             "Expected frames (F', H, W, 3), flow (F, F, gh, gw, 2) and two masks (F, F, gh, gw), "
             f"got {frames.shape}, {flow.shape}, {kept.shape} and {matched.shape}."
         )
-    grow = max(1, -(-LEAST_SIDE // min(frames.shape[1:3])))
+    grow = enlargement(frames)
     below = flow_legend(frames.shape[2] * grow, words, marks=legend)
     drawn = []
     for index, frame in enumerate(frames):
-        i = _latent_of(index, len(frames), latent)
+        i = latent_of(index, len(frames), latent)
         j = min(i + 1, latent - 1)
         picture = _draw(frame, grow, flow[i, j], kept[i, j] & (i != j), matched[i, j] | (i == j))
         if path is not None and np.ptp(path, axis=0).max() > 0.5:
             picture = _trail(picture, path, kept.shape[2:], index / max(len(frames) - 1, 1))
         drawn.append(np.concatenate([picture, below]))
-    even = np.stack(drawn)
-    odd = ((0, 0), (0, even.shape[1] % 2), (0, even.shape[2] % 2), (0, 0))
-    return np.pad(even, odd, mode="edge")
+    return even(np.stack(drawn))
 
 
-def _latent_of(index: int, frames: int, latent: int) -> int:
+def even(frames: Picture) -> Picture:
+    """`(F, H, W, 3)` with both sides even, as videos want them."""
+    odd = ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0))
+    return np.pad(frames, odd, mode="edge")
+
+
+def enlargement(frames: Picture) -> int:
+    """How many times as large frames are drawn."""
+    return max(1, -(-LEAST_SIDE // int(min(frames.shape[1:3]))))
+
+
+def latent_of(index: int, frames: int, latent: int) -> int:
     """The latent frame that is shown: the first has one frame, each other one the same number."""
     per = max(1, (frames - 1) // max(latent - 1, 1))
     return min(-(-index // per), latent - 1)
@@ -94,7 +105,7 @@ def _draw(
     matched: NDArray[np.bool_],
 ) -> Picture:
     height, width = (side * grow for side in frame.shape[:2])
-    size = (width * _OVERSAMPLING, height * _OVERSAMPLING)
+    size = (width * OVER, height * OVER)
     base = Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC).convert("RGBA")
     shade = Image.new("RGBA", size, (0, 0, 0, 0))
     pen = ImageDraw.Draw(shade)
@@ -109,7 +120,7 @@ def _draw(
         pen.ellipse([*(centre - radius), *(centre + radius)], fill=_STILL)
     large = Image.alpha_composite(base, shade).convert("RGB")
     pen = ImageDraw.Draw(large)
-    thick = max(_OVERSAMPLING, round(float(patch.min()) / 12))
+    thick = max(OVER, round(float(patch.min()) / 12))
     for y, x in np.argwhere(kept):
         start = (np.array([x, y]) + 0.5) * patch
         arrow(pen, start, flow[y, x].astype(float) * patch, thick)
@@ -133,17 +144,30 @@ def _trail(
     height, width = picture.shape[:2]
     patch = np.array([width / grid[1], height / grid[0]])
     middle = np.array([width, height]) / 2
-    points = middle + (path - (path.max(0) + path.min(0)) / 2) * patch
     image = Image.fromarray(picture)
-    pen = ImageDraw.Draw(image)
-    line = [tuple(map(float, point)) for point in points]
-    pen.line(line, fill=(0, 0, 0), width=5, joint="curve")
-    pen.line(line, fill=_PATH, width=2, joint="curve")
-    at = done * (len(points) - 1)
-    low = min(int(at), len(points) - 2)
-    here = points[low] + (points[low + 1] - points[low]) * (at - low)
-    pen.ellipse([*(here - 6), *(here + 6)], fill=_PATH, outline=(0, 0, 0), width=2)
+    points = middle + (path - (path.max(0) + path.min(0)) / 2) * patch
+    trail(ImageDraw.Draw(image), points, done, _PATH)
     return np.asarray(image)
+
+
+def trail(
+    pen: ImageDraw.ImageDraw,
+    points: NDArray[np.floating],
+    done: float,
+    colour: tuple[int, int, int],
+    scale: int = 1,
+) -> None:
+    """A line through `(F, 2)` pixels, and a dot where on it the clip is, of which the share `done`
+    has been shown.
+    """
+    line = [tuple(map(float, point)) for point in points]
+    pen.line(line, fill=(0, 0, 0), width=5 * scale, joint="curve")
+    pen.line(line, fill=colour, width=2 * scale, joint="curve")
+    at = done * (len(points) - 1)
+    low = max(0, min(int(at), len(points) - 2))
+    here = points[low] + (points[min(low + 1, len(points) - 1)] - points[low]) * (at - low)
+    far = 6 * scale
+    pen.ellipse([*(here - far), *(here + far)], fill=colour, outline=(0, 0, 0), width=2 * scale)
 
 
 def flow_legend(width: int, words: Sequence[str] = (), *, marks: bool = True) -> Picture:
@@ -157,14 +181,23 @@ def flow_legend(width: int, words: Sequence[str] = (), *, marks: bool = True) ->
     Returns:
         `(H, width, 3)` uint8 RGB; of no height if there is nothing to say.
     """
-    lines = [*(MARKS if marks else ()), *(("", text) for text in words)]
+    return legend(width, [*(MARKS if marks else ()), *(("", text) for text in words)])
+
+
+def legend(width: int, lines: Sequence[tuple[str | Mark, str]]) -> Picture:
+    """Lines of text `(H, width, 3)`, each with its mark: a name out of `MARKS`, "" for none, or
+    what draws one around a place (x, y).
+    """
     if not lines:
         return np.zeros((0, width, 3), np.uint8)
-    image = Image.new("RGB", (width, _LINE * len(lines) + 8), BACKGROUND)
+    image = Image.new("RGB", (width, LINE * len(lines) + 8), BACKGROUND)
     pen, face = ImageDraw.Draw(image), font(14)
     for row, (mark, text) in enumerate(lines):
-        y = 4 + row * _LINE + _LINE / 2
-        _mark(pen, mark, y)
+        y = 4 + row * LINE + LINE / 2
+        if callable(mark):
+            mark(pen, 17, y)
+        else:
+            _mark(pen, mark, y)
         left = 38 if mark else 10
         pen.text((left, y), shorten(text, width - left - 8, 14), FOREGROUND, face, anchor="lm")
     return np.asarray(image)

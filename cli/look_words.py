@@ -1,0 +1,25 @@
+"""Whether a clip will do, in words: the same in `pe flow` and `pe ui`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pe_toolkit.training.looking import Look
+
+
+def look_words(seen: Look, variant: str) -> list[str]:
+    """How much of it is followed, what moves, whether it will do, and why not: a line each."""
+    from pe_toolkit.card.followed import LITTLE, followed
+    from pe_toolkit.card.motion_words import motion_words
+    from pe_toolkit.evaluation.following import mean_displacements, nothing_moves
+    from pe_toolkit.training.describe import motion_spec
+
+    share = seen.flow.followed
+    words = [followed(share, variant), motion_words(motion_spec(seen.moves))]
+    why = nothing_moves(mean_displacements(seen.flow.displacement))
+    if why:
+        words.append(f"{why}: little of its motion will transfer")
+    if why or (variant.startswith("bundled") and share < LITTLE):
+        words.append("try another span (--start), or a clip in which one thing crosses the picture")
+    return words
