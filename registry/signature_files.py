@@ -21,6 +21,7 @@ MAX_BYTES = 16 << 10
 """Of a signature: an RSA key of 16384 bits makes one of 6 kB."""
 FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}", re.ASCII)
 """What names a key: SHA-256 of it, as `ssh-keygen -l` shows it."""
+_NAME = re.compile(r"([0-9a-f]{64})-[0-9a-f]{16}\.sig", re.ASCII)
 _HEAD = b"-----BEGIN SSH SIGNATURE-----"
 
 
@@ -34,6 +35,19 @@ def kept(digest: str, root: Path | None = None) -> list[bytes]:
     folder = (root or home()) / "signatures"
     paths = sorted(folder.glob(f"{digest.removeprefix('sha256:')}-*{SUFFIX}"))
     return [data for path in paths if (data := read(path)) is not None]
+
+
+def listed(root: Path) -> list[tuple[str, Path]]:
+    """The digest of its card and the path of every signature that is kept. Files of other names
+    are not ours.
+    """
+    folder = root / "signatures"
+    try:
+        names = sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    found = ((_NAME.fullmatch(name), folder / name) for name in names)
+    return [(f"sha256:{match[1]}", path) for match, path in found if match]
 
 
 def of(digest: str, came: bytes | None) -> list[bytes]:

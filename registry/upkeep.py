@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pe_toolkit.card.text import printable
 from pe_toolkit.errors import CardError, CardVersionError, OutputError, PeError
-from pe_toolkit.registry import objects
+from pe_toolkit.registry import objects, signature_files
 from pe_toolkit.registry.entry import Entry
 from pe_toolkit.registry.errors import RegistryError
 from pe_toolkit.registry.index import Index
@@ -52,19 +52,58 @@ class Collected:
 def collect(index: Index, store: Objects, looked: Objects, *, dry_run: bool) -> Collected:
     """`Store.gc`."""
     with objects.disk_errors(index.root):
-        done = _would_collect(index, store) if dry_run else _collect(index, store)
-        paths = [path for _, path in looked.all()]
-        if not paths:  # a registry that is not there is not made
-            return done
-        now, files, size, stay = store.clock(), 0, 0, 0
-        for path in paths:
-            with contextlib.suppress(FileNotFoundError):  # another `gc`
-                found = path.lstat()
-                if found.st_mtime + LOOKED_SECONDS > now:
-                    stay += 1
-                elif dry_run or looked.delete(path):
-                    files, size = files + 1, size + found.st_size
-    return replace(done, files=done.files + files, bytes=done.bytes + size, looked=stay)
+        if dry_run:
+            done, doomed = _would_collect(index, store)
+        else:
+            done, doomed = _collect(index, store), set()
+        files, size, stay = _collect_looked(store, looked, dry_run=dry_run)
+        signed = _collect_signatures(index, store, stay, doomed, dry_run=dry_run)
+    files, size = done.files + files + signed[0], done.bytes + size + signed[1]
+    return replace(done, files=files, bytes=size, looked=len(stay))
+
+
+def _collect_looked(store: Objects, looked: Objects, *, dry_run: bool) -> tuple[int, int, set[str]]:
+    """Files and bytes that go, and the digests of those that stay."""
+    there = list(looked.all())
+    if not there:  # a registry that is not there is not made
+        return 0, 0, set()
+    now, files, size, stay = store.clock(), 0, 0, set()
+    for digest, path in there:
+        with contextlib.suppress(FileNotFoundError):  # another `gc`
+            found = path.lstat()
+            if found.st_mtime + LOOKED_SECONDS > now:
+                stay.add(digest)
+            elif dry_run or looked.delete(path):
+                files, size = files + 1, size + found.st_size
+    return files, size, stay
+
+
+def _collect_signatures(
+    index: Index, store: Objects, looked: set[str], doomed: set[str], *, dry_run: bool
+) -> tuple[int, int]:
+    """Signatures of cards that are not here any more: how many, and their bytes.
+
+    Args:
+        looked: digests of the cards without a name that stay.
+        doomed: digests that go when this is no dry run.
+    """
+    there = signature_files.listed(index.root)
+    if not there:
+        return 0, 0
+    files = size = 0
+    with contextlib.ExitStack() as stack:
+        if dry_run or not index.path.exists():
+            needed = {entry.digest for entry in index.entries()}
+        else:  # who brings a card gives it its place under the lock, and only then keeps signatures
+            needed = stack.enter_context(index.writing()).digests()
+        needed = (needed | {digest for digest, _ in store.all()}) - doomed | looked
+        for digest, path in there:
+            if digest not in needed:
+                with contextlib.suppress(FileNotFoundError):  # another `gc`
+                    count = path.lstat().st_size
+                    if dry_run or objects.delete(path):
+                        files, size = files + 1, size + count
+    return files, size
 
 
 def _collect(index: Index, store: Objects) -> Collected:
@@ -135,7 +174,8 @@ def _plan(
     return _Plan(delete, stay, spared)
 
 
-def _would_collect(index: Index, store: Objects) -> Collected:
+def _would_collect(index: Index, store: Objects) -> tuple[Collected, set[str]]:
+    """What `_collect` would do, and the digests that would go."""
     entries = index.entries()
     needed = {entry.digest for entry in entries if entry.removed is None}
     gone = {entry.digest for entry in entries if entry.removed is not None} - needed
@@ -145,9 +185,10 @@ def _would_collect(index: Index, store: Objects) -> Collected:
     plan = _plan(store, needed, unnamed, looked, now)
     sizes = [path.lstat().st_size for _, path in plan.delete]
     cards = sum(entry.removed is not None for entry in entries)
+    doomed = {digest for digest, _ in plan.delete} | gone
     return Collected(
         cards, len(sizes), sum(sizes), spared=plan.spared, unnamed=plan.listed(store, now)
-    )
+    ), doomed
 
 
 def _look(store: Objects, known: set[str]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from pe_toolkit.card import verify_card
 from pe_toolkit.card.reader import CheckedBytes
 from pe_toolkit.errors import CardError, OutputError, OutputExistsError, UsageError
 from pe_toolkit.registry import home as home_module
+from pe_toolkit.registry import signature_files
 from pe_toolkit.registry.entry import Entry
 from pe_toolkit.registry.errors import RegistryBusyError, RegistryError
 from pe_toolkit.registry.home import LONGEST, home
@@ -188,6 +189,31 @@ def test_words_filter(store: Store, folder: Path) -> None:
     assert [e.name for e in store.entries(["rotary", "hf://"])] == ["orbit"]
     assert [e.name for e in store.entries(["red circle"])] == ["orbit", "wave"]
     assert store.entries(["ann", "zoë"]) == []
+
+
+def test_gc_prunes_the_signatures_of_cards_that_are_gone(store: Store, folder: Path) -> None:
+    digests = [store.add(make_card(folder, seed=seed), f"card-{seed}").digest for seed in range(3)]
+    ours = [store.root / "signatures" / name for name in ("notes.txt", f"{'a' * 64}-b.sig")]
+    for digest in digests:
+        for signer in (b"zoe", b"eve"):
+            data = b"-----BEGIN SSH SIGNATURE-----" + signer
+            signature_files.keep(digest, data, store.root)
+    for path in ours:
+        path.touch()
+    store.remove(local("card-0"))
+    store.tag(local("card-1"), local("other"))
+    store.remove(local("card-1"))  # its bytes have another name
+    stray = f"sha256:{'c' * 64}"  # of a card that is here no more
+    signature_files.keep(stray, b"-----BEGIN SSH SIGNATURE-----", store.root)
+    told = store.gc(dry_run=True)
+    assert len(signature_files.kept(digests[0], store.root)) == 2
+    done = store.gc()
+    assert (done.cards, done.files) == (told.cards, told.files) == (2, 1 + 2 + 1)
+    assert done.bytes == told.bytes
+    left = [len(signature_files.kept(digest, store.root)) for digest in [*digests, stray]]
+    assert left == [0, 2, 2, 0]
+    assert all(path.exists() for path in ours)
+    assert store.gc().files == 0
 
 
 def test_remove_undo_gc(store: Store, folder: Path) -> None:
