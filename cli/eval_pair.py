@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pe_toolkit.cli import eval_report
 from pe_toolkit.cli.output import Output
+from pe_toolkit.cli.progress import reading
 from pe_toolkit.cli.requests.eval import PairOptions
 from pe_toolkit.errors import DependencyError
 from pe_toolkit.evaluation import metric, pair
@@ -17,6 +18,7 @@ from pe_toolkit.evaluation.report import Column
 from pe_toolkit.evaluation.trackers import tracker
 from pe_toolkit.evaluation.tracks import load_tracks
 from pe_toolkit.video import read_clip
+from pe_toolkit.video.movie import OnProgress
 
 SIGNS = {"higher": "higher is better", "lower": "lower is better", "neither": ""}
 
@@ -28,12 +30,16 @@ def run(out: Output, asked: PairOptions, html: Path | None = None) -> None:
         UsageError, ClipError, DependencyError: as `evaluation.pair`.
     """
     wanted = None if asked.names is None else {name: metric(name) for name in asked.names}
-    reference, video, notes = pair.read_pair(
-        asked.reference, asked.video, align=asked.align, frames=asked.frames, size=asked.size
-    )
+    with reading(out) as bar:
+        reference, video, notes = pair.read_pair(
+            asked.reference, asked.video, align=asked.align, frames=asked.frames, size=asked.size,
+            on_progress=bar,
+        )  # fmt: skip
     for note in notes:
         out.talk(note)
-    two = Pair(reference, video, prompt=asked.prompt, unrelated=_unrelated(asked))
+    with reading(out) as bar:
+        unrelated = _unrelated(asked, bar)
+    two = Pair(reference, video, prompt=asked.prompt, unrelated=unrelated)
     for name, one in (wanted or {}).items():
         if "tracks" not in one.needs:
             pair.check_needs(name, one, two)
@@ -85,9 +91,9 @@ def _report(
     eval_report.write(html, [record], Path(), "Motion of a pair", columns, out)
 
 
-def _unrelated(asked: PairOptions) -> tuple[pair.Frames, ...]:
+def _unrelated(asked: PairOptions, bar: OnProgress) -> tuple[pair.Frames, ...]:
     return tuple(
-        read_clip(path, frames=asked.frames, size=asked.size, fit="stretch").frames
+        read_clip(path, frames=asked.frames, size=asked.size, fit="stretch", on_progress=bar).frames
         for path in asked.unrelated
     )
 

@@ -200,6 +200,29 @@ def test_a_long_read_is_drawn_and_a_short_one_is_not(
         assert out.bars is None
 
 
+def test_pe_apply_draws_a_bar_for_the_clips_that_it_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import sys
+
+    long = remux(tmp_path / "a.mkv", write_clip(tmp_path / "a.mp4", moving_square(30)), times=False)
+    words = ["apply", str(GOLDEN / "rotary-angle.safetensors"), "--prompt", TRAINING_PROMPTS[0]]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr(progress, "PATIENCE", 0.0)
+    # Each ends before a model is loaded: by a file that is not there, by a device that is not.
+    for option, end in (
+        ("--side-by-side", ("--kv-from", "none.mp4")),
+        ("--kv-from", ("--device", "mps")),
+    ):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        assert cli.main([*words, option, str(long), *end], standalone_mode=False) != 0
+        said = capsys.readouterr().err
+        assert "frame read" in said, said
+        assert "30/30" in said
+
+
 # Names of outputs
 
 

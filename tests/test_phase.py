@@ -104,6 +104,11 @@ def test_off_is_bit_for_bit_the_card_without_it():
         assert torch.equal(adapter.pipe(**arguments()).frames, adapter.pipe(**arguments()).frames)
     with pytest.raises(UsageError, match="phase from 0 to 1"), applied(adapter, card, phase=1.5):
         pass
+    none = "no --phase with a card that holds no phase, got 0.5"  # as `pe apply`
+    with pytest.raises(UsageError, match=none), applied(adapter, bare, phase=0.5):
+        pass
+    with pytest.raises(UsageError, match=none):
+        ApplyRequest(prompts=(PROMPT,), phase=0.5).seeds_for(bare.spec)
 
 
 def test_a_batch_gets_it_in_every_sample():

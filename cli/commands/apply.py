@@ -22,7 +22,7 @@ from pe_toolkit.cli import (
     sections,
 )
 from pe_toolkit.cli.errors import Session
-from pe_toolkit.cli.progress import Progress
+from pe_toolkit.cli.progress import Progress, reading
 from pe_toolkit.cli.requests.apply import ApplyOptions
 
 
@@ -152,10 +152,13 @@ def apply(session: Session, /, **parsed: Any) -> None:
     session.batch = (len(there), len(there) + len(targets))
     apply_steps.warn_prompts(card.spec, request, out)
     beside = request.side_by_side
-    reference = None if beside is None else read_as_trained(beside, card.spec)
-    if reference is not None:
+    reference = None
+    if beside is not None:
+        with reading(out) as on_progress:
+            reference = read_as_trained(beside, card.spec, on_progress)
         apply_steps.warn_beside(reference, card.spec, out)
-    given = request.read(card.spec)
+    with reading(out) as on_progress:
+        given = request.read(card.spec, on_progress)
     if given.image is not None:
         size = (card.spec.clip.width, card.spec.clip.height)
         reference_words.tell_image(given.image, size, fit_of(card.spec), out)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pe_toolkit.backbones.contract import Backbone
     from pe_toolkit.card import CardSpec, MotionCard
     from pe_toolkit.video import Clip
+    from pe_toolkit.video.movie import OnProgress
 
 DEFAULT_SEED = 42
 """Not 0, where training begins to count: a new seed shows what the card does."""
@@ -147,8 +148,11 @@ class ApplyRequest:
         size = (clip.width, clip.height)
         return Purpose(("apply",), clip.frames, size, cache=self.cache, tiling=tiling)
 
-    def read(self, spec: CardSpec) -> Conditions:
+    def read(self, spec: CardSpec, on_progress: OnProgress | None = None) -> Conditions:
         """The clip and the picture that were asked for.
+
+        Args:
+            on_progress: as in `read_clip`.
 
         Raises:
             UsageError: a card that requires keys and values without a clip (names its hash).
@@ -160,7 +164,9 @@ class ApplyRequest:
         if self.no_card:
             return Conditions(image=image)
         check_reference(spec, given=self.kv_from is not None, waived=self.no_kv)
-        clip = None if self.kv_from is None else read_as_trained(self.kv_from, spec)
+        if self.kv_from is None:
+            return Conditions(image=image)
+        clip = read_as_trained(self.kv_from, spec, on_progress)
         return Conditions(clip, image)
 
     def generate(

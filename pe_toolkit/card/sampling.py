@@ -11,6 +11,7 @@ from pe_toolkit.errors import ClipError, UsageError, option
 if TYPE_CHECKING:
     from pe_toolkit.card.spec import CardSpec
     from pe_toolkit.video import Clip
+    from pe_toolkit.video.movie import OnProgress
     from pe_toolkit.video.picture import Fit
 
 
@@ -43,29 +44,37 @@ def check_reference(spec: CardSpec, *, given: bool, waived: bool) -> None:
         )
 
 
-def read_as_trained(path: Path, spec: CardSpec) -> Clip:
+def read_as_trained(path: Path, spec: CardSpec, on_progress: OnProgress | None = None) -> Clip:
     """A clip sampled as in the training of the card; another clip than the card's as it would be
     without a rate of its own, which cards know since 1.2.
+
+    Args:
+        on_progress: as in `read_clip`.
 
     Raises:
         ClipError: it cannot be read.
     """
     own, usual = spec.reference, usual_rate(spec.recipe.name)
     if own.used is None:
-        return _read(path, spec, usual)
+        return _read(path, spec, usual, on_progress)
     trained = (spec.clip.frames - 1) / own.used
     try:
-        clip = _read(path, spec, usual)
+        clip = _read(path, spec, usual, on_progress)
     except ClipError:  # too short for consecutive frames, but perhaps not for a rate
-        return _read(path, spec, trained)
+        return _read(path, spec, trained, on_progress)
     # The card tells not which way it was, but how long it took. A rate for all would not give the
     # same frames: marks at a rate begin at `start`, the others at a frame.
     if clip.sha256 != own.sha256 or math.isclose(clip.used, own.used, rel_tol=1e-6):
         return clip
-    return _read(path, spec, trained)
+    return _read(path, spec, trained, on_progress)
 
 
-def _read(path: Path, spec: CardSpec, fps: float | Literal["native"] | None) -> Clip:
+def _read(
+    path: Path,
+    spec: CardSpec,
+    fps: float | Literal["native"] | None,
+    on_progress: OnProgress | None,
+) -> Clip:
     from pe_toolkit.video import read_clip
 
     return read_clip(
@@ -75,4 +84,5 @@ def _read(path: Path, spec: CardSpec, fps: float | Literal["native"] | None) -> 
         fps=fps,
         size=(spec.clip.width, spec.clip.height),
         fit=fit_of(spec),
+        on_progress=on_progress,
     )

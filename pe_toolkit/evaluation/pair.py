@@ -18,6 +18,7 @@ from pe_toolkit.evaluation.contract import NEEDS, Metric, Pair
 from pe_toolkit.evaluation.trackers.base import Tracker, grid_points
 from pe_toolkit.evaluation.tracks import Tracks
 from pe_toolkit.video import Clip, read_clip
+from pe_toolkit.video.movie import OnProgress
 
 Frames = NDArray[np.uint8]
 
@@ -49,6 +50,7 @@ def read_pair(
     align: Alignment = "span",
     frames: int | None = None,
     size: tuple[int, int] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> tuple[Frames, Frames, list[str]]:
     """Two clips with as many frames, and in words what was done to them.
 
@@ -58,11 +60,12 @@ def read_pair(
             k belongs to frame k, and the longer one is cut (the released scripts).
         frames: resample both to so many first, over their whole spans; with `frames`, use so many.
         size: bring both to (width, height) in pixels, stretched; None: each keeps its own.
+        on_progress: as in `video.read_clip`, for one and then the other.
 
     Raises:
         ClipError, UsageError: as `video.read_clip`.
     """
-    clips = [_read(path, align, frames, size) for path in (reference, video)]
+    clips = [_read(path, align, frames, size, on_progress) for path in (reference, video)]
     notes = [
         f"{clip.source}: {len(clip.frames)} frames of {clip.size[0]}x{clip.size[1]}, "
         f"{clip.fps:.4g} fps"
@@ -84,13 +87,19 @@ def read_pair(
 
 
 def _read(
-    path: Path | str, align: Alignment, frames: int | None, size: tuple[int, int] | None
+    path: Path | str,
+    align: Alignment,
+    frames: int | None,
+    size: tuple[int, int] | None,
+    on_progress: OnProgress | None,
 ) -> Clip:
     if align not in ALIGNMENTS:
         raise UsageError(f"Expected to align by {' or '.join(ALIGNMENTS)}, got {align!r}.")
     if frames is None or align == "span":
-        return read_clip(path, frames=frames, size=size, fit="stretch")
-    return read_clip(path, frames=frames, fps="native", size=size, fit="stretch")
+        return read_clip(path, frames=frames, size=size, fit="stretch", on_progress=on_progress)
+    return read_clip(
+        path, frames=frames, fps="native", size=size, fit="stretch", on_progress=on_progress
+    )
 
 
 def _in_step(frames: Frames, count: int, align: Alignment) -> Frames:
