@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pe_toolkit.card.sampling import read_as_trained
 from pe_toolkit.cli import apply_output, apply_resume, files
 from pe_toolkit.cli.output import Output
-from pe_toolkit.cli.progress import Progress
+from pe_toolkit.cli.progress import Progress, reading
 from pe_toolkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -99,15 +100,23 @@ def tell(
         )
 
 
-def warn_beside(clip: Clip, spec: CardSpec, out: Output) -> None:
-    """Warn when `--side-by-side` shows another clip than the one that the card was made from.
-    (Keys and values of another one are warned of by the library.)
+def read_beside(path: Path | None, spec: CardSpec, out: Output) -> Clip | None:
+    """The clip of `--side-by-side`, if there is one; warns when it is another one than the card was
+    made from. (Keys and values of another one are warned of by the library.)
+
+    Raises:
+        ClipError: it cannot be read.
     """
+    if path is None:
+        return None
+    with reading(out) as on_progress:
+        clip = read_as_trained(path, spec, on_progress)
     if clip.sha256 != spec.reference.sha256:
         out.warn(
             f"the clip of --side-by-side (sha256 {clip.sha256}) is not the one that the card was "
             f"made from ({spec.reference.sha256}): the videos need not move as it does."
         )
+    return clip
 
 
 def warn_prompts(spec: CardSpec, request: ApplyRequest, out: Output) -> None:

@@ -8,7 +8,7 @@ import click
 
 from pe_toolkit.apply.request import DEFAULT_SEED
 from pe_toolkit.backbones.catalogue.variants import VARIANTS
-from pe_toolkit.card.sampling import fit_of, read_as_trained
+from pe_toolkit.card.sampling import fit_of
 from pe_toolkit.cli import (
     apply_output,
     apply_steps,
@@ -151,12 +151,7 @@ def apply(session: Session, /, **parsed: Any) -> None:
         return
     session.batch = (len(there), len(there) + len(targets))
     apply_steps.warn_prompts(card.spec, request, out)
-    beside = request.side_by_side
-    reference = None
-    if beside is not None:
-        with reading(out) as on_progress:
-            reference = read_as_trained(beside, card.spec, on_progress)
-        apply_steps.warn_beside(reference, card.spec, out)
+    reference = apply_steps.read_beside(request.side_by_side, card.spec, out)
     with reading(out) as on_progress:
         given = request.read(card.spec, on_progress)
     if given.image is not None:

@@ -99,13 +99,11 @@ def make(
 
 def _beside(studio: Studio, reference: Path | None, spec: CardSpec) -> Path | None:
     """The reference as the card saw it, to be shown beside."""
-    if reference is None:
-        return None
-    from pe_toolkit.card.sampling import read_as_trained
     from pe_toolkit.video import write_video
 
-    clip = read_as_trained(reference, spec)
-    apply_steps.warn_beside(clip, spec, studio.said)
+    clip = apply_steps.read_beside(reference, spec, studio.said)
+    if clip is None:
+        return None
     return write_video(studio.place("reference.mp4"), clip.frames, spec.clip.fps)
 
 
