@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from pe_toolkit.suites.results import RunRecord
 
 
-def run_suite(session: Session, options: SuiteOptions, html: Path | None = None) -> None:
-    """From the options to the tables and the page. Errors of single jobs end with exit code 1,
-    after all others were done.
+def run_suite(session: Session, options: SuiteOptions, html: Path) -> None:
+    """From the options to the tables and the page `html`. Errors of single jobs end with exit
+    code 1, after all others were done.
     """
     from pe_toolkit.jobs.folder import JobFolder
     from pe_toolkit.suites.results import RunRecord, settings_in_words
@@ -115,7 +115,7 @@ def _finish(
     folder: JobFolder,
     tally: Tally,
     record: RunRecord,
-    html: Path | None,
+    html: Path,
 ) -> None:
     """Tables on the disk and on the terminal, failures once more, and the exit code."""
     from pe_toolkit.suites.page import columns, scored_videos
@@ -131,9 +131,8 @@ def _finish(
         f"{len(tally.done)} jobs done, {len(tally.there)} were there, {len(tally.failed)} failed."
     )
     out.talk(f"Wrote {_listed(files)}")
-    if html is not None:
-        title = f"Motion transfer: {table.suite}"
-        eval_report.write(html, scored_videos(table), folder.path, title, columns(table), out)
+    title = f"Motion transfer: {table.suite}"
+    eval_report.write(html, scored_videos(table), folder.path, title, columns(table), out)
     for outcome in tally.failed:
         out.fail(f"{outcome.job.name}: {outcome.message}", None)
     if tally.failed:

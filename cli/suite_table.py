@@ -1,15 +1,20 @@
-"""A table on the terminal: methods by kinds of prompts, as wide as there is room."""
+"""A table on the terminal: methods by kinds of prompts, then classes of motion by methods, as wide
+as there is room.
+"""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pe_toolkit.cli.output import Output
 
 if TYPE_CHECKING:
-    from pe_toolkit.suites.tables import Table
+    from pe_toolkit.suites.tables import Cell, Table
 
+Head = list[tuple[str, str]]
+Rows = Sequence["tuple[str, list[Cell | None]]"]
 MOST = 200
 
 
@@ -20,17 +25,29 @@ def draw(table: Table, out: Output, width: int | None) -> None:
     Args:
         width: columns of the terminal; None for a file.
     """
-    names = table.headline
+    from pe_toolkit.suites.formats import by_class, cells, heads
+
+    _fitting("method", heads(table), cells(table), len(table.headline), out, width)
+    head, classes = by_class(table)
+    if classes:
+        _fitting("class", head, classes, len(table.headline), out, width)
+
+
+def _fitting(
+    first: str, head: Head, rows: Rows, metrics: int, out: Output, width: int | None
+) -> None:
+    """All columns side by side if they fit, or those of one metric after the other."""
     room = width or MOST
-    text = _text(table, names, MOST)
+    text = _text(first, head, rows, MOST)
     if max(map(len, text.splitlines()), default=0) <= room:
         out.data(text)
         return
-    for name in names:
-        out.data(_text(table, (name,), room))
+    for n in range(metrics):
+        some = [(label, own[n::metrics]) for label, own in rows]
+        out.data(_text(first, head[n::metrics], some, room))
 
 
-def _text(table: Table, names: tuple[str, ...], width: int) -> str:
+def _text(first: str, head: Head, rows: Rows, width: int) -> str:
     from rich import box
     from rich.console import Console
     from rich.table import Table as Drawn
@@ -38,23 +55,15 @@ def _text(table: Table, names: tuple[str, ...], width: int) -> str:
 
     from pe_toolkit.card.text import printable
     from pe_toolkit.suites.formats import between
-    from pe_toolkit.suites.scoring import column
-    from pe_toolkit.suites.tables import arrow, shown
+    from pe_toolkit.suites.tables import shown
 
     drawn = Drawn(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    drawn.add_column("method")
-    for kind in table.kinds:
-        for name in names:
-            label = f"{printable(kind)}\n{column(name).label} {arrow(column(name))}".strip()
-            drawn.add_column(Text(label), justify="right", no_wrap=True)
-    for row in table.rows:
-        cells = []
-        for kind in table.kinds:
-            for name in names:
-                cell = row.cells[kind].get(name)
-                text = "-" if cell is None else f"{shown(cell.mean)}\n{between(cell)}"
-                cells.append(Text(text.strip()))
-        drawn.add_row(Text(row.label), *cells)
+    drawn.add_column(first)
+    for above, metric in head:
+        drawn.add_column(Text(f"{printable(above)}\n{metric}"), justify="right", no_wrap=True)
+    for label, own in rows:
+        texts = ["-" if cell is None else f"{shown(cell.mean)}\n{between(cell)}" for cell in own]
+        drawn.add_row(Text(printable(label)), *(Text(text.strip()) for text in texts))
     stream = io.StringIO()
     Console(file=stream, width=width, color_system=None, legacy_windows=False).print(drawn)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines() if line.strip())

@@ -58,7 +58,7 @@ def test_it_writes_everything(results: Path) -> None:
     names = {path.name for path in results.iterdir()}
     assert names == {
         "cards", "journal.jsonl", "records", "references", "runs", "table.csv", "table.json",
-        "table.md", "table.tex", "videos", "videos.csv",
+        "table.md", "table.tex", "videos", "videos.csv", "report.html",
     }  # fmt: skip
     table = json.loads((results / "table.json").read_text())
     assert table["rows"][1]["cells"]["Caption"]["true_cosine"]["references"] == 1

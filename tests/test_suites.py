@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 from PIL import Image
 
 from pe_toolkit.errors import ClipError, SuiteError, UsageError
+from pe_toolkit.evaluation import metric
+from pe_toolkit.evaluation.report.media import Media
 from pe_toolkit.jobs.folder import JobFolder
 from pe_toolkit.suites import bundled, formats
 from pe_toolkit.suites.manifest import read_manifest
@@ -377,6 +380,67 @@ def test_a_table_as_text(tmp_path: Path) -> None:
     assert r"\textbf{0.750}" in tex
     assert "card, zero-shot &" in tex
     assert tex.count("\\\\\n") == 4
+
+
+def test_a_table_by_class_of_motion(tmp_path: Path) -> None:
+    """The first three clips of the suite are of three classes, and score 0.7, 0.75 and 0.8."""
+    made = plan(load_suite("bundled-classes", 3), choose("none,zero-shot"), Settings())
+    classes = ("translation", "across", "small")
+    assert made.suite.groups == classes
+    table = scored(tmp_path, made)
+    assert table.groups == classes
+    card = table.rows[1]
+    means = [card.groups[name]["true_cosine"].mean for name in classes]
+    assert means == pytest.approx([0.7, 0.75, 0.8])
+    assert card.groups["across"]["true_cosine"].references == 1
+
+    value = json.loads(formats.to_json(table, {}))
+    assert value["classes"] == list(classes)
+    assert value["rows"][1]["groups"]["small"]["true_cosine"]["mean"] == pytest.approx(0.8)
+    rows = list(csv.DictReader(io.StringIO(formats.to_csv(table))))
+    own = {r["class"]: r["mean"] for r in rows if r["method"] == "zero-shot" and r["class"]}
+    assert set(own) == set(classes)
+    assert {r["kind"] for r in rows if r["class"]} == {"All"}
+    lines = formats.to_markdown(table).splitlines()
+    at = lines.index("## By class of motion")
+    assert lines[at + 2].startswith("| class | ")
+    assert lines[at + 5].startswith("| across | ")
+    tex = formats.to_latex(table)
+    assert tex.count(r"\begin{tabular}") == 2
+    assert "across & " in tex
+
+    from pe_toolkit.cli import suite_table
+    from pe_toolkit.cli.output import Output
+
+    class Kept(Output):
+        """What would be printed."""
+
+        def data(self, text: str) -> None:
+            parts.append(text)
+
+    parts: list[str] = []
+    suite_table.draw(table, Kept(), 200)
+    assert "class" in parts[-1]
+    assert parts[-1].index("translation") < parts[-1].index("across") < parts[-1].index("small")
+    suite_table.draw(table, Kept(), 50)
+    assert max(len(line) for text in parts[2:] for line in text.splitlines()) <= 60
+
+    from pe_toolkit.evaluation.report.page import page
+    from pe_toolkit.suites.page import columns, scored_videos
+
+    records = scored_videos(table)
+    media = {path: Media(why="none") for r in records for path in (r.reference, r.video)}
+    text = page(records, media, title="t", columns=columns(table))
+    assert "<summary>By class of motion</summary>" in text
+    assert "<caption>across</caption>" in text
+    title = metric("true_error").title
+    assert f'<span title="{html.escape(title)}; lower is better">error ↓</span>' in text
+
+
+def test_suites_without_classes_have_no_table_of_them(tmp_path: Path) -> None:
+    table = scored(tmp_path, small_plan())
+    assert table.groups == ()
+    assert "By class" not in formats.to_markdown(table) + formats.to_latex(table)
 
 
 def test_a_table_of_what_is_done_by_now(tmp_path: Path) -> None:

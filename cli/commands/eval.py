@@ -28,7 +28,8 @@ Example:
     "--html",
     type=parameters.PATH,
     metavar="PAGE.html",
-    help="Also one page with the videos side by side, for any browser, without a network.",
+    help="One page with the videos side by side, for any browser, without a network. Of a suite "
+    "there always is one: DIR/report.html, unless this names another place.",
 )
 @options.backbone_option("auto", "The model that all methods use.")
 @options.revision_option
@@ -52,8 +53,11 @@ def eval(session: Session, /, **parsed: Any) -> None:
     fails stops no other one.
     """
     asked = EvalOptions(**parsed)
-    eval_report.check(asked.html)
     request = asked.form()
+    page = asked.html
+    if page is None and not isinstance(request, PairOptions):
+        page = request.output / "report.html"
+    eval_report.check(page)
     if isinstance(request, PairOptions):
         from pe_toolkit.cli import eval_pair
 
@@ -64,4 +68,5 @@ def eval(session: Session, /, **parsed: Any) -> None:
 
     from pe_toolkit.cli.suite_steps import run_suite
 
-    run_suite(session, request, asked.html)
+    assert page is not None
+    run_suite(session, request, page)

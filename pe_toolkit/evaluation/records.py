@@ -19,13 +19,14 @@ class ScoredVideo:
         case: what all videos have in common that are compared with each other: one reference, one
             prompt, one seed.
         reference: path of the clip to move like.
-        kind: of prompt (Caption, Subject, Scene), or class of motion; "" where there are none.
+        kind: of prompt (Caption, Subject, Scene); "" where there are none.
         prompt: what was to be shown.
         seed: of the generation.
         method: how it was made; "none" without a card.
         video: its path.
         scores: numbers by name; None where one could not be measured.
         seconds: that it took to make; None where nobody knows.
+        group: the class of motion of the reference; "" where there are none.
     """
 
     case: str
@@ -37,6 +38,7 @@ class ScoredVideo:
     video: str
     scores: Mapping[str, float | None] = field(default_factory=dict)
     seconds: float | None = None
+    group: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: numbers that are not finite become None."""
@@ -50,11 +52,13 @@ class ScoredVideo:
         Raises:
             UsageError: names the first thing that is not as it should be.
         """
+        if isinstance(value, dict):
+            value = {"group": ""} | value  # records of before there were classes
         if not isinstance(value, dict) or set(value) != {f.name for f in fields(cls)}:
             wanted = ", ".join(f.name for f in fields(cls))
             got = sorted(map(str, value)) if isinstance(value, dict) else type(value).__name__
             raise UsageError(f"Expected a record with {wanted}, got {got}.")
-        for name in ("case", "reference", "kind", "prompt", "method", "video"):
+        for name in ("case", "reference", "kind", "prompt", "method", "video", "group"):
             if not isinstance(value[name], str):
                 raise UsageError(f"Expected {name} of a record as text, got {value[name]!r}.")
         scores, seed = value["scores"], value["seed"]

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
     from pe_toolkit.world.scenes import Scene
 
-NAMES = ("bundled", "bundled-classes")
-REFERENCES = {"bundled": 24, "bundled-classes": 40}
+BY_CLASS = "bundled-classes"
+NAMES = ("bundled", BY_CLASS)
+REFERENCES = {"bundled": 24, BY_CLASS: 40}
 """How many clips, unless a person says otherwise."""
 MOST = 1000
 FPS = 16.0
@@ -54,6 +55,7 @@ def _clip(name: str, index: int) -> SuiteClip:
         prompts_for(shown, index),
         (FIRST_SEED + index,),
         tuple({"bundled": name, "index": index + n} for n in range(1, UNRELATED + 1)),
+        shown.family if name == BY_CLASS else "",
     )
 
 

@@ -8,11 +8,12 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pe_toolkit.card.text import printable
 from pe_toolkit.suites.scoring import column
+from pe_toolkit.suites.suite import ALL
 from pe_toolkit.suites.tables import Cell, Table, arrow, shown
 
 NOTE = "Means over references, with 95 % bootstrap intervals over references."
@@ -31,6 +32,7 @@ def to_json(table: Table, about: Mapping[str, Any]) -> str:
     value = {
         "suite": table.suite,
         "kinds": table.kinds,
+        "classes": table.groups,
         "metrics": columns,
         "rows": [dataclasses.asdict(row) for row in table.rows],
         "videos": table.videos,
@@ -42,17 +44,21 @@ def to_json(table: Table, about: Mapping[str, Any]) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """One line for each method, kind and metric."""
+    """One line for each method, kind and metric, then for each method, class of motion and metric;
+    no class is all classes.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(
-        ["method", "kind", "metric", "mean", "low", "high", "references", "videos", "missing"]
-    )
+    head = "method kind class metric mean low high references videos missing"
+    writer.writerow(head.split())
     for row in table.rows:
-        for kind, cells in row.cells.items():
+        lines = [(kind, "", cells) for kind, cells in row.cells.items()]
+        lines += [(ALL, group, cells) for group, cells in row.groups.items()]
+        for kind, group, cells in lines:
             for name, cell in cells.items():
                 own = [cell.mean, cell.low, cell.high, cell.references, cell.videos, cell.missing]
-                writer.writerow([row.method, kind, name, *("" if v is None else v for v in own)])
+                values = ("" if v is None else v for v in own)
+                writer.writerow([row.method, kind, group, name, *values])
     return out.getvalue()
 
 
@@ -60,7 +66,7 @@ def videos_csv(table: Table) -> str:
     """One line for each video, with all its scores."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    first = ("method", "reference", "kind", "prompt", "seed")
+    first = ("method", "reference", "kind", "class", "prompt", "seed")
     last = ("seconds", "video")
     writer.writerow([*first, *table.metrics, *last])
     for video in table.videos:
@@ -94,6 +100,23 @@ def cells(table: Table) -> list[tuple[str, list[Cell | None]]]:
         )
         for row in table.rows
     ]
+
+
+def by_class(table: Table) -> tuple[list[tuple[str, str]], list[tuple[str, list[Cell | None]]]]:
+    """The table by class of motion: (method, metric with its arrow) of every column, and class and
+    cells of every row. No rows where the suite has no classes.
+    """
+    names = table.headline
+    head = [
+        (row.label, f"{column(name).label} {arrow(column(name))}".strip())
+        for row in table.rows
+        for name in names
+    ]
+    body = [
+        (group, [row.groups[group].get(name) for row in table.rows for name in names])
+        for group in table.groups
+    ]
+    return head, body
 
 
 def best(table: Table) -> list[int | None]:
@@ -130,6 +153,11 @@ def to_markdown(table: Table) -> str:
         for row in table.rows
     ]
     lines += ["", f"## {last}", "", *_markdown(["method", *every, "s a video"], body)]
+    head, classes = by_class(table)
+    if classes and head:
+        top = ["class", *(f"{label}: {metric}" for label, metric in head)]
+        rows = [_row(group, own) for group, own in classes]
+        lines += ["", "## By class of motion", "", *_markdown(top, rows)]
     return "\n".join(lines) + "\n"
 
 
@@ -155,33 +183,53 @@ def _markdown(head: list[str], body: list[list[str]]) -> list[str]:
 
 
 def to_latex(table: Table) -> str:
-    """A `tabular` for `booktabs` and `multirow`-free LaTeX; intervals small, the best bold."""
-    names, kinds = table.headline, table.kinds
+    """A `tabular` for `booktabs` and `multirow`-free LaTeX; intervals small, the best bold. A
+    second one by class of motion, if there are classes.
+    """
+    top_rows = best(table)
+    rows = [
+        (label, [_tex_cell(cell, top_rows[i] == index) for i, cell in enumerate(own)])
+        for index, (label, own) in enumerate(cells(table))
+    ]
+    about = f"% {table.suite}: {table.done} of {table.planned} videos. {NOTE}"
+    lines = [about, *_tabular("Method", table.kinds, table.headline, rows)]
+    _, classes = by_class(table)
+    if classes and table.headline:
+        own = [(group, [_tex_cell(cell, False) for cell in found]) for group, found in classes]
+        labels = [row.label for row in table.rows]
+        lines += ["", "% By class of motion.", *_tabular("Class", labels, table.headline, own)]
+    return "\n".join(lines) + "\n"
+
+
+def _tabular(
+    first: str,
+    groups: Sequence[str],
+    names: Sequence[str],
+    rows: Sequence[tuple[str, list[str]]],
+) -> list[str]:
+    """Columns: the metrics `names` under each of the `groups`."""
     width = len(names)
-    top = " & ".join(rf"\multicolumn{{{width}}}{{c}}{{{_tex(kind)}}}" for kind in kinds)
+    top = " & ".join(rf"\multicolumn{{{width}}}{{c}}{{{_tex(group)}}}" for group in groups)
     rules = " ".join(
-        rf"\cmidrule(lr){{{2 + i * width}-{1 + (i + 1) * width}}}" for i in range(len(kinds))
+        rf"\cmidrule(lr){{{2 + i * width}-{1 + (i + 1) * width}}}" for i in range(len(groups))
     )
     marks = {True: r"$\uparrow$", False: r"$\downarrow$", None: ""}
     second = " & ".join(
         f"{_tex(column(name).label)} {marks[column(name).higher]}".strip()
-        for _ in kinds
+        for _ in groups
         for name in names
     )
-    lines = [
-        f"% {table.suite}: {table.done} of {table.planned} videos. {NOTE}",
-        rf"\begin{{tabular}}{{l{'c' * width * len(kinds)}}}",
+    return [
+        rf"\begin{{tabular}}{{l{'c' * width * len(groups)}}}",
         r"\toprule",
         f"& {top} \\\\",
         rules,
-        f"Method & {second} \\\\",
+        f"{first} & {second} \\\\",
         r"\midrule",
+        *(" & ".join([_tex(label), *texts]) + r" \\" for label, texts in rows),
+        r"\bottomrule",
+        r"\end{tabular}",
     ]
-    top_rows = best(table)
-    for index, (label, own) in enumerate(cells(table)):
-        texts = [_tex_cell(cell, top_rows[i] == index) for i, cell in enumerate(own)]
-        lines.append(" & ".join([_tex(label), *texts]) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
 def _tex_cell(cell: Cell | None, winner: bool) -> str:

@@ -27,6 +27,7 @@ def scored_videos(table: Table) -> list[ScoredVideo]:
                 video=video["video"],
                 scores=video["scores"],
                 seconds=video["seconds"],
+                group=video["class"],
             )
         )
     return sorted(out, key=lambda record: list(numbers).index(record.case.rsplit(" ", 1)[0]))
@@ -37,6 +38,6 @@ def columns(table: Table) -> dict[str, Column]:
     better: dict[bool | None, Better] = {True: "higher", False: "lower", None: "neither"}
     found = {name: column(name) for name in table.metrics}
     return {
-        name: Column(one.label, better[one.higher], name.replace("_", " "))
+        name: Column(one.label, better[one.higher], one.title or name.replace("_", " "))
         for name, one in found.items()
     }

@@ -36,17 +36,22 @@ HEADLINES = ("true_cosine", "true_adherence", "mf", "text_similarity", "leak")
 
 @dataclass(frozen=True)
 class Column:
-    """A metric in a table: whether more is better; None where neither is."""
+    """A metric in a table: whether more is better, None where neither is; and what it is, in a few
+    words.
+    """
 
     label: str
     higher: bool | None
+    title: str = ""
 
 
 def column(name: str) -> Column:
     """How a metric is shown; one that is not installed any more, by its name."""
     label = LABELS.get(name, name)
     try:
-        return Column(label, {"higher": True, "lower": False, "neither": None}[metric(name).better])
+        found = metric(name)
+        better = {"higher": True, "lower": False, "neither": None}[found.better]
+        return Column(label, better, found.title)
     except (DependencyError, ValueError):
         return Column(label, None)
 

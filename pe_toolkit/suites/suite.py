@@ -36,6 +36,7 @@ class SuiteClip:
         prompts: of all kinds.
         seeds: of the generations; each prompt with each seed.
         unrelated: sources of clips that have nothing to do with this one, for the leak.
+        group: its class of motion; "" where there are none.
     """
 
     name: str
@@ -43,6 +44,7 @@ class SuiteClip:
     prompts: tuple[Prompt, ...]
     seeds: tuple[int, ...]
     unrelated: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
+    group: str = ""
 
     def begun(self, seeds: int) -> SuiteClip:
         """With that many seeds: the first ones, then counting on from the last."""
@@ -71,6 +73,11 @@ class Suite:
         found = dict.fromkeys(prompt.kind for clip in self.clips for prompt in clip.prompts)
         known = [kind for kind in PUBLISHED if kind in found]
         return (*known, *(kind for kind in found if kind not in PUBLISHED))
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Classes of motion, as they come."""
+        return tuple(dict.fromkeys(clip.group for clip in self.clips if clip.group))
 
     def with_unrelated(self) -> Suite:
         """Each clip with the next `UNRELATED` others of the suite."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,7 @@ class Row:
     Attributes:
         seconds: median of a video, without the training of a card.
         training: median of the trainings of its cards; None if it has none.
+        groups: cells by class of motion and metric, of all kinds together.
     """
 
     method: str
@@ -51,6 +52,7 @@ class Row:
     cells: Mapping[str, Mapping[str, Cell]]
     seconds: float | None
     training: float | None
+    groups: Mapping[str, Mapping[str, Cell]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Table:
         metrics: names of the metrics that were measured.
         videos: one mapping for each video that is there.
         done, planned: how many videos are there, and of how many.
+        groups: the classes of motion, if the clips of the suite have some.
     """
 
     suite: str
@@ -71,6 +74,7 @@ class Table:
     videos: tuple[Mapping[str, Any], ...]
     done: int
     planned: int
+    groups: tuple[str, ...] = ()
 
     @property
     def headline(self) -> tuple[str, ...]:
@@ -95,10 +99,14 @@ def build_table(plan: Plan, folder: JobFolder) -> Table:
                 {kind: _cells(own, kind, metrics) for kind in kinds},
                 _median([record["result"]["seconds"] for _, record in own]),
                 _median(trained.get(method.name, [])),
+                {group: _cells(own, ALL, metrics, group) for group in plan.suite.groups},
             )
         )
     listed = tuple(_listed(video, record) for video, record in found)
-    return Table(plan.suite.name, kinds, metrics, tuple(rows), listed, len(found), len(plan.videos))
+    return Table(
+        plan.suite.name, kinds, metrics, tuple(rows), listed, len(found), len(plan.videos),
+        plan.suite.groups,
+    )  # fmt: skip
 
 
 def _ordered(found: Collection[str]) -> tuple[str, ...]:
@@ -118,13 +126,18 @@ def _training(plan: Plan, folder: JobFolder) -> dict[str, list[float]]:
 
 
 def _cells(
-    own: Sequence[tuple[Video, dict[str, Any]]], kind: str, metrics: Iterable[str]
+    own: Sequence[tuple[Video, dict[str, Any]]],
+    kind: str,
+    metrics: Iterable[str],
+    group: str | None = None,
 ) -> dict[str, Cell]:
     cells = {}
     for name in metrics:
         values: dict[str, list[float]] = {}
         missing = 0
         for video, record in own:
+            if group not in (None, video.clip.group):
+                continue
             if kind not in (ALL, video.kind) or name not in record["result"]["scores"]:
                 continue
             value = record["result"]["scores"][name]
@@ -145,6 +158,7 @@ def _listed(video: Video, record: dict[str, Any]) -> dict[str, Any]:
         "method": video.method.name,
         "reference": video.clip.name,
         "kind": video.kind,
+        "class": video.clip.group,
         "prompt": video.prompt,
         "seed": video.seed,
         "scores": result["scores"],

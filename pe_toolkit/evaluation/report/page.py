@@ -29,6 +29,11 @@ PLAIN = "none"
 """The method without a card: it comes first."""
 Better = Literal["higher", "lower", "neither"]
 SIGNS: Mapping[Better, str] = {"higher": " ↑", "lower": " ↓", "neither": ""}
+WAYS: Mapping[Better, str] = {
+    "higher": "higher is better",
+    "lower": "lower is better",
+    "neither": "neither way is better",
+}
 
 
 @dataclass(frozen=True)
@@ -142,12 +147,22 @@ def _summaries(
         "bold: the best of a column.</p>"
     )
     if len(kinds) > 1:
-        parts.append("<details><summary>By kind</summary>")
-        for kind in kinds:
-            own = [record for record in records if record.kind == kind]
-            parts.append(_summary(own, methods, known, kind or "no kind"))
-        parts.append("</details>")
+        own = {kind or "no kind": [r for r in records if r.kind == kind] for kind in kinds}
+        parts.append(_grouped("By kind of prompt", own, methods, known))
+    if groups := list(dict.fromkeys(record.group for record in records if record.group)):
+        own = {group: [r for r in records if r.group == group] for group in groups}
+        parts.append(_grouped("By class of motion", own, methods, known))
     return "".join(parts) if known else ""
+
+
+def _grouped(
+    title: str,
+    groups: Mapping[str, Sequence[ScoredVideo]],
+    methods: Sequence[str],
+    known: Mapping[str, Column],
+) -> str:
+    tables = "".join(_summary(own, methods, known, name) for name, own in groups.items())
+    return f"<details><summary>{title}</summary>{tables}</details>"
 
 
 def _summary(
@@ -201,12 +216,14 @@ def _best(
 
 
 def _heading(column: Column) -> str:
-    return f"{text_of(column.label)}{SIGNS[column.better]}"
+    """Its label, with what it is and which way is better for whoever points at it."""
+    told = "; ".join(filter(None, [column.title, WAYS[column.better]]))
+    return f'<span title="{text_of(told)}">{text_of(column.label)}{SIGNS[column.better]}</span>'
 
 
 def _legend(known: Mapping[str, Column]) -> str:
     items = "".join(
-        f"<dt>{_heading(column)}</dt><dd>{text_of(column.title)}</dd>"
+        f"<dt>{_heading(column)}</dt><dd>{text_of(column.title)}; {WAYS[column.better]}</dd>"
         for column in known.values()
         if column.title
     )
@@ -264,7 +281,8 @@ def _cases(
     for case, index in _case_numbers(records).items():
         own = sorted((r for r in records if r.case == case), key=lambda r: order[r.method])
         first = own[0]
-        about = ", ".join(filter(None, [text_of(first.kind), f"seed {first.seed}"]))
+        facts = [text_of(first.group), text_of(first.kind), f"seed {first.seed}"]
+        about = ", ".join(filter(None, facts))
         figures = _figure("reference", "", media[first.reference], number[first.reference])
         for record in own:
             scores = "".join(
