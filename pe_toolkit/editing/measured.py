@@ -14,6 +14,9 @@ from pe_toolkit.card.spec import MotionSpec
 
 Floats = NDArray[np.float64]
 
+LEAST = 1e-4
+"""Of a size, as finely as cards tell it: it has a logarithm."""
+
 
 def mirrored(motion: MotionSpec | None, axis: int) -> MotionSpec | None:
     """Left and right (`axis` 1) or up and down (0) are changed."""
@@ -35,38 +38,60 @@ def sized(motion: MotionSpec | None, across: float, down: float) -> MotionSpec |
 
 
 def timed(motion: MotionSpec | None, times: Floats) -> MotionSpec | None:
-    """At other times (in frames), relative to the new middle frame."""
+    """At other times (in frames), relative to the new middle frame.
+
+    What a subject does beyond the camera is told in the anchor frame's coordinates: with another
+    anchor, it is seen through that frame's zoom and roll.
+    """
     if motion is None:
         return None
     rows = np.asarray(motion.camera, np.float64)
     shown = np.clip(times, 0, len(rows) - 1)
-    old = np.arange(len(rows))
+    old = np.arange(len(rows), dtype=np.float64)
     middle = len(times) // 2
 
     def at(values: Floats) -> Floats:
         return np.stack([np.interp(shown, old, column) for column in values.T], -1)
 
     found = at(rows)
-    a, b = found[:, :4].reshape(-1, 2, 2), found[:, 4:]
-    a = a @ np.linalg.inv(a[middle])
+    a, b = _as_large(found[:, :4].reshape(-1, 2, 2), rows[:, :4], shown, old), found[:, 4:]
+    through = a[middle]
+    a = a @ np.linalg.inv(through)
     b = b - a @ b[middle]
     subjects = []
     for subject in motion.subjects:
         path = at(np.asarray(subject.path, np.float64))
-        size, turn = (
-            None if values is None else np.interp(shown, old, np.asarray(values))
-            for values in (subject.size, subject.turn)
-        )
+        size = turn = None
+        if subject.size is not None:
+            logs = np.log(np.maximum(subject.size, LEAST))
+            sizes = np.exp(np.interp(shown, old, logs))
+            size = _row(sizes / sizes[middle])
+        if subject.turn is not None:
+            turns = np.interp(shown, old, subject.turn)
+            turn = _row(turns - turns[middle])
         subjects.append(
             replace(
                 subject,
-                path=_rows(path - path[middle]),
-                size=None if size is None else _row(size / size[middle]),
-                turn=None if turn is None else _row(turn - turn[middle]),
+                path=_rows((path - path[middle]) @ through.T),
+                size=size,
+                turn=turn,
             )
         )
     camera = _rows(np.concatenate([a.reshape(-1, 4), b], 1))
     return MotionSpec(camera=camera, subjects=tuple(subjects))
+
+
+def _as_large(a: Floats, rows: Floats, shown: Floats, old: Floats) -> Floats:
+    """Maps between frames, which a mean of turned maps makes too small, with the zoom that lies
+    between those of the frames. Of `rows` that turn something over, as they are.
+    """
+    zooms = np.linalg.det(rows.reshape(-1, 2, 2))
+    between = np.linalg.det(a)
+    if zooms.min() <= 0 or between.min() <= 0:
+        return a
+    scale = np.sqrt(np.exp(np.interp(shown, old, np.log(zooms))) / between)
+    larger: Floats = a * scale[:, None, None]
+    return larger
 
 
 def _each(motion: MotionSpec | None, camera: Any, scale: Floats) -> MotionSpec | None:
