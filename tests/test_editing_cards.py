@@ -172,7 +172,7 @@ def test_pe_edit_says_what_was_done(tmp_path: Path) -> None:
     source, new = GOLDEN / f"{LAYERED}.safetensors", tmp_path / "new.safetensors"
     made = pe("edit", source, "--mirror", "left-right", "--speed", 0.5, "--name", "slow", "-o", new)
     assert made.exit_code == 0, made.stderr
-    assert "edits   speed: times 0.5" in made.stdout
+    assert "edits    speed: times 0.5" in made.stdout
     assert "mirror: axis left-right" in made.stdout
     card = MotionCard.load(new)
     assert card.spec.name == "slow"

@@ -130,7 +130,7 @@ def test_looking_at_a_card_takes_over_no_name(hub: HubServer, folder: Path) -> N
     assert "alone" not in mine.stderr
     for words in (["show", "evil/orbit"], ["verify", "evil/orbit"]):
         assert pe(*words).exit_code == 0
-        assert "name       orbit 1.0.0" in pe("show", "orbit").stdout
+        assert "name       orbit@1.0.0" in pe("show", "orbit").stdout
     pulled = pe("pull", "evil/orbit")
     assert pulled.exit_code == 0
     both = "orbit@9.0.0 (hf://evil/orbit) or orbit@1.0.0 (hf://me/orbit)."
@@ -140,11 +140,11 @@ def test_looking_at_a_card_takes_over_no_name(hub: HubServer, folder: Path) -> N
         refused = pe(*words)
         assert refused.exit_code == 2, refused.output
         assert f"Hint: Write {both}" in refused.stderr
-    assert "name       orbit 9.0.0" in pe("show", "orbit@9.0.0").stdout
+    assert "name       orbit@9.0.0" in pe("show", "orbit@9.0.0").stdout
     listed = [line.split("  ") for line in pe("list").stdout.splitlines()]
     assert [line[7].partition("@")[0] for line in listed] == ["hf://me/orbit", "hf://evil/orbit"]
     pe("rm", "orbit@9.0.0")
-    assert "name       orbit 1.0.0" in pe("show", "orbit").stdout
+    assert "name       orbit@1.0.0" in pe("show", "orbit").stdout
     hub.put("me/orbit", {"card.safetensors": make_card(folder, "orbit", "1.1.0").read_bytes()})
     newer = pe("pull", "me/orbit")
     assert newer.stderr.startswith("orbit alone now means orbit@1.1.0, before orbit@1.0.0.")
