@@ -270,7 +270,9 @@ def last(updates: Iterator[Any]) -> Any:
 
 def test_from_a_clip_to_videos_with_two_cards_and_one_loading(page: Any, clip: Path) -> None:
     shown, said = last(page.see(str(clip), 0.0, "crop"))
-    assert shown.count("<video") == 2
+    assert shown.count("<video") == 3  # the clip, what is followed, camera and subjects apart
+    assert "subject: " in shown
+    assert "neither: " in shown
     assert "of the picture moves and can be followed" in shown
     assert "33 frames of 128x128" in said
 

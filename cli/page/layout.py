@@ -15,6 +15,7 @@ from pe_toolkit.cli.page.studio import Studio
 from pe_toolkit.cli.page.work import Explain, Work
 
 RECIPES = [
+    ("What is measured to be best for this model: auto, as in pe train", "auto"),
     ("Default: trained on your clip, step by step", "default"),
     ("Rich: follows closest, also where several things move; nothing is trained", "rich"),
     ("Fast: as the default, with fewer steps of training", "fast"),
@@ -76,7 +77,7 @@ def _learn() -> SimpleNamespace:
                 label="Drop a clip in which something moves (video or GIF)", height=140
             )
             ui.example = gr.Button("No clip at hand? Take an example", size="sm")
-            ui.recipe = gr.Radio(RECIPES, value="default", label="How to learn it")
+            ui.recipe = gr.Radio(RECIPES, value="auto", label="How to learn it")
             with gr.Accordion("More settings (in brackets: their names in pe train)", open=False):
                 ui.name = gr.Textbox(label="Name of the card (--name)", placeholder="as the clip")
                 ui.start = gr.Number(0, label="Seconds to leave out at the beginning (--start)")

@@ -63,11 +63,16 @@ class Said(Output):
 
 @dataclass(frozen=True)
 class Seen:
-    """A clip as the model gets it, and its motion drawn on it."""
+    """A clip as the model gets it, its motion drawn on it, and what is to be said of it: how much
+    can be followed, what moves, and what camera and subjects explain.
+    """
 
     clip: Path
-    arrows: Path
-    followed: str
+    followed: Path
+    apart: Path
+    first: str
+    words: tuple[str, ...]
+    parts: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -135,32 +140,34 @@ class Studio:
     # A clip.
 
     def see(self, job: Job, request: TrainRequest) -> Seen:
-        """Read a clip and its motion, and draw it.
+        """Read a clip and its motion, and draw it as `pe flow` does.
 
         Raises:
             ClipError, MotionError: it cannot be read, or nothing in it moves.
         """
-        from pe_toolkit.card.followed import followed
-        from pe_toolkit.training.prepare import prepare
-        from pe_toolkit.training.reference import read_reference
+        from pe_toolkit.cli.look_words import look_words
+        from pe_toolkit.training import look
+        from pe_toolkit.training.drawing import look_panels
         from pe_toolkit.video import write_video
-        from pe_toolkit.visual import flow_arrows
+        from pe_toolkit.visual import part_words
 
         clip, adapter = self._read(job, request), self.load(job)
         job.tell(0.4, "Looking for what moves")
-        run = prepare(adapter, clip, request.config(self.variant), None)
-        with adapter.frozen(), adapter.sent_away():
-            reference = read_reference(run, adapter.encode_text([""]))
-        flow = reference.flow
+        found = look(adapter, clip, request.config(self.variant))
         job.tell(0.8, "Drawing it")
-        arrows = flow_arrows(_enlarged(clip.frames), flow.displacement.numpy(), flow.mask.numpy())
-        rate = run.variant.fps
-        place = self.place("clip.mp4")
-        write_video(place, clip.frames, rate)
-        drawn = self.place("motion.mp4")
-        moving = arrows[:-1]  # the last picture has no next one to point to
-        write_video(drawn, moving, max(1.0, len(moving) * rate / len(clip.frames)))
-        return Seen(place, drawn, followed(flow.followed, self.name))
+        shown = []
+        for name, frames in zip(
+            ("clip", "followed", "apart"),
+            (clip.frames, *look_panels(found, clip.frames)),
+            strict=True,
+        ):
+            place = self.place(f"{name}.mp4")
+            write_video(place, frames, adapter.defaults().fps)
+            shown.append(place)
+        first, *more = look_words(found, self.name)
+        return Seen(
+            shown[0], shown[1], shown[2], first, tuple(more), tuple(part_words(found.apart))
+        )
 
     def _read(self, job: Job, request: TrainRequest) -> Clip:
         """The clip as the model wants it, once what makes no sense was refused."""
@@ -331,15 +338,3 @@ def motion_picture(card: MotionCard) -> Any:
         kept = mask[pair, pair] & moves
         picture = flow_arrows(np.stack([picture, picture]), flow[pair, pair], kept)[0]
     return picture
-
-
-def _enlarged(frames: Any) -> Any:
-    """Frames large enough to draw on."""
-    import numpy as np
-
-    from pe_toolkit.video.picture import resize
-
-    height, width = frames[0].shape[:2]
-    scale = max(1, DRAWN // max(height, width))
-    size = (width * scale, height * scale)
-    return np.stack([resize(frame, size, "stretch") for frame in frames])

@@ -100,16 +100,19 @@ def video(path: Path, caption: str, under: str = "") -> str:
 
 
 def seen(found: Seen) -> str:
-    """A clip, and its motion."""
+    """A clip, its motion, and what is said of it."""
     return (
         '<div class="pe-row">'
         + video(found.clip, "Your clip, as the model gets it")
-        + video(
-            found.arrows,
-            "What moves in it: an arrow for each part that was followed, coloured by direction",
-        )
-        + f"</div><p><b>{text(found.followed)}.</b></p>"
+        + video(found.followed, "What is followed, coloured by direction")
+        + video(found.apart, "Camera and subjects apart", f"<br>{lines(found.parts)}")
+        + f"</div><p><b>{text(found.first)}.</b><br>{lines(found.words)}</p>"
     )
+
+
+def lines(said: Iterable[str]) -> str:
+    """Texts below each other."""
+    return "<br>".join(map(text, said))
 
 
 def rows(made: Iterable[Row]) -> str:
