@@ -123,7 +123,7 @@ def test_pe_completion_prints_a_script_that_bash_takes(tmp_path: Path) -> None:
         (["apply", "--backbone"], "a", ["a"]),  # a folder
         (["train", "--backbone"], "cogvideox1", ["cogvideox1.5-5b", "cogvideox1.5-5b-i2v"]),
         (["train", "--set"], "K", ["K=5"]),
-        (["train", "--set"], "start=", ["start=flow", "start=layers", "start=zero"]),
+        (["train", "--set"], "start=", ["start=auto", "start=flow", "start=layers", "start=zero"]),
     ],
 )
 def test_backbones_and_settings_complete(

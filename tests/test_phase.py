@@ -188,8 +188,8 @@ def test_latents_are_optimised_from_noise_that_bears_the_phase(tmp_path):
 def test_recipes_and_requests():
     variant = tiny_adapter().variant
     rich = TrainConfig(recipe="rich").resolve(variant)
-    assert (rich.phase, rich.start, rich.start_scale) == ((2.83, 2.0), "flow", 1.0)
-    assert TrainConfig(recipe="rich").resolve(VARIANTS["cogvideox-5b"]).start == "flow"
+    assert (rich.phase, rich.start, rich.start_scale) == ((2.83, 2.0), "auto", 1.0)
+    assert TrainConfig(recipe="rich").resolve(VARIANTS["cogvideox-5b"]).start == "auto"
     assert rich.inner_steps == 0
     assert TrainConfig().resolve(variant).phase is None
     off = TrainConfig(recipe="rich").with_overrides({"phase": "off"}).resolve(variant)

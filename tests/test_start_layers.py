@@ -17,7 +17,7 @@ from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.moves import Moves, Subject
 from pe_toolkit.training import TrainConfig
 from pe_toolkit.training.describe import motion_spec
-from pe_toolkit.training.start import first_layers, unsaid
+from pe_toolkit.training.start import begun, first_layers, unsaid
 
 GRID = TokenGrid(3, 4, 4)
 ROW = VARIANTS["bundled"]
@@ -67,7 +67,7 @@ def test_layers_are_coordinates_read_by_content() -> None:
     assert TrainConfig(start="flow").resolve(VARIANTS["cogvideox-5b"]).reading.by == "attention"
     given = TrainConfig(start="layers", parametrisation="angle").resolve(ROW)
     assert given.parametrisation == "angle"
-    with pytest.raises(UsageError, match="a start out of zero, flow, layers, got layer"):
+    with pytest.raises(UsageError, match="a start out of zero, flow, layers, auto, got layer"):
         TrainConfig(start="layer").resolve(ROW)
 
 
@@ -96,6 +96,19 @@ def test_a_path_through_chance_matches_is_no_start() -> None:
     apart = unsaid(along(), moves(subject(), subject()), settings(start="layers"))
     assert apart == "positions cannot move two things apart"
     assert first_layers(along(), moves(subject()), settings(start="flow"))["whole"].any()
+
+
+def test_auto_takes_layers_where_one_path_does_not_say_it() -> None:
+    auto = settings(start="auto")
+    assert begun(along(), moves(subject()), auto) == "flow"
+    assert begun(along(), moves(pan=1.0), auto) == "flow"
+    assert begun(by_chance(), moves(pan=1.0), auto) == "layers"
+    assert begun(by_chance(), moves(subject()), auto) == "layers"
+    assert begun(by_chance(), moves(subject(), subject()), auto) == "zero"
+    assert begun(by_chance(), moves(), auto) == "zero"
+    by_attention = TrainConfig(start="auto").resolve(VARIANTS["cogvideox-5b"])
+    assert begun(by_chance(), moves(pan=1.0), by_attention) == "flow"
+    assert list(first_layers(by_chance(), moves(subject(), pan=1.0), auto)) == ["camera", "subject"]
 
 
 def test_what_was_measured_on_one_kind_of_reading_is_not_said_of_another() -> None:

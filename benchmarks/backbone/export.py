@@ -58,14 +58,19 @@ def write(folder: Path, into: Path) -> None:
 
 
 def restore(shipped: Path, folder: Path) -> None:
-    """Begin from the shipped weights instead of from nothing: VAE and rotary transformer, step 0.
+    """Begin from the shipped weights instead of from nothing: VAE and both transformers, step 0.
 
-    The optimiser starts anew. Latents must be made again (`latents`), with the shipped VAE.
+    The optimisers start anew. Latents must be made again (`latents`), with the shipped VAE.
     """
     shutil.copytree(shipped / "vae", folder / WHITE, dirs_exist_ok=True)
     pair = transformer.Pair(
         CogVideoXTransformer3DModel.from_pretrained(shipped / "transformer"),
         T5EncoderModel.from_pretrained(shipped / "text_encoder"),
     ).float()
-    (folder / "rotary.safetensors").unlink(missing_ok=True)
-    Run("rotary", folder, pair, steps=0, peak=1.0, decay=0.0).save()
+    absolute = transformer.build("absolute")
+    shipped_absolute = CogVideoXTransformer3DModel.from_pretrained(shipped / "transformer_absolute")
+    absolute.transformer.load_state_dict(shipped_absolute.float().state_dict())
+    absolute.encoder.requires_grad_(False)  # the rotary one's, which is trained before it
+    for stage, begun in (("rotary", pair), ("absolute", absolute)):
+        (folder / f"{stage}.safetensors").unlink(missing_ok=True)
+        Run(stage, folder, begun, steps=0, peak=1.0, decay=0.0).save()

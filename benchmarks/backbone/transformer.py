@@ -108,10 +108,10 @@ def rotary_tables(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
 
 # Share of the clips -> timestep, linear in between. The detail stage is about edges: after the
 # first one a real clip that was noised to t = 500 and denoised again had lost its shape, though the
-# noise hardly hides it.
+# noise hardly hides it. Textures of backgrounds are fainter, and come out below t = 400.
 SPREAD = {
     "rotary": ((0, 0.3, 1), (0, 400, 1000)),
-    "detail": ((0, 0.1, 0.85, 1), (0, 200, 800, 1000)),
+    "detail": ((0, 0.1, 0.7, 1), (0, 100, 600, 1000)),
 }
 # The loss at these timesteps after the first stage. The detail stage divides by it: otherwise the
 # edges of small objects, a tenth of the loss of pure noise, are lost in the gradient's own noise.

@@ -14,7 +14,7 @@ from pe_toolkit.objectives import check_name, names
 
 MOST_BLOCKS = 16
 MASKS = ("forward-backward", "nonzero", "consistent", "none", "tracked")
-STARTS = ("zero", "flow", "layers")
+STARTS = ("zero", "flow", "layers", "auto")
 RECIPES = ("auto", "default", "paper", "fast", "rich")
 # The official configuration: what `--recipe paper` changes whatever the backbone.
 PAPER: dict[str, Any] = {
@@ -30,10 +30,11 @@ PAPER_COGVIDEOX: dict[str, Any] = {
     "signature",
 }
 # Everything that carries motion without optimising: the phase of the reference in the initial noise
-# (docs/experiments.md), and positions that start from its flow, once as far, and stay there: as
-# coordinates, which say the same as angles in a tenth of the space.
+# (docs/experiments.md), and positions that start from its flow, once as far, or where one path does
+# not say it from its camera and its one subject, and stay there: as coordinates, which say the same
+# as angles in a tenth of the space.
 RICH: dict[str, Any] = {
-    "phase": (2.83, 2.0), "start": "flow", "start_scale": 1.0, "inner_steps": 0,
+    "phase": (2.83, 2.0), "start": "auto", "start_scale": 1.0, "inner_steps": 0,
     "parametrisation": "offset",
 }  # fmt: skip
 # The first 10 of 50 steps, by count: at another number of steps the same share.
@@ -67,7 +68,8 @@ class TrainConfig:
         guided_range: (low, high) in noise, [0, 1].
         start: where positions begin: `zero`; `flow`: moved along the reference's own flow, as one
             path; `layers`: by its camera and by each of its subjects, as coordinates (`offset`),
-            read by content. The last two are zero where nothing is read (`training.start.unsaid`).
+            read by content; `auto`: `flow` where one path says what moves, else `layers`. They are
+            zero where nothing is read (`training.start.unsaid`).
         start_scale: how far, in times of that motion; above 1 within 0.6 of the picture.
         phase: (radius in cycles per picture, gamma) of the reference's phase in the initial noise
             (`pe_toolkit.motion.phase`); () for none.
@@ -360,7 +362,7 @@ def _blocks(text: str) -> tuple[int, ...]:
 def override_examples() -> list[str]:
     """`key=example` for every key of `with_overrides`; all values where there are few."""
     few = {
-        "mask": MASKS, "start": ("flow", "layers", "zero"), "reading": KINDS, "objective": names(),
+        "mask": MASKS, "start": sorted(STARTS), "reading": KINDS, "objective": names(),
     }  # fmt: skip
     return [
         f"{key}={value}"

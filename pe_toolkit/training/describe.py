@@ -29,7 +29,7 @@ from pe_toolkit.card import (
 from pe_toolkit.card.compat import UNNAMED
 from pe_toolkit.card.edit import shared
 from pe_toolkit.card.tensors import packed
-from pe_toolkit.training.start import unsaid
+from pe_toolkit.training.start import begun
 
 if TYPE_CHECKING:
     from pe_toolkit.backbones.contract import Backbone, Sampler
@@ -85,7 +85,7 @@ def build_card(
             settings,
             run.backbone.dtype,
             None if layers is None else layers.names,
-            "zero" if unsaid(flow, reference.moves, settings) else settings.start,
+            begun(flow, reference.moves, settings),
         ),
         samples=tuple(
             SampleSpec(prompt=p, seed=s) for p, s in zip(run.prompts, run.seeds, strict=True)

@@ -67,20 +67,36 @@ def first_layers(
     the motion before any optimisation (the idea of RoPECraft, without an optical flow network).
     `layers`: the camera's affine map and each subject's motion beyond it (`Moves.layers`).
 
+    `auto`: see `sought`.
+
     Where nothing is read that could be said so (`unsaid`), the start is zero: a path through chance
     matches would be a motion that the reference does not have.
     """
-    grid = flow.grid
-    nothing = {WHOLE: torch.zeros(grid.tokens, 3, dtype=torch.float64)}
-    if unsaid(flow, moves, settings):
-        return nothing
-    if settings.start == "layers":
+    grid, start = flow.grid, begun(flow, moves, settings)
+    if start == "layers":
         return moves.layers(grid, settings.start_scale)
-    if settings.start == "zero":
-        return nothing
+    if start == "zero":
+        return {WHOLE: torch.zeros(grid.tokens, 3, dtype=torch.float64)}
     path = mean_path(flow, moves.anchor)  # (F, 2) as (dx, dy)
     path = path.double() * reach(path, grid, settings.start_scale)
     return {WHOLE: subject_layer(grid, path)}
+
+
+def begun(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> str:
+    """The start that is taken, `zero`, `flow` or `layers`: the one that was asked for (`auto` means
+    `sought`), or `zero` where that cannot be said.
+    """
+    return "zero" if unsaid(flow, moves, settings) else sought(flow, settings)
+
+
+def sought(flow: AttentionMotionFlow, settings: Resolved) -> str:
+    """The start that was asked for: of `auto` `flow`, where one path says what moves, which is
+    then better by a little; else `layers` (docs/experiments.md).
+    """
+    if settings.start != "auto":
+        return settings.start
+    content = settings.reading.by == "content"
+    return "layers" if content and one_path(flow) < ONE_PATH else "flow"
 
 
 def unsaid(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> str:
@@ -89,7 +105,7 @@ def unsaid(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> str:
     How much of a motion one path has to explain was measured on readings by content
     (docs/experiments.md); whoever asks for `flow` with another reading gets it.
     """
-    start, content = settings.start, settings.reading.by == "content"
+    start, content = sought(flow, settings), settings.reading.by == "content"
     if start == "zero" or (start == "flow" and not content):
         return ""
     if not moves.camera and not moves.subjects:
