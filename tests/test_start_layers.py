@@ -98,13 +98,14 @@ def test_a_path_through_chance_matches_is_no_start() -> None:
     assert first_layers(along(), moves(subject()), settings(start="flow"))["whole"].any()
 
 
-def test_auto_takes_layers_where_one_path_does_not_say_it() -> None:
+def test_auto_takes_layers_where_a_camera_moves_and_one_path_does_not_say_it() -> None:
     auto = settings(start="auto")
     assert begun(along(), moves(subject()), auto) == "flow"
     assert begun(along(), moves(pan=1.0), auto) == "flow"
     assert begun(by_chance(), moves(pan=1.0), auto) == "layers"
-    assert begun(by_chance(), moves(subject()), auto) == "layers"
+    assert begun(by_chance(), moves(subject()), auto) == "zero"
     assert begun(by_chance(), moves(subject(), subject()), auto) == "zero"
+    assert "one path explains only" in unsaid(by_chance(), moves(subject()), auto)
     assert begun(by_chance(), moves(), auto) == "zero"
     by_attention = TrainConfig(start="auto").resolve(VARIANTS["cogvideox-5b"])
     assert begun(by_chance(), moves(pan=1.0), by_attention) == "flow"

@@ -31,8 +31,8 @@ PAPER_COGVIDEOX: dict[str, Any] = {
 }
 # Everything that carries motion without optimising: the phase of the reference in the initial noise
 # (docs/experiments.md), and positions that start from its flow, once as far, or where one path does
-# not say it from its camera and its one subject, and stay there: as coordinates, which say the same
-# as angles in a tenth of the space.
+# not say it from its camera, and stay there: as coordinates, which say the same as angles in a
+# tenth of the space.
 RICH: dict[str, Any] = {
     "phase": (2.83, 2.0), "start": "auto", "start_scale": 1.0, "inner_steps": 0,
     "parametrisation": "offset",
@@ -68,8 +68,8 @@ class TrainConfig:
         guided_range: (low, high) in noise, [0, 1].
         start: where positions begin: `zero`; `flow`: moved along the reference's own flow, as one
             path; `layers`: by its camera and by each of its subjects, as coordinates (`offset`),
-            read by content; `auto`: `flow` where one path says what moves, else `layers`. They are
-            zero where nothing is read (`training.start.unsaid`).
+            read by content; `auto`: `layers` where a camera was read and one path does not say
+            what moves, else `flow`. All are zero where nothing is read (`training.start.unsaid`).
         start_scale: how far, in times of that motion; above 1 within 0.6 of the picture.
         phase: (radius in cycles per picture, gamma) of the reference's phase in the initial noise
             (`pe_toolkit.motion.phase`); () for none.

@@ -86,17 +86,19 @@ def begun(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> str:
     """The start that is taken, `zero`, `flow` or `layers`: the one that was asked for (`auto` means
     `sought`), or `zero` where that cannot be said.
     """
-    return "zero" if unsaid(flow, moves, settings) else sought(flow, settings)
+    return "zero" if unsaid(flow, moves, settings) else sought(flow, moves, settings)
 
 
-def sought(flow: AttentionMotionFlow, settings: Resolved) -> str:
-    """The start that was asked for: of `auto` `flow`, where one path says what moves, which is
-    then better by a little; else `layers` (docs/experiments.md).
+def sought(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> str:
+    """The start that was asked for. Of `auto` it is `layers` where a camera was read and one path
+    does not say what moves: zoom, roll, a background behind what stays. Else `flow`, which is
+    better where one path does, and one slow thing is followed no better by its layer
+    (docs/experiments.md).
     """
     if settings.start != "auto":
         return settings.start
-    content = settings.reading.by == "content"
-    return "layers" if content and one_path(flow) < ONE_PATH else "flow"
+    said = settings.reading.by != "content" or one_path(flow) >= ONE_PATH
+    return "flow" if said or not moves.camera else "layers"
 
 
 def unsaid(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> str:
@@ -105,7 +107,7 @@ def unsaid(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> str:
     How much of a motion one path has to explain was measured on readings by content
     (docs/experiments.md); whoever asks for `flow` with another reading gets it.
     """
-    start, content = sought(flow, settings), settings.reading.by == "content"
+    start, content = sought(flow, moves, settings), settings.reading.by == "content"
     if start == "zero" or (start == "flow" and not content):
         return ""
     if not moves.camera and not moves.subjects:
