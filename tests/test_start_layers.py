@@ -107,6 +107,10 @@ def test_auto_takes_layers_where_a_camera_moves_and_one_path_does_not_say_it() -
     assert begun(by_chance(), moves(subject(), subject()), auto) == "zero"
     assert "one path explains only" in unsaid(by_chance(), moves(subject()), auto)
     assert begun(by_chance(), moves(), auto) == "zero"
+    asked = settings(start="layers", start_scale=1.5)
+    once = settings(start="auto", start_scale=1.0)
+    found = first_layers(by_chance(), moves(pan=1.0), once)["camera"]
+    assert torch.equal(found, first_layers(by_chance(), moves(pan=1.0), asked)["camera"])
     by_attention = TrainConfig(start="auto").resolve(VARIANTS["cogvideox-5b"])
     assert begun(by_chance(), moves(pan=1.0), by_attention) == "flow"
     assert list(first_layers(by_chance(), moves(subject(), pan=1.0), auto)) == ["camera", "subject"]

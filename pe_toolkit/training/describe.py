@@ -29,7 +29,7 @@ from pe_toolkit.card import (
 from pe_toolkit.card.compat import UNNAMED
 from pe_toolkit.card.edit import shared
 from pe_toolkit.card.tensors import packed
-from pe_toolkit.training.start import begun
+from pe_toolkit.training.start import begun, scale
 
 if TYPE_CHECKING:
     from pe_toolkit.backbones.contract import Backbone, Sampler
@@ -126,7 +126,8 @@ def _schedule(settings: Resolved, sampler: Sampler, guided: list[int]) -> Schedu
 def _recipe(
     settings: Resolved, dtype: torch.dtype, layers: tuple[str, ...] | None, start: str
 ) -> RecipeSpec:
-    moved = start != "zero" and settings.start_scale != 1
+    times = scale(start, settings)
+    moved = start != "zero" and times != 1
     return RecipeSpec(
         name=settings.recipe,
         objective=settings.objective,
@@ -143,7 +144,7 @@ def _recipe(
         kv="required" if settings.kv else "none",
         kv_noise="generation" if settings.kv else None,
         reading=_reading_spec(settings),
-        start_scale=settings.start_scale if moved else None,
+        start_scale=times if moved else None,
         phase=PhaseSpec(radius=settings.phase[0], gamma=settings.phase[1])
         if settings.phase
         else None,

@@ -15,6 +15,9 @@ from pe_toolkit.motion.path import mean_path, reach
 from pe_toolkit.motion.words import NOTHING
 from pe_toolkit.training.config import Resolved
 
+FARTHER = 1.5
+"""How much farther `auto` starts from layers: generations follow a camera's map in part, 0.43 of a
+zoom at 1, 0.64 at 1.5 (docs/experiments.md)."""
 WHOLE = "whole"
 """The layer of one path for everything."""
 
@@ -74,7 +77,7 @@ def first_layers(
     """
     grid, start = flow.grid, begun(flow, moves, settings)
     if start == "layers":
-        return moves.layers(grid, settings.start_scale)
+        return moves.layers(grid, scale(start, settings))
     if start == "zero":
         return {WHOLE: torch.zeros(grid.tokens, 3, dtype=torch.float64)}
     path = mean_path(flow, moves.anchor)  # (F, 2) as (dx, dy)
@@ -87,6 +90,12 @@ def begun(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> str:
     `sought`), or `zero` where that cannot be said.
     """
     return "zero" if unsaid(flow, moves, settings) else sought(flow, moves, settings)
+
+
+def scale(start: str, settings: Resolved) -> float:
+    """How far the start that is taken goes, in times of the motion that was read."""
+    farther = settings.start == "auto" and start == "layers"
+    return settings.start_scale * (FARTHER if farther else 1)
 
 
 def sought(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> str:
