@@ -55,9 +55,11 @@ def eval(session: Session, /, **parsed: Any) -> None:
     asked = EvalOptions(**parsed)
     request = asked.form()
     page = asked.html
-    if page is None and not isinstance(request, PairOptions):
-        page = request.output / "report.html"
-    eval_report.check(page)
+    folder = None if isinstance(request, PairOptions) else request.output
+    if page is None and folder is not None:
+        page = folder / "report.html"
+    if asked.html is not None or (folder is not None and folder.is_dir()):
+        eval_report.check(page)  # a folder that is not there yet holds nothing else
     if isinstance(request, PairOptions):
         from pe_toolkit.cli import eval_pair
 
