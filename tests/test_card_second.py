@@ -295,7 +295,7 @@ def test_show_says_what_is_in_both_generations(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert len(rows["parents"].splitlines()) == 2
     rows = shown(read_info(GOLDEN / "rotary-angle-edited.safetensors"))
-    assert rows["parent"] == DIGEST
+    assert rows["parent"] == f"content {DIGEST}"
     assert rows["kind"] == "positions, angle, 2 guided steps"
     card = read_card(GOLDEN / "rotary-offset.safetensors")
     sly = EditSpec(what="mask", settings={"file": "a\x1b[2J\nb"})
