@@ -32,12 +32,12 @@ CROP = 24
 
 @torch.no_grad()
 def draws(store: Any, args: Any) -> None:
-    """Rows `rendered`, `VAE` (encoded and decoded) and `from 500` (noised, then denoised with the
+    """Rows `rendered`, `VAE` (encoded and decoded) and `from LEVEL` (noised, then denoised with the
     scene's own caption), of which the first two are the floor of every measure.
     """
     adapter = load_backbone(args.backbone)
     for r, name in itertools.product(range(args.references), args.classes):
-        if (name, r, 0, f"from {HALF}") in store.keys:
+        if (name, r, 0, f"from {args.level}") in store.keys:
             continue
         scene = scenes_of(name, args.references)[r]
         frames = render(scene)
@@ -45,9 +45,13 @@ def draws(store: Any, args: Any) -> None:
         clips = {
             "rendered": frames,
             "VAE": adapter.decode(z, len(frames)),
-            f"from {HALF}": adapter.decode(from_half(adapter, z, scene.caption, r), len(frames)),
+            f"from {args.level}": adapter.decode(
+                denoised(adapter, z, scene.caption, r, args.level), len(frames)
+            ),
         }
         for row, clip in clips.items():
+            if (name, r, 0, row) in store.keys:  # of another level's run
+                continue
             values = measured(clip, scene.caption, scene)
             what = seen(clip, scene.caption, leaning=name == "roll")
             values["adherent"] = float(what.adherent)
@@ -56,8 +60,8 @@ def draws(store: Any, args: Any) -> None:
         say(name, r, {key: round(value, 2) for key, value in values.items()})
 
 
-def from_half(adapter: Any, z: torch.Tensor, prompt: str, seed: int) -> torch.Tensor:
-    """Latents `(1, F', C, h, w)` noised to the step nearest below `HALF`, denoised again."""
+def denoised(adapter: Any, z: torch.Tensor, prompt: str, seed: int, below: int) -> torch.Tensor:
+    """Latents `(1, F', C, h, w)` noised to the step at `below` or next under it, denoised."""
     variant, (width, height) = adapter.defaults(), adapter.size
     sampler = adapter.sampler(
         [prompt],
@@ -70,7 +74,7 @@ def from_half(adapter: Any, z: torch.Tensor, prompt: str, seed: int) -> torch.Te
         height=height,
         negative_prompt=variant.negative_prompt or "",
     )
-    first = next(i for i, t in enumerate(sampler.times) if t <= HALF)
+    first = next(i for i, t in enumerate(sampler.times) if t <= below)
     level = sampler.noise[first]
     noise = sampler.initial_noise()
     sampler.latents = (1 - level**2) ** 0.5 * z.to(noise) + level * noise

@@ -228,6 +228,9 @@ def main() -> None:
     parser.add_argument("--control-references", type=int, default=4, help="per class")
     parser.add_argument("--minutes", type=float, default=0, help="stop early; 0: never")
     parser.add_argument("--draws", action="store_true", help="what the backbone can draw")
+    parser.add_argument(
+        "--level", type=int, default=class_drawing.HALF, help="timestep that --draws noises to"
+    )
     parser.add_argument("--diversity", type=int, default=0, metavar="SEEDS")
     parser.add_argument("--table", action="store_true", help="only print")
     parser.add_argument("--json", type=Path, default=None, help="write the table's numbers here")

@@ -15,12 +15,13 @@ from pe_toolkit.evaluation import metric, pair
 from pe_toolkit.evaluation.contract import Metric, Pair
 from pe_toolkit.evaluation.records import ScoredVideo
 from pe_toolkit.evaluation.report import Column
+from pe_toolkit.evaluation.report.page import WAYS
 from pe_toolkit.evaluation.trackers import tracker
 from pe_toolkit.evaluation.tracks import load_tracks
 from pe_toolkit.video import read_clip
 from pe_toolkit.video.movie import OnProgress
 
-SIGNS = {"higher": "higher is better", "lower": "lower is better", "neither": ""}
+SIGNS = {**WAYS, "neither": ""}
 
 
 def run(out: Output, asked: PairOptions, html: Path | None = None) -> None:

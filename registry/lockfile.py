@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from pe_toolkit.card.text import printable
 from pe_toolkit.errors import OutputError, PeError, UsageError
-from pe_toolkit.registry import locktext, signature_files
+from pe_toolkit.registry import locktext, objects, signature_files
 from pe_toolkit.registry.errors import RegistryBusyError, RegistryError, SignatureError
 from pe_toolkit.registry.locksigner import check_signatures
 from pe_toolkit.registry.locktext import FILE, Pin, word
@@ -47,7 +46,7 @@ def read(path: Path) -> list[Pin]:
     where = printable(str(path))
     try:
         # Looked at before it is opened: opening a named pipe would wait for ever.
-        if not stat.S_ISREG(os.stat(path).st_mode):
+        if objects.no_file(path):
             raise RegistryError(
                 f"Expected the lock file {where}, got a folder, device or pipe.",
                 "Remove it, or name another file: pe lock CARD... -f FILE",

@@ -11,9 +11,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import stat
 from pathlib import Path
 
+from pe_toolkit.registry import objects
 from pe_toolkit.registry.home import home
 
 SUFFIX = ".sig"
@@ -62,7 +62,6 @@ def keep(digest: str, signature: bytes | None, root: Path | None = None) -> None
         OutputError: if it cannot be written.
     """
     from pe_toolkit.card.file import write_atomically
-    from pe_toolkit.registry import objects
 
     if signature is None:
         return
@@ -83,7 +82,7 @@ def beside(card: Path) -> Path:
 def read(path: Path) -> bytes | None:
     """A file, if it looks like a signature; None if there is none."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # a named pipe would wait for ever
+        if objects.no_file(path):  # a named pipe would wait for ever
             return None
         with open(path, "rb") as stream:
             return sound(stream.read(MAX_BYTES + 1))

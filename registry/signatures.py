@@ -17,7 +17,6 @@ import hashlib
 import os
 import re
 import shutil
-import stat
 import subprocess
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -26,6 +25,7 @@ from pathlib import Path
 
 from pe_toolkit.card.text import printable, shown
 from pe_toolkit.errors import UsageError
+from pe_toolkit.registry import objects
 from pe_toolkit.registry.errors import SignatureError
 from pe_toolkit.registry.home import home
 from pe_toolkit.registry.signature_files import FINGERPRINT, sound
@@ -127,7 +127,7 @@ def _fingerprint(path: Path) -> str:
     """Of the public key in a file, as OpenSSH computes it: SHA-256 of its bytes, in base64."""
     where = printable(str(path))
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
+        if objects.no_file(path):
             raise UsageError(f"Expected a public key in {where}, but it is no file.")
         with open(path, "rb") as stream:
             words = stream.read(_LONGEST_KEY).split()

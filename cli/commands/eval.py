@@ -54,21 +54,18 @@ def eval(session: Session, /, **parsed: Any) -> None:
     """
     asked = EvalOptions(**parsed)
     request = asked.form()
-    page = asked.html
-    folder = None if isinstance(request, PairOptions) else request.output
-    if page is None and folder is not None:
-        page = folder / "report.html"
-    if asked.html is not None or (folder is not None and folder.is_dir()):
-        eval_report.check(page)  # a folder that is not there yet holds nothing else
     if isinstance(request, PairOptions):
         from pe_toolkit.cli import eval_pair
 
+        eval_report.check(asked.html)
         eval_pair.run(session.out, request, asked.html)
         return
+    page = asked.html or request.output / "report.html"
+    if asked.html or request.output.is_dir():  # a folder that is not there yet holds nothing else
+        eval_report.check(page)
     request.check_quantize()
     session.smaller = "--jobs 1, or a smaller --backbone."
 
     from pe_toolkit.cli.suite_steps import run_suite
 
-    assert page is not None
     run_suite(session, request, page)

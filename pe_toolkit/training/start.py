@@ -102,7 +102,8 @@ def sought(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> str:
     """The start that was asked for. Of `auto` it is `layers` where a camera was read and one path
     does not say what moves: zoom, roll, a background behind what stays. Else `flow`, which is
     better where one path does, and one slow thing is followed no better by its layer
-    (docs/experiments.md).
+    (docs/experiments.md). What one path says was measured on readings by content: with another one
+    `auto` is `flow`.
     """
     if settings.start != "auto":
         return settings.start

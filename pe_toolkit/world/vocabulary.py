@@ -118,11 +118,6 @@ def _words(prompt: str) -> list[str]:
     return re.findall(r"\w+", prompt.lower())
 
 
-def unknown_words(prompt: str) -> list[str]:
-    """Words of `prompt` that the bundled text encoder has never seen, in order, without repeats."""
-    return list(dict.fromkeys(word for word in _words(prompt) if word not in WORDS))
-
-
 def describe() -> str:
     """One line that lists what the bundled backbone can draw."""
     colours, grounds = "|".join(COLOURS), "|".join(BACKGROUNDS)
