@@ -44,6 +44,14 @@ def main() -> None:
     parser.add_argument("--absolute-steps", type=int, default=4500)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--peak", type=float, default=2e-3, help="peak learning rate")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="latents: processes that draw the clips"
+    )
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        help="of each transformer stage: it ends, and its learning rate falls, by the clock",
+    )
     parser.add_argument("--compile", action="store_true", help="torch.compile every block")
     parser.add_argument("--into", type=Path, default=Path("pe_toolkit/backbones/bundled"))
     args = parser.parse_args()
@@ -60,7 +68,7 @@ def main() -> None:
     if "whiten" in stages:
         vae.whiten(args.folder, device)
     if "latents" in stages:
-        latents.make(args.folder, device, args.shards, wide=args.wide)
+        latents.make(args.folder, device, args.shards, wide=args.wide, jobs=args.jobs)
     for stage, steps, peak in (
         ("rotary", args.steps, args.peak),
         ("detail", args.detail_steps, args.peak / 2),
@@ -76,6 +84,7 @@ def main() -> None:
                 peak=peak,
                 compiled=args.compile,
                 keep_two=args.keep_two,
+                minutes=args.minutes,
             )
     if "export" in stages:
         export.write(args.folder, args.into)

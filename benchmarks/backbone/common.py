@@ -27,14 +27,15 @@ def autocast(device: torch.device) -> torch.autocast:
 
 
 def learning_rate(
-    step: int, steps: int, peak: float, *, warmup: int = 50, hold: float = 0.0
+    step: int, done: float, peak: float, *, warmup: int = 50, hold: float = 0.0
 ) -> float:
-    """Linear warm-up, the peak for the share `hold` of the steps, then a cosine down to 2 %."""
+    """Linear warm-up, the peak until the share `hold` of the stage is done, then a cosine down to
+    2 %; `done` is in [0, 1].
+    """
     if step < warmup:
         return peak * (step + 1) / warmup
-    begin = max(warmup, hold * steps)
-    done = min(1.0, max(0.0, (step - begin) / max(1.0, steps - begin)))
-    return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+    after = min(1.0, max(0.0, (done - hold) / max(1e-9, 1 - hold)))
+    return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * after)))
 
 
 class Run:
@@ -55,9 +56,15 @@ class Run:
         decay: float,
         hold: float = 0.0,
         hidden: re.Pattern[str] | None = None,
+        minutes: float | None = None,
     ) -> None:
-        """`hidden` matches the names of the matrices that Muon trains; AdamW trains the rest."""
+        """`hidden` matches the names of the matrices that Muon trains; AdamW trains the rest. With
+        `minutes` the stage ends, and the learning rate falls, by the clock: for a machine that is
+        lent for so long.
+        """
         self.name, self.folder, self.module = name, folder, module
+        self.seconds = None if minutes is None else 60 * minutes
+        self._began = time.monotonic()
         self.steps, self.peak, self.decay, self.hold = steps, peak, decay, hold
         self.parameters = {k: p for k, p in module.named_parameters() if p.requires_grad}
         matrices = [
@@ -80,7 +87,7 @@ class Run:
         self.step = 0
         self._saved = time.monotonic()
         self._log = time.monotonic()
-        self._losses: list[float] = []
+        self._losses: list[torch.Tensor] = []
         if self.path.exists():
             self._load()
 
@@ -89,12 +96,20 @@ class Run:
         return self.folder / f"{self.name}.safetensors"
 
     def __iter__(self) -> Iterator[int]:
-        while self.step < self.steps:
+        while (done := self.done) < 1:
             for optimizer in self.optimizers:
                 for group in optimizer.param_groups:
-                    group["lr"] = learning_rate(self.step, self.steps, self.peak, hold=self.hold)
+                    group["lr"] = learning_rate(self.step, done, self.peak, hold=self.hold)
             yield self.step
         self.save()
+
+    @property
+    def done(self) -> float:
+        """The share of the stage that is done, by steps or by the clock: whichever is more."""
+        by_step = self.step / max(1, self.steps)
+        if self.seconds is None:
+            return by_step
+        return max(by_step, (time.monotonic() - self._began) / self.seconds)
 
     def update(self, loss: torch.Tensor) -> None:
         """Backward, clip, step, average, log, and now and then a checkpoint."""
@@ -112,13 +127,17 @@ class Run:
                 1 - decay,
             )
         self.step += 1
-        self._losses.append(float(loss.detach()))
+        # Read when it is printed: a GPU need not wait for every step.
+        self._losses.append(loss.detach())
         if self.step % 50 == 0:
-            seconds = (time.monotonic() - self._log) / 50
-            mean = sum(self._losses[-50:]) / 50
-            left = (self.steps - self.step) * seconds / 60
+            mean = float(torch.stack(self._losses).mean())
+            seconds = (time.monotonic() - self._log) / len(self._losses)
+            self._losses.clear()
+            left = (time.monotonic() - self._began) / 60 * (1 / max(1e-9, self.done) - 1)
+            if self.seconds is None:
+                left = (self.steps - self.step) * seconds / 60
             print(
-                f"{self.name} {self.step}/{self.steps} loss {mean:.4f} {seconds:.2f} s/step "
+                f"{self.name} {self.step}/{self.steps} loss {mean:.4f} {seconds:.3f} s/step "
                 f"{left:.0f} min left",
                 file=sys.stderr,
                 flush=True,
@@ -161,7 +180,9 @@ class Run:
                         name: tensors[f"{name}.{key}"].to(p.device) for name in fields
                     }
                     if fields is ADAM:
-                        optimizer.state[p]["step"] = torch.tensor(float(self.step))
+                        # The fused kernel wants it beside the parameter.
+                        step = torch.tensor(float(self.step), device=p.device)
+                        optimizer.state[p]["step"] = step
 
     def use_average(self) -> None:
         """Copy the averaged weights into the module: what is evaluated and shipped."""

@@ -155,6 +155,7 @@ def train(
     peak: float,
     compiled: bool = False,
     keep_two: float = KEEP_TWO,
+    minutes: float | None = None,
 ) -> Pair:
     """Train (or resume) a stage on the shards in `folder`; returns the pair with averaged weights.
 
@@ -169,11 +170,21 @@ def train(
         # Both variants ship with one text encoder: the rotary one's.
         pair.encoder.requires_grad_(False)
     hold = 0.3 if stage == "detail" else 0.6
-    run = Run(stage, folder, pair, steps=steps, peak=peak, decay=0.995, hold=hold, hidden=HIDDEN)
+    run = Run(
+        stage,
+        folder,
+        pair,
+        steps=steps,
+        peak=peak,
+        decay=0.995,
+        hold=hold,
+        hidden=HIDDEN,
+        minutes=minutes,
+    )
     if compiled:
         for block in pair.transformer.transformer_blocks:
             block.compile()
-    data, tok = Latents(folder, keep_two), text.tokenizer()
+    data = Latents(folder, keep_two, device)
     alphas = scheduler().alphas_cumprod.float().to(device)
     rotary = None if stage == "absolute" else rotary_tables(device)
     attention = (
@@ -181,18 +192,15 @@ def train(
         if device.type == "cpu"
         else contextlib.nullcontext()
     )
+    generator, here = torch.Generator(), torch.Generator(device)
     for step in run:
-        rng = np.random.default_rng([3, step])
         if step % 100 == 0:
             data.refresh()
-        x, captions = data.batch(rng, batch)
-        captions = [c if rng.uniform() > EMPTY_PROMPTS else "" for c in captions]
-        ids = text.token_ids(tok, captions)
-        generator = torch.Generator().manual_seed(step)
-        t = timesteps(batch, generator, stage)
+        x, ids = data.batch(np.random.default_rng([3, step]), batch, EMPTY_PROMPTS)
+        t = timesteps(batch, generator.manual_seed(step), stage)
         weight = weights(t, stage).to(device)
-        noise = torch.randn(x.shape, generator=generator)
-        x, ids, t, noise = (v.to(device) for v in (x, ids, t, noise))
+        noise = torch.randn(x.shape, generator=here.manual_seed(step), device=device)
+        t = t.to(device)
         a = alphas[t].view(-1, 1, 1, 1, 1)
         noisy, target = a.sqrt() * x + (1 - a).sqrt() * noise, a.sqrt() * noise - (1 - a).sqrt() * x
         with autocast(device), attention:
