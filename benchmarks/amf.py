@@ -55,7 +55,8 @@ def official_loss(q: Tensor, k: Tensor, flow: AttentionMotionFlow) -> Tensor:
                 torch.stack([(pair * rel_x).sum(-1), (pair * rel_y).sum(-1)], dim=-1)
             )
     kept = flow.mask.reshape(-1, n).to(q.device)
-    target = flow.displacement.reshape(-1, n, 2).to(q.device)[kept].float()
+    # The mean square error has no gradient between two dtypes; places are whole numbers below 256.
+    target = flow.displacement.reshape(-1, n, 2).to(q.device)[kept].to(q.dtype)
     return torch.nn.functional.mse_loss(torch.stack(displacement)[kept], target)
 
 

@@ -39,6 +39,12 @@ def main() -> None:
         default=latents.KEEP_TWO,
         help="share of the clips of two objects that are trained on, the others passed over",
     )
+    parser.add_argument(
+        "--keep-plain",
+        type=float,
+        default=1.0,
+        help="share of the clips that are trained on whose caption means the same in any order",
+    )
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--detail-steps", type=int, default=2000)
     parser.add_argument("--absolute-steps", type=int, default=4500)
@@ -84,6 +90,7 @@ def main() -> None:
                 peak=peak,
                 compiled=args.compile,
                 keep_two=args.keep_two,
+                keep_plain=args.keep_plain,
                 minutes=args.minutes,
             )
     if "export" in stages:

@@ -19,8 +19,10 @@ from safetensors.torch import save_file
 
 from benchmarks.backbone import text
 from benchmarks.backbone.vae import WHITE
+from pe_toolkit.world.class_metrics import parse_all
 from pe_toolkit.world.motions import CLASSES, sample_motion
 from pe_toolkit.world.scenes import TRAIN_FAMILIES, Scene, render, sample_scene
+from pe_toolkit.world.vocabulary import BACKGROUNDS, COLOURS
 
 SHARD = 200
 TWO_OBJECTS = 0.2
@@ -111,11 +113,22 @@ def make(
         print(f"latents {index + 1}/{shards}", file=sys.stderr, flush=True)
 
 
+def order_matters(caption: str) -> bool:
+    """Whether the same words in another order would say something else."""
+    things, background = parse_all(caption)
+    two = all(len(set(names)) > 1 for names in zip(*things, strict=True))
+    colours = [colour for colour, _ in things]
+    return two or (background in COLOURS and any(c in BACKGROUNDS for c in colours))
+
+
 class Latents:
     """All finished shards, on `device`; `refresh` picks up those written since."""
 
-    def __init__(self, folder: Path, keep_two: float, device: torch.device) -> None:
-        self.folder, self.keep_two, self.device = folder / "latents", keep_two, device
+    def __init__(
+        self, folder: Path, device: torch.device, *, keep_two: float, keep_plain: float = 1.0
+    ) -> None:
+        self.folder, self.device = folder / "latents", device
+        self.keep_two, self.keep_plain = keep_two, keep_plain
         self.tokenizer = text.tokenizer()
         self.empty = text.token_ids(self.tokenizer, [""]).to(device)
         self.seen: set[str] = set()
@@ -123,6 +136,11 @@ class Latents:
         self.ids = torch.empty(0, text.TEXT_TOKENS, dtype=torch.long, device=device)
         self.shares = np.empty(0)
         self.refresh()
+
+    def share(self, caption: str) -> float:
+        """How often a clip of this caption is taken where it is drawn."""
+        share = self.keep_two if " and " in caption else 1.0
+        return share if order_matters(caption) else share * self.keep_plain
 
     def refresh(self) -> None:
         for path in sorted(self.folder.glob("*.safetensors")):
@@ -134,7 +152,7 @@ class Latents:
             ids = text.token_ids(self.tokenizer, captions)
             self.latents = torch.cat([self.latents, latents.to(self.device)])
             self.ids = torch.cat([self.ids, ids.to(self.device)])
-            shares = [self.keep_two if " and " in caption else 1.0 for caption in captions]
+            shares = [self.share(caption) for caption in captions]
             self.shares = np.concatenate([self.shares, shares])
             self.seen.add(path.name)
 
@@ -142,8 +160,7 @@ class Latents:
         self, rng: np.random.Generator, size: int, empty: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Random clips `(size, 9, 16, 16, 16)` and token ids of their captions, a share `empty` of
-        which is left empty. Two objects are harder, so most of those are passed over while the
-        budget is small.
+        which is left empty; those that are passed over are `share`'s.
         """
         picks = np.empty(0, np.int64)
         while len(picks) < size:

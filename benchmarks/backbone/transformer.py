@@ -155,6 +155,7 @@ def train(
     peak: float,
     compiled: bool = False,
     keep_two: float = KEEP_TWO,
+    keep_plain: float = 1.0,
     minutes: float | None = None,
 ) -> Pair:
     """Train (or resume) a stage on the shards in `folder`; returns the pair with averaged weights.
@@ -184,7 +185,7 @@ def train(
     if compiled:
         for block in pair.transformer.transformer_blocks:
             block.compile()
-    data = Latents(folder, keep_two, device)
+    data = Latents(folder, device, keep_two=keep_two, keep_plain=keep_plain)
     alphas = scheduler().alphas_cumprod.float().to(device)
     rotary = None if stage == "absolute" else rotary_tables(device)
     attention = (
