@@ -145,6 +145,19 @@ def plain_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **_: obje
     return (q * q.shape[-1] ** -0.5 @ k.mT).softmax(-1) @ v
 
 
+def begun(folder: Path, device: torch.device, stage: str) -> Pair:
+    """The pair that a stage starts from."""
+    pair = build(stage).to(device)
+    if stage in BEFORE:
+        start = build("rotary").to(device)
+        Run(BEFORE[stage], folder, start, steps=0, peak=1.0, decay=0.0).use_average()
+        pair.load_state_dict(start.state_dict(), strict=False)
+    if stage == "absolute":
+        # Both variants ship with one text encoder: the rotary one's.
+        pair.encoder.requires_grad_(False)
+    return pair
+
+
 def train(
     folder: Path,
     device: torch.device,
@@ -162,26 +175,12 @@ def train(
 
     `stage` is rotary, detail (goes on from rotary) or absolute (goes on from detail).
     """
-    pair = build(stage).to(device)
-    if stage in BEFORE:
-        start = build("rotary").to(device)
-        Run(BEFORE[stage], folder, start, steps=0, peak=peak, decay=0.0).use_average()
-        pair.load_state_dict(start.state_dict(), strict=False)
-    if stage == "absolute":
-        # Both variants ship with one text encoder: the rotary one's.
-        pair.encoder.requires_grad_(False)
+    pair = begun(folder, device, stage)
     hold = 0.3 if stage == "detail" else 0.6
     run = Run(
-        stage,
-        folder,
-        pair,
-        steps=steps,
-        peak=peak,
-        decay=0.995,
-        hold=hold,
-        hidden=HIDDEN,
+        stage, folder, pair, steps=steps, peak=peak, decay=0.995, hold=hold, hidden=HIDDEN,
         minutes=minutes,
-    )
+    )  # fmt: skip
     if compiled:
         for block in pair.transformer.transformer_blocks:
             block.compile()
