@@ -188,8 +188,10 @@ def test_latents_are_optimised_from_noise_that_bears_the_phase(tmp_path):
 def test_recipes_and_requests():
     variant = tiny_adapter().variant
     rich = TrainConfig(recipe="rich").resolve(variant)
-    assert (rich.phase, rich.start, rich.start_scale) == ((2.83, 2.0), "auto", 1.0)
-    assert TrainConfig(recipe="rich").resolve(VARIANTS["cogvideox-5b"]).start == "auto"
+    assert (rich.phase, rich.start, rich.start_scale) == ((2.83, 3.0), "auto", 1.0)
+    published = TrainConfig(recipe="rich").resolve(VARIANTS["cogvideox-5b"])
+    assert (published.start, published.phase) == ("auto", (2.83, 2.0))
+    assert TrainConfig(recipe="rich").resolve(VARIANTS["bundled"]).phase == (2.83, 3.0)
     assert rich.inner_steps == 0
     assert TrainConfig().resolve(variant).phase is None
     off = TrainConfig(recipe="rich").with_overrides({"phase": "off"}).resolve(variant)
@@ -199,7 +201,7 @@ def test_recipes_and_requests():
         with pytest.raises(UsageError, match="phase RADIUS,GAMMA"):
             TrainConfig().with_overrides({"phase": wrong}).resolve(variant)
     optimised = TrainConfig(recipe="rich", mode="latents").resolve(variant)
-    assert (optimised.inner_steps, optimised.phase) == (variant.inner_steps, (2.83, 2.0))
+    assert (optimised.inner_steps, optimised.phase) == (variant.inner_steps, (2.83, 3.0))
     latents = TrainConfig(recipe="rich", mode="latents", steps=5, inner_steps=1)
     latents = latents.with_overrides({"phase": "off"})
     card = list(train(tiny_adapter(), moving_square(), latents))[-1].card

@@ -37,6 +37,9 @@ RICH: dict[str, Any] = {
     "phase": (2.83, 2.0), "start": "auto", "start_scale": 1.0, "inner_steps": 0,
     "parametrisation": "offset",
 }  # fmt: skip
+BUNDLED_PHASE = (2.83, 3.0)
+"""Of `rich` on the bundled backbones: at a gamma of 2 colours of the reference show with the
+weights of 26 November 2026 (docs/experiments.md)."""
 # The first 10 of 50 steps, by count: at another number of steps the same share.
 PAPER_SHARE = 0.2
 
@@ -229,9 +232,8 @@ class TrainConfig:
             return fast(variant)
         if self.recipe == "rich":
             # Latents are what is optimised, and have no positions to start from.
-            if self.mode == "latents":
-                return {"phase": RICH["phase"]}
-            return RICH
+            phase = {"phase": BUNDLED_PHASE if variant.bundled else RICH["phase"]}
+            return phase if self.mode == "latents" else RICH | phase
         return {}
 
     def _reading(self, variant: Variant, layered: bool) -> Reading:
