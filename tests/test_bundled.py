@@ -55,6 +55,13 @@ def test_the_tokenizer_knows_the_vocabulary(adapter):
     assert tokenizer("A Red circle").input_ids == tokenizer("a red circle").input_ids
 
 
+def test_whose_colour_a_colour_is_reaches_the_transformer(adapter):
+    # It gives words no place: what the encoder says in all of both captions has to differ.
+    captions = ["a blue cross on a green background", "a green cross on a blue background"]
+    one, other = adapter.encode_text(captions).mean(1)
+    assert torch.linalg.vector_norm(one - other) > 0.1 * torch.linalg.vector_norm(one)
+
+
 def test_the_vae_keeps_the_object_where_it_is(adapter):
     rng = np.random.default_rng(21)
     scene = sample_scene(rng, ("line",), styles=("flat",))

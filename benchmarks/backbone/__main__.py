@@ -1,5 +1,5 @@
 """Train the bundled backbone from nothing: VAE, decoder, whitened latents, rotary transformer
-(coarse, then detail), absolute transformer, export.
+(coarse, then detail), absolute transformer, whose colour a colour is (bind, bind_absolute), export.
 
 Every stage keeps checkpoints in --folder and resumes there. On a CUDA GPU the same script takes
 larger batches.
@@ -12,9 +12,12 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.backbone import export, latents, transformer, vae
+from benchmarks.backbone import bind, export, latents, transformer, vae
 
-STAGES = ("vae", "decoder", "whiten", "latents", "rotary", "detail", "absolute", "export")
+STAGES = (
+    "vae", "decoder", "whiten", "latents", "rotary", "detail", "absolute", "bind", "bind_absolute",
+    "export",
+)  # fmt: skip
 
 
 def main() -> None:
@@ -23,7 +26,8 @@ def main() -> None:
         "stages",
         nargs="*",
         default=[],
-        help=f"out of {', '.join(STAGES)} (default: all), or restore: start from what ships",
+        help=f"out of {', '.join(STAGES)} (default: all but the two of bind), or restore: start "
+        "from what ships",
     )
     parser.add_argument("--folder", type=Path, default=Path("runs"))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -32,6 +36,13 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=20, help="200 clips each")
     parser.add_argument(
         "--wide", action="store_true", help="latents: of every class of motion, see README.md here"
+    )
+    parser.add_argument(
+        "--ordered",
+        type=int,
+        default=0,
+        metavar="SHARDS",
+        help="latents: and so many of clips where the order of the caption's words matters",
     )
     parser.add_argument(
         "--keep-two",
@@ -48,6 +59,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--detail-steps", type=int, default=2000)
     parser.add_argument("--absolute-steps", type=int, default=4500)
+    parser.add_argument("--bind-steps", type=int, default=2800)
+    parser.add_argument("--bind-absolute-steps", type=int, default=600)
+    parser.add_argument("--bind-peak", type=float, default=5e-4)
+    parser.add_argument(
+        "--teacher", type=Path, help="bind: the backbone's folder whose knowledge is to be kept"
+    )
+    parser.add_argument(
+        "--start", type=Path, help="bind: the backbone's folder to start from (default: --teacher)"
+    )
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--peak", type=float, default=2e-3, help="peak learning rate")
     parser.add_argument(
@@ -63,7 +83,10 @@ def main() -> None:
     args = parser.parse_args()
     if unknown := set(args.stages) - {*STAGES, "restore"}:
         parser.error(f"unknown stages: {', '.join(sorted(unknown))}")
-    stages, device = args.stages or STAGES, torch.device(args.device)
+    stages, device = (
+        args.stages or [s for s in STAGES if "bind" not in s],
+        torch.device(args.device),
+    )
     args.folder.mkdir(parents=True, exist_ok=True)
     if "restore" in stages:
         export.restore(args.into, args.folder)
@@ -74,7 +97,14 @@ def main() -> None:
     if "whiten" in stages:
         vae.whiten(args.folder, device)
     if "latents" in stages:
-        latents.make(args.folder, device, args.shards, wide=args.wide, jobs=args.jobs)
+        latents.make(
+            args.folder,
+            device,
+            args.shards,
+            wide=args.wide,
+            ordered=args.ordered,
+            jobs=args.jobs,
+        )
     for stage, steps, peak in (
         ("rotary", args.steps, args.peak),
         ("detail", args.detail_steps, args.peak / 2),
@@ -92,6 +122,20 @@ def main() -> None:
                 keep_two=args.keep_two,
                 keep_plain=args.keep_plain,
                 minutes=args.minutes,
+            )
+    for stage, steps in (("bind", args.bind_steps), ("bind_absolute", args.bind_absolute_steps)):
+        if stage in stages:
+            if args.teacher is None:
+                parser.error(f"{stage} needs --teacher FOLDER")
+            bind.train(
+                args.folder,
+                device,
+                stage,
+                steps,
+                start=args.start or args.teacher,
+                teacher=args.teacher,
+                batch=args.batch,
+                peak=args.bind_peak,
             )
     if "export" in stages:
         export.write(args.folder, args.into)

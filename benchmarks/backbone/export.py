@@ -17,20 +17,12 @@ from benchmarks.backbone.vae import WHITE
 PARTS = ("vae", "text_encoder", "tokenizer", "transformer", "scheduler")
 
 
-def averaged(folder: Path, stage: str) -> transformer.Pair:
-    """The pair of a finished (or running) stage with averaged weights."""
-    pair = transformer.build(stage)
-    if stage == "absolute":
-        pair.encoder.requires_grad_(False)
-    Run(stage, folder, pair, steps=0, peak=1.0, decay=0.0).use_average()
-    return pair
-
-
 def write(folder: Path, into: Path) -> None:
     """Export what is trained: the pipeline folder `into`, and `transformer_absolute/` beside its
     parts.
     """
-    pair = averaged(folder, "detail")
+    bound = (folder / "bind.safetensors").exists()
+    pair = transformer.averaged(folder, "bind" if bound else "detail")
     pipe = CogVideoXPipeline(
         tokenizer=text.tokenizer(),
         text_encoder=pair.encoder,
@@ -43,8 +35,9 @@ def write(folder: Path, into: Path) -> None:
     pipe.text_encoder.float()
     with tempfile.TemporaryDirectory() as scratch:
         pipe.save_pretrained(scratch, safe_serialization=True)
-        if (folder / "absolute.safetensors").exists():
-            absolute = averaged(folder, "absolute").transformer.to(dtype=torch.float16)
+        last = "bind_absolute" if bound else "absolute"
+        if (folder / f"{last}.safetensors").exists():
+            absolute = transformer.averaged(folder, last).transformer.to(dtype=torch.float16)
             absolute.save_pretrained(
                 Path(scratch) / "transformer_absolute", safe_serialization=True
             )

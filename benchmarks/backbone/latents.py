@@ -52,13 +52,29 @@ def sample_wide(rng: np.random.Generator) -> Scene:
     return dataclasses.replace(scene, things=tuple(things))
 
 
-def draw_shard(index: int, wide: bool) -> tuple[np.ndarray, list[str]]:
-    """Shard `index`: its clips `(SHARD, 33, 128, 128, 3)` uint8 and captions."""
-    rng = np.random.default_rng([4 if wide else 2, index])
-    scenes = [
-        sample_wide(rng) if wide else sample_scene(rng, two=TWO_OBJECTS) for _ in range(SHARD)
-    ]
-    return np.stack([render(s) for s in scenes]), [s.caption for s in scenes]
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """Which clips a file holds: of the wide world or the old one, or only those of the wide world
+    where the order of the caption's words matters.
+    """
+
+    index: int
+    wide: bool
+    ordered: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{'o' if self.ordered else ''}{self.index:04d}.safetensors"
+
+    def draw(self) -> tuple[np.ndarray, list[str]]:
+        """Its clips `(SHARD, 33, 128, 128, 3)` uint8 and captions."""
+        rng = np.random.default_rng([5 if self.ordered else 4 if self.wide else 2, self.index])
+        scenes: list[Scene] = []
+        while len(scenes) < SHARD:
+            scene = sample_wide(rng) if self.wide else sample_scene(rng, two=TWO_OBJECTS)
+            if not self.ordered or order_matters(scene.caption):
+                scenes.append(scene)
+        return np.stack([render(scene) for scene in scenes]), [scene.caption for scene in scenes]
 
 
 @torch.no_grad()
@@ -74,43 +90,51 @@ def encode(vae: AutoencoderKLCogVideoX, clips: np.ndarray) -> torch.Tensor:
     return torch.cat(out)
 
 
-def drawn(
-    indices: list[int], wide: bool, jobs: int
-) -> Iterator[tuple[int, tuple[np.ndarray, list[str]]]]:
-    """The shards `indices`, in order, drawn ahead by `jobs` processes (1: by this one)."""
+def drawn(shards: list[Shard], jobs: int) -> Iterator[tuple[Shard, tuple[np.ndarray, list[str]]]]:
+    """The shards, in order, drawn ahead by `jobs` processes (1: by this one)."""
     if jobs == 1:
-        for index in indices:
-            yield index, draw_shard(index, wide)
+        for shard in shards:
+            yield shard, shard.draw()
         return
     # Spawned: a process that has used CUDA cannot be forked.
     with concurrent.futures.ProcessPoolExecutor(
         jobs, mp_context=multiprocessing.get_context("spawn")
     ) as pool:
-        ahead = [(i, pool.submit(draw_shard, i, wide)) for i in indices[: 2 * jobs]]
-        for index in indices[2 * jobs :] + [None] * len(ahead):
+        ahead = [(shard, pool.submit(shard.draw)) for shard in shards[: 2 * jobs]]
+        for shard in shards[2 * jobs :] + [None] * len(ahead):
             at, begun = ahead.pop(0)
             yield at, begun.result()
-            if index is not None:
-                ahead.append((index, pool.submit(draw_shard, index, wide)))
+            if shard is not None:
+                ahead.append((shard, pool.submit(shard.draw)))
 
 
 def make(
-    folder: Path, device: torch.device, shards: int, *, wide: bool = False, jobs: int = 1
+    folder: Path,
+    device: torch.device,
+    shards: int,
+    *,
+    wide: bool = False,
+    ordered: int = 0,
+    jobs: int = 1,
 ) -> None:
-    """Write the missing shards, one file each, in order."""
+    """Write the missing shards, one file each, in order; then `ordered` of those where the order of
+    the words matters.
+    """
     vae = (
         AutoencoderKLCogVideoX.from_pretrained(folder / WHITE, dtype=torch.bfloat16)
         .to(device)
         .eval()
     )
     (folder / "latents").mkdir(exist_ok=True)
-    paths = {i: folder / "latents" / f"{i:04d}.safetensors" for i in range(shards)}
-    missing = [i for i, path in paths.items() if not path.exists()]
-    for index, (clips, captions) in drawn(missing, wide, jobs):
-        part = paths[index].with_suffix(".part")
+    wanted = [Shard(i, wide) for i in range(shards)]
+    wanted += [Shard(i, True, ordered=True) for i in range(ordered)]
+    missing = [shard for shard in wanted if not (folder / "latents" / shard.name).exists()]
+    for shard, (clips, captions) in drawn(missing, jobs):
+        path = folder / "latents" / shard.name
+        part = path.with_suffix(".part")
         save_file({"latents": encode(vae, clips)}, part, {"captions": json.dumps(captions)})
-        os.replace(part, paths[index])
-        print(f"latents {index + 1}/{shards}", file=sys.stderr, flush=True)
+        os.replace(part, path)
+        print(f"latents {shard.name}", file=sys.stderr, flush=True)
 
 
 def order_matters(caption: str) -> bool:
@@ -135,6 +159,8 @@ class Latents:
         self.latents = torch.empty(0, 9, 16, 16, 16, dtype=torch.half, device=device)
         self.ids = torch.empty(0, text.TEXT_TOKENS, dtype=torch.long, device=device)
         self.shares = np.empty(0)
+        self.captions: list[str] = []
+        self.ordered = np.empty(0, bool)
         self.refresh()
 
     def share(self, caption: str) -> float:
@@ -154,6 +180,8 @@ class Latents:
             self.ids = torch.cat([self.ids, ids.to(self.device)])
             shares = [self.share(caption) for caption in captions]
             self.shares = np.concatenate([self.shares, shares])
+            self.captions += captions
+            self.ordered = np.concatenate([self.ordered, [order_matters(c) for c in captions]])
             self.seen.add(path.name)
 
     def batch(
@@ -169,3 +197,16 @@ class Latents:
         where = torch.from_numpy(picks[:size]).to(self.device)
         nothing = torch.from_numpy(rng.uniform(size=(size, 1)) < empty).to(self.device)
         return self.latents[where].float(), torch.where(nothing, self.empty, self.ids[where])
+
+    def of_order(
+        self, rng: np.random.Generator, ordered: int, rest: int, empty: float
+    ) -> tuple[torch.Tensor, list[str]]:
+        """Random clips `(ordered + rest, 9, 16, 16, 16)` and their captions: first those where the
+        order of the words matters, then the others, a share `empty` of which is left empty.
+        """
+        kinds = (self.ordered, ordered), (~self.ordered, rest)
+        picks = np.concatenate([rng.choice(np.flatnonzero(kind), n) for kind, n in kinds])
+        captions = [self.captions[i] for i in picks]
+        for i in range(ordered, ordered + rest):
+            captions[i] = "" if rng.uniform() < empty else captions[i]
+        return self.latents[torch.from_numpy(picks).to(self.device)].float(), captions

@@ -85,10 +85,10 @@ class Pair(nn.Module):
 
 
 def build(stage: str) -> Pair:
-    """A fresh pair for a stage: absolute positions for `absolute`, else rotary."""
+    """A fresh pair for a stage: absolute positions where its name ends so, else rotary."""
     torch.manual_seed(0)
     transformer = CogVideoXTransformer3DModel(
-        **CONFIG, use_rotary_positional_embeddings=stage != "absolute"
+        **CONFIG, use_rotary_positional_embeddings=not stage.endswith("absolute")
     )
     for block in transformer.transformer_blocks:
         # Start every block as the identity: the gates of the adaptive norms at zero.
@@ -98,6 +98,15 @@ def build(stage: str) -> Pair:
     nn.init.zeros_(transformer.proj_out.weight)
     nn.init.zeros_(transformer.proj_out.bias)
     return Pair(transformer, text.encoder())
+
+
+def averaged(folder: Path, stage: str) -> Pair:
+    """The pair of a finished (or running) stage with averaged weights."""
+    pair = build(stage)
+    if stage.endswith("absolute"):
+        pair.encoder.requires_grad_(False)
+    Run(stage, folder, pair, steps=0, peak=1.0, decay=0.0).use_average()
+    return pair
 
 
 def rotary_tables(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,0 +1,109 @@
+"""A stage after the others: teach the pair whose colour a colour is, and forget nothing.
+
+From weights that know the words one by one to weights whose tokenizer knows things (`text.THINGS`).
+Where the order of a caption's words does not matter, the target is what a teacher (the weights
+before) says of the same noisy clip: it has no noise of its own, so that batches of eight do not
+spoil what batches of 128 learned. Where the order matters the teacher is wrong, and the target is
+the clip's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import CogVideoXTransformer3DModel
+from transformers import PreTrainedTokenizerFast, T5EncoderModel
+
+from benchmarks.backbone import text, things, transformer
+from benchmarks.backbone.common import Run, autocast
+from benchmarks.backbone.latents import Latents
+
+FOLDERS = {"bind": "transformer", "bind_absolute": "transformer_absolute"}
+"""Stage -> the transformer of a backbone's folder that it starts from."""
+ORDERED = 0.5
+"""Share of a batch whose caption says something else in another order."""
+EMPTY = 0.2
+"""Share of the others without a caption."""
+
+
+def load(folder: Path, stage: str) -> transformer.Pair:
+    """The pair of a backbone's folder, in single precision, with the encoder that is there."""
+    return transformer.Pair(
+        CogVideoXTransformer3DModel.from_pretrained(folder / FOLDERS[stage]).float(),
+        T5EncoderModel.from_pretrained(folder / "text_encoder").float(),
+    )
+
+
+def timesteps(batch: int, generator: torch.Generator) -> torch.Tensor:
+    """`(batch,)` timesteps, evenly spread over all of them."""
+    spread = (torch.arange(batch) + torch.rand(batch, generator=generator)) / batch
+    return (1000 * spread).long().clamp(0, 999)
+
+
+def _begun(folder: Path, stage: str, start: Path) -> transformer.Pair:
+    """What a stage starts from: the absolute one keeps the encoder that `bind` made."""
+    pair = load(start, stage)
+    pair.encoder = things.encoder_of(pair.encoder)
+    if stage == "bind_absolute":
+        pair.encoder = transformer.averaged(folder, "bind").encoder
+        pair.encoder.requires_grad_(False)
+    return pair
+
+
+def train(
+    folder: Path,
+    device: torch.device,
+    stage: str,
+    steps: int,
+    *,
+    start: Path,
+    teacher: Path,
+    batch: int,
+    peak: float,
+) -> transformer.Pair:
+    """Train (or resume) `bind` or `bind_absolute` from the backbone's folder `start`, on the shards
+    in `folder`; returns the pair with averaged weights.
+    """
+    pair, before = _begun(folder, stage, start).to(device), load(teacher, stage).to(device).eval()
+    run = Run(
+        stage, folder, pair, steps=steps, peak=peak, decay=0.998, hold=0.3,
+        hidden=transformer.HIDDEN,
+    )  # fmt: skip
+    old = PreTrainedTokenizerFast.from_pretrained(teacher / "tokenizer")
+    data = Latents(folder, device, keep_two=1)
+    alphas = transformer.scheduler().alphas_cumprod.float().to(device)
+    rotary = transformer.rotary_tables(device) if stage == "bind" else None
+    attention = (
+        mock.patch.object(F, "scaled_dot_product_attention", transformer.plain_attention)
+        if device.type == "cpu"
+        else contextlib.nullcontext()
+    )
+    ordered, here = round(ORDERED * batch), torch.Generator(device)
+    for step in run:
+        if step % 100 == 0:
+            data.refresh()
+        rng, generator = np.random.default_rng([6, step]), torch.Generator().manual_seed(step)
+        x, captions = data.of_order(rng, ordered, batch - ordered, EMPTY)
+        t = torch.cat([timesteps(n, generator) for n in (ordered, batch - ordered)])
+        level = np.interp(t.numpy(), *transformer.LEVEL)
+        weight = torch.from_numpy(1 / level / np.mean(1 / level)).float().to(device)
+        noise = torch.randn(x.shape, generator=here.manual_seed(step), device=device)
+        t = t.to(device)
+        a = alphas[t].view(-1, 1, 1, 1, 1)
+        noisy, target = a.sqrt() * x + (1 - a).sqrt() * noise, a.sqrt() * noise - (1 - a).sqrt() * x
+        with autocast(device), attention:
+            with torch.no_grad():
+                words = text.token_ids(old, captions[ordered:]).to(device)
+                said = before(noisy[ordered:], words, t[ordered:], rotary)
+            words = text.token_ids(data.tokenizer, captions).to(device)
+            prediction = pair(noisy, words, t, rotary)
+        target = torch.cat([target[:ordered], said.float()])
+        losses = (prediction.float() - target).square().mean((1, 2, 3, 4))
+        run.update((losses * weight).mean())
+    run.use_average()
+    return pair.eval()
