@@ -31,8 +31,8 @@ def moves(*subjects: Subject, pan: float = 0.0) -> Moves:
     return Moves(1, STILL, shift, subjects)
 
 
-def subject(size: torch.Tensor = ZERO) -> Subject:
-    return Subject(PATH, PATH + 1.5, size, ZERO, 0.9)
+def subject(size: torch.Tensor = ZERO, *, far: float = 1.0) -> Subject:
+    return Subject(PATH * far, PATH * far + 1.5, size, ZERO, 0.9)
 
 
 def flow(displacement: torch.Tensor) -> AttentionMotionFlow:
@@ -98,14 +98,14 @@ def test_a_path_through_chance_matches_is_no_start() -> None:
     assert first_layers(along(), moves(subject()), settings(start="flow"))["whole"].any()
 
 
-def test_auto_takes_layers_where_a_camera_moves_and_one_path_does_not_say_it() -> None:
+def test_auto_takes_layers_where_one_path_does_not_say_what_moves() -> None:
     auto = settings(start="auto")
     assert begun(along(), moves(subject()), auto) == "flow"
     assert begun(along(), moves(pan=1.0), auto) == "flow"
     assert begun(by_chance(), moves(pan=1.0), auto) == "layers"
-    assert begun(by_chance(), moves(subject()), auto) == "zero"
+    assert begun(by_chance(), moves(subject()), auto) == "layers"
     assert begun(by_chance(), moves(subject(), subject()), auto) == "zero"
-    assert "one path explains only" in unsaid(by_chance(), moves(subject()), auto)
+    assert "one path explains only" in unsaid(by_chance(), moves(subject(), subject()), auto)
     assert begun(by_chance(), moves(), auto) == "zero"
     asked = settings(start="layers", start_scale=1.5)
     once = settings(start="auto", start_scale=1.0)
@@ -114,6 +114,19 @@ def test_auto_takes_layers_where_a_camera_moves_and_one_path_does_not_say_it() -
     by_attention = TrainConfig(start="auto").resolve(VARIANTS["cogvideox-5b"])
     assert begun(by_chance(), moves(pan=1.0), by_attention) == "flow"
     assert list(first_layers(by_chance(), moves(subject(), pan=1.0), auto)) == ["camera", "subject"]
+
+
+def test_auto_takes_the_layer_of_a_slow_thing_whatever_one_path_says() -> None:
+    auto, slowly = settings(start="auto", start_scale=1.0), moves(subject(far=0.5))
+    assert begun(along(), slowly, auto) == "layers"
+    found = first_layers(along(), slowly, auto)["subject"]
+    farther = settings(start="layers", start_scale=1.5)
+    assert torch.equal(found, first_layers(along(), slowly, farther)["subject"])
+    # What is fast goes as far as was read.
+    found = first_layers(by_chance(), moves(subject()), auto)["subject"]
+    as_read = settings(start="layers", start_scale=1.0)
+    assert torch.equal(found, first_layers(by_chance(), moves(subject()), as_read)["subject"])
+    assert begun(along(), moves(subject(far=0.5), subject(far=0.5)), auto) == "flow"
 
 
 def test_what_was_measured_on_one_kind_of_reading_is_not_said_of_another() -> None:

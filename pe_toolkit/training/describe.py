@@ -85,7 +85,8 @@ def build_card(
             settings,
             run.backbone.dtype,
             None if layers is None else layers.names,
-            begun(flow, reference.moves, settings),
+            start := begun(flow, reference.moves, settings),
+            scale(start, reference.moves, settings),
         ),
         samples=tuple(
             SampleSpec(prompt=p, seed=s) for p, s in zip(run.prompts, run.seeds, strict=True)
@@ -124,9 +125,8 @@ def _schedule(settings: Resolved, sampler: Sampler, guided: list[int]) -> Schedu
 
 
 def _recipe(
-    settings: Resolved, dtype: torch.dtype, layers: tuple[str, ...] | None, start: str
+    settings: Resolved, dtype: torch.dtype, layers: tuple[str, ...] | None, start: str, times: float
 ) -> RecipeSpec:
-    times = scale(start, settings)
     moved = start != "zero" and times != 1
     return RecipeSpec(
         name=settings.recipe,

@@ -16,8 +16,12 @@ from pe_toolkit.motion.words import NOTHING
 from pe_toolkit.training.config import Resolved
 
 FARTHER = 1.5
-"""How much farther `auto` starts from layers: generations follow a camera's map in part, 0.43 of a
-zoom at 1, 0.64 at 1.5 (docs/experiments.md)."""
+"""How much farther `auto` starts from layers of a camera or of a slow thing: generations follow
+them in part, 0.43 of a zoom at 1, 0.64 at 1.5 (docs/experiments.md)."""
+SLOW = 1.5
+"""Patches: a thing whose path stays within is slow. A path through matches, each to a patch, does
+not say such a motion even where it explains half of it: cosine 0.38 from there, 0.77 from its layer
+(docs/experiments.md)."""
 WHOLE = "whole"
 """The layer of one path for everything."""
 
@@ -77,7 +81,7 @@ def first_layers(
     """
     grid, start = flow.grid, begun(flow, moves, settings)
     if start == "layers":
-        return moves.layers(grid, scale(start, settings))
+        return moves.layers(grid, scale(start, moves, settings))
     if start == "zero":
         return {WHOLE: torch.zeros(grid.tokens, 3, dtype=torch.float64)}
     path = mean_path(flow, moves.anchor)  # (F, 2) as (dx, dy)
@@ -92,23 +96,31 @@ def begun(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> str:
     return "zero" if unsaid(flow, moves, settings) else sought(flow, moves, settings)
 
 
-def scale(start: str, settings: Resolved) -> float:
+def scale(start: str, moves: Moves, settings: Resolved) -> float:
     """How far the start that is taken goes, in times of the motion that was read."""
-    farther = settings.start == "auto" and start == "layers"
+    farther = settings.start == "auto" and start == "layers" and (moves.camera or slow(moves))
     return settings.start_scale * (FARTHER if farther else 1)
 
 
+def slow(moves: Moves) -> bool:
+    """Whether one thing moves, before a camera that rests, and not far."""
+    if moves.camera or len(moves.subjects) != 1:
+        return False
+    path = moves.subjects[0].path
+    return float((path.amax(0) - path.amin(0)).max()) < SLOW
+
+
 def sought(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> str:
-    """The start that was asked for. Of `auto` it is `layers` where a camera was read and one path
-    does not say what moves: zoom, roll, a background behind what stays. Else `flow`, which is
-    better where one path does, and one slow thing is followed no better by its layer
-    (docs/experiments.md). What one path says was measured on readings by content: with another one
-    `auto` is `flow`.
+    """The start that was asked for. Of `auto` it is `layers` where one path does not say what
+    moves and a camera or one subject was read (zoom, roll, a background behind what stays, a thing
+    that is hard to match), and of one slow thing; else `flow` (docs/experiments.md). What one path
+    says was measured on readings by content: with another one `auto` is `flow`.
     """
     if settings.start != "auto":
         return settings.start
-    said = settings.reading.by != "content" or one_path(flow) >= ONE_PATH
-    return "flow" if said or not moves.camera else "layers"
+    if settings.reading.by != "content" or not (moves.camera or len(moves.subjects) == 1):
+        return "flow"
+    return "flow" if one_path(flow) >= ONE_PATH and not slow(moves) else "layers"
 
 
 def unsaid(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> str:
