@@ -1,7 +1,8 @@
-"""The parts of `pe demo`: the reference, new prompts, measuring and the pictures."""
+"""The parts of `pe demo`: the references, new prompts, measuring and the pictures."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,40 +10,51 @@ from typing import TYPE_CHECKING, Any
 
 from pe_toolkit.cli import files
 from pe_toolkit.cli.output import Output
-from pe_toolkit.cli.progress import Progress
 from pe_toolkit.errors import OutputError
 
 if TYPE_CHECKING:
     from pe_toolkit.backbones.contract import Backbone
     from pe_toolkit.card import MotionCard
     from pe_toolkit.cli.requests.demo import DemoOptions
-    from pe_toolkit.world.metrics import Measurement
     from pe_toolkit.world.scenes import Scene
 
-FAMILY = "orbit"
-"""A path that no generation takes by chance, and that one look recognises."""
 APART = 10_000
 """Far from the seeds of training, which count up from --seed."""
 
 
 @dataclass(frozen=True)
+class Motion:
+    """What one reference of the demo shows: a class of `pe_toolkit.world.motions`, its words, and
+    the number of `class_metrics` that says how much of it a video has (1: all).
+    """
+
+    name: str
+    kind: str
+    words: str
+    measure: str
+
+
+MOTIONS = (
+    Motion("back", "stops", "a shape goes and comes back", "cosine"),
+    Motion("zoom", "zoom", "a camera zooms", "size"),
+    Motion("two", "two", "two shapes go ways of their own", "cosine"),
+)
+
+
+@dataclass(frozen=True)
 class Places:
-    """The files of a demo."""
+    """The files of a demo: a folder for each motion, and two pictures of everything."""
 
     folder: Path
-    count: int = 2
 
-    @property
-    def reference(self) -> Path:
-        return self.folder / "ref.mp4"
+    def reference(self, motion: Motion) -> Path:
+        return self.folder / motion.name / "ref.mp4"
 
-    @property
-    def card(self) -> Path:
-        return self.folder / "card.safetensors"
+    def card(self, motion: Motion) -> Path:
+        return self.folder / motion.name / "card.safetensors"
 
-    @property
-    def scored(self) -> Path:
-        return self.folder / "card-scored.safetensors"
+    def video(self, motion: Motion, with_card: bool) -> Path:
+        return self.folder / motion.name / ("new.mp4" if with_card else "new-no-card.mp4")
 
     @property
     def together(self) -> Path:
@@ -52,76 +64,86 @@ class Places:
     def sheet(self) -> Path:
         return self.folder / "sheet.png"
 
-    def video(self, number: int, with_card: bool) -> Path:
-        """`new-1.mp4`, `new-1-no-card.mp4`."""
-        return self.folder / f"new-{number}{'' if with_card else '-no-card'}.mp4"
-
     def all(self) -> list[Path]:
         """Everything that a demo writes."""
-        videos = [self.video(n, w) for n in range(1, self.count + 1) for w in (False, True)]
-        return [self.reference, self.card, self.scored, *videos, self.together, self.sheet]
+        of_motions = [
+            (self.reference(m), self.card(m), self.video(m, False), self.video(m, True))
+            for m in MOTIONS
+        ]
+        return [place for places in of_motions for place in places] + [self.together, self.sheet]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Row:
     """One generated video, and what was measured on it."""
 
+    motion: Motion
     prompt: str
     seed: int
     with_card: bool
     frames: Any
-    score: Measurement | None = None
-
-    def measured(self, path: Any) -> Row:
-        """Measure against the prompt and the true path `(F, 2)` of the reference."""
-        from pe_toolkit.world.metrics import measure
-
-        self.score = measure(self.frames, self.prompt, path)
-        return self
+    seconds: float
+    follows: float
+    prompt_followed: bool
 
     def facts(self) -> dict[str, object]:
         """Plain values for JSON."""
-        assert self.score is not None
         return {
+            "motion": self.motion.name,
             "prompt": self.prompt,
             "seed": self.seed,
             "with_card": self.with_card,
-            "cosine": self.score.cosine,
-            "trajectory_error": self.score.trajectory_error,
-            "visibility": self.score.visibility,
-            "prompt_followed": self.score.adherent,
+            "measure": self.motion.measure,
+            "follows": self.follows,
+            "prompt_followed": self.prompt_followed,
         }
 
 
 def check(places: Places, *, force: bool) -> None:
-    """Make the folder, and see that nothing is in the way.
+    """Make the folders, and see that nothing is in the way.
 
     Raises:
         OutputError, OutputExistsError, UsageError: as `files.check_outputs`.
     """
-    try:
-        places.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"Expected to make the folder {places.folder}, but: {error.strerror}.",
-            "Choose another place.",
-        ) from error
+    for folder in {place.parent: None for place in places.all()}:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"Expected to make the folder {folder}, but: {error.strerror}.",
+                "Choose another place.",
+            ) from error
     files.check_outputs(places.all(), force=force)
 
 
-def make_reference(seed: int, variant: Any) -> tuple[Scene, Any, Any]:
-    """A moving shape: the scene, its uint8 frames `(F, H, W, 3)` and its true path `(F, 2)`."""
+def make_reference(motion: Motion, seed: int, variant: Any) -> tuple[Scene, Any]:
+    """A scene of known truth, and its uint8 frames `(F, H, W, 3)`."""
     import numpy as np
 
-    from pe_toolkit.world.scenes import render, sample_scene, trajectory
+    from pe_toolkit.world.motions import sample_motion
+    from pe_toolkit.world.scenes import render
 
-    rng = np.random.default_rng(seed)
-    scene = sample_scene(rng, (FAMILY,), frames=variant.frames, styles=("flat",))
-    return scene, render(scene, variant.width), trajectory(scene)[0]
+    for attempt in range(1000):
+        rng = np.random.default_rng([seed, MOTIONS.index(motion), attempt])
+        scene = sample_motion(motion.kind, rng, frames=variant.frames)
+        if motion.name != "back" or _comes_back(scene):
+            return scene, render(scene, variant.width)
+    raise AssertionError("two in three of that class come back")
 
 
-def new_pairs(scene: Scene, seed: int) -> list[tuple[str, int]]:
-    """Two prompts that share no colour, shape or background with the reference, and new seeds."""
+def _comes_back(scene: Scene) -> bool:
+    """Whether half of the longest way from the beginning is gone back at the end."""
+    import numpy as np
+
+    away = np.linalg.norm(scene.things[0].path - scene.things[0].path[0], axis=1)
+    return bool(away[-1] < away.max() / 2)
+
+
+def new_pair(scene: Scene, seed: int) -> tuple[str, int]:
+    """A prompt that shares no colour, shape or background with the reference, and a new seed."""
+    import numpy as np
+
+    from pe_toolkit.world.motions import apart
     from pe_toolkit.world.vocabulary import (
         BACKGROUNDS,
         COLOURS,
@@ -130,95 +152,83 @@ def new_pairs(scene: Scene, seed: int) -> list[tuple[str, int]]:
         caption,
     )
 
-    thing, pairs = scene.things[0], []
-    colours = [c for c in COLOURS if c != thing.colour]
-    shapes = [s for s in SHAPES if s != thing.shape]
+    rng, things = np.random.default_rng([seed, APART]), scene.things
+    colours = [c for c in COLOURS if c not in {thing.colour for thing in things}]
+    shapes = [s for s in SHAPES if s not in {thing.shape for thing in things}]
     grounds = [b for b in BACKGROUNDS if b != scene.background]
-    for number in range(2):
-        options = (
-            caption([(colours[(seed + 3 * number + k) % len(colours)], shapes[number])], ground)
-            for k, ground in enumerate(grounds[number:] + grounds[:number])
-        )
-        prompt = next(text for text in options if text not in TRAINING_PROMPTS)
-        pairs.append((prompt, seed + APART + number))
-    return pairs
+    while True:
+        new = [str(c) for c in rng.choice(colours, len(things), replace=False)]
+        prompt = caption([(c, str(rng.choice(shapes))) for c in new], str(rng.choice(grounds)))
+        if apart(new) and prompt not in TRAINING_PROMPTS:
+            return prompt, seed + APART
 
 
-def generate_rows(
+def make_row(
     adapter: Backbone,
-    card: MotionCard,
-    pairs: Sequence[tuple[str, int]],
-    path: Any,
+    card: MotionCard | None,
+    motion: Motion,
+    scene: Scene,
     request: DemoOptions,
-    places: Places,
-    out: Output,
-) -> list[Row]:
-    """Each new prompt and seed without and with the card: written, and measured against `path`."""
+) -> Row:
+    """Generate the new prompt and seed with or without a card, and measure it."""
     from pe_toolkit.apply import generate
-    from pe_toolkit.video import write_video
+    from pe_toolkit.world.attributes import seen
+    from pe_toolkit.world.class_metrics import measured
 
-    rows = []
-    with Progress(out, "video", 2 * len(pairs)) as bar:
-        for number, (prompt, seed) in enumerate(pairs, 1):
-            for used in (None, card):
-                # A scale or a number of steps of its own would make the comparison unfair.
-                videos = generate(adapter, [prompt], [seed], card=used, steps=request.steps)
-                made = next(iter(videos))
-                place = places.video(number, used is not None)
-                write_video(place, made.frames, made.fps, force=request.force)
-                row = Row(prompt, seed, used is not None, made.frames)
-                rows.append(row.measured(path))
-                out.event("generated", video=place, seconds=made.seconds, **row.facts())
-                bar.step(f"{place.name}, {made.seconds:.1f} s")
-    return rows
+    prompt, seed = new_pair(scene, request.seed)
+    # A scale or a number of steps of its own would make the comparison unfair.
+    (made,) = generate(adapter, [prompt], [seed], card=card, steps=request.steps)
+    follows = measured(made.frames, prompt, scene)[motion.measure]
+    return Row(
+        motion, prompt, seed, card is not None, made.frames, made.seconds,
+        follows=follows if math.isfinite(follows) else 0.0,  # nothing is seen that could follow
+        prompt_followed=bool(seen(made.frames, prompt).adherent),
+    )  # fmt: skip
 
 
 def draw_pictures(
-    places: Places, reference: Any, rows: Sequence[Row], fps: float, *, force: bool
+    places: Places, shown: Sequence[tuple[Motion, Any, Sequence[Row]]], fps: float, *, force: bool
 ) -> None:
-    """One video with everything side by side, and one sheet with a row of frames per video."""
+    """One video with everything, a line for each motion, and one sheet with a row of frames for
+    each video.
+    """
+    import numpy as np
+
     from pe_toolkit.video import write_image, write_video
     from pe_toolkit.visual import contact_sheet, side_by_side
 
-    first = ("reference", reference)
-    words = [("card" if row.with_card else "no card", row) for row in rows]
-    short = [first, *((word, row.frames) for word, row in words)]
-    long = [first, *((f"{word}: {row.prompt}", row.frames) for word, row in words)]
-    write_video(places.together, side_by_side(short), fps, force=force)
-    write_image(places.sheet, contact_sheet(long), force=force)
-
-
-def save_scored(card: MotionCard, rows: Sequence[Row], place: Path, *, force: bool) -> None:
-    """The card as a new one that says what was measured with it; the first one stays."""
-    from pe_toolkit.card.edit import mean_scores, revised
-
-    values = [r.score.cosine for r in rows if r.score is not None and r.with_card]
-    revised(card, scores=mean_scores("cosine", values)).save(place, force=force)
+    lines, sheet = [], []
+    for motion, reference, rows in shown:
+        words = [("with its card" if row.with_card else "without", row) for row in rows]
+        lines.append(
+            side_by_side([("reference", reference), *((word, row.frames) for word, row in words)])
+        )
+        sheet.append((f"reference: {motion.words}", reference))
+        sheet += [(f"{word}: {row.prompt}", row.frames) for word, row in words]
+    write_video(places.together, np.concatenate(lines, axis=1), fps, force=force)
+    write_image(places.sheet, contact_sheet(sheet), force=force)
 
 
 def mean(rows: Sequence[Row], with_card: bool) -> float:
-    """Mean cosine of the videos with or without the card."""
-    values = [r.score.cosine for r in rows if r.score is not None and r.with_card == with_card]
+    """Mean of what the videos with or without a card have of the motion."""
+    values = [row.follows for row in rows if row.with_card == with_card]
     return sum(values) / len(values)
 
 
 def tell(out: Output, places: Places, rows: Sequence[Row], trained: float, seconds: float) -> None:
     """Say what was measured and what to look at."""
     width = max(len(row.prompt) for row in rows)
-    out.data(f"\n{'motion fidelity':<{width}}  card  cosine  error  prompt followed")
+    out.data(f"\n{'motion':<6}  {'new prompt':<{width}}  card  follows  prompt followed")
     for row in rows:
-        assert row.score is not None
         out.data(
-            f"{row.prompt:<{width}}  {'yes' if row.with_card else 'no':<4}  "
-            f"{row.score.cosine:6.2f}  {row.score.trajectory_error:5.2f}  "
-            f"{'yes' if row.score.adherent else 'no'}"
+            f"{row.motion.name:<6}  {row.prompt:<{width}}  {'yes' if row.with_card else 'no':<4}  "
+            f"{row.follows:7.2f}  {'yes' if row.prompt_followed else 'no'}"
         )
     out.data(
-        f"\nMean cosine {mean(rows, True):.2f} with the card, {mean(rows, False):.2f} without "
-        "(1: moves as the reference, 0: unrelated).\n"
-        "Error: how far the two paths lie apart, in picture widths."
+        f"\nMean {mean(rows, True):.2f} with the cards, {mean(rows, False):.2f} without them "
+        "(1: moves as the reference, 0: unrelated;\nof the zoom: share of the change of size)."
     )
-    out.data(f"Card after {trained:.0f} s, everything after {seconds:.0f} s.")
+    out.data(f"{trained:.0f} s for the cards, {seconds:.0f} s for everything.")
     out.data(f"Look at {places.sheet} and {places.together}; all files are in {places.folder}.")
     if not out.json:
         out.talk("Next, with a clip of your own: pe train YOUR.mp4 -o card.safetensors")

@@ -36,10 +36,11 @@ Example:
 @options.common
 @click.pass_obj
 def demo(session: Session, /, **parsed: Any) -> None:
-    """See it work: make a reference, train, apply, measure.
+    """See it work: make references, train, apply, measure.
 
-    A shape moves along a known path. Its motion becomes a card, and the card moves two other
-    shapes, with other seeds, that have never seen the reference. Runs on two CPU cores.
+    One shape that goes and comes back, a camera that zooms, two shapes that go ways of their own.
+    The motion of each becomes a card, and the card moves other shapes, with another seed, that have
+    never seen the reference. Runs on two CPU cores.
     """
     request, out, began = DemoOptions(**parsed), session.out, time.monotonic()
     session.smaller = "--samples 1."
@@ -50,33 +51,45 @@ def demo(session: Session, /, **parsed: Any) -> None:
     from pe_toolkit.training import train
     from pe_toolkit.video import write_video
 
-    variant = variant_for(request.backbone)
-    scene, pixels, path = demo_steps.make_reference(request.seed, variant)
-    write_video(places.reference, pixels, variant.fps, force=request.force)
-    out.talk(f"Made {places.reference}: {scene.caption}, moving on an {scene.family}")
-
-    asked = request.training(places.reference, f"demo-{scene.family}")
-    config = asked.config(variant)
-    clip = train_steps.read_reference(asked, Shape.of_variant(variant), out)
-    adapter = loading.load(request.backbone, None, request, out)
-    result = train_steps.draw(train(adapter, clip, config), session)
-    assert result.card is not None, "training ended without a card"
-    info = result.card.save(places.card, force=request.force)
-    trained = time.monotonic() - began
-    out.talk(f"Wrote {places.card} ({size_text(info.size_bytes)})")
-
-    pairs = demo_steps.new_pairs(scene, request.seed)
-    rows = demo_steps.generate_rows(adapter, result.card, pairs, path, request, places, out)
-    demo_steps.draw_pictures(places, pixels, rows, variant.fps, force=request.force)
-    demo_steps.save_scored(result.card, rows, places.scored, force=request.force)
+    variant, adapter = variant_for(request.backbone), None
+    shown: list[tuple[demo_steps.Motion, Any, list[demo_steps.Row]]] = []
+    rows: list[demo_steps.Row] = []
+    sizes: list[int] = []
+    trained = 0.0
+    for motion in demo_steps.MOTIONS:
+        scene, pixels = demo_steps.make_reference(motion, request.seed, variant)
+        reference = places.reference(motion)
+        write_video(reference, pixels, variant.fps, force=request.force)
+        out.talk(f"Made {reference}: {motion.words} ({scene.caption})")
+        since = time.monotonic()
+        asked = request.training(reference, f"demo-{motion.name}")
+        clip = train_steps.read_reference(asked, Shape.of_variant(variant), out)
+        adapter = adapter or loading.load(request.backbone, None, request, out)
+        result = train_steps.draw(train(adapter, clip, asked.config(variant)), session)
+        assert result.card is not None, "training ended without a card"
+        info = result.card.save(places.card(motion), force=request.force)
+        sizes.append(info.size_bytes)
+        trained += time.monotonic() - since
+        out.talk(f"Wrote {places.card(motion)} ({size_text(info.size_bytes)})")
+        made = []
+        for card in (None, result.card):
+            row = demo_steps.make_row(adapter, card, motion, scene, request)
+            place = places.video(motion, row.with_card)
+            write_video(place, row.frames, variant.fps, force=request.force)
+            out.event("generated", video=place, seconds=row.seconds, **row.facts())
+            out.talk(f"Wrote {place} ({row.seconds:.1f} s): {row.prompt}")
+            made.append(row)
+        rows += made
+        shown.append((motion, pixels, made))
+    demo_steps.draw_pictures(places, shown, variant.fps, force=request.force)
     seconds = time.monotonic() - began
     demo_steps.tell(out, places, rows, trained, seconds)
     out.event(
         "summary",
         folder=request.output,
         videos=[row.facts() for row in rows],
-        cosine_with_card=demo_steps.mean(rows, True),
-        cosine_without_card=demo_steps.mean(rows, False),
-        card_bytes=info.size_bytes,
+        follows_with_card=demo_steps.mean(rows, True),
+        follows_without_card=demo_steps.mean(rows, False),
+        card_bytes=sizes,
         seconds=seconds,
     )
