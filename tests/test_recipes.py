@@ -51,6 +51,18 @@ def stock_latents(adapter, prompt, seed, negative, steps, scale, dynamic):
     ).frames
 
 
+def test_unless_told_otherwise_the_recipe_is_what_is_best_on_the_backbone():
+    bundled, published = VARIANTS["bundled"], VARIANTS["cogvideox-5b"]
+    assert TrainConfig() == TrainConfig(recipe="auto")
+    assert TrainConfig(seed=3).resolve(bundled) == TrainConfig(recipe="rich", seed=3).resolve(
+        bundled
+    )
+    assert TrainConfig().resolve(published) == TrainConfig(recipe="default").resolve(published)
+    # What only optimising can serve, or one number of a recipe, asks for the default's others.
+    for asked in ({"inner_steps": 2}, {"mode": "latents"}, {"objective": "smm"}, {"tau": 3.0}):
+        assert TrainConfig(**asked).resolve(bundled).recipe == "default"
+
+
 @pytest.mark.parametrize("name", ["cogvideox-2b", "cogvideox-5b", "cogvideox-5b-i2v"])
 def test_paper_on_cogvideox_is_the_published_configuration(name):
     variant = variant_for(name)

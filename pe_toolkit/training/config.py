@@ -97,7 +97,7 @@ class TrainConfig:
     prompts: tuple[str, ...] = ()
     samples: int | None = None
     mode: Literal["positions", "latents"] = "positions"
-    recipe: Literal["auto", "default", "paper", "fast", "rich"] = "default"
+    recipe: Literal["auto", "default", "paper", "fast", "rich"] = "auto"
     parametrisation: str | None = None
     objective: str = "amf"
     steps: int | None = None

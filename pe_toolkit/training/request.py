@@ -59,7 +59,7 @@ class TrainRequest:
     prompts: tuple[str, ...] = ()
     samples: int | None = None
     mode: Literal["positions", "latents"] = "positions"
-    recipe: Literal["auto", "default", "paper", "fast", "rich"] = "default"
+    recipe: Literal["auto", "default", "paper", "fast", "rich"] = "auto"
     parametrisation: str | None = None
     objective: str | None = None
     steps: int | None = None
