@@ -204,7 +204,9 @@ def draw(events: Iterator[Any], session: Session) -> Result:
                     bar.skip(event.step)
                 case kinds.ReferenceMatched() if not out.json:
                     out.talk(f"Reference: {followed(event.followed)}\n  {event.motion}")
-                    if event.zero:
+                    if event.zero and event.phase:
+                        out.talk(f"  {event.zero}: left to the phase in the noise")
+                    elif event.zero:
                         out.warn(f"{event.zero}: the positions start from zero.")
                 case kinds.Optimising():
                     session.checkpointing = event.checkpointing

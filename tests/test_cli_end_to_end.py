@@ -382,6 +382,9 @@ def test_demo_writes_everything_and_measures(tmp_path: Path) -> None:
         )
         assert sum(bool(row) and row[0] == motion for row in rows) == 2
     assert "with the cards" in result.stdout
+    # Two things: no one path says them, the phase does, and nothing is wrong with that.
+    assert "left to the phase in the noise" in result.stderr
+    assert "Warning" not in result.stderr
 
 
 def test_a_batch_goes_on_where_it_stopped(card: Path, tmp_path: Path) -> None:

@@ -44,6 +44,8 @@ class ReferenceMatched:
         followed: displaced, and followed through the clip as well (what cards keep).
         motion: what moves, in words (`card.motion_words`).
         zero: why the positions start from zero although another start was asked for, or "".
+        phase: whether something moves that the phase in the noise carries: positions that start
+            from zero leave it to that.
     """
 
     fraction: float
@@ -51,6 +53,7 @@ class ReferenceMatched:
     followed: float
     motion: str = ""
     zero: str = ""
+    phase: bool = False
 
 
 @dataclass(frozen=True)

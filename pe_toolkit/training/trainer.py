@@ -69,12 +69,14 @@ def train(
         stack.enter_context(adapter.parked("text_encoder"))
         reference = read_reference(run, silence)
         flow = reference.flow
+        moves = reference.moves
         yield events.ReferenceMatched(
             flow.matched,
             flow.moving,
             flow.followed,
-            motion_words(motion_spec(reference.moves)),
-            unsaid(flow, reference.moves, run.settings) if run.form else "",
+            motion_words(motion_spec(moves)),
+            unsaid(flow, moves, run.settings) if run.form else "",
+            run.settings.phase is not None and (moves.camera or bool(moves.subjects)),
         )
         reference.require_motion(run.settings.mask)
 
