@@ -183,13 +183,14 @@ class Studio:
         return train_steps.read_reference(request, shape, self.said)
 
     def example(self) -> Path:
-        """The clip of `pe demo`, for whoever has none at hand."""
+        """The first clip of `pe demo`, for whoever has none at hand."""
         from pe_toolkit.backbones import variant_for
-        from pe_toolkit.cli.demo_steps import make_reference
+        from pe_toolkit.cli.demo_steps import MOTIONS, make_reference
         from pe_toolkit.video import write_video
 
-        place, variant = self.place("orbit.mp4"), variant_for("bundled")
-        return write_video(place, make_reference(0, variant)[1], variant.fps)
+        motion, variant = MOTIONS[0], variant_for("bundled")
+        _, frames = make_reference(motion, 0, variant)
+        return write_video(self.place(f"{motion.name}.mp4"), frames, variant.fps)
 
     # A training.
 
