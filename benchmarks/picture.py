@@ -2,7 +2,7 @@
 
     python -m benchmarks.picture docs/images/transfer.png
 
-A camera that zooms, a thing that turns back, one that crosses the picture. Each row is one
+Two things with ways of their own, a camera that zooms, a thing that turns back. Each row is one
 video of the first prompt and seed that `benchmarks.classes` gives the reference: none is chosen by
 its looks.
 """
@@ -22,7 +22,7 @@ from pe_toolkit.visual import contact_sheet
 from pe_toolkit.world.motions import scenes_of
 from pe_toolkit.world.scenes import render
 
-REFERENCES = (("zoom", 0), ("stops", 3), ("across", 0))
+REFERENCES = (("two", 0), ("zoom", 0), ("stops", 3))
 """Class, number: the first of each; of stops, the first that turns back."""
 
 
