@@ -174,7 +174,9 @@ def test_what_takes_hours_or_much_room_is_said_before(capsys: pytest.CaptureFixt
 
     assert said("bundled") == ""
     assert said("bundled", frames=65, size=(256, 256), samples=1) == ""
-    assert " days (as on an NVIDIA A40" in said("bundled", frames=481, size=(1024, 1024))
+    assert " days (as on an NVIDIA A40" in said(
+        "bundled", frames=481, size=(1024, 1024), recipe="default"
+    )
     assert said("cogvideox-5b", samples=1, steps=10) == ""
     assert "hours (on two cores" in said("cogvideox-5b", gpu=False)
     assert "about 674.4 MB" in said("cogvideox-2b")

@@ -31,7 +31,7 @@ from tests.tiny import (
 PROMPTS = ["a red circle", "a blue square"]
 PICTURE = np.random.default_rng(1).integers(0, 255, (SIDE, SIDE, 3)).astype(np.uint8)
 KINDS = ("1.0", "1.5")
-CONFIG = TrainConfig(prompts=(PROMPTS[0],), samples=1, seed=3, preview=True)
+CONFIG = TrainConfig(prompts=(PROMPTS[0],), samples=1, recipe="default", seed=3, preview=True)
 
 
 def adapter_of(kind: str) -> CogVideoXAdapter:

@@ -193,7 +193,7 @@ def test_recipes_and_requests():
     assert (published.start, published.phase) == ("auto", (2.83, 2.0))
     assert TrainConfig(recipe="rich").resolve(VARIANTS["bundled"]).phase == (2.83, 3.0)
     assert rich.inner_steps == 0
-    assert TrainConfig().resolve(variant).phase is None
+    assert TrainConfig(recipe="default").resolve(variant).phase is None
     off = TrainConfig(recipe="rich").with_overrides({"phase": "off"}).resolve(variant)
     assert off.phase is None
     assert TrainConfig().with_overrides({"phase": "2"}).resolve(variant).phase == (2.0, 2.0)

@@ -24,7 +24,7 @@ from tests import test_image_to_video
 from tests.tiny import FRAMES, GUIDANCE, SIDE, TOKENS, clip_of, moving_square, tiny_adapter
 
 PROMPTS = ["a red circle", "a blue square"]
-CONFIG = TrainConfig(prompts=tuple(PROMPTS), seed=3)
+CONFIG = TrainConfig(prompts=tuple(PROMPTS), recipe="default", seed=3)
 
 
 def finished(adapter, config=CONFIG, clip=None, **options):
@@ -203,7 +203,7 @@ def test_same_seed_same_card():
 @pytest.mark.parametrize("scheduler", ["ddim", "dpm"])
 def test_an_interrupted_run_continues_to_the_same_card(tmp_path, mode, scheduler):
     prompts = tuple(PROMPTS) if mode == "positions" else (PROMPTS[0],)
-    config = TrainConfig(prompts=prompts, mode=mode)
+    config = TrainConfig(prompts=prompts, mode=mode, recipe="default")
     options = {"guided_range": (0.5, 1.0)}
     whole, _ = finished(tiny_adapter(scheduler=scheduler, **options), config)
     state = tmp_path / "card.safetensors.resume"
@@ -222,7 +222,7 @@ def test_an_interrupted_run_continues_to_the_same_card(tmp_path, mode, scheduler
 
 @pytest.mark.parametrize("mode", ["positions", "latents"])
 def test_a_resume_state_holds_no_more_than_the_card(tmp_path, mode):
-    config = TrainConfig(prompts=(PROMPTS[0],), mode=mode)
+    config = TrainConfig(prompts=(PROMPTS[0],), mode=mode, recipe="default")
     options = {"guided_range": (0.5, 1.0)}
     state = tmp_path / "state.resume"
     whole, _ = finished(tiny_adapter(**options), config, state=state)

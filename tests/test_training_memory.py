@@ -23,7 +23,7 @@ from pe_toolkit.training.events import Finished, GuidedStep, InnerStep
 from tests.fake import Operations
 from tests.tiny import FRAMES, SIDE, moving_square, tiny_adapter
 
-CONFIG = TrainConfig(prompts=("a red circle", "a blue square"), seed=3)
+CONFIG = TrainConfig(prompts=("a red circle", "a blue square"), recipe="default", seed=3)
 
 
 def finished(adapter, **changes):
@@ -266,7 +266,7 @@ def test_one_part_after_the_other_is_on_the_gpu_in_a_training_with_model_offload
     adapter = tiny_adapter()
     adapter.pipe.enable_model_cpu_offload(device="cuda")
     there = {}
-    for event in train(adapter, moving_square(), TrainConfig(samples=1, steps=5)):
+    for event in train(adapter, moving_square(), TrainConfig(samples=1, recipe="default", steps=5)):
         if isinstance(event, GuidedStep):
             parts = ("text_encoder", "transformer", "vae")
             there = {n: next(getattr(adapter.pipe, n).parameters()).device.type for n in parts}
