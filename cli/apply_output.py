@@ -153,7 +153,11 @@ class Results:
             write_image(sheet, picture, force=self.options.force)
         shown = {str(video): "from an earlier run" for video in self.there}
         for done in self.done:
-            follows = "" if self.motion is None else f", {in_words(done)}"
+            follows = (
+                ""
+                if self.motion is None
+                else f", {in_words(done, edited=bool(self.card.spec.edits))}"
+            )
             shown[str(done.video)] = f'"{short(done.prompt)}", seed {done.seed}{follows}'
             if done.side_by_side is not None:
                 shown[str(done.side_by_side)] = "reference | result"
@@ -196,19 +200,20 @@ class Results:
         return place
 
 
-def in_words(done: Done) -> str:
+def in_words(done: Done, *, edited: bool = False) -> str:
     """The score of a video, with what it is worth."""
-    return score_words(done.motion_follows, done.motion_follows_reason)
+    return score_words(done.motion_follows, done.motion_follows_reason, edited=edited)
 
 
-def score_words(score: float | None, reason: str | None) -> str:
-    """A score with what it is worth, or why there is none."""
+def score_words(score: float | None, reason: str | None, *, edited: bool = False) -> str:
+    """A score with what it is worth, or why there is none; `edited`: of a card that was."""
     from pe_toolkit.evaluation.following import CHANCE
 
     if score is None:
         return f"no motion score: {reason}"
     doubt = " (may be chance)" if score < CHANCE else ""
-    return f"motion follows the reference: {score:.2f}{doubt}"
+    whose = "edited reference" if edited else "reference"
+    return f"motion follows the {whose}: {score:.2f}{doubt}"
 
 
 def short(prompt: str) -> str:

@@ -25,19 +25,20 @@ APART = 10_000
 @dataclass(frozen=True)
 class Motion:
     """What one reference of the demo shows: a class of `pe_toolkit.world.motions`, its words, and
-    the number of `class_metrics` that says how much of it a video has (1: all).
+    the number of `class_metrics` that says how much of it a video has (1: all), with its words.
     """
 
     name: str
     kind: str
     words: str
     measure: str
+    measured: str
 
 
 MOTIONS = (
-    Motion("back", "stops", "a shape goes and comes back", "cosine"),
-    Motion("zoom", "zoom", "a camera zooms", "size"),
-    Motion("two", "two", "two shapes go ways of their own", "cosine"),
+    Motion("back", "stops", "a shape goes and comes back", "cosine", "same path"),
+    Motion("zoom", "zoom", "a camera zooms", "size", "share of the zoom"),
+    Motion("two", "two", "two shapes go ways of their own", "cosine", "same paths"),
 )
 
 
@@ -209,24 +210,23 @@ def draw_pictures(
     write_image(places.sheet, contact_sheet(sheet), force=force)
 
 
-def mean(rows: Sequence[Row], with_card: bool) -> float:
-    """Mean of what the videos with or without a card have of the motion."""
-    values = [row.follows for row in rows if row.with_card == with_card]
-    return sum(values) / len(values)
-
-
-def tell(out: Output, places: Places, rows: Sequence[Row], trained: float, seconds: float) -> None:
+def tell(
+    out: Output,
+    places: Places,
+    shown: Sequence[tuple[Motion, Any, Sequence[Row]]],
+    trained: float,
+    seconds: float,
+) -> None:
     """Say what was measured and what to look at."""
-    width = max(len(row.prompt) for row in rows)
-    out.data(f"\n{'motion':<6}  {'new prompt':<{width}}  card  follows  prompt followed")
-    for row in rows:
+    out.data("\nmotion  measured           with its card  without  prompt followed")
+    for motion, _, (with_card, without) in shown:
         out.data(
-            f"{row.motion.name:<6}  {row.prompt:<{width}}  {'yes' if row.with_card else 'no':<4}  "
-            f"{row.follows:7.2f}  {'yes' if row.prompt_followed else 'no'}"
+            f"{motion.name:<6}  {motion.measured:<17}  {with_card.follows:13.2f}  "
+            f"{without.follows:7.2f}  {'yes' if with_card.prompt_followed else 'no'}"
         )
     out.data(
-        f"\nMean {mean(rows, True):.2f} with the cards, {mean(rows, False):.2f} without them "
-        "(1: moves as the reference, 0: unrelated;\nof the zoom: share of the change of size)."
+        "\nOf a path: 1 is the reference's, 0 an unrelated one. Of the zoom: 1 is all of the "
+        "change of size."
     )
     out.data(f"{trained:.0f} s for the cards, {seconds:.0f} s for everything.")
     out.data(f"Look at {places.sheet} and {places.together}; all files are in {places.folder}.")

@@ -16,10 +16,14 @@ def look_words(seen: Look, variant: str) -> list[str]:
     from pe_toolkit.training.describe import motion_spec
 
     share = seen.flow.followed
-    words = [followed(share, variant), motion_words(motion_spec(seen.moves))]
-    why = nothing_moves(mean_displacements(seen.flow.displacement))
+    bundled = variant.startswith("bundled")
+    # What positions start from where displacements say little: `training.start.sought`.
+    read = bundled and (seen.moves.camera or len(seen.moves.subjects) == 1)
+    little = bundled and share < LITTLE and not read
+    words = [followed(share, little), motion_words(motion_spec(seen.moves))]
+    why = "" if read else nothing_moves(mean_displacements(seen.flow.displacement))
     if why:
         words.append(f"{why}: little of its motion will transfer")
-    if why or (variant.startswith("bundled") and share < LITTLE):
+    if why or little:
         words.append("try another span (--start), or a clip in which one thing crosses the picture")
     return words

@@ -299,7 +299,7 @@ def summarise(session: Session, options: TrainOptions, info: CardInfo, result: R
 
     out, spec, path = session.out, info.spec, options.output
     loss, matched = spec.training.loss, spec.reference.matched
-    learned = followed(matched, spec.backbone.variant)
+    learned = followed(matched, little(spec))
     out.data(f"{path}  {size_text(info.size_bytes)}, {result.seconds:.0f} s; {learned}")
     if little(spec):
         out.warn(

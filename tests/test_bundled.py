@@ -53,6 +53,7 @@ def test_the_tokenizer_knows_the_vocabulary(adapter):
     assert all(tokenizer(word).input_ids[0] != unknown for word in WORDS)
     assert tokenizer("dragon").input_ids[0] == unknown
     assert tokenizer("A Red circle").input_ids == tokenizer("a red circle").input_ids
+    assert tokenizer("an orange circle").input_ids == tokenizer("a orange circle").input_ids
 
 
 def test_whose_colour_a_colour_is_reaches_the_transformer(adapter):

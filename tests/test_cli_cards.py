@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pe_toolkit.card import MotionCard, renewed
+from pe_toolkit.card.followed import little
 from pe_toolkit.cli.main import cli
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -75,6 +76,18 @@ def test_show_says_how_much_can_be_followed(
     (text,) = [line[11:] for line in lines if line.startswith("followed")]
     assert text.startswith(said)
     assert ("little" in text) == ("little" in said)
+
+
+def test_a_camera_is_not_little_to_learn_from() -> None:
+    spec = MotionCard.load(GOLDEN / "rotary-offset.safetensors").spec
+    spec = replace(
+        spec,
+        reference=replace(spec.reference, matched=0.027),
+        backbone=replace(spec.backbone, variant="bundled"),
+        digest="",
+    )
+    for start, said in (("layers", False), ("flow", True)):
+        assert little(replace(spec, recipe=replace(spec.recipe, start=start))) == said
 
 
 def test_hostile_text_is_neutralised(tmp_path: Path) -> None:

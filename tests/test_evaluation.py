@@ -23,6 +23,7 @@ from pe_toolkit.world.vocabulary import (
     TRAINING_PROMPTS,
     WORDS,
     Doubts,
+    caption,
     doubts,
 )
 
@@ -124,6 +125,12 @@ def test_colours_keep_their_distance_and_captions_stay_in_the_vocabulary():
         assert doubts([scene.caption]) == Doubts((), (), (), ())
         assert not any(family in scene.caption.split() for family in FAMILIES)
     assert doubts(TRAINING_PROMPTS) == Doubts((), (), (), ())
+    assert caption([("orange", "cross"), ("red", "circle")], "blue") == (
+        "an orange cross and a red circle on a blue background"
+    )
+    for article in ("a", "an"):
+        both = f"{article} orange cross and {article} orange circle on a blue background"
+        assert doubts([both]) == Doubts((), (), (), ())
     assert doubts(["A red DRAGON on a blue background, flying"]).unknown == ("dragon", "flying")
     assert len(WORDS) == len(set(WORDS))
 

@@ -27,7 +27,11 @@ def tokenizer() -> PreTrainedTokenizerFast:
     vocabulary = {word: i for i, word in enumerate(["<pad>", "</s>", "<unk>", *WORDS, *THINGS])}
     inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     inner.normalizer = normalizers.Sequence(
-        [normalizers.Lowercase(), normalizers.Replace(Regex(r"\s+"), " ")]
+        [
+            normalizers.Lowercase(),
+            normalizers.Replace(Regex(r"\s+"), " "),
+            normalizers.Replace(Regex(r"\ban\b"), "a"),
+        ]
     )
     token = Regex(rf"\b(?:{'|'.join(THINGS)})\b|\w+|[^\w\s]+")
     inner.pre_tokenizer = pre_tokenizers.Split(token, behavior="removed", invert=True)

@@ -53,7 +53,6 @@ def demo(session: Session, /, **parsed: Any) -> None:
 
     variant, adapter = variant_for(request.backbone), None
     shown: list[tuple[demo_steps.Motion, Any, list[demo_steps.Row]]] = []
-    rows: list[demo_steps.Row] = []
     sizes: list[int] = []
     trained = 0.0
     for motion in demo_steps.MOTIONS:
@@ -72,24 +71,21 @@ def demo(session: Session, /, **parsed: Any) -> None:
         trained += time.monotonic() - since
         out.talk(f"Wrote {places.card(motion)} ({size_text(info.size_bytes)})")
         made = []
-        for card in (None, result.card):
+        for card in (result.card, None):
             row = demo_steps.make_row(adapter, card, motion, scene, request)
             place = places.video(motion, row.with_card)
             write_video(place, row.frames, variant.fps, force=request.force)
             out.event("generated", video=place, seconds=row.seconds, **row.facts())
             out.talk(f"Wrote {place} ({row.seconds:.1f} s): {row.prompt}")
             made.append(row)
-        rows += made
         shown.append((motion, pixels, made))
     demo_steps.draw_pictures(places, shown, variant.fps, force=request.force)
     seconds = time.monotonic() - began
-    demo_steps.tell(out, places, rows, trained, seconds)
+    demo_steps.tell(out, places, shown, trained, seconds)
     out.event(
         "summary",
         folder=request.output,
-        videos=[row.facts() for row in rows],
-        follows_with_card=demo_steps.mean(rows, True),
-        follows_without_card=demo_steps.mean(rows, False),
+        videos=[row.facts() for _, _, made in shown for row in made],
         card_bytes=sizes,
         seconds=seconds,
     )

@@ -69,7 +69,7 @@ def edit(session: Session, /, **parsed: Any) -> None:
     A card that is out in the world is never changed: this makes a new one with another digest,
     which names the old one as its parent, and what was done.
     """
-    from pe_toolkit.card import MotionCard
+    from pe_toolkit.card import MotionCard, printable
     from pe_toolkit.cli import files
     from pe_toolkit.cli.names import watched
     from pe_toolkit.cli.remote import find
@@ -97,6 +97,9 @@ def edit(session: Session, /, **parsed: Any) -> None:
     _tell(session, old, new, measured)
     was = card if found.entry is None else str(found.entry.reference)
     session.out.talk(f"{place} is a new card{f'; {was} is as it was' if place != was else ''}.")
+    if asked.moves and (new.spec.name, new.spec.version) == (old.spec.name, old.spec.version):
+        called = f"{printable(new.spec.name)} {new.spec.version}"
+        session.out.talk(f"It is still called {called}: --name gives it another name.")
     session.out.event("summary", **more, digest=new.digest, parent=old.digest)
 
 

@@ -248,7 +248,7 @@ def _trained(made: Trained, job: Job) -> str:
     """What a training left, in words."""
     from pe_toolkit.card.followed import followed
 
-    learned = followed(made.spec.reference.matched, made.spec.backbone.variant)
+    learned = followed(made.spec.reference.matched, made.little)
     more = f" {words.download(made.served, 'Download')}"
     told = words.notice(f"Learned in {job.note}: {learned}. The card is {made.card}.", more)
     if made.little:

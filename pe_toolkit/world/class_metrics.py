@@ -43,7 +43,7 @@ from pe_toolkit.world.metrics import (
 from pe_toolkit.world.scenes import Scene, render
 from pe_toolkit.world.vocabulary import BACKGROUNDS, COLOURS, SHAPES, describe
 
-_OBJECT = re.compile(r"a (\w+) (\w+)(?= and a | on a )")
+_OBJECT = re.compile(r"an? (\w+) (\w+)(?= and an? | on a )")
 _GROUND = re.compile(r" on a (\w+) background$")
 FOLDS = {"triangle": 3, "square": 4, "cross": 4}
 """A shape looks the same after a turn by a whole part of a circle."""

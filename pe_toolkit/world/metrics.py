@@ -29,7 +29,7 @@ STILL = (
     0.005  # steps in which the reference moves less than this fraction of the width do not count
 )
 SMALLEST = 0.006  # an object of less than this fraction of the picture is invisible
-_CAPTION = re.compile(r"^a (\w+) (\w+)(?: and a \w+ \w+)? on a (\w+) background$")
+_CAPTION = re.compile(r"^an? (\w+) (\w+)(?: and an? \w+ \w+)? on a (\w+) background$")
 
 
 @dataclass(frozen=True)

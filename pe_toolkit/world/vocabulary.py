@@ -39,11 +39,23 @@ POSSIBLE: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """What can stand where in a caption."""
 _NAMES = frozenset(name for names in POSSIBLE.values() for name in names)
-_THING = rf"a ({'|'.join(COLOURS)}) ({'|'.join(SHAPES)})"
+_THING = rf"an? ({'|'.join(COLOURS)}) ({'|'.join(SHAPES)})"
 _CAPTION = re.compile(rf"{_THING}( and {_THING})? on a ({'|'.join(BACKGROUNDS)}) background")
+
+
+def caption(objects: list[tuple[str, str]], background: str) -> str:
+    """`[(colour, shape), ...]` and a background name -> the caption in the vocabulary."""
+    return (
+        " and ".join(
+            f"{'an' if colour[0] in 'aeiou' else 'a'} {colour} {shape}" for colour, shape in objects
+        )
+        + f" on a {background} background"
+    )
+
+
 # One prompt per colour, cycling shapes and backgrounds; training cards without --prompt uses these.
 TRAINING_PROMPTS: tuple[str, ...] = tuple(
-    f"a {colour} {shape} on a {background} background"
+    caption([(colour, shape)], background)
     for colour, shape, background in zip(
         ("red", "cyan", "yellow", "magenta", "green", "white", "orange", "blue"),
         itertools.cycle(("circle", "square", "cross", "triangle")),
@@ -51,14 +63,6 @@ TRAINING_PROMPTS: tuple[str, ...] = tuple(
         strict=False,
     )
 )
-
-
-def caption(objects: list[tuple[str, str]], background: str) -> str:
-    """`[(colour, shape), ...]` and a background name -> the caption in the vocabulary."""
-    return (
-        " and ".join(f"a {colour} {shape}" for colour, shape in objects)
-        + f" on a {background} background"
-    )
 
 
 @dataclass(frozen=True)
@@ -114,8 +118,10 @@ def _place(before: str, after: str) -> str:
 
 
 def _words(prompt: str) -> list[str]:
-    """The words of a prompt as the bundled tokenizer parts them, without punctuation."""
-    return re.findall(r"\w+", prompt.lower())
+    """The words of a prompt as the bundled tokenizer parts them, without punctuation; `an` is `a`
+    to it.
+    """
+    return ["a" if word == "an" else word for word in re.findall(r"\w+", prompt.lower())]
 
 
 def describe() -> str:
