@@ -9,13 +9,10 @@ the clip's.
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers import CogVideoXTransformer3DModel
 from transformers import PreTrainedTokenizerFast, T5EncoderModel
 
@@ -78,11 +75,7 @@ def train(
     data = Latents(folder, device, keep_two=1)
     alphas = transformer.scheduler().alphas_cumprod.float().to(device)
     rotary = transformer.rotary_tables(device) if stage == "bind" else None
-    attention = (
-        mock.patch.object(F, "scaled_dot_product_attention", transformer.plain_attention)
-        if device.type == "cpu"
-        else contextlib.nullcontext()
-    )
+    attention = transformer.attention_on(device)
     ordered, here = round(ORDERED * batch), torch.Generator(device)
     for step in run:
         if step % 100 == 0:
@@ -94,8 +87,7 @@ def train(
         weight = torch.from_numpy(1 / level / np.mean(1 / level)).float().to(device)
         noise = torch.randn(x.shape, generator=here.manual_seed(step), device=device)
         t = t.to(device)
-        a = alphas[t].view(-1, 1, 1, 1, 1)
-        noisy, target = a.sqrt() * x + (1 - a).sqrt() * noise, a.sqrt() * noise - (1 - a).sqrt() * x
+        noisy, target = transformer.noised(x, noise, alphas[t])
         with autocast(device), attention:
             with torch.no_grad():
                 words = text.token_ids(old, captions[ordered:]).to(device)

@@ -166,6 +166,21 @@ def plain_attention(
     return logits.softmax(-1) @ v
 
 
+def attention_on(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """What a training's passes are made under, each anew: `plain_attention` on CPUs."""
+    if device.type != "cpu":
+        return contextlib.nullcontext()
+    return mock.patch.object(F, "scaled_dot_product_attention", plain_attention)
+
+
+def noised(
+    x: torch.Tensor, noise: torch.Tensor, alphas: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Clips `(n, f, c, h, w)` at the cumulative alphas `(n,)`, and the velocity there."""
+    a = alphas.view(-1, 1, 1, 1, 1)
+    return a.sqrt() * x + (1 - a).sqrt() * noise, a.sqrt() * noise - (1 - a).sqrt() * x
+
+
 def begun(folder: Path, device: torch.device, stage: str) -> Pair:
     """The pair that a stage starts from."""
     pair = build(stage).to(device)
@@ -208,11 +223,7 @@ def train(
     data = Latents(folder, device, keep_two=keep_two, keep_plain=keep_plain)
     alphas = scheduler().alphas_cumprod.float().to(device)
     rotary = None if stage == "absolute" else rotary_tables(device)
-    attention = (
-        mock.patch.object(F, "scaled_dot_product_attention", plain_attention)
-        if device.type == "cpu"
-        else contextlib.nullcontext()
-    )
+    attention = attention_on(device)
     generator, here = torch.Generator(), torch.Generator(device)
     for step in run:
         if step % 100 == 0:
@@ -222,8 +233,7 @@ def train(
         weight = weights(t, stage).to(device)
         noise = torch.randn(x.shape, generator=here.manual_seed(step), device=device)
         t = t.to(device)
-        a = alphas[t].view(-1, 1, 1, 1, 1)
-        noisy, target = a.sqrt() * x + (1 - a).sqrt() * noise, a.sqrt() * noise - (1 - a).sqrt() * x
+        noisy, target = noised(x, noise, alphas[t])
         with autocast(device), attention:
             prediction = pair(noisy, ids, t, rotary)
         losses = (prediction.float() - target).square().mean((1, 2, 3, 4))
