@@ -12,7 +12,8 @@ RUN is a folder: `raw.jsonl` holds one line of numbers per clip, `frames/` the c
 cards. What is there is not made again: a run may be stopped, continued, and given more references,
 pairs, classes, controls, recipes (`--name` says which is meant in the table). References, prompts
 and seeds depend on their own number only. A prompt asks for other colours, other shapes and
-another background than its reference has, so that what leaks is seen.
+another background than its reference has, so that what leaks is seen; where the camera moves, a
+textured one, so that its motion is.
 
 Conditions: plain (no card, the same prompts and seeds), the card, and controls on the first pair of
 each reference: shuffled-phase, shuffled-positions, shuffled-both. The card of another reference
@@ -72,7 +73,9 @@ def pair(scene: Scene, reference: int, index: int) -> tuple[str, int]:
     while True:
         colours = rng.choice([c for c in COLOURS if c not in used[0]], len(scene.things), False)
         things = [(str(c), str(rng.choice(shapes))) for c in colours]
-        prompt = caption(things, str(rng.choice(grounds)))
+        # What a camera does shows on a texture only, which is there for sure when asked for.
+        textured = scene.family in CAMERA
+        prompt = caption(things, str(rng.choice(grounds)), textured=textured)
         if apart([colour for colour, _ in things]) and prompt not in TRAINING_PROMPTS:
             return prompt, 200_000 + number % 10**8
 

@@ -7,8 +7,8 @@ from unittest import mock
 import torch
 import torch.nn.functional as F
 
-from benchmarks.backbone import bind, text
-from benchmarks.backbone.latents import order_matters
+from benchmarks.backbone import bind, text, things
+from benchmarks.backbone.latents import order_matters, untextured
 from benchmarks.backbone.transformer import plain_attention
 
 
@@ -34,6 +34,27 @@ def test_captions_whose_words_could_change_places():
     assert order_matters("a red cross and a white circle on a grey background")
     assert not order_matters("a red cross on a green background")
     assert not order_matters("a red cross and a white cross on a grey background")
+
+
+def test_the_word_for_texture_can_be_left_out():
+    said = "a red cross and a white circle on a textured grey background"
+    assert untextured(said) == "a red cross and a white circle on a grey background"
+    assert untextured(untextured(said)) == untextured(said)
+
+
+def test_an_encoder_that_learns_a_word_says_the_same_of_the_others():
+    torch.manual_seed(0)
+    old = text.encoder(len(text.TOKENS) - 1).eval()
+    new = things.encoder_of(old, steps=20)
+    assert new.shared.weight.shape[0] == len(text.TOKENS)
+    assert things.encoder_of(new) is new
+    tok = text.tokenizer()
+    ids = text.token_ids(tok, ["an orange cross on a blue background", ""])
+    with torch.no_grad():
+        assert torch.equal(new(ids)[0], old(ids)[0])
+    said = text.token_ids(tok, ["an orange cross on a textured blue background"])[0]
+    assert tok.convert_ids_to_tokens(int(said[4])) == "textured"
+    assert int(said[4]) == len(text.TOKENS) - 1  # what was trained keeps its row
 
 
 def test_timesteps_of_binding_reach_everywhere():

@@ -131,6 +131,10 @@ def test_colours_keep_their_distance_and_captions_stay_in_the_vocabulary():
     for article in ("a", "an"):
         both = f"{article} orange cross and {article} orange circle on a blue background"
         assert doubts([both]) == Doubts((), (), (), ())
+    assert caption([("red", "circle")], "blue", textured=True) == (
+        "a red circle on a textured blue background"
+    )
+    assert doubts(["a textured red circle on a blue background"]).forms
     assert doubts(["A red DRAGON on a blue background, flying"]).unknown == ("dragon", "flying")
     assert len(WORDS) == len(set(WORDS))
 

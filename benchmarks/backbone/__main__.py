@@ -1,5 +1,5 @@
 """Train the bundled backbone from nothing: VAE, decoder, whitened latents, rotary transformer
-(coarse, then detail), absolute transformer, whose colour a colour is (bind, bind_absolute), export.
+(coarse, then detail), absolute transformer, what was learned since (bind, bind_absolute), export.
 
 Every stage keeps checkpoints in --folder and resumes there. On a CUDA GPU the same script takes
 larger batches.
@@ -43,6 +43,13 @@ def main() -> None:
         default=0,
         metavar="SHARDS",
         help="latents: and so many of clips where the order of the caption's words matters",
+    )
+    parser.add_argument(
+        "--camera",
+        type=int,
+        default=0,
+        metavar="SHARDS",
+        help="latents: and so many of clips where a camera moves over a texture",
     )
     parser.add_argument(
         "--keep-two",
@@ -103,6 +110,7 @@ def main() -> None:
             args.shards,
             wide=args.wide,
             ordered=args.ordered,
+            camera=args.camera,
             jobs=args.jobs,
         )
     for stage, steps, peak in (

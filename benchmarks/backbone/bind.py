@@ -1,10 +1,10 @@
-"""A stage after the others: teach the pair whose colour a colour is, and forget nothing.
+"""A stage after the others: teach the pair what its teacher does not know, and forget nothing.
 
-From weights that know the words one by one to weights whose tokenizer knows things (`text.THINGS`).
-Where the order of a caption's words does not matter, the target is what a teacher (the weights
-before) says of the same noisy clip: it has no noise of its own, so that batches of eight do not
-spoil what batches of 128 learned. Where the order matters the teacher is wrong, and the target is
-the clip's.
+From weights that know fewer tokens to weights that know all of `text.TOKENS`: whose colour a colour
+is, and the word for a background's texture. Where the teacher, the weights before, is right, the
+target is what it says of the same noisy clip: it has no noise of its own, so that batches of eight
+do not spoil what batches of 128 learned. Where the order of a caption's words matters, or it says
+`textured`, the target is the clip's.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from benchmarks.backbone.latents import Latents
 
 FOLDERS = {"bind": "transformer", "bind_absolute": "transformer_absolute"}
 """Stage -> the transformer of a backbone's folder that it starts from."""
-ORDERED = 0.5
-"""Share of a batch whose caption says something else in another order."""
+ORDERED, TEXTURED = 0.25, 0.375
+"""Shares of a batch whose caption says something else in another order, or that it is textured."""
 EMPTY = 0.2
 """Share of the others without a caption."""
 
@@ -43,11 +43,15 @@ def timesteps(batch: int, generator: torch.Generator) -> torch.Tensor:
 
 
 def _begun(folder: Path, stage: str, start: Path) -> transformer.Pair:
-    """What a stage starts from: the absolute one keeps the encoder that `bind` made."""
+    """What a stage starts from. An encoder that knows the things already learns nothing more: what
+    it says of them is what both variants know. The absolute one keeps the one that `bind` made.
+    """
     pair = load(start, stage)
+    knows = pair.encoder.shared.weight.shape[0] > things.BEFORE_THINGS
     pair.encoder = things.encoder_of(pair.encoder)
     if stage == "bind_absolute":
         pair.encoder = transformer.averaged(folder, "bind").encoder
+    if knows or stage == "bind_absolute":
         pair.encoder.requires_grad_(False)
     return pair
 
@@ -76,13 +80,14 @@ def train(
     alphas = transformer.scheduler().alphas_cumprod.float().to(device)
     rotary = transformer.rotary_tables(device) if stage == "bind" else None
     attention = transformer.attention_on(device)
-    ordered, here = round(ORDERED * batch), torch.Generator(device)
+    ordered, textured = round(ORDERED * batch), round(TEXTURED * batch)
+    own, here = ordered + textured, torch.Generator(device)
     for step in run:
         if step % 100 == 0:
             data.refresh()
         rng, generator = np.random.default_rng([6, step]), torch.Generator().manual_seed(step)
-        x, captions = data.of_order(rng, ordered, batch - ordered, EMPTY)
-        t = torch.cat([timesteps(n, generator) for n in (ordered, batch - ordered)])
+        x, captions = data.of_kinds(rng, ordered, textured, batch - own, EMPTY)
+        t = torch.cat([timesteps(n, generator) for n in (ordered, textured, batch - own)])
         level = np.interp(t.numpy(), *transformer.LEVEL)
         weight = torch.from_numpy(1 / level / np.mean(1 / level)).float().to(device)
         noise = torch.randn(x.shape, generator=here.manual_seed(step), device=device)
@@ -90,11 +95,11 @@ def train(
         noisy, target = transformer.noised(x, noise, alphas[t])
         with autocast(device), attention:
             with torch.no_grad():
-                words = text.token_ids(old, captions[ordered:]).to(device)
-                said = before(noisy[ordered:], words, t[ordered:], rotary)
+                words = text.token_ids(old, captions[own:]).to(device)
+                said = before(noisy[own:], words, t[own:], rotary)
             words = text.token_ids(data.tokenizer, captions).to(device)
             prediction = pair(noisy, words, t, rotary)
-        target = torch.cat([target[:ordered], said.float()])
+        target = torch.cat([target[:own], said.float()])
         losses = (prediction.float() - target).square().mean((1, 2, 3, 4))
         run.update((losses * weight).mean())
     run.use_average()

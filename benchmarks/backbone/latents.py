@@ -19,10 +19,10 @@ from safetensors.torch import save_file
 
 from benchmarks.backbone import text
 from benchmarks.backbone.vae import WHITE
-from pe_toolkit.world.class_metrics import parse_all
+from pe_toolkit.world.class_metrics import CAMERA, parse_all
 from pe_toolkit.world.motions import CLASSES, sample_motion
 from pe_toolkit.world.scenes import TRAIN_FAMILIES, Scene, render, sample_scene
-from pe_toolkit.world.vocabulary import BACKGROUNDS, COLOURS
+from pe_toolkit.world.vocabulary import BACKGROUNDS, COLOURS, TEXTURED
 
 SHARD = 200
 TWO_OBJECTS = 0.2
@@ -52,28 +52,35 @@ def sample_wide(rng: np.random.Generator) -> Scene:
     return dataclasses.replace(scene, things=tuple(things))
 
 
+KINDS = {"old": (2, ""), "wide": (4, ""), "ordered": (5, "o"), "camera": (6, "c")}
+"""Of a shard: what seeds it, beside its number, and how its name begins."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """Which clips a file holds: of the wide world or the old one, or only those of the wide world
-    where the order of the caption's words matters.
+    """Which clips a file holds: of the `old` world or the `wide` one; or of the wide one only those
+    where the order of the caption's words matters (`ordered`), or where a `camera` moves.
     """
 
     index: int
-    wide: bool
-    ordered: bool = False
+    kind: str
 
     @property
     def name(self) -> str:
-        return f"{'o' if self.ordered else ''}{self.index:04d}.safetensors"
+        return f"{KINDS[self.kind][1]}{self.index:04d}.safetensors"
 
     def draw(self) -> tuple[np.ndarray, list[str]]:
         """Its clips `(SHARD, 33, 128, 128, 3)` uint8 and captions."""
-        rng = np.random.default_rng([5 if self.ordered else 4 if self.wide else 2, self.index])
+        rng = np.random.default_rng([KINDS[self.kind][0], self.index])
         scenes: list[Scene] = []
         while len(scenes) < SHARD:
-            scene = sample_wide(rng) if self.wide else sample_scene(rng, two=TWO_OBJECTS)
-            if not self.ordered or order_matters(scene.caption):
-                scenes.append(scene)
+            old = self.kind == "old"
+            scene = sample_scene(rng, two=TWO_OBJECTS) if old else sample_wide(rng)
+            if self.kind == "ordered" and not order_matters(scene.caption):
+                continue
+            if self.kind == "camera" and scene.family not in CAMERA:
+                continue
+            scenes.append(scene)
         return np.stack([render(scene) for scene in scenes]), [scene.caption for scene in scenes]
 
 
@@ -115,10 +122,11 @@ def make(
     *,
     wide: bool = False,
     ordered: int = 0,
+    camera: int = 0,
     jobs: int = 1,
 ) -> None:
     """Write the missing shards, one file each, in order; then `ordered` of those where the order of
-    the words matters.
+    the words matters, and `camera` of those where a camera moves.
     """
     vae = (
         AutoencoderKLCogVideoX.from_pretrained(folder / WHITE, dtype=torch.bfloat16)
@@ -126,8 +134,8 @@ def make(
         .eval()
     )
     (folder / "latents").mkdir(exist_ok=True)
-    wanted = [Shard(i, wide) for i in range(shards)]
-    wanted += [Shard(i, True, ordered=True) for i in range(ordered)]
+    counts = {"wide" if wide else "old": shards, "ordered": ordered, "camera": camera}
+    wanted = [Shard(i, kind) for kind, count in counts.items() for i in range(count)]
     missing = [shard for shard in wanted if not (folder / "latents" / shard.name).exists()]
     for shard, (clips, captions) in drawn(missing, jobs):
         path = folder / "latents" / shard.name
@@ -145,6 +153,11 @@ def order_matters(caption: str) -> bool:
     return two or (background in COLOURS and any(c in BACKGROUNDS for c in colours))
 
 
+def untextured(caption: str) -> str:
+    """The same caption without the word that says that its background shows a pattern."""
+    return caption.replace(f" {TEXTURED} ", " ")
+
+
 class Latents:
     """All finished shards, on `device`; `refresh` picks up those written since."""
 
@@ -160,7 +173,7 @@ class Latents:
         self.ids = torch.empty(0, text.TEXT_TOKENS, dtype=torch.long, device=device)
         self.shares = np.empty(0)
         self.captions: list[str] = []
-        self.ordered = np.empty(0, bool)
+        self.ordered, self.textured = np.empty(0, bool), np.empty(0, bool)
         self.refresh()
 
     def share(self, caption: str) -> float:
@@ -182,6 +195,7 @@ class Latents:
             self.shares = np.concatenate([self.shares, shares])
             self.captions += captions
             self.ordered = np.concatenate([self.ordered, [order_matters(c) for c in captions]])
+            self.textured = np.concatenate([self.textured, [TEXTURED in c for c in captions]])
             self.seen.add(path.name)
 
     def batch(
@@ -198,15 +212,16 @@ class Latents:
         nothing = torch.from_numpy(rng.uniform(size=(size, 1)) < empty).to(self.device)
         return self.latents[where].float(), torch.where(nothing, self.empty, self.ids[where])
 
-    def of_order(
-        self, rng: np.random.Generator, ordered: int, rest: int, empty: float
+    def of_kinds(
+        self, rng: np.random.Generator, ordered: int, textured: int, rest: int, empty: float
     ) -> tuple[torch.Tensor, list[str]]:
-        """Random clips `(ordered + rest, 9, 16, 16, 16)` and their captions: first those where the
-        order of the words matters, then the others, a share `empty` of which is left empty.
+        """Random clips `(ordered + textured + rest, 9, 16, 16, 16)` and their captions: first those
+        where the order of the words matters, then those that say that they are textured, then
+        others, whose captions do not say it, a share `empty` of which is left empty.
         """
-        kinds = (self.ordered, ordered), (~self.ordered, rest)
+        kinds = (self.ordered, ordered), (self.textured, textured), (~self.ordered, rest)
         picks = np.concatenate([rng.choice(np.flatnonzero(kind), n) for kind, n in kinds])
         captions = [self.captions[i] for i in picks]
-        for i in range(ordered, ordered + rest):
-            captions[i] = "" if rng.uniform() < empty else captions[i]
+        for i in range(ordered + textured, len(captions)):
+            captions[i] = "" if rng.uniform() < empty else untextured(captions[i])
         return self.latents[torch.from_numpy(picks).to(self.device)].float(), captions

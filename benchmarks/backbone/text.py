@@ -8,7 +8,7 @@ import torch
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
-from pe_toolkit.world.vocabulary import BACKGROUNDS, COLOURS, SHAPES, WORDS
+from pe_toolkit.world.vocabulary import BACKGROUNDS, COLOURS, SHAPES, TEXTURED, WORDS
 
 TEXT_TOKENS = 16
 # The transformer gives words no place, and so small an encoder does not learn to say whose colour a
@@ -18,13 +18,17 @@ THINGS: tuple[str, ...] = (
     *(f"{colour} {shape}" for colour, shape in itertools.product(COLOURS, SHAPES)),
     *(f"{background} background" for background in BACKGROUNDS),
 )
+# New tokens come last: rows of embeddings that are trained keep their places.
+TOKENS: tuple[str, ...] = (
+    "<pad>", "</s>", "<unk>", *(word for word in WORDS if word != TEXTURED), *THINGS, TEXTURED,
+)  # fmt: skip
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
     """One token for a shape with its colour (`blue cross`), for a background with its own (`green
     background`), and for every other word; words outside the vocabulary become `<unk>`.
     """
-    vocabulary = {word: i for i, word in enumerate(["<pad>", "</s>", "<unk>", *WORDS, *THINGS])}
+    vocabulary = {token: i for i, token in enumerate(TOKENS)}
     inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     inner.normalizer = normalizers.Sequence(
         [
@@ -47,11 +51,11 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def encoder() -> T5EncoderModel:
-    """A two-layer T5 encoder, trained together with the transformer."""
+def encoder(tokens: int = len(TOKENS)) -> T5EncoderModel:
+    """A two-layer T5 encoder of so many tokens, trained together with the transformer."""
     return T5EncoderModel(
         T5Config(
-            vocab_size=3 + len(WORDS) + len(THINGS),
+            vocab_size=tokens,
             d_model=96,
             d_kv=32,
             d_ff=192,

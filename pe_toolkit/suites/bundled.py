@@ -60,8 +60,9 @@ def _clip(name: str, index: int) -> SuiteClip:
 
 
 def prompts_for(shown: Scene, index: int) -> tuple[Prompt, ...]:
-    """What the clip shows; other shapes before the same background; everything different. None is a
-    prompt that cards are trained with.
+    """What the clip shows; other shapes before the same background; everything different, but for
+    whether the background is textured: what moves there is to be seen. None is a prompt that cards
+    are trained with.
     """
     import numpy as np
 
@@ -74,7 +75,8 @@ def prompts_for(shown: Scene, index: int) -> tuple[Prompt, ...]:
     def other(ground: str) -> str:
         while True:
             taken = rng.choice(colours, len(own), replace=False)
-            text = caption([(str(c), str(rng.choice(shapes))) for c in taken], ground)
+            things = [(str(c), str(rng.choice(shapes))) for c in taken]
+            text = caption(things, ground, textured=shown.style == "texture")
             if text not in TRAINING_PROMPTS:
                 return text
 

@@ -41,10 +41,10 @@ from pe_toolkit.world.metrics import (
     time_points,
 )
 from pe_toolkit.world.scenes import Scene, render
-from pe_toolkit.world.vocabulary import BACKGROUNDS, COLOURS, SHAPES, describe
+from pe_toolkit.world.vocabulary import BACKGROUNDS, COLOURS, SHAPES, TEXTURED, describe
 
 _OBJECT = re.compile(r"an? (\w+) (\w+)(?= and an? | on a )")
-_GROUND = re.compile(r" on a (\w+) background$")
+_GROUND = re.compile(rf" on a (?:{TEXTURED} )?(\w+) background$")
 FOLDS = {"triangle": 3, "square": 4, "cross": 4}
 """A shape looks the same after a turn by a whole part of a circle."""
 NEAR = 0.36

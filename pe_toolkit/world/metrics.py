@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from pe_toolkit.errors import UsageError
 from pe_toolkit.world.scenes import shape_distance
-from pe_toolkit.world.vocabulary import BACKGROUNDS, COLOURS, SHAPES, describe
+from pe_toolkit.world.vocabulary import BACKGROUNDS, COLOURS, SHAPES, TEXTURED, describe
 
 Floats = NDArray[np.float64]
 
@@ -29,7 +29,9 @@ STILL = (
     0.005  # steps in which the reference moves less than this fraction of the width do not count
 )
 SMALLEST = 0.006  # an object of less than this fraction of the picture is invisible
-_CAPTION = re.compile(r"^an? (\w+) (\w+)(?: and an? \w+ \w+)? on a (\w+) background$")
+_CAPTION = re.compile(
+    rf"^an? (\w+) (\w+)(?: and an? \w+ \w+)? on a (?:{TEXTURED} )?(\w+) background$"
+)
 
 
 @dataclass(frozen=True)

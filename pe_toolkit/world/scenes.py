@@ -62,7 +62,8 @@ class Scene:
     @property
     def caption(self) -> str:
         """The prompt that describes this scene; it never mentions the motion."""
-        return caption([(t.colour, t.shape) for t in self.things], self.background)
+        things = [(thing.colour, thing.shape) for thing in self.things]
+        return caption(things, self.background, textured=self.style == "texture")
 
 
 def trajectory(scene: Scene) -> Array:

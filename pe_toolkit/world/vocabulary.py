@@ -2,7 +2,8 @@
 them.
 
 Captions read `a {colour} {shape} on a {background} background`, with `and a {colour} {shape}` after
-the first shape for two objects. Motion is never in the caption: that is what cards are for.
+the first shape for two objects, and `a textured {background} background` where it shows a pattern.
+Motion is never in the caption: that is what cards are for.
 """
 
 from __future__ import annotations
@@ -31,8 +32,10 @@ BACKGROUNDS: dict[str, tuple[int, int, int]] = {
     "brown": (95, 55, 25),
 }
 SHAPES: tuple[str, ...] = ("circle", "square", "triangle", "cross")
+TEXTURED = "textured"
+"""Before the background's colour: it shows a pattern. Without the word it may."""
 WORDS: tuple[str, ...] = tuple(
-    dict.fromkeys(["a", "on", "and", "background", *COLOURS, *BACKGROUNDS, *SHAPES])
+    dict.fromkeys(["a", "on", "and", "background", *COLOURS, *BACKGROUNDS, *SHAPES, TEXTURED])
 )
 POSSIBLE: dict[str, tuple[str, ...]] = {
     "colours": tuple(COLOURS), "shapes": SHAPES, "backgrounds": tuple(BACKGROUNDS),
@@ -40,16 +43,18 @@ POSSIBLE: dict[str, tuple[str, ...]] = {
 """What can stand where in a caption."""
 _NAMES = frozenset(name for names in POSSIBLE.values() for name in names)
 _THING = rf"an? ({'|'.join(COLOURS)}) ({'|'.join(SHAPES)})"
-_CAPTION = re.compile(rf"{_THING}( and {_THING})? on a ({'|'.join(BACKGROUNDS)}) background")
+_CAPTION = re.compile(
+    rf"{_THING}( and {_THING})? on a (?:{TEXTURED} )?({'|'.join(BACKGROUNDS)}) background"
+)
 
 
-def caption(objects: list[tuple[str, str]], background: str) -> str:
+def caption(objects: list[tuple[str, str]], background: str, *, textured: bool = False) -> str:
     """`[(colour, shape), ...]` and a background name -> the caption in the vocabulary."""
     return (
         " and ".join(
             f"{'an' if colour[0] in 'aeiou' else 'a'} {colour} {shape}" for colour, shape in objects
         )
-        + f" on a {background} background"
+        + f" on a {f'{TEXTURED} ' if textured else ''}{background} background"
     )
 
 
@@ -128,4 +133,4 @@ def describe() -> str:
     """One line that lists what the bundled backbone can draw."""
     colours, grounds = "|".join(COLOURS), "|".join(BACKGROUNDS)
     thing = f"a {{{colours}}} {{{'|'.join(SHAPES)}}}"
-    return f"{thing} [and {thing}] on a {{{grounds}}} background"
+    return f"{thing} [and {thing}] on a [{TEXTURED}] {{{grounds}}} background"
