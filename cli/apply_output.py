@@ -15,7 +15,7 @@ from pe_toolkit.cli.progress import Progress
 from pe_toolkit.cli.versions import software
 
 if TYPE_CHECKING:
-    from pe_toolkit.card import MotionCard
+    from pe_toolkit.card import CardSpec, MotionCard
     from pe_toolkit.cli.requests.apply import ApplyOptions
     from pe_toolkit.evaluation.following import ReferenceMotion
 
@@ -152,11 +152,12 @@ class Results:
             picture = contact_sheet([*first, *self.rows], COLUMNS)
             write_image(sheet, picture, force=self.options.force)
         shown = {str(video): "from an earlier run" for video in self.there}
+        several = several_move(self.card.spec)
         for done in self.done:
             follows = (
                 ""
                 if self.motion is None
-                else f", {in_words(done, edited=bool(self.card.spec.edits))}"
+                else f", {in_words(done, edited=bool(self.card.spec.edits), several=several)}"
             )
             shown[str(done.video)] = f'"{short(done.prompt)}", seed {done.seed}{follows}'
             if done.side_by_side is not None:
@@ -200,18 +201,30 @@ class Results:
         return place
 
 
-def in_words(done: Done, *, edited: bool = False) -> str:
+def in_words(done: Done, *, edited: bool = False, several: bool = False) -> str:
     """The score of a video, with what it is worth."""
-    return score_words(done.motion_follows, done.motion_follows_reason, edited=edited)
+    return score_words(
+        done.motion_follows, done.motion_follows_reason, edited=edited, several=several
+    )
 
 
-def score_words(score: float | None, reason: str | None, *, edited: bool = False) -> str:
-    """A score with what it is worth, or why there is none; `edited`: of a card that was."""
+def several_move(spec: CardSpec) -> bool:
+    """Whether in a card's reference more than one thing was seen to move on its own."""
+    return spec.reference.motion is not None and len(spec.reference.motion.subjects) > 1
+
+
+def score_words(
+    score: float | None, reason: str | None, *, edited: bool = False, several: bool = False
+) -> str:
+    """A score with what it is worth, or why there is none; `edited`: of a card that was; `several`
+    things move in the reference, each its own way: their mean, which is compared, says little.
+    """
     from pe_toolkit.evaluation.following import CHANCE
 
     if score is None:
         return f"no motion score: {reason}"
-    doubt = " (may be chance)" if score < CHANCE else ""
+    low = " (several things move: their mean, which says little)" if several else " (may be chance)"
+    doubt = low if score < CHANCE else ""
     whose = "edited reference" if edited else "reference"
     return f"motion follows the {whose}: {score:.2f}{doubt}"
 

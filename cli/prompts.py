@@ -91,8 +91,11 @@ def warn_unknown(out: Output, prompts: Sequence[str], backbone: str) -> None:
         said.append(f"knows no {_listed(found.misplaced, ' and no ')}")
     if said:
         possible = "; ".join(f"{kind}: {', '.join(POSSIBLE[kind])}" for kind in found.kinds)
+        doubted = [p for p in prompts if (d := doubts([p])).unknown or d.misplaced]
+        # Of one prompt it is plain which is meant.
+        whose = f" for {_listed([repr(p) for p in doubted])}" if len(set(prompts)) > 1 else ""
         out.warn(
-            f"the bundled backbone {', '.join(said)}, and will draw something else. "
+            f"the bundled backbone {', '.join(said)}, and will draw something else{whose}. "
             f"Possible {possible}."
         )
     if found.forms:

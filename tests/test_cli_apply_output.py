@@ -12,7 +12,7 @@ import pytest
 
 from pe_toolkit.apply import Generated
 from pe_toolkit.card import MotionCard
-from pe_toolkit.cli.apply_output import Results
+from pe_toolkit.cli.apply_output import Results, score_words
 from pe_toolkit.cli.files import Target
 from pe_toolkit.cli.output import Output
 from pe_toolkit.cli.progress import Progress
@@ -132,3 +132,11 @@ def test_a_score_says_what_it_is_worth(
     assert f"motion follows the reference: {score:.2f}" in err
     assert ("(may be chance)" in err) == doubt
     assert "validated on rendered shapes" in err
+
+
+def test_of_several_motions_the_score_is_a_mean_that_says_little() -> None:
+    assert "may be chance" in score_words(0.3, None)
+    low = score_words(0.3, None, several=True)
+    assert "may be chance" not in low
+    assert "several things move" in low
+    assert score_words(0.9, None, several=True) == score_words(0.9, None)

@@ -60,7 +60,9 @@ def test_the_legend_and_the_words_stand_below() -> None:
     clip = np.zeros((9, 64, 64, 3), np.uint8)
     plain = flow_frames(clip, flow, kept, kept, legend=False)
     told = flow_frames(clip, flow, kept, kept, words=["one", "two"])
-    assert told.shape[1] - plain.shape[1] == 6 * 22 + 8
+    assert told.shape[1] - plain.shape[1] == 5 * 22 + 8  # no path, and no mark of one
+    long = flow_frames(clip, flow, kept, kept, words=["one " * 30])
+    assert long.shape[1] - plain.shape[1] == (3 + 3) * 22 + 8  # on three lines
     np.testing.assert_array_equal(told[:, :384], plain)
     path = np.array([[0, 0], [1, 0], [2, 0]], np.float32)
     trailed = flow_frames(clip, flow, kept, kept, path=path, legend=False)
@@ -98,8 +100,9 @@ def test_pe_flow_draws_a_clip_and_says_whether_it_will_do(tmp_path: Path) -> Non
     drawn = read_clip(tmp_path / "flow.mp4")
     assert found["parts"]["subject"] > 0.5  # the one thing that moves
     assert sum(found["parts"].values()) + found["neither"] == pytest.approx(1, abs=1e-3)
-    # What is followed, camera and subject apart beside it; four marks, and two lines of words.
-    assert drawn.size == (2 * 384, 384 + 4 * 22 + 8 + 2 * 22 + 8)
+    # What is followed, camera and subject apart beside it; six lines of what that is (four marks on
+    # the other side), and two of words.
+    assert drawn.size == (2 * 384, 384 + 6 * 22 + 8 + 2 * 22 + 8)
     assert len(drawn.frames) == 33
     again = pe("flow", tmp_path / "ref.mp4", "-o", tmp_path / "flow.mp4")
     assert again.exit_code == 2  # it is there
@@ -110,6 +113,7 @@ def test_pe_flow_draws_a_clip_and_says_whether_it_will_do(tmp_path: Path) -> Non
     [
         (["-o", "flow.txt"], "end in .mp4, .gif, .png"),
         (["--set", "nothing=1"], "KEY out of"),
+        (["--set", "lrr=1"], "Did you mean lr?"),
     ],
 )
 def test_pe_flow_refuses_early(tmp_path: Path, words: list[str], says: str) -> None:
@@ -117,6 +121,17 @@ def test_pe_flow_refuses_early(tmp_path: Path, words: list[str], says: str) -> N
     refused = pe("flow", tmp_path / "ref.mp4", "--backbone", "bundled", *words)
     assert refused.exit_code == 2
     assert says in refused.stderr
+
+
+def test_no_path_is_drawn_through_a_zoom(tmp_path: Path) -> None:
+    """Of what grows, one path explains nothing: no line of it is drawn, and no mark explains one."""
+    (scene,) = scenes_of("zoom", 1)
+    write_video(tmp_path / "ref.mp4", render(scene), 16)
+    made = pe("flow", tmp_path / "ref.mp4", "-o", tmp_path / "flow.png")
+    assert made.exit_code == 0, made.stderr
+    with Image.open(tmp_path / "flow.png") as picture:
+        below = np.asarray(picture.convert("RGB"))[3 * (192 + 4 + 22) :]
+    assert not (below[:, 10:25] == 255).all(-1).any()  # the mark of a path is a white dot
 
 
 def test_a_still_clip_is_said_to_be_one(tmp_path: Path) -> None:
@@ -135,6 +150,7 @@ def test_a_sheet_has_the_clip_what_is_followed_and_the_words(tmp_path: Path) -> 
     with Image.open(tmp_path / "flow.png") as picture:
         legend = np.asarray(picture.convert("RGB"))[3 * (192 + 4 + 22) :]
     assert len(legend) == 4 * 22 + 8 + 2 * 22 + 8  # four marks and two lines of words
+    assert (legend[:, 10:25] == 255).all(-1).any()  # a white dot marks the path
     assert (legend[-26:] > 200).any()
     orange = np.abs(legend.astype(int) - SUBJECTS[0]).sum(-1) < 60
     assert orange[:, legend.shape[1] // 2 :].any()  # the legend of the parts

@@ -9,7 +9,7 @@ import pytest
 
 from pe_toolkit.errors import UsageError
 from pe_toolkit.visual import contact_sheet, flow_arrows, label, loss_curve, side_by_side
-from pe_toolkit.visual.labels import BACKGROUND, font, shorten
+from pe_toolkit.visual.labels import BACKGROUND, font, shorten, wrapped
 
 
 def ramp(frames: int, size: tuple[int, int] = (32, 24)) -> np.ndarray:
@@ -31,6 +31,16 @@ class TestLabel:
     def test_any_text_fits(self, text: str, width: int) -> None:
         assert label(text, width).shape == (22, width, 3)
         assert font(14).getlength(shorten(text, 200, 14)) <= 200
+
+    def test_long_text_goes_on_in_the_next_line(self) -> None:
+        text = "a red circle on a black background"
+        lines = wrapped(text, 100, 14)
+        assert " ".join(lines) == text
+        assert len(lines) > 1
+        assert all(font(14).getlength(line) <= 100 for line in lines)
+        assert wrapped("", 100, 14) == [""]
+        (word,) = wrapped("x" * 100, 100, 14)
+        assert word.endswith("...")
 
     def test_cut_text_says_so(self) -> None:
         assert shorten("a red circle on a black background", 100, 14).endswith("...")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pe_toolkit.card.motion_words import motion_words
 from pe_toolkit.card.text import printable
 from pe_toolkit.motion.disc import half_disc
 from pe_toolkit.motion.stored import radians
@@ -38,8 +39,8 @@ _STEP = 3.0
 
 
 def card_plot(card: MotionCard) -> Picture:
-    """Everything that a card holds on one sheet, top to bottom: loss, the path of the reference,
-    its displacements from frame to frame, offsets by layers, phase. What a card does not hold is
+    """Everything that a card holds on one sheet, top to bottom: the path of the reference, its
+    displacements from frame to frame, loss, offsets by layers, phase. What a card does not hold is
     not drawn, or its absence is said in words.
 
     Returns:
@@ -48,7 +49,7 @@ def card_plot(card: MotionCard) -> Picture:
     spec = card.spec
     title = f"{printable(spec.name)} {spec.version}"
     about = f"{spec.backbone.variant}, {spec.kind}, {spec.grid} tokens (frames x height x width)"
-    parts = [heading(title, about, WIDTH), *_loss(card), *_motion(card), *_layers(card)]
+    parts = [heading(title, about, WIDTH), *_motion(card), *_loss(card), *_layers(card)]
     return stacked([*parts, *_phase(card)], WIDTH)
 
 
@@ -76,7 +77,7 @@ def _loss(card: MotionCard) -> list[Picture]:
     losses = card.spec.training.loss
     if not losses:
         words = "Nothing was optimised: the positions come from the reference as it was read."
-        return [heading("Loss", words, WIDTH)]
+        return [label(words, WIDTH)]
     values = [value for first, last in losses for value in (first, last, math.nan)]
     about = (
         f"in each of {len(losses)} guided steps, from before its first inner step to its last; in "
@@ -102,16 +103,18 @@ def _motion(card: MotionCard) -> list[Picture]:
         for name, way in ways:
             paths.append((name, way - (way.max(0) + way.min(0)) / 2))
             names.append(name)
-    about = "from the ring (first frame) to the dot (last frame); a square is a patch"
+    about = "as it was read" if measured is None else motion_words(measured)
     out = [heading("Motion of the reference", about, WIDTH)]
     if paths:
+        about = "from the ring (first frame) to the dot (last frame); a square is a patch"
+        out.append(label(about, WIDTH))
         out.append(path_picture(paths, (rows, columns), height=_PATH))
         out += [_key(name, i) for i, name in enumerate(names)]
-    else:
-        out.append(label("neither the camera nor a subject moves", WIDTH))
     height, steps = _height(frames - 1, columns / rows), range(frames - 1)
     fields = [field_picture(flow[i, i + 1], kept[i, i + 1], height=height) for i in steps]
-    if fields:
+    if not any(kept[i, i + 1].any() for i in steps):
+        out.append(label("Of its patches none counts from one frame to the next.", WIDTH))
+    elif fields:
         about = "an arrow for each patch that counts, to where it is in the next latent frame"
         out.append(heading("From frame to frame", about, WIDTH))
         out.append(row(fields, [f"{i + 1} to {i + 2}" for i in steps], WIDTH))
@@ -130,7 +133,10 @@ def _layers(card: MotionCard) -> list[Picture]:
     for name, layer in zip(spec.recipe.layers or (), offsets, strict=True):
         field = layer.reshape(grid.frames, grid.height, grid.width, 3)[..., [2, 1]]
         longest = float(np.hypot(*np.moveaxis(field, -1, 0)).max())
-        scale = min(1.0, _STEP / longest) if longest else 1.0
+        if not longest:
+            out.append(heading(f"Layer {name}", "nothing: the model's own positions", WIDTH))
+            continue
+        scale = min(1.0, _STEP / longest)
         shown = [field_picture(f * scale, height=height) for f in field]
         about = (
             f"from where each token is to where it counts as being, {longest:.1f} patches at most"

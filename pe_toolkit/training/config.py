@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, Literal
 
 from pe_toolkit.backbones.catalogue.variants import Variant
@@ -136,9 +137,11 @@ class TrainConfig:
         changes: dict[str, Any] = {}
         for key, text in pairs.items():
             if key not in _OVERRIDES:
+                near = get_close_matches(key, _OVERRIDES, n=1)
                 raise UsageError(
                     f"Expected --set KEY=VALUE with KEY out of {', '.join(_OVERRIDES)}, got "
-                    f"{key!r}."
+                    f"{key!r}.",
+                    f"Did you mean {near[0]}?" if near else None,
                 )
             field, parse, example = _OVERRIDES[key]
             try:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pe_toolkit.motion.moves import ONE_PATH
 from pe_toolkit.training.looking import Look
 from pe_toolkit.visual import (
     apart_frames,
@@ -31,7 +32,7 @@ def look_panels(seen: Look, frames: Picture, *, legend: bool = True) -> tuple[Pi
     flow = seen.flow
     followed = flow_frames(
         frames, flow.displacement.numpy(), flow.mask.numpy(), seen.matched,
-        path=seen.path, legend=legend,
+        path=seen.path if _one(seen) else None, legend=legend,
     )  # fmt: skip
     apart = apart_frames(frames, seen.apart, words=legend)
     return _as_high(followed, apart)
@@ -60,10 +61,15 @@ def look_sheet(seen: Look, frames: Picture, words: Sequence[str] = ()) -> Pictur
         height=192,
     )
     width = sheet.shape[1]
-    marks = [flow_legend(width // 2), apart_legend(width - width // 2, seen.apart)]
+    marks = [flow_legend(width // 2, path=_one(seen)), apart_legend(width - width // 2, seen.apart)]
     one, other = _as_high(*(mark[None] for mark in marks))
     below = np.concatenate([one[0], other[0]], axis=1)
     return np.concatenate([sheet, below, flow_legend(width, words, marks=False)])
+
+
+def _one(seen: Look) -> bool:
+    """Whether one path says what moves: of a zoom it would be a line through nothing."""
+    return seen.share >= ONE_PATH
 
 
 def _as_high(one: Picture, other: Picture) -> tuple[Picture, Picture]:

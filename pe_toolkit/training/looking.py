@@ -11,7 +11,7 @@ from pe_toolkit.backbones.contract import Backbone
 from pe_toolkit.motion.apart import Apart, taken_apart
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.masks import consistent_mask
-from pe_toolkit.motion.moves import Moves
+from pe_toolkit.motion.moves import Moves, one_path
 from pe_toolkit.motion.path import mean_path
 from pe_toolkit.training.config import TrainConfig
 from pe_toolkit.training.prepare import prepare
@@ -28,6 +28,7 @@ class Look:
         matched: `(F, F, H, W)` bool: found again on the way back, moving or not.
         path: `(F, 2)` (dx, dy) in patches: the one path that explains the most, relative to the
             first frame (`motion.path.mean_path`).
+        share: how much of what moves it explains, at most 1 (`motion.moves.one_path`).
         moves: camera and subjects, as a card keeps them.
         apart: which displacements belong to which of them.
     """
@@ -35,6 +36,7 @@ class Look:
     flow: AttentionMotionFlow
     matched: NDArray[np.bool_]
     path: NDArray[np.float32]
+    share: float
     moves: Moves
     apart: Apart
 
@@ -63,4 +65,5 @@ def look(
     flow = reference.flow
     matched = consistent_mask(flow.displacement).numpy()
     moves = reference.moves
-    return Look(flow, matched, mean_path(flow).numpy(), moves, taken_apart(flow, moves))
+    path, share = mean_path(flow).numpy(), one_path(flow)
+    return Look(flow, matched, path, share, moves, taken_apart(flow, moves))

@@ -80,8 +80,8 @@ class TrainRequest:
 
         Raises:
             UsageError: keys and values of another clip; more than one sample or a form of
-                positions in latents mode; an unknown objective; a setting given twice; a text
-                that no card may hold.
+                positions in latents mode; an unknown objective; a setting that is unknown or given
+                twice; a text that no card may hold.
         """
         if self.kv_from is not None and not _same(self.kv_from, self.reference):
             raise UsageError(
@@ -90,7 +90,7 @@ class TrainRequest:
                 "Name the same file: the card remembers one clip.",
             )
         self._check_texts()
-        self._config().check_mode()
+        self._config().with_overrides(dict(self.overrides)).check_mode()
         if self.mode == "latents" and self.parametrisation:
             raise UsageError(
                 f"Expected no {option('parametrisation')} with {option('mode')} latents: no "

@@ -29,6 +29,18 @@ def shorten(text: str, width: int, size: int) -> str:
     return text.rstrip() + _DOTS if text else ""
 
 
+def wrapped(text: str, width: int, size: int) -> list[str]:
+    """`text` on as many lines of at most `width` pixels as it needs; a longer word is cut."""
+    face, lines = font(size), [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".lstrip()
+        if face.getlength(longer) <= width or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return [shorten(line, width, size) for line in lines]
+
+
 def label(text: str, width: int, size: int = 14) -> Picture:
     """A dark strip `(size + 8, width, 3)` uint8 with one line of text, cut to fit."""
     strip = Image.new("RGB", (width, size + 8), BACKGROUND)

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from pe_toolkit.errors import UsageError
 from pe_toolkit.visual.arrows import arrow, colour_of
-from pe_toolkit.visual.labels import BACKGROUND, FOREGROUND, Picture, font, shorten
+from pe_toolkit.visual.labels import BACKGROUND, FOREGROUND, Picture, font, wrapped
 
 MARKS = (
     ("arrow", "moves: what the card learns, coloured by direction"),
@@ -68,7 +68,7 @@ def flow_frames(
             f"got {frames.shape}, {flow.shape}, {kept.shape} and {matched.shape}."
         )
     grow = enlargement(frames)
-    below = flow_legend(frames.shape[2] * grow, words, marks=legend)
+    below = flow_legend(frames.shape[2] * grow, words, marks=legend, path=path is not None)
     drawn = []
     for index, frame in enumerate(frames):
         i = latent_of(index, len(frames), latent)
@@ -170,18 +170,22 @@ def trail(
     pen.ellipse([*(here - far), *(here + far)], fill=colour, outline=(0, 0, 0), width=2 * scale)
 
 
-def flow_legend(width: int, words: Sequence[str] = (), *, marks: bool = True) -> Picture:
+def flow_legend(
+    width: int, words: Sequence[str] = (), *, marks: bool = True, path: bool = True
+) -> Picture:
     """What the marks of `flow_frames` mean, with the wheel of colours, and words below.
 
     Args:
-        width: in pixels; lines that are longer are cut.
+        width: in pixels; what is longer goes on in the next line.
         words: lines of text.
         marks: without, only the words.
+        path: with the line that stands for it.
 
     Returns:
         `(H, width, 3)` uint8 RGB; of no height if there is nothing to say.
     """
-    return legend(width, [*(MARKS if marks else ()), *(("", text) for text in words)])
+    shown = [mark for mark in MARKS if marks and (path or mark[0] != "line")]
+    return legend(width, [*shown, *(("", text) for text in words)])
 
 
 def legend(width: int, lines: Sequence[tuple[str | Mark, str]]) -> Picture:
@@ -190,16 +194,20 @@ def legend(width: int, lines: Sequence[tuple[str | Mark, str]]) -> Picture:
     """
     if not lines:
         return np.zeros((0, width, 3), np.uint8)
-    image = Image.new("RGB", (width, LINE * len(lines) + 8), BACKGROUND)
+    placed: list[tuple[str | Mark, int, str]] = []
+    for mark, text in lines:
+        left = 38 if mark else 10
+        first, *more = wrapped(text, width - left - 8, 14)
+        placed += [(mark, left, first), *(("", left, line) for line in more)]
+    image = Image.new("RGB", (width, LINE * len(placed) + 8), BACKGROUND)
     pen, face = ImageDraw.Draw(image), font(14)
-    for row, (mark, text) in enumerate(lines):
+    for row, (mark, left, text) in enumerate(placed):
         y = 4 + row * LINE + LINE / 2
         if callable(mark):
             mark(pen, 17, y)
         else:
             _mark(pen, mark, y)
-        left = 38 if mark else 10
-        pen.text((left, y), shorten(text, width - left - 8, 14), FOREGROUND, face, anchor="lm")
+        pen.text((left, y), text, FOREGROUND, face, anchor="lm")
     return np.asarray(image)
 
 
