@@ -124,7 +124,7 @@ def test_pe_flow_refuses_early(tmp_path: Path, words: list[str], says: str) -> N
 
 
 def test_no_path_is_drawn_through_a_zoom(tmp_path: Path) -> None:
-    """Of what grows, one path explains nothing: no line of it is drawn, and no mark explains one."""
+    """Of what grows, one path explains nothing: no line of it, and no mark that explains one."""
     (scene,) = scenes_of("zoom", 1)
     write_video(tmp_path / "ref.mp4", render(scene), 16)
     made = pe("flow", tmp_path / "ref.mp4", "-o", tmp_path / "flow.png")

@@ -26,9 +26,10 @@ ZERO = torch.zeros(3, dtype=torch.float64)
 PATH = torch.tensor([[-1.0, 0.0], [0.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
 
 
-def moves(*subjects: Subject, pan: float = 0.0) -> Moves:
+def moves(*subjects: Subject, pan: float = 0.0, zoom: float = 1.0) -> Moves:
     shift = torch.tensor([[0.0, -pan], [0, 0], [0, pan]], dtype=torch.float64)
-    return Moves(1, STILL, shift, subjects)
+    grown = torch.tensor([1 / zoom, 1, zoom], dtype=torch.float64)
+    return Moves(1, STILL * grown[:, None, None], shift, subjects)
 
 
 def subject(size: torch.Tensor = ZERO, *, far: float = 1.0) -> Subject:
@@ -109,11 +110,33 @@ def test_auto_takes_layers_where_one_path_does_not_say_what_moves() -> None:
     assert begun(by_chance(), moves(), auto) == "zero"
     asked = settings(start="layers", start_scale=1.5)
     once = settings(start="auto", start_scale=1.0)
-    found = first_layers(by_chance(), moves(pan=1.0), once)["camera"]
-    assert torch.equal(found, first_layers(by_chance(), moves(pan=1.0), asked)["camera"])
+    found = first_layers(by_chance(), moves(zoom=1.5), once)["camera"]
+    assert torch.equal(found, first_layers(by_chance(), moves(zoom=1.5), asked)["camera"])
+    # A pan goes as far as it was read.
+    found, asked = (
+        first_layers(by_chance(), moves(pan=1.0), once)["camera"],
+        settings(start="layers"),
+    )
+    as_read = dataclasses.replace(asked, start_scale=1.0)
+    assert torch.equal(found, first_layers(by_chance(), moves(pan=1.0), as_read)["camera"])
     by_attention = TrainConfig(start="auto").resolve(VARIANTS["cogvideox-5b"])
     assert begun(by_chance(), moves(pan=1.0), by_attention) == "flow"
     assert list(first_layers(by_chance(), moves(subject(), pan=1.0), auto)) == ["camera", "subject"]
+
+
+def test_what_is_held_is_put_back_where_it_is_and_its_background_moves() -> None:
+    """Everywhere, the layers of the camera and of what moves against it would cancel."""
+    cover = torch.zeros(3, 4, 4, dtype=torch.bool)
+    cover[:, 1:3, 1:3] = True
+    held = dataclasses.replace(subject(), path=PATH[:, [1, 0]] * -1, cover=cover)
+    auto = settings(start="auto", start_scale=1.0)
+    # Even where one path says what is matched: it is that of one of the two.
+    assert begun(along(), moves(held, pan=1.0), auto) == "layers"
+    found = first_layers(along(), moves(held, pan=1.0), auto)
+    there = cover.flatten()
+    assert not found["subject"][~there].any()
+    assert not (found["camera"] + found["subject"])[there].any()
+    assert found["camera"][~there].any()
 
 
 def test_auto_takes_the_layer_of_a_slow_thing_whatever_one_path_says() -> None:

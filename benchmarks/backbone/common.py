@@ -67,6 +67,7 @@ class Run:
         self._began = time.monotonic()
         self.steps, self.peak, self.decay, self.hold = steps, peak, decay, hold
         self.parameters = {k: p for k, p in module.named_parameters() if p.requires_grad}
+        self.frozen = {k: p for k, p in module.named_parameters() if not p.requires_grad}
         matrices = [
             k for k, p in self.parameters.items() if p.ndim == 2 and hidden and hidden.search(k)
         ]
@@ -147,7 +148,7 @@ class Run:
             self.save()
 
     def save(self) -> None:
-        tensors = {f"weight.{k}": p.detach() for k, p in self.parameters.items()}
+        tensors = {f"weight.{k}": p.detach() for k, p in (self.parameters | self.frozen).items()}
         tensors |= {f"average.{k}": v for k, v in self.average.items()}
         for key, p in self.parameters.items():
             for optimizer in self.optimizers:
@@ -173,7 +174,8 @@ class Run:
         tensors = load_file(self.path)
         for key, p in self.parameters.items():
             p.data.copy_(tensors[f"weight.{key}"])
-            self.average[key] = tensors[f"average.{key}"].to(p.device)
+            average = tensors.get(f"average.{key}", tensors[f"weight.{key}"])  # it was frozen
+            self.average[key] = average.to(p.device)
             for optimizer, fields in zip(self.optimizers, (ADAM, (MUON,)), strict=False):
                 if f"{fields[0]}.{key}" in tensors:
                     optimizer.state[p] = {

@@ -182,7 +182,12 @@ def _phase(spec: CardSpec) -> dict[str, str]:
     if kept is None:
         return {}
     text = f"up to {kept.radius:g} cycles per picture, magnitudes divided by {kept.gamma:g}"
-    return {"phase": f"{text} (in the initial noise)"}
+    said = {"phase": f"{text} (in the initial noise)"}
+    if spec.recipe.ground is not None:
+        said["ground"] = (
+            f"{spec.recipe.ground:g} times as much noise as of itself moves with the camera"
+        )
+    return said
 
 
 def _used(spec: CardSpec) -> str:

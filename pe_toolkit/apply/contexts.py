@@ -24,8 +24,10 @@ from pe_toolkit.apply.parts import check_parts, layer_strengths
 from pe_toolkit.apply.positions import Application, CardPositions
 from pe_toolkit.backbones.contract import Backbone, KeysValues
 from pe_toolkit.backbones.families import backbone_of
-from pe_toolkit.card import MotionCard
+from pe_toolkit.card import CardSpec, MotionCard
 from pe_toolkit.errors import UnsupportedError, UsageError
+from pe_toolkit.motion.ground import Ground, still
+from pe_toolkit.motion.moves import times
 from pe_toolkit.motion.phase import imprinting
 from pe_toolkit.video import Clip
 
@@ -86,7 +88,7 @@ def applied(
     log = Application(strength)
     kv = keys_values(adapter, card, kv_from, no_kv) if strength or kv_from is not None else None
     with (
-        beginning(adapter, card, phase),
+        beginning(adapter, card, phase, camera),
         guided_by(adapter, card, strength, kv, log, layers) as select,
     ):
         yield log
@@ -95,8 +97,12 @@ def applied(
 
 
 @contextlib.contextmanager
-def beginning(adapter: Backbone, card: MotionCard, strength: float) -> Iterator[None]:
-    """Generations begin with noise that bears the phase that the card holds, if it holds one."""
+def beginning(
+    adapter: Backbone, card: MotionCard, strength: float, camera: float | None = None
+) -> Iterator[None]:
+    """Generations begin with noise that bears the phase that the card holds, if it holds one; what
+    of it is fixed to the camera moves `camera` times as far.
+    """
     kept = card.spec.recipe.phase
     if kept is None or strength == 0:
         yield
@@ -111,8 +117,23 @@ def beginning(adapter: Backbone, card: MotionCard, strength: float) -> Iterator[
         yield
         return
     stored = torch.from_numpy(np.ascontiguousarray(card.tensors["phase"]))
-    with adapter.beginning_with(imprinting(stored, kept.radius, kept.gamma, strength)):
+    ground = ground_of(card.spec, 1.0 if camera is None else camera)
+    with adapter.beginning_with(imprinting(stored, kept.radius, kept.gamma, strength, ground)):
         yield
+
+
+def ground_of(spec: CardSpec, camera: float) -> Ground | None:
+    """How much of the noise is fixed to the card's camera, which moves `camera` times as far as it
+    was read; one that was not read rests.
+    """
+    if spec.recipe.ground is None:
+        return None
+    frames, height, width = spec.grid.token_grid()
+    if spec.reference.motion is None:
+        return still(spec.recipe.ground, frames)
+    rows = torch.tensor(spec.reference.motion.camera, dtype=torch.float64)
+    linear, shift = times(rows[:, :4].reshape(-1, 2, 2), rows[:, 4:], camera)
+    return Ground(spec.recipe.ground, linear, shift / torch.tensor([width, height]))
 
 
 @contextlib.contextmanager

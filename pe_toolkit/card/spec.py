@@ -235,6 +235,9 @@ class RecipeSpec(Section):
     motion; 1 if it is left out (since 1.3)."""
     phase: PhaseSpec | None = optional(Record(PhaseSpec))
     """Of the tensor `phase`, if there is one (since 1.4)."""
+    ground: float | None = optional(Number(0, 100, open_low=True))
+    """How much of the noise that bears the phase is fixed to the camera of `reference.motion`, in
+    times of what is so anyway (`pe_toolkit.motion.ground`; since 2.0); nothing if left out."""
     layers: tuple[str, ...] | None = optional(
         ListOf(
             Text(
@@ -493,6 +496,10 @@ class CardSpec(Section):
 
     def _check_kind(self) -> None:
         form = self.recipe.parametrisation
+        if self.recipe.ground is not None and self.recipe.phase is None:
+            raise CardError(
+                "Expected a card with `recipe.ground` to have `recipe.phase`, got none."
+            )
         if self.kind == "latents":
             if form is not None:
                 raise refuse("recipe.parametrisation", "null in a latents card", form)

@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.flow import AttentionMotionFlow
+from pe_toolkit.motion.ground import Ground
 from pe_toolkit.motion.layers import camera_layer, compose, middle, undo
 from pe_toolkit.motion.path import mean_path, reach
 from pe_toolkit.motion.registration import NOISE, READABLE, Registration, left, register
@@ -106,6 +107,16 @@ class Moves:
         """Whether the camera moves."""
         return bool((self.linear != torch.eye(2)).any() or (self.shift != 0).any())
 
+    @property
+    def turns(self) -> bool:
+        """Whether it zooms or rolls."""
+        return bool((self.linear != torch.eye(2)).any())
+
+    def ground(self, grid: TokenGrid, share: float) -> Ground | None:
+        """The camera for noise of which so much is fixed to it; None of nothing."""
+        sides = torch.tensor([grid.width, grid.height])
+        return Ground(share, self.linear, self.shift / sides) if share else None
+
     def layers(self, grid: TokenGrid, scale: float = 1.0) -> dict[str, Tensor]:
         """The layers of positions by name, `(S, 3)` float32 offsets each; their sum puts the
         subject back where the anchor frame has it. No layer if nothing moves.
@@ -113,16 +124,23 @@ class Moves:
         Of several subjects there are no layers: tokens that belong to one or the other tear both
         apart, each is drawn twice (docs/experiments.md), and the phase carries them better alone.
 
+        A subject before a camera that moves has its layer where it is: everywhere, the two would
+        cancel for one that is held, and the background would not move. Before one that rests it has
+        it everywhere: a new seed need not put it where the reference's was.
+
         Args:
             scale: of all motions; of paths within `motion.path.FARTHEST` of the picture.
         """
-        linear, shift = _times(self.linear, self.shift, scale)
+        linear, shift = times(self.linear, self.shift, scale)
         out = {}
         if self.camera:
             out["camera"] = camera_layer(grid, linear, shift)
         if len(self.subjects) == 1:
-            camera = (linear, shift)
-            out["subject"] = _subject_layer(grid, self.subjects[0], camera, scale, self.anchor)
+            subject = self.subjects[0]
+            layer = _subject_layer(grid, subject, (linear, shift), scale, self.anchor)
+            if self.camera and subject.cover is not None:
+                layer = layer * subject.cover.reshape(-1, 1)
+            out["subject"] = layer
         return out
 
 
@@ -295,7 +313,7 @@ def _turning(linear: Tensor) -> tuple[Tensor, Tensor]:
     return 0.5 * torch.linalg.det(linear).log(), torch.atan2(linear[:, 1, 0], linear[:, 0, 0])
 
 
-def _times(linear: Tensor, shift: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+def times(linear: Tensor, shift: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """The camera, `scale` times as far."""
     if scale == 1:
         return linear, shift

@@ -6,12 +6,14 @@ lay its things out along the reference, whatever the prompt and the seed: no tra
 the transformer (the idea of Phi-Noise, arXiv 2605.24509). For every latent frame and channel, with
 N = FFT2(noise), R = FFT2(latents of the reference), f = (ky, kx) in cycles per picture:
 
-    |f| <= radius:   N'(f) = |N(f)| / gamma * exp(i arg R(f))
-    elsewhere:       N'(f) = beta N(f),   beta^2 = (E - E_low / gamma^2) / (E - E_low)
+    |f| <= radius:   N'(f) = |N(f)| / gamma * exp(i arg R(f)) + kappa / sqrt(F) * B(f)
+    elsewhere:       N'(f) = beta N(f),   beta^2 = (E - E'_low) / (E - E_low)
 
-with E and E_low the energies sum |N(f)|^2 of the plane and of the disc: every plane keeps its
-energy. The published radius is max|f| / 2^alpha; in cycles per picture it means the same layout at
-every size of the latents (docs/experiments.md).
+with E the energy sum |N(f)|^2 of the plane, E_low and E'_low those of the disc before and after:
+every plane keeps its energy. B = FFT2 of what of the noise is fixed to the camera
+(`motion.ground`), F the number of latent frames; kappa = 0 is the published form. The published
+radius is max|f| / 2^alpha; in cycles per picture it means the same layout at every size of the
+latents (docs/experiments.md).
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from torch import Tensor
 
 from pe_toolkit.errors import UsageError
 from pe_toolkit.motion.disc import half_disc
+from pe_toolkit.motion.ground import Ground, grounded
 from pe_toolkit.motion.stored import LEVELS
 
 
@@ -103,7 +106,11 @@ def over_time(angles: Tensor, frames: int) -> Tensor:
 
 
 def imprinting(
-    stored: Tensor, radius: float, gamma: float, strength: float = 1.0
+    stored: Tensor,
+    radius: float,
+    gamma: float,
+    strength: float = 1.0,
+    ground: Ground | None = None,
 ) -> Callable[[Tensor], Tensor]:
     """`imprinted` as a change of noise `(N, F, C, h, w)`.
 
@@ -111,17 +118,25 @@ def imprinting(
         stored: uint8 `(F', C, n)` as cards hold it; resampled if generations have another number
             of latent frames.
         radius, gamma, strength: as in `imprinted`.
+        ground: as there; resampled likewise.
     """
 
     def change(noise: Tensor) -> Tensor:
-        angles = over_time(radians(stored.to(noise.device)), noise.shape[-4])
-        return imprinted(noise, angles, radius, gamma, strength)
+        frames = noise.shape[-4]
+        angles = over_time(radians(stored.to(noise.device)), frames)
+        kept = None if ground is None else ground.over_time(frames)
+        return imprinted(noise, angles, radius, gamma, strength, kept)
 
     return change
 
 
 def imprinted(
-    noise: Tensor, angles: Tensor, radius: float, gamma: float, strength: float = 1.0
+    noise: Tensor,
+    angles: Tensor,
+    radius: float,
+    gamma: float,
+    strength: float = 1.0,
+    ground: Ground | None = None,
 ) -> Tensor:
     """Noise that bears the phase of a reference (the formula of this module).
 
@@ -132,14 +147,16 @@ def imprinted(
         gamma: what magnitudes inside of the disc are divided by, above 0: 1 keeps them, more makes
             the reference's layout weaker and the prompt stronger.
         strength: 0 leaves the noise alone, bit for bit; 1 is all of it; between, phases go that
-            share of the (shorter) way and magnitudes are divided by gamma^strength.
+            share of the (shorter) way, magnitudes are divided by gamma^strength and kappa is
+            multiplied by it.
+        ground: kappa and the camera; None for none.
 
     Returns:
         As `noise`. The sum of squares of every plane is what it was.
 
     Raises:
-        UsageError: as `disc`; a gamma that is not above 0; angles of another shape; energy that
-            cannot be kept, because a gamma below 1 asks for more than a plane has.
+        UsageError: as `disc` and `grounded`; a gamma that is not above 0; angles of another shape;
+            energy that cannot be kept, because a gamma below 1 asks for more than a plane has.
     """
     if strength == 0:
         return noise
@@ -161,18 +178,26 @@ def imprinted(
         )
     less = gamma**strength
     new = torch.polar(low.abs() / less, low.angle() + turn)
+    if ground is not None and ground.share:
+        fixed = torch.fft.fft2(grounded(noise, ground).to(low.device, low.real.dtype))
+        new = new + fixed[..., ky, kx] * (strength * ground.share / noise.shape[-4] ** 0.5)
     new[..., 0] = torch.complex(new[..., 0].real, torch.zeros_like(new[..., 0].real))
     # Every frequency but the mean stands for its conjugate as well.
     twice = torch.full((len(half),), 2.0, dtype=low.real.dtype, device=low.device)
     twice[0] = 1
     whole = spectrum.abs().square().sum((-2, -1))
     before, after = ((x.abs().square() * twice).sum(-1) for x in (low, new))
-    if bool((after > whole).any()):
+    if ground is not None:  # of a plane with little else: as much as it has
+        fits = (whole / after.clamp(min=torch.finfo(whole.dtype).tiny)).clamp(max=1)
+        new, after = new * fits.sqrt()[..., None], after * fits
+    elif bool((after > whole).any()):
         raise UsageError(
             f"Expected a gamma of the phase that leaves the noise its energy, got {gamma:g}.",
             "Use 1 or more.",
         )
-    beta = ((whole - after) / (whole - before).clamp(min=torch.finfo(whole.dtype).tiny)).sqrt()
+    beta = (
+        (whole - after).clamp(min=0) / (whole - before).clamp(min=torch.finfo(whole.dtype).tiny)
+    ).sqrt()
     spectrum = spectrum * beta[..., None, None]
     spectrum[..., -ky, -kx] = new.conj()
     spectrum[..., ky, kx] = new

@@ -38,9 +38,9 @@ RICH: dict[str, Any] = {
     "phase": (2.83, 2.0), "start": "auto", "start_scale": 1.0, "inner_steps": 0,
     "parametrisation": "offset",
 }  # fmt: skip
-BUNDLED_PHASE = (2.83, 3.0)
+BUNDLED: dict[str, Any] = {"phase": (2.83, 3.0), "ground": 1.5}
 """Of `rich` on the bundled backbones: at a gamma of 2 colours of the reference show with the
-weights of 26 November 2026 (docs/experiments.md)."""
+weights of 26 November 2026, and without a ground no background moves (docs/experiments.md)."""
 # The first 10 of 50 steps, by count: at another number of steps the same share.
 PAPER_SHARE = 0.2
 
@@ -77,6 +77,8 @@ class TrainConfig:
         start_scale: how far, in times of that motion; above 1 within 0.6 of the picture.
         phase: (radius in cycles per picture, gamma) of the reference's phase in the initial noise
             (`pe_toolkit.motion.phase`); () for none.
+        ground: with a phase: how much of the noise is fixed to the reference's camera
+            (`pe_toolkit.motion.ground`), in times of what is so anyway; 0 for nothing.
         reading: how the reference's motion is read, `attention` or `content`
             (`pe_toolkit.backbones.reading`). Default: the backbone's, but `attention` if blocks are
             given.
@@ -113,6 +115,7 @@ class TrainConfig:
     start: str | None = None
     start_scale: float | None = None
     phase: tuple[float, ...] | None = None
+    ground: float | None = None
     reading: str | None = None
     reference_blocks: tuple[int, ...] | None = None
     reuse: int = 1
@@ -127,8 +130,8 @@ class TrainConfig:
 
     def with_overrides(self, pairs: Mapping[str, str]) -> TrainConfig:
         """Apply `--set KEY=VALUE` pairs: `block=3 tau=6 mask=nonzero K=5 lr=0.02,0.01 range=0.8,1
-        start=zero start_scale=1 phase=2.83,2 reuse=2 reading=content reference_block=4,6
-        objective=amf`.
+        start=zero start_scale=1 phase=2.83,2 ground=1.5 reuse=2 reading=content
+        reference_block=4,6 objective=amf`.
 
         Raises:
             UsageError: an unknown key (the message lists the known ones) or a value that does not
@@ -210,6 +213,7 @@ class TrainConfig:
             start="zero" if self.mode == "latents" else pick("start"),
             start_scale=float(pick("start_scale")),
             phase=None if self.phase == () else pick("phase"),
+            ground=float(changed.get("ground", 0.0) if self.ground is None else self.ground),
         )
         resolved.check()
         return resolved
@@ -235,8 +239,8 @@ class TrainConfig:
             return fast(variant)
         if self.recipe == "rich":
             # Latents are what is optimised, and have no positions to start from.
-            phase = {"phase": BUNDLED_PHASE if variant.bundled else RICH["phase"]}
-            return phase if self.mode == "latents" else RICH | phase
+            noise = BUNDLED if variant.bundled else {"phase": RICH["phase"]}
+            return noise if self.mode == "latents" else RICH | noise
         return {}
 
     def _reading(self, variant: Variant, layered: bool) -> Reading:
@@ -299,6 +303,8 @@ class Resolved:
     start_scale: float
     phase: tuple[float, float] | None
     """Radius and gamma of the reference's phase in the initial noise (`motion.phase`)."""
+    ground: float
+    """How much of that noise is fixed to the camera (`motion.ground`)."""
 
     def check(self) -> None:
         """Raise UsageError for the first value out of range."""
@@ -328,6 +334,7 @@ class Resolved:
                 "a phase RADIUS,GAMMA of 0 to 16 cycles and 1 to 1000",
                 self.phase,
             ),
+            (0 <= self.ground <= 100, "a ground from 0 to 100", self.ground),
             (self.block >= 0, "a block from 0", self.block),
             (self.reading.by in KINDS, f"a reading out of {', '.join(KINDS)}", self.reading.by),
             (
@@ -386,6 +393,7 @@ _OVERRIDES: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "start": ("start", str, "flow"),
     "start_scale": ("start_scale", float, "1.5"),
     "phase": ("phase", _phase, "2.83,2"),
+    "ground": ("ground", float, "1.5"),
     "reuse": ("reuse", int, "2"),
     "reading": ("reading", str, "content"),
     "reference_block": ("reference_blocks", _blocks, "4,6"),

@@ -148,6 +148,7 @@ def _recipe(
         phase=PhaseSpec(radius=settings.phase[0], gamma=settings.phase[1])
         if settings.phase
         else None,
+        ground=settings.ground if settings.phase and settings.ground else None,
         layers=layers,
     )
 

@@ -42,7 +42,8 @@ class Reference:
     def begin(self, run: Run, sampler: Sampler) -> None:
         """Let the generations begin with noise that bears the phase, if there is one."""
         if self.phase is not None and run.settings.phase is not None:
-            sampler.begin(imprinting(self.phase, *run.settings.phase))
+            ground = self.moves.ground(run.grid, run.settings.ground)
+            sampler.begin(imprinting(self.phase, *run.settings.phase, ground=ground))
 
     def seen_by(self, run: Run, silence: torch.Tensor) -> Seen:
         """What an objective may look at; `silence` is `encode_text([""])`."""

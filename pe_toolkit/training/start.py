@@ -16,8 +16,9 @@ from pe_toolkit.motion.words import NOTHING
 from pe_toolkit.training.config import Resolved
 
 FARTHER = 1.5
-"""How much farther `auto` starts from layers of a camera or of a slow thing: generations follow
-them in part, 0.43 of a zoom at 1, 0.64 at 1.5 (docs/experiments.md)."""
+"""How much farther `auto` starts from layers of a camera that zooms or rolls, or of a slow thing:
+generations follow them in part, 0.43 of a zoom at 1, 0.64 at 1.5; a pan wholly, 0.9 at 1
+(docs/experiments.md)."""
 SLOW = 1.5
 """Patches: a thing whose path stays within is slow. A path through matches, each to a patch, does
 not say such a motion even where it explains half of it: cosine 0.38 from there, 0.77 from its layer
@@ -98,7 +99,8 @@ def begun(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> str:
 
 def scale(start: str, moves: Moves, settings: Resolved) -> float:
     """How far the start that is taken goes, in times of the motion that was read."""
-    farther = settings.start == "auto" and start == "layers" and (moves.camera or slow(moves))
+    more = moves.turns or slow(moves)
+    farther = settings.start == "auto" and start == "layers" and more
     return settings.start_scale * (FARTHER if farther else 1)
 
 
@@ -112,15 +114,18 @@ def slow(moves: Moves) -> bool:
 
 def sought(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> str:
     """The start that was asked for. Of `auto` it is `layers` where one path does not say what
-    moves and a camera or one subject was read (zoom, roll, a background behind what stays, a thing
-    that is hard to match), and of one slow thing; else `flow` (docs/experiments.md). What one path
-    says was measured on readings by content: with another one `auto` is `flow`.
+    moves and a camera or one subject was read (zoom, roll, a thing that is hard to match), of one
+    thing that moves otherwise than the camera (a background behind what stays), and of one slow
+    thing; else `flow` (docs/experiments.md). What one path says was measured on readings by
+    content: with another one `auto` is `flow`.
     """
     if settings.start != "auto":
         return settings.start
     if settings.reading.by != "content" or not (moves.camera or len(moves.subjects) == 1):
         return "flow"
-    return "flow" if one_path(flow) >= ONE_PATH and not slow(moves) else "layers"
+    otherwise = moves.camera and len(moves.subjects) == 1
+    alone = one_path(flow) >= ONE_PATH and not slow(moves) and not otherwise
+    return "flow" if alone else "layers"
 
 
 def unsaid(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> str:
