@@ -120,13 +120,31 @@ def read_beside(path: Path | None, spec: CardSpec, out: Output) -> Clip | None:
 
 
 def warn_prompts(spec: CardSpec, request: ApplyRequest, out: Output) -> None:
-    """Warn when a latents card meets a prompt that it was not made for."""
+    """Warn when a latents card meets a prompt that it was not made for. Say how the bundled
+    backbone is asked for a background that shows what the reference's camera does.
+    """
+    from pe_toolkit.world.vocabulary import TEXTURED
+
     own = spec.samples[0].prompt
     if request.replays(spec) and any(prompt != own for prompt in request.prompts):
         out.warn(
             f"this latents card was made for the prompt {own!r}: with another one, what it "
             "shows leaks into the video."
         )
+    plain = [prompt for prompt in request.prompts if TEXTURED not in prompt.lower().split()]
+    bundled = spec.backbone.variant.startswith("bundled") and not request.no_card
+    if plain and bundled and _camera_moves(spec):
+        out.talk(
+            "The reference's camera moves, which shows on a texture only: ask for one, as in "
+            f'"a red circle on a {TEXTURED} grey background".'
+        )
+
+
+def _camera_moves(spec: CardSpec) -> bool:
+    from pe_toolkit.motion.words import camera_words
+
+    motion = spec.reference.motion
+    return motion is not None and bool(camera_words(motion.camera))
 
 
 def choose_backbone(

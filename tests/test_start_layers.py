@@ -10,14 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from pe_toolkit.backbones import VARIANTS
+from pe_toolkit.backbones import VARIANTS, load_backbone
 from pe_toolkit.errors import UsageError
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.moves import Moves, Subject
 from pe_toolkit.training import TrainConfig
 from pe_toolkit.training.describe import motion_spec
-from pe_toolkit.training.start import begun, first_layers, unsaid
+from pe_toolkit.training.prepare import prepare
+from pe_toolkit.training.start import AGAINST, begun, first_layers, unsaid
+from pe_toolkit.video import Clip
+from pe_toolkit.world.motions import scenes_of
+from pe_toolkit.world.scenes import render
 
 GRID = TokenGrid(3, 4, 4)
 ROW = VARIANTS["bundled"]
@@ -110,8 +114,8 @@ def test_auto_takes_layers_where_one_path_does_not_say_what_moves() -> None:
     assert begun(by_chance(), moves(), auto) == "zero"
     asked = settings(start="layers", start_scale=1.5)
     once = settings(start="auto", start_scale=1.0)
-    found = first_layers(by_chance(), moves(zoom=1.5), once)["camera"]
-    assert torch.equal(found, first_layers(by_chance(), moves(zoom=1.5), asked)["camera"])
+    found = first_layers(by_chance(), moves(zoom=1.3), once)["camera"]
+    assert torch.equal(found, first_layers(by_chance(), moves(zoom=1.3), asked)["camera"])
     # A pan goes as far as it was read.
     found, asked = (
         first_layers(by_chance(), moves(pan=1.0), once)["camera"],
@@ -124,19 +128,43 @@ def test_auto_takes_layers_where_one_path_does_not_say_what_moves() -> None:
     assert list(first_layers(by_chance(), moves(subject(), pan=1.0), auto)) == ["camera", "subject"]
 
 
-def test_what_is_held_is_put_back_where_it_is_and_its_background_moves() -> None:
-    """Everywhere, the layers of the camera and of what moves against it would cancel."""
-    cover = torch.zeros(3, 4, 4, dtype=torch.bool)
-    cover[:, 1:3, 1:3] = True
-    held = dataclasses.replace(subject(), path=PATH[:, [1, 0]] * -1, cover=cover)
+def test_of_what_is_held_before_a_camera_that_pans_the_camera_is_left() -> None:
+    """The whole of its layer would cancel the camera's, and no background would move."""
+    held = dataclasses.replace(subject(), path=PATH[:, [1, 0]] * -1)
     auto = settings(start="auto", start_scale=1.0)
     # Even where one path says what is matched: it is that of one of the two.
     assert begun(along(), moves(held, pan=1.0), auto) == "layers"
     found = first_layers(along(), moves(held, pan=1.0), auto)
-    there = cover.flatten()
-    assert not found["subject"][~there].any()
-    assert not (found["camera"] + found["subject"])[there].any()
-    assert found["camera"][~there].any()
+    assert found["camera"].any()
+    torch.testing.assert_close(found["subject"], found["camera"] * -AGAINST)
+    alone = first_layers(by_chance(), moves(held), auto)["subject"]  # before one that rests, all
+    torch.testing.assert_close(alone, -found["camera"])
+
+
+@pytest.mark.parametrize(
+    ("camera", "asked", "low", "ground"),
+    [
+        ({"pan": 1.0}, {}, 0.0, 1.25),
+        ({"zoom": 1.3}, {}, ROW.guided_range[0], 0.0),
+        ({}, {}, ROW.guided_range[0], 0.0),
+        ({"pan": 1.0}, {"guided_range": (0.99, 1.0)}, 0.99, 1.25),
+        ({}, {"ground": 2.0}, ROW.guided_range[0], 2.0),
+        ({"pan": 1.0}, {"inner_steps": 1}, ROW.guided_range[0], 1.25),
+        ({"pan": 1.0}, {"start": "flow"}, ROW.guided_range[0], 1.25),
+    ],
+)
+def test_a_camera_that_pans_guides_all_steps_and_has_a_ground(
+    camera: dict[str, float], asked: dict[str, object], low: float, ground: float
+) -> None:
+    adapter = load_backbone("bundled")
+    config = TrainConfig(recipe="rich", **asked)  # type: ignore[arg-type]
+    frames = render(scenes_of("pan", 1)[0])
+    run = prepare(adapter, Clip(frames, 16, "pan.mp4", "0" * 64, 2.0, 33), config, None)
+    sampler = run.sampler()
+    seen, guided = run.seeing(moves(**camera), sampler)
+    assert (seen.settings.guided_range[0], seen.settings.ground) == (low, ground)
+    assert all(sampler.noise[i] >= low - 1e-6 for i in guided)
+    assert (len(guided) == ROW.steps) == (low == 0)
 
 
 def test_auto_takes_the_layer_of_a_slow_thing_whatever_one_path_says() -> None:

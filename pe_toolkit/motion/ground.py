@@ -78,7 +78,8 @@ def grounded(noise: Tensor, ground: Ground) -> Tensor:
             f"Expected a camera of {frames} latent frames, got maps {tuple(linear.shape)} and "
             f"shifts {tuple(shift.shape)}."
         )
-    if bool((torch.linalg.det(linear).abs() < 1e-6).any()):
+    known = bool(linear.isfinite().all() and shift.isfinite().all())
+    if not known or bool((torch.linalg.det(linear).abs() < 1e-6).any()):
         raise UsageError("Expected a camera whose maps can be undone, got one that flattens.")
     source = noise.reshape(-1, *noise.shape[-4:]).float().cpu()
     shift = shift * torch.tensor([width, height])
@@ -89,9 +90,9 @@ def grounded(noise: Tensor, ground: Ground) -> Tensor:
         back = (_points(height, width) - shift[f]) @ torch.linalg.inv(linear[f]).T
         at = _normalised(back, _wide(height), _wide(width))
         found = _sampled(plane, at)
-        known = _sampled((count > 0).float()[None, None], at) > 0.5
-        known &= at.abs().amax(-1) <= 1
-        made.append(torch.where(known, found, source[:, f]))
+        shown = _sampled((count > 0).float()[None, None], at) > 0.5
+        shown &= at.abs().amax(-1) <= 1
+        made.append(torch.where(shown, found, source[:, f]))
     return torch.stack(made, 1).reshape(noise.shape)
 
 

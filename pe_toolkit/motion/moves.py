@@ -109,27 +109,25 @@ class Moves:
 
     @property
     def turns(self) -> bool:
-        """Whether it zooms or rolls."""
-        return bool((self.linear != torch.eye(2)).any())
+        """Whether it zooms or rolls by more than a thing does that keeps its size and angle."""
+        size, turn = _turning(self.linear)
+        return bool((_steady(size, GROWTH) != 0).any() or (_steady(turn, TURN) != 0).any())
 
     def ground(self, grid: TokenGrid, share: float) -> Ground | None:
         """The camera for noise of which so much is fixed to it; None of nothing."""
         sides = torch.tensor([grid.width, grid.height])
         return Ground(share, self.linear, self.shift / sides) if share else None
 
-    def layers(self, grid: TokenGrid, scale: float = 1.0) -> dict[str, Tensor]:
-        """The layers of positions by name, `(S, 3)` float32 offsets each; their sum puts the
-        subject back where the anchor frame has it. No layer if nothing moves.
+    def layers(self, grid: TokenGrid, scale: float = 1.0, own: float = 1.0) -> dict[str, Tensor]:
+        """The layers of positions by name, `(S, 3)` float32 offsets each, on all tokens; their sum
+        puts the subject back where the anchor frame has it. No layer if nothing moves.
 
         Of several subjects there are no layers: tokens that belong to one or the other tear both
         apart, each is drawn twice (docs/experiments.md), and the phase carries them better alone.
 
-        A subject before a camera that moves has its layer where it is: everywhere, the two would
-        cancel for one that is held, and the background would not move. Before one that rests it has
-        it everywhere: a new seed need not put it where the reference's was.
-
         Args:
             scale: of all motions; of paths within `motion.path.FARTHEST` of the picture.
+            own: how much of its layer a subject gets.
         """
         linear, shift = times(self.linear, self.shift, scale)
         out = {}
@@ -138,9 +136,7 @@ class Moves:
         if len(self.subjects) == 1:
             subject = self.subjects[0]
             layer = _subject_layer(grid, subject, (linear, shift), scale, self.anchor)
-            if self.camera and subject.cover is not None:
-                layer = layer * subject.cover.reshape(-1, 1)
-            out["subject"] = layer
+            out["subject"] = layer * own
         return out
 
 

@@ -38,7 +38,7 @@ RICH: dict[str, Any] = {
     "phase": (2.83, 2.0), "start": "auto", "start_scale": 1.0, "inner_steps": 0,
     "parametrisation": "offset",
 }  # fmt: skip
-BUNDLED: dict[str, Any] = {"phase": (2.83, 3.0), "ground": 1.5}
+BUNDLED: dict[str, Any] = {"phase": (2.83, 3.0), "ground": 1.25}
 """Of `rich` on the bundled backbones: at a gamma of 2 colours of the reference show with the
 weights of 26 November 2026, and without a ground no background moves (docs/experiments.md)."""
 # The first 10 of 50 steps, by count: at another number of steps the same share.
@@ -78,7 +78,8 @@ class TrainConfig:
         phase: (radius in cycles per picture, gamma) of the reference's phase in the initial noise
             (`pe_toolkit.motion.phase`); () for none.
         ground: with a phase: how much of the noise is fixed to the reference's camera
-            (`pe_toolkit.motion.ground`), in times of what is so anyway; 0 for nothing.
+            (`pe_toolkit.motion.ground`), in times of what is so anyway; 0 for nothing. Default:
+            the recipe's, with a start of `auto` of a camera that pans only.
         reading: how the reference's motion is read, `attention` or `content`
             (`pe_toolkit.backbones.reading`). Default: the backbone's, but `attention` if blocks are
             given.

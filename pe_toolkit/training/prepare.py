@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pe_toolkit.backbones.contract import Backbone, Sampler
     from pe_toolkit.embedding.base import PositionalForm
     from pe_toolkit.grid import TokenGrid
+    from pe_toolkit.motion.moves import Moves
     from pe_toolkit.training.reference import Reference
     from pe_toolkit.video import Clip
 
@@ -86,6 +87,23 @@ class Run:
             bounds = (sampler.noise[share - 1], sampler.noise[0])
             settings = dataclasses.replace(self.settings, guided_range=bounds)
             run = dataclasses.replace(self, settings=settings)
+        return run, guided_steps(sampler.noise, run.settings.guided_range)
+
+    def seeing(self, moves: Moves, sampler: Sampler) -> tuple[Run, list[int]]:
+        """The run, and which steps are guided, once it is known what moves. A start of `auto`,
+        where nothing is optimised, guides all steps of a camera that pans: the last ones decide
+        where a background's texture is. Only such a camera has a ground. Of one that zooms or
+        rolls, the last steps fray the edges of things; where it rests, a ground takes two things'
+        motions from them (docs/experiments.md). What was asked for stays.
+        """
+        changes: dict[str, Any] = {}
+        auto = self.settings.start == "auto" and not self.settings.inner_steps
+        pans = moves.camera and not moves.turns
+        if auto and pans and self.config.guided_range is None:
+            changes["guided_range"] = (0.0, 1.0)
+        if auto and not pans and self.config.ground is None:
+            changes["ground"] = 0.0
+        run = dataclasses.replace(self, settings=dataclasses.replace(self.settings, **changes))
         return run, guided_steps(sampler.noise, run.settings.guided_range)
 
     def mode(self, sampler: Sampler, reference: Reference, silence: torch.Tensor) -> Mode:

@@ -70,6 +70,7 @@ def train(
         reference = read_reference(run, silence)
         flow = reference.flow
         moves = reference.moves
+        run, guided = run.seeing(moves, sampler)
         yield events.ReferenceMatched(
             flow.matched,
             flow.moving,
