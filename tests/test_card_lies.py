@@ -161,6 +161,24 @@ SPEC_LIES = {
         ),
         "came with 1.4",
     ),
+    "ground in 1.4": (
+        lambda s: (
+            s.update(format_version="1.4"),
+            s["recipe"].update(phase={"radius": 1.5, "gamma": 2.0}, ground=1.0),
+        ),
+        "came with 2.0",
+    ),
+    "ground of no phase": (
+        lambda s: (s.update(format_version="2.0"), s["recipe"].update(ground=1.0)),
+        "to have `recipe.phase`",
+    ),
+    "ground of nothing": (
+        lambda s: (
+            s.update(format_version="2.0"),
+            s["recipe"].update(phase={"radius": 1.5, "gamma": 2.0}, ground=0.0),
+        ),
+        "recipe.ground",
+    ),
     "phase without its tensor": (
         lambda s: (
             s.update(format_version="1.4"),

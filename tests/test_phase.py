@@ -11,9 +11,11 @@ from diffusers import CogVideoXVideoToVideoPipeline
 from PIL import Image
 
 from pe_toolkit.apply import ApplyRequest, CardWarning, applied, generate
+from pe_toolkit.apply.contexts import ground_of
 from pe_toolkit.backbones import VARIANTS
 from pe_toolkit.card import MotionCard
 from pe_toolkit.errors import CardError, UsageError
+from pe_toolkit.motion.ground import Ground
 from pe_toolkit.motion.phase import imprinted, phases, quantised, radians
 from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.training.events import PreviewFrames
@@ -109,6 +111,41 @@ def test_off_is_bit_for_bit_the_card_without_it():
         pass
     with pytest.raises(UsageError, match=none):
         ApplyRequest(prompts=(PROMPT,), phase=0.5).seeds_for(bare.spec)
+
+
+def test_what_is_fixed_to_the_camera_goes_with_it_as_far_as_it_is_told_to():
+    adapter = tiny_adapter()
+    card, _ = trained(adapter, ground=1.25)
+    assert card.spec.recipe.ground == 1.25
+    assert ground_of(trained(adapter)[0].spec, 1.0) is None
+    rows = tuple((1.0, 0.0, 0.0, 1.0, 0.5 * f, 0.0) for f in range(3))
+    motion = dataclasses.replace(card.spec.reference.motion, camera=rows)
+    reference = dataclasses.replace(card.spec.reference, motion=motion)
+    moving = MotionCard(
+        dataclasses.replace(card.spec, reference=reference, digest=""), card.tensors
+    )
+    width = card.spec.grid.width
+
+    def by_hand(times):
+        """What a stock pipeline makes of the noise that a camera moves so far."""
+        noise = torch.randn(
+            1, 3, 4, SIDE // 4, SIDE // 4, generator=torch.Generator().manual_seed(3)
+        )
+        shift = torch.tensor([[0.5 * f * times / width, 0.0] for f in range(3)])
+        ground = Ground(1.25, torch.eye(2).repeat(3, 1, 1), shift)
+        angles = radians(torch.from_numpy(card.tensors["phase"]))
+        begin = imprinted(noise, angles, *PHASE, 1.0, ground)
+        return adapter.pipe(**arguments(latents=begin)).frames
+
+    with applied(adapter.pipe, moving, 0.0, phase=1.0):
+        made = adapter.pipe(**arguments()).frames
+    assert torch.equal(made, by_hand(1))
+    assert not torch.equal(made, by_hand(0))
+    shift = ground_of(moving.spec, 1.0).shift
+    torch.testing.assert_close(ground_of(moving.spec, 0.5).shift, shift / 2)
+    unread = dataclasses.replace(reference, motion=None)
+    rests = dataclasses.replace(card.spec, reference=unread, digest="")
+    assert not ground_of(rests, 1.0).shift.any()
 
 
 def test_a_batch_gets_it_in_every_sample():

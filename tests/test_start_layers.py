@@ -150,7 +150,8 @@ def test_of_what_is_held_before_a_camera_that_pans_the_camera_is_left() -> None:
         ({"pan": 1.0}, {"guided_range": (0.99, 1.0)}, 0.99, 1.25),
         ({}, {"ground": 2.0}, ROW.guided_range[0], 2.0),
         ({"pan": 1.0}, {"inner_steps": 1}, ROW.guided_range[0], 1.25),
-        ({"pan": 1.0}, {"start": "flow"}, ROW.guided_range[0], 1.25),
+        ({"pan": 1.0}, {"start": "flow"}, ROW.guided_range[0], 0.0),
+        ({"pan": 1.0}, {"start": "flow", "ground": 2.0}, ROW.guided_range[0], 2.0),
     ],
 )
 def test_a_camera_that_pans_guides_all_steps_and_has_a_ground(

@@ -90,18 +90,17 @@ class Run:
         return run, guided_steps(sampler.noise, run.settings.guided_range)
 
     def seeing(self, moves: Moves, sampler: Sampler) -> tuple[Run, list[int]]:
-        """The run, and which steps are guided, once it is known what moves. A start of `auto`,
-        where nothing is optimised, guides all steps of a camera that pans: the last ones decide
-        where a background's texture is. Only such a camera has a ground. Of one that zooms or
+        """The run, and which steps are guided, once it is known what moves. With a start of `auto`
+        a camera that pans has a ground, and where nothing is optimised guides all steps: the last
+        ones decide where a background's texture is. Of one that zooms or
         rolls, the last steps fray the edges of things; where it rests, a ground takes two things'
         motions from them (docs/experiments.md). What was asked for stays.
         """
         changes: dict[str, Any] = {}
-        auto = self.settings.start == "auto" and not self.settings.inner_steps
-        pans = moves.camera and not moves.turns
-        if auto and pans and self.config.guided_range is None:
+        pans = self.settings.start == "auto" and moves.camera and not moves.turns
+        if pans and not self.settings.inner_steps and self.config.guided_range is None:
             changes["guided_range"] = (0.0, 1.0)
-        if auto and not pans and self.config.ground is None:
+        if not pans and self.config.ground is None:
             changes["ground"] = 0.0
         run = dataclasses.replace(self, settings=dataclasses.replace(self.settings, **changes))
         return run, guided_steps(sampler.noise, run.settings.guided_range)

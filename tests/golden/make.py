@@ -21,11 +21,11 @@ CASES = (
     "rotary-angle-used", "rotary-angle-read", "rotary-angle-edited",
     "rotary-angle-kv", "rotary-angle-phase",
     "rotary-offset", "rotary-offset-combined", "absolute-offset", "rotary-angle-shared",
-    "latents-2",
+    "latents-2", "rotary-offset-ground",
 )  # fmt: skip
 FRAMES, HEIGHT, WIDTH, GUIDED = 3, 2, 2, 2
 TOKENS = FRAMES * HEIGHT * WIDTH
-SECOND = CASES[-5:]
+SECOND = CASES[-6:]
 """Cards of format 2.0."""
 
 
@@ -97,6 +97,12 @@ def description(case: str = "rotary-angle") -> dict[str, Any]:
     if "offset" in case:
         made["recipe"] |= {"start": "flow", "inner_steps": 0, "layers": ["whole"]}
         made["training"]["loss"] = []
+    if case == "rotary-offset-ground":
+        made["recipe"] |= {"phase": {"radius": 1.5, "gamma": 3.0}, "ground": 1.25}
+        made["reference"]["motion"] = {
+            "camera": [[1.0, 0.0, 0.0, 1.0, 0.5 * (f - 1), 0.0] for f in range(FRAMES)],
+            "subjects": [],
+        }
     if case == "rotary-offset":
         made["recipe"] |= {"name": "rich", "phase": {"radius": 1.5, "gamma": 2.0}}
         made["recipe"]["layers"] = ["camera", "subject", "subject-2"]
@@ -158,6 +164,7 @@ def tensors(case: str = "rotary-angle") -> dict[str, np.ndarray[Any, Any]]:
         "rotary-offset-combined": ("positions", (GUIDED, 1, TOKENS, 3)),
         "absolute-offset": ("positions", (1, 1, TOKENS, 3)),
         "rotary-angle-shared": ("positions", (1, 2, TOKENS, 4)),
+        "rotary-offset-ground": ("positions", (1, 1, TOKENS, 3)),
         "latents-2": ("latents", (GUIDED, FRAMES, 4, 2 * HEIGHT, 2 * WIDTH)),
     }[case]
     count = int(np.prod(shape))
