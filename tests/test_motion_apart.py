@@ -120,7 +120,8 @@ def test_each_part_is_drawn_in_its_own_colour() -> None:
     assert near(0, SUBJECTS[0])[2 * patch - 2 : 2 * patch + 2, 2 * patch : 4 * patch].any(0).all()
     assert not near(8, CAMERA).any()  # the last frame has no next
     told = apart_frames(clip, found)
-    assert told.shape[1] == 384 + 4 * 22 + 8  # camera, subject, neither, and what is bright
+    # Camera and subject, two lines each at this width, neither, and what is bright.
+    assert told.shape[1] == 384 + 6 * 22 + 8
     with pytest.raises(UsageError, match="Expected frames"):
         apart_frames(clip[0], found)
 

@@ -171,35 +171,47 @@ def imprinted(
     ky, kx = half.unbind(-1)
     spectrum = torch.fft.fft2(noise if noise.dtype == torch.float64 else noise.float())
     low = spectrum[..., ky, kx]  # (..., F, C, n)
-    turn = (angles.to(low.device, low.real.dtype) - low.angle()) * strength
-    if strength != 1:  # the shorter way around
-        turn = (
-            strength * torch.remainder(turn / strength + math.pi, 2 * math.pi) - strength * math.pi
-        )
-    less = gamma**strength
-    new = torch.polar(low.abs() / less, low.angle() + turn)
+    new = _turned(low, angles.to(low.device, low.real.dtype), gamma, strength)
     if ground is not None and ground.share:
         fixed = torch.fft.fft2(grounded(noise, ground).to(low.device, low.real.dtype))
         new = new + fixed[..., ky, kx] * (strength * ground.share / noise.shape[-4] ** 0.5)
     new[..., 0] = torch.complex(new[..., 0].real, torch.zeros_like(new[..., 0].real))
+    new, beta = _as_strong(spectrum, low, new, gamma, fitted=ground is not None)
+    spectrum = spectrum * beta[..., None, None]
+    spectrum[..., -ky, -kx] = new.conj()
+    spectrum[..., ky, kx] = new
+    made: Tensor = torch.fft.ifft2(spectrum).real
+    return made.to(noise.dtype)
+
+
+def _turned(low: Tensor, angles: Tensor, gamma: float, strength: float) -> Tensor:
+    """The disc `(..., F, C, n)` with these phases, and magnitudes divided by gamma."""
+    turn = (angles - low.angle()) * strength
+    if strength != 1:  # the shorter way around
+        turn = (
+            strength * torch.remainder(turn / strength + math.pi, 2 * math.pi) - strength * math.pi
+        )
+    return torch.polar(low.abs() / gamma**strength, low.angle() + turn)
+
+
+def _as_strong(
+    spectrum: Tensor, low: Tensor, new: Tensor, gamma: float, *, fitted: bool
+) -> tuple[Tensor, Tensor]:
+    """The new disc, and beta `(..., F, C)` for what is outside of it. `fitted`: of a plane with
+    little else, the disc gets as much energy as there is; otherwise that is refused.
+    """
     # Every frequency but the mean stands for its conjugate as well.
-    twice = torch.full((len(half),), 2.0, dtype=low.real.dtype, device=low.device)
+    twice = torch.full(low.shape[-1:], 2.0, dtype=low.real.dtype, device=low.device)
     twice[0] = 1
+    least = torch.finfo(low.real.dtype).tiny
     whole = spectrum.abs().square().sum((-2, -1))
     before, after = ((x.abs().square() * twice).sum(-1) for x in (low, new))
-    if ground is not None:  # of a plane with little else: as much as it has
-        fits = (whole / after.clamp(min=torch.finfo(whole.dtype).tiny)).clamp(max=1)
+    if fitted:
+        fits = (whole / after.clamp(min=least)).clamp(max=1)
         new, after = new * fits.sqrt()[..., None], after * fits
     elif bool((after > whole).any()):
         raise UsageError(
             f"Expected a gamma of the phase that leaves the noise its energy, got {gamma:g}.",
             "Use 1 or more.",
         )
-    beta = (
-        (whole - after).clamp(min=0) / (whole - before).clamp(min=torch.finfo(whole.dtype).tiny)
-    ).sqrt()
-    spectrum = spectrum * beta[..., None, None]
-    spectrum[..., -ky, -kx] = new.conj()
-    spectrum[..., ky, kx] = new
-    made: Tensor = torch.fft.ifft2(spectrum).real
-    return made.to(noise.dtype)
+    return new, ((whole - after).clamp(min=0) / (whole - before).clamp(min=least)).sqrt()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -95,7 +96,7 @@ def test_a_signature_is_of_these_bytes_and_of_this_key(card: Path, zoe: Path, ev
     assert signatures.signer(card, made) == signatures.Signer(fingerprint(zoe), "ED25519")
     for text in (fingerprint(zoe), f"{zoe}.pub"):
         assert signatures.check(card, [made], signatures.who(text)).fingerprint == fingerprint(zoe)
-    with pytest.raises(SignatureError, match=f"got {fingerprint(zoe)[:12]}"):
+    with pytest.raises(SignatureError, match=re.escape(f"got {fingerprint(zoe)[:12]}")):
         signatures.check(card, [made], signatures.who(f"{eve}.pub"))
     with pytest.raises(SignatureError, match="got none"):
         signatures.check(card, [], signatures.who(f"{zoe}.pub"))
