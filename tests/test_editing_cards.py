@@ -54,6 +54,31 @@ def test_a_card_mirrored_twice_moves_as_before() -> None:
     assert twice.spec.reference.motion == old.spec.reference.motion
 
 
+def test_what_is_fixed_to_the_camera_goes_where_the_edited_camera_goes() -> None:
+    old = golden("rotary-offset-ground")
+    new = changed(old, Change(mirror=("left-right",)))
+    assert new.spec.recipe.ground == old.spec.recipe.ground == 1.25
+    motion = new.spec.reference.motion
+    assert motion is not None
+    assert [row[4] for row in motion.camera] == [0.5, 0.0, -0.5]
+    # Of two, one after the other, no camera is known, and nothing is fixed to one.
+    assert changed(old, Change(then=old)).spec.recipe.ground is None
+
+
+def test_cards_of_one_set_of_positions_go_together_whatever_steps_they_guide() -> None:
+    """A camera that pans guides all steps, other motions do not."""
+    first = golden("rotary-offset-ground")
+    recipe = replace(first.spec.recipe, guided_range=(0.0, 1.0))
+    other = MotionCard(replace(first.spec, recipe=recipe, digest=""), first.tensors)
+    new = changed(first, Change(then=other))
+    assert new.spec.recipe.guided_range == first.spec.recipe.guided_range
+    many = golden(EDITED)  # a set for each guided step
+    recipe = replace(many.spec.recipe, guided_range=(0.0, 1.0))
+    longer = MotionCard(replace(many.spec, recipe=recipe, digest=""), many.tensors)
+    with pytest.raises(MismatchError, match="guided range"):
+        changed(many, Change(then=longer))
+
+
 def test_the_numbers_of_the_motion_are_edited_with_it() -> None:
     old = golden(LAYERED)
     motion = old.spec.reference.motion

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pe_toolkit.card import MotionCard
 from pe_toolkit.card.edit import edited, renewed
-from pe_toolkit.card.spec import EditSpec
+from pe_toolkit.card.spec import CardSpec, EditSpec
 from pe_toolkit.card.tensors import unpacked
 from pe_toolkit.card.text import printable
 from pe_toolkit.editing import fields as fieldwork
@@ -148,6 +148,11 @@ class _Work:
     def card(self, more: Mapping[str, Any]) -> MotionCard:
         spec = renewed(self.first)[0]
         frames, height, width = self.fields.grid
+        # What is fixed to a camera of which nothing is known any more would stay where it is.
+        ground = spec.recipe.ground if self.motion is not None else None
+        recipe = replace(
+            spec.recipe, parametrisation="offset", layers=self.fields.layers, ground=ground
+        )
         return edited(
             self.first,
             self.edits,
@@ -155,7 +160,7 @@ class _Work:
             tensors=_tensors(self.fields),
             grid=replace(spec.grid, frames=frames, height=height, width=width),
             clip=self.clip,
-            recipe=replace(spec.recipe, parametrisation="offset", layers=self.fields.layers),
+            recipe=recipe,
             reference=replace(spec.reference, motion=self.motion),
             **more,
         )
@@ -175,10 +180,12 @@ class _Work:
         self.others.append(other)
         here, there = self.fields, fields_of(other)
         ours, theirs = self.first.spec, other.spec
+        many = len(here.offsets) > 1 or len(there.offsets) > 1
         compared: list[tuple[str, Any, Any]] = [
             ("architecture", ours.backbone.fingerprint, theirs.backbone.fingerprint),
             ("token grid", here.grid, there.grid),
-            ("guided range", ours.recipe.guided_range, theirs.recipe.guided_range),
+            # One set of positions for all guided steps serves others as well: the first card's.
+            ("guided range", _guided(ours, many), _guided(theirs, many)),
             ("radius of the phase", _radius(here), _radius(there)),
             ("number of sets of positions", len(here.offsets), len(there.offsets)),
         ]
@@ -190,6 +197,10 @@ class _Work:
                     "Train both alike, or change one of them first (its frames, its size).",
                 )
         return there
+
+
+def _guided(spec: CardSpec, many: bool) -> tuple[float, ...] | None:
+    return spec.recipe.guided_range if many else None
 
 
 def fields_of(card: MotionCard) -> Fields:
