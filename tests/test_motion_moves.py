@@ -105,6 +105,20 @@ def test_the_camera_is_read_from_the_background() -> None:
     assert found.contrast > READABLE
 
 
+def test_what_shows_too_little_of_the_anchor_is_laid_on_its_neighbour() -> None:
+    """A thing hides the left of the first frame and the right of the middle one, by which frames
+    are told: the two have nothing in common, and the one between shares a part with both.
+    """
+    u = torch.linspace(-0.2, 0.2, 5)
+    pictures = torch.stack([seen(1, 0, (float(t), 0.0)) for t in u])
+    shown = torch.ones(5, 8, 8)
+    shown[0, :, :5] = shown[1, :, 7:] = shown[2, :, 4:] = 0  # 0.2 of a picture are 1.6 places
+    found = register(pictures, shown, 2)
+    assert found.rest.isfinite().all()
+    torch.testing.assert_close(found.shift[:, 0].float(), u, atol=0.01, rtol=0)
+    assert float(found.rest.sum()) < 0.1 * float(found.still.sum())
+
+
 @pytest.mark.parametrize("noise", [0.0, 6.0])
 @pytest.mark.parametrize("plain", [True, False])
 def test_a_still_picture_has_no_motion(noise: float, plain: bool) -> None:

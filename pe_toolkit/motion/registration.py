@@ -8,11 +8,12 @@ frame is laid on the anchor frame by a similarity (pan, zoom, roll):
 
 Gauss-Newton on grey values, from coarse to fine (Lucas and Kanade; Baker and Matthews, 2004), with
 weights by how well a pixel fits (Geman and McClure), from the anchor outwards: every frame starts
-where its neighbour ended.
+where its neighbour ended, and is laid on that one where it shows too little of the anchor's.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -111,11 +112,28 @@ def register(
             motions[f] = motion
             rest[f] = levels[-1].missed(f, anchor, motion)
             still[f] = levels[-1].missed(f, anchor, known[f])
+            if shift is None and not math.isfinite(float(rest[f])):
+                # Things hide what the two show alike: by way of the neighbour, which shows more.
+                on, own = torch.zeros_like(motion), f - step
+                for level in levels:
+                    on = level.fit(f, own, on)
+                motions[f] = _after(motions[own], on)
+                rest[f] = levels[-1].missed(f, own, on)
+                still[f] = levels[-1].missed(f, own, torch.zeros_like(on))
     scale, turn, x, y = motions.unbind(1)
     c, s = scale.exp() * turn.cos(), scale.exp() * turn.sin()
     linear = torch.stack([torch.stack([c, -s], -1), torch.stack([s, c], -1)], -2)
     moved = torch.stack([x / (2 * wide), y / (2 * high)], 1)
     return Registration(linear, moved, rest, still, levels[0].contrast(anchor), motions)
+
+
+def _after(first: Tensor, then: Tensor) -> Tensor:
+    """`(4,)` of the map that is `first` and `then` one after the other."""
+    scale, turn, x, y = then
+    c, s = scale.exp() * turn.cos(), scale.exp() * turn.sin()
+    px, py = first[2:]
+    moved = torch.stack([c * px - s * py + x, s * px + c * py + y])
+    return torch.cat([first[:2] + then[:2], moved])
 
 
 class _Level:
