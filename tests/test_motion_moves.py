@@ -105,6 +105,18 @@ def test_the_camera_is_read_from_the_background() -> None:
     assert found.contrast > READABLE
 
 
+def test_a_ramp_of_light_shows_no_camera() -> None:
+    """It lies on itself wherever it is laid, but for its brightness, and whatever soft edges of the
+    things before it are left then say where.
+    """
+    ys, xs = torch.meshgrid(*[(torch.arange(96) + 0.5) / 96] * 2, indexing="ij")
+    ramp = (90 + 60 * xs + 25 * ys).expand(5, -1, -1)
+    found = register(ramp, torch.ones(5, 8, 8), 2)
+    assert found.contrast < 0.1 < READABLE
+    textured = register(torch.stack([seen(1, 0, (0, 0))] * 5) + ramp, torch.ones(5, 8, 8), 2)
+    assert textured.contrast > READABLE
+
+
 def test_what_shows_too_little_of_the_anchor_is_laid_on_its_neighbour() -> None:
     """A thing hides the left of the first frame and the right of the middle one, by which frames
     are told: the two have nothing in common, and the one between shares a part with both.

@@ -59,6 +59,10 @@ AT_REST = {
 BETTER = 0.5
 """Of the squared difference that may be left of what it was, for a motion to be one: noise alone
 falls to 0.62 between two pixels."""
+LEFT = 0.12
+"""The same of a camera's, where more is left than noise (`NOISE` squared in every frame): rendered
+cameras leave 0.07 at most; a thing before a light that falls from one side, taken for the ground,
+0.14 and 0.26."""
 
 
 @dataclass(frozen=True)
@@ -264,7 +268,9 @@ def _camera(found: Registration, grid: TokenGrid) -> tuple[Tensor, Tensor, str]:
     if float(camera_layer(grid, linear, shift).abs().max()) < REST:
         return *still, "rests"
     jumps = float(torch.stack(_turning(linear)).diff(dim=1).abs().max()) > JERK
-    if jumps or float(found.rest.sum()) > BETTER * float(found.still.sum()):
+    rest, before = float(found.rest.sum()), float(found.still.sum())
+    noise = (grid.frames - 1) * NOISE**2
+    if jumps or rest > min(BETTER * before, max(LEFT * before, noise)):
         return *still, "unclear"
     return linear, shift, ""
 

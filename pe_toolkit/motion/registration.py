@@ -46,8 +46,8 @@ class Registration:
         shift: `(F, 2)` float64 b_f as (x, y), in fractions of width and height.
         rest: `(F,)` mean squared difference that is left, in squared grey levels.
         still: the same if nothing were moved.
-        contrast: spread of the grey values that count, in levels, blurred: below `READABLE`,
-            nothing can be laid on anything.
+        contrast: spread of the grey values that count about their ramp, in levels, blurred: below
+            `READABLE`, nothing can be laid on anything.
     """
 
     linear: Tensor
@@ -153,9 +153,12 @@ class _Level:
         self.slopes = torch.stack([dx, dy], 1) * (min(width, height) / 2)
 
     def contrast(self, f: int) -> float:
-        w, g = self.weight[f].flatten(), self.grey[f].flatten()
-        mean = (w * g).sum() / w.sum().clamp(min=1e-9)
-        return float(((w * (g - mean).square()).sum() / w.sum().clamp(min=1e-9)).sqrt())
+        """Without its ramp: a light that falls from one side lies on itself wherever it is laid."""
+        w, g = self.weight[f].flatten()[:, None], self.grey[f].flatten()[:, None]
+        plane = torch.cat([torch.ones_like(g), self.at], 1)
+        fit = torch.linalg.lstsq(plane * w.sqrt(), g * w.sqrt(), driver="gelsd").solution
+        missed = (g - plane @ fit).square()
+        return float(((w * missed).sum() / w.sum().clamp(min=1e-9)).sqrt())
 
     def laid(self, f: int, anchor: int, motion: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Residual `(P,)`, weights `(P,)` and slopes `(P, 2)` of frame f, laid on the anchor."""
