@@ -382,6 +382,27 @@ def test_latents_card_warns_of_another_prompt(capsys: pytest.CaptureFixture[str]
     assert "leaks" in capsys.readouterr().err
 
 
+def test_how_a_texture_is_asked_for_is_said_where_the_camera_moves(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A background without one shows nothing of it."""
+    pans = MotionCard.load(GOLDEN / "rotary-offset-ground.safetensors").spec
+    plain, textured = (
+        "a red cross on a blue background",
+        "a red cross on a textured blue background",
+    )
+    apply_steps.warn_prompts(pans, ApplyRequest(prompts=(plain, textured)), Output())
+    assert "on a textured grey background" in capsys.readouterr().err
+    rests = MotionCard.load(GOLDEN / "rotary-angle.safetensors").spec
+    for spec, asked in (
+        (pans, ApplyRequest(prompts=(textured,))),
+        (pans, ApplyRequest(prompts=(plain,), no_card=True)),
+        (rests, ApplyRequest(prompts=(plain,))),
+    ):
+        apply_steps.warn_prompts(spec, asked, Output())
+        assert capsys.readouterr().err == ""
+
+
 def test_settings_follow_the_card_also_without_it() -> None:
     spec = MotionCard.load(GOLDEN / "rotary-angle.safetensors").spec
     assert request(strength=0.5).settings(spec).steps == 20
