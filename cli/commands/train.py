@@ -138,8 +138,9 @@ def train(session: Session, /, **parsed: Any) -> None:
 
 
 BUNDLED_IS_SMALL = (
-    "The bundled backbone draws coloured shapes on plain backgrounds, and of real footage it has "
-    "seen nothing: use it to try things out, and a CogVideoX on a GPU for pictures of the world."
+    "The bundled backbone draws coloured shapes on plain or textured grounds, and of real footage "
+    "it has seen nothing: use it to try things out, and a CogVideoX on a GPU for pictures of the "
+    "world."
 )
 
 
