@@ -149,6 +149,7 @@ def test_of_what_is_held_before_a_camera_that_pans_the_camera_is_left() -> None:
         ({}, {}, ROW.guided_range[0], 0.0),
         ({"pan": 1.0}, {"guided_range": (0.99, 1.0)}, 0.99, 1.25),
         ({}, {"ground": 2.0}, ROW.guided_range[0], 2.0),
+        ({"pan": 1.0}, {"ground": 0.0}, ROW.guided_range[0], 0.0),
         ({"pan": 1.0}, {"inner_steps": 1}, ROW.guided_range[0], 1.25),
         ({"pan": 1.0}, {"start": "flow"}, ROW.guided_range[0], 0.0),
         ({"pan": 1.0}, {"start": "flow", "ground": 2.0}, ROW.guided_range[0], 2.0),
@@ -166,6 +167,12 @@ def test_a_camera_that_pans_guides_all_steps_and_has_a_ground(
     assert (seen.settings.guided_range[0], seen.settings.ground) == (low, ground)
     assert all(sampler.noise[i] >= low - 1e-6 for i in guided)
     assert (len(guided) == ROW.steps) == (low == 0)
+
+
+def test_backbones_on_which_no_ground_was_measured_keep_their_guided_steps() -> None:
+    found = TrainConfig(recipe="rich").resolve(VARIANTS["cogvideox-5b"])
+    assert (found.start, found.ground) == ("auto", 0.0)
+    assert found.guided_range == VARIANTS["cogvideox-5b"].guided_range
 
 
 def test_auto_takes_the_layer_of_a_slow_thing_whatever_one_path_says() -> None:

@@ -185,7 +185,7 @@ def _phase(spec: CardSpec) -> dict[str, str]:
     said = {"phase": f"{text} (in the initial noise)"}
     if spec.recipe.ground is not None:
         said["ground"] = (
-            f"{spec.recipe.ground:g} times as much noise as of itself moves with the camera"
+            f"{spec.recipe.ground:g} times the natural share of the noise moves with the camera"
         )
     return said
 

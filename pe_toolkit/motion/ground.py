@@ -38,7 +38,7 @@ class Ground:
     shift: Tensor
 
     def over_time(self, frames: int) -> Ground:
-        """For another number of latent frames: linear in between, equal at the ends."""
+        """For another number of latent frames, 1 or more: linear in between, equal at the ends."""
         have = len(self.linear)
         if frames == have:
             return self
@@ -54,7 +54,7 @@ class Ground:
 
 
 def still(share: float, frames: int) -> Ground:
-    """Of a camera that rests."""
+    """Of a camera that rests in so many latent frames; `share` as in `Ground`."""
     return Ground(share, torch.eye(2).repeat(frames, 1, 1), torch.zeros(frames, 2))
 
 

@@ -91,14 +91,18 @@ class Run:
 
     def seeing(self, moves: Moves, sampler: Sampler) -> tuple[Run, list[int]]:
         """The run, and which steps are guided, once it is known what moves. With a start of `auto`
-        a camera that pans has a ground, and where nothing is optimised guides all steps: the last
-        ones decide where a background's texture is. Of one that zooms or
-        rolls, the last steps fray the edges of things; where it rests, a ground takes two things'
-        motions from them (docs/experiments.md). What was asked for stays.
+        a camera that pans has a ground, if the recipe has one, and then guides all steps where
+        nothing is optimised: the last ones decide where a background's texture is. Of one that
+        zooms or rolls, the last steps fray the edges of things; where it rests, a ground takes two
+        things' motions from them (docs/experiments.md). What was asked for stays.
+
+        Raises:
+            UsageError: no step is guided.
         """
         changes: dict[str, Any] = {}
         pans = self.settings.start == "auto" and moves.camera and not moves.turns
-        if pans and not self.settings.inner_steps and self.config.guided_range is None:
+        free = not self.settings.inner_steps and self.config.guided_range is None
+        if pans and self.settings.ground and free:
             changes["guided_range"] = (0.0, 1.0)
         if not pans and self.config.ground is None:
             changes["ground"] = 0.0
