@@ -187,14 +187,14 @@ def draw(events: Iterator[Any], session: Session) -> Result:
     from pe_toolkit.card.followed import followed
     from pe_toolkit.training import events as kinds
 
-    out, result, inner, drawn = session.out, Result(), 1, False
+    out, result, inner, drawn, expected = session.out, Result(), 1, False, 0
     with contextlib.ExitStack() as stack:
         bar = Progress(out, "guided step", 1)
         for event in events:
             out.library_event(event)
             match event:
                 case kinds.Started():
-                    inner = max(event.inner_steps, 1)
+                    inner, expected = max(event.inner_steps, 1), event.guided_steps
                     if not out.json:
                         out.talk(event.message)
                     bar = Progress(out, "guided step", event.guided_steps)
@@ -208,6 +208,9 @@ def draw(events: Iterator[Any], session: Session) -> Result:
                         out.talk(f"  {event.zero}: left to the phase in the noise")
                     elif event.zero:
                         out.warn(f"{event.zero}: the positions start from zero.")
+                    if event.guided_steps not in (None, expected):
+                        out.talk(f"  so {event.guided_steps} steps are guided")
+                        bar = Progress(out, "guided step", event.guided_steps)
                 case kinds.Optimising():
                     session.checkpointing = event.checkpointing
                 case kinds.InnerStep():

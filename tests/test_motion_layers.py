@@ -9,7 +9,15 @@ import torch
 
 from pe_toolkit.errors import UsageError
 from pe_toolkit.grid import TokenGrid
-from pe_toolkit.motion.layers import camera_layer, compose, middle, subject_layer, undo
+from pe_toolkit.motion.layers import (
+    BLEND,
+    blended,
+    camera_layer,
+    compose,
+    middle,
+    subject_layer,
+    undo,
+)
 from pe_toolkit.motion.moves import Moves, Subject, similarity
 
 GRID = TokenGrid(3, 4, 6)
@@ -71,15 +79,16 @@ def test_camera_and_subject_add_up_to_both() -> None:
     torch.testing.assert_close(undo(there, GRID, linear, shift), at.expand(3, -1, -1))
 
 
-def test_one_subject_has_a_layer_and_two_have_none() -> None:
+def test_every_subject_has_a_layer_but_two_before_a_camera_that_moves() -> None:
     zero = torch.zeros(3, dtype=torch.float64)
     path = torch.tensor([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]], dtype=torch.float64)
     one = Subject(path, path + 1, zero, zero, 0.5)
     layers = Moves(0, *still(), (one,)).layers(GRID)
     assert list(layers) == ["subject"]
     torch.testing.assert_close(layers["subject"], subject_layer(GRID, path))
-    # Both ends are torn apart where tokens belong to one or the other.
-    assert not Moves(0, *still(), (one, one)).layers(GRID)
+    both = Moves(0, *still(), (one, one)).layers(GRID)
+    assert list(both) == ["subject", "subject-2"]
+    torch.testing.assert_close(both["subject"] + both["subject-2"], layers["subject"])
     linear, shift = still()
     assert list(Moves(0, linear, shift + path, (one, one)).layers(GRID)) == ["camera"]
 
@@ -92,3 +101,17 @@ def test_what_does_not_fit_is_refused() -> None:
         subject_layer(GRID, shift[:2])
     with pytest.raises(UsageError, match="flattens"):
         camera_layer(GRID, linear * 0, shift)
+
+
+def test_blended_shares_go_by_the_distance_to_each() -> None:
+    places = torch.zeros(2, 3, 2)
+    places[0, :, 0], places[1, :, 0] = 1.0, 4.0
+    shares = blended(GRID, places).unflatten(1, tuple(GRID))
+    torch.testing.assert_close(shares.sum(0), torch.ones(3, 4, 6).double())
+    # On the row of both: 3 patches farther from the one than from the other.
+    odds = float(shares[0, 0, 0, 1] / shares[1, 0, 0, 1])
+    assert math.isclose(math.log(odds), 3 / (BLEND * 4), rel_tol=1e-6)
+    torch.testing.assert_close(shares[0, :, :, :3], shares[1, :, :, 3:].flip(-1))
+    assert torch.equal(blended(GRID, places[:1]), torch.ones(1, GRID.tokens).double())
+    with pytest.raises(UsageError, match="places of shape"):
+        blended(GRID, places[:, :2])

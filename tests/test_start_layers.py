@@ -5,6 +5,7 @@ is read.
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -98,8 +99,7 @@ def test_a_path_through_chance_matches_is_no_start() -> None:
     assert "one path explains only" in unsaid(by_chance(), moves(subject()), settings(start="flow"))
     assert unsaid(by_chance(), moves(subject()), settings(start="layers")) == ""
     assert unsaid(along(), moves(subject()), settings(start="flow")) == ""
-    apart = unsaid(along(), moves(subject(), subject()), settings(start="layers"))
-    assert apart == "positions cannot move two things apart"
+    assert unsaid(by_chance(), moves(subject(), subject()), settings(start="layers")) == ""
     assert first_layers(along(), moves(subject()), settings(start="flow"))["whole"].any()
 
 
@@ -109,8 +109,7 @@ def test_auto_takes_layers_where_one_path_does_not_say_what_moves() -> None:
     assert begun(along(), moves(pan=1.0), auto) == "flow"
     assert begun(by_chance(), moves(pan=1.0), auto) == "layers"
     assert begun(by_chance(), moves(subject()), auto) == "layers"
-    assert begun(by_chance(), moves(subject(), subject()), auto) == "zero"
-    assert "one path explains only" in unsaid(by_chance(), moves(subject(), subject()), auto)
+    assert begun(by_chance(), moves(subject(), subject()), auto) == "layers"
     assert begun(by_chance(), moves(), auto) == "zero"
     asked = settings(start="layers", start_scale=1.5)
     once = settings(start="auto", start_scale=1.0)
@@ -185,7 +184,42 @@ def test_auto_takes_the_layer_of_a_slow_thing_whatever_one_path_says() -> None:
     found = first_layers(by_chance(), moves(subject()), auto)["subject"]
     as_read = settings(start="layers", start_scale=1.0)
     assert torch.equal(found, first_layers(by_chance(), moves(subject()), as_read)["subject"])
-    assert begun(along(), moves(subject(far=0.5), subject(far=0.5)), auto) == "flow"
+
+
+def test_two_things_have_a_layer_each_mostly_where_they_are() -> None:
+    auto = settings(start="auto", start_scale=1.0)
+    left = Subject(PATH, torch.tensor([[0.0, 1.0]] * 3).double(), ZERO, ZERO, 0.5)
+    right = Subject(-PATH, torch.tensor([[3.0, 1.0]] * 3).double(), ZERO, ZERO, 0.4)
+    assert begun(along(), moves(left, right), auto) == "layers"
+    found = first_layers(along(), moves(left, right), auto)
+    assert list(found) == ["subject", "subject-2"]
+    one, two = (layer.unflatten(0, tuple(GRID)) for layer in found.values())
+    # Each alone would move all tokens by a patch; together they share every token out.
+    torch.testing.assert_close(two[2, ..., 2] - one[2, ..., 2], torch.ones(4, 4))
+    assert torch.equal(one[..., 1], torch.zeros(3, 4, 4))
+    total = one + two
+    assert float(total[2, 1, 0, 2]) < -0.9 * math.tanh(3 / (2 * 0.375 * 4))
+    torch.testing.assert_close(total[2, :, 0, 2], -total[2, :, 3, 2])
+    # Before a camera that moves they have none.
+    assert list(moves(left, right, pan=1.0).layers(GRID)) == ["camera"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "asked", "radius"), [("rich", None, 4.0), ("rich", (2.83, 3.0), 2.83)]
+)
+def test_two_things_have_a_finer_phase_unless_one_was_asked_for(
+    recipe: str, asked: tuple[float, float] | None, radius: float
+) -> None:
+    config = TrainConfig(recipe=recipe, phase=asked)  # type: ignore[arg-type]
+    frames = render(scenes_of("two", 1)[0])
+    run = prepare(
+        load_backbone("bundled"), Clip(frames, 16, "two.mp4", "0" * 64, 2.0, 33), config, None
+    )
+    sampler = run.sampler()
+    assert run.seeing(moves(subject(), subject()), sampler)[0].settings.phase == (radius, 3.0)
+    assert run.seeing(moves(subject()), sampler)[0].settings.phase == (2.83, 3.0)
+    # Elsewhere nothing was measured.
+    assert TrainConfig(recipe="rich").resolve(VARIANTS["cogvideox-5b"]).radius_of_two is None
 
 
 def test_what_was_measured_on_one_kind_of_reading_is_not_said_of_another() -> None:

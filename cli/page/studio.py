@@ -309,6 +309,7 @@ def _followed(job: Job, events: Any) -> MotionCard:
                 steps, inner = event.guided_steps, max(event.inner_steps, 1)
                 job.words.append(event.message)
             case kinds.ReferenceMatched():
+                steps = event.guided_steps or steps
                 job.words.append(f"Reference: {followed(event.followed)}")
                 job.tell(0.02)
             case kinds.InnerStep():

@@ -8,6 +8,12 @@ nothing had moved in between. The camera's map takes the patch p of the anchor f
 
 so what frame f shows at p was in the anchor frame at X_f(p) = c + A_f^-1 (p - c - b_f). A subject
 that moves by d_f beyond the camera is put back by d_f. Layers are offsets in tokens; they add up.
+
+Two subjects share the picture. A token that is put back with one of them where it touches the other
+tears both; so they are blended, over a good part of the picture: near o_k(f), where subject k is in
+frame f, a token goes mostly with k,
+
+    w_k(f, p) = exp(-|p - o_k(f)| / s) / sum_l exp(-|p - o_l(f)| / s),    s = BLEND sides.
 """
 
 from __future__ import annotations
@@ -17,6 +23,10 @@ from torch import Tensor
 
 from pe_toolkit.errors import UsageError
 from pe_toolkit.grid import TokenGrid
+
+BLEND = 0.375
+"""Of the shorter side of the grid: sharper borders draw things twice, much softer ones move both
+alike (docs/experiments.md)."""
 
 
 def middle(grid: TokenGrid) -> Tensor:
@@ -95,6 +105,28 @@ def subject_layer(grid: TokenGrid, path: Tensor, mask: Tensor | None = None) -> 
         _expect("mask", mask, tuple(grid))
         moved = moved * mask.double().cpu().flatten(1)[..., None]
     return _as_offsets(moved)
+
+
+def blended(grid: TokenGrid, places: Tensor) -> Tensor:
+    """w_k of the formula of this module.
+
+    Args:
+        grid: F x H x W tokens.
+        places: `(n, F, 2)` o_k as (x, y) in patches.
+
+    Returns:
+        `(n, S)` float64 in [0, 1], 1 in sum over n; all 1 for n = 1.
+
+    Raises:
+        UsageError: other shapes.
+    """
+    if places.ndim != 3 or places.shape[1:] != (grid.frames, 2):
+        raise UsageError(
+            f"Expected places of shape (n, {grid.frames}, 2), got {tuple(places.shape)}."
+        )
+    at = grid.coordinates(dtype=torch.float64)[None, None]  # (1, 1, HW, 2)
+    away = (at - places.double().cpu()[:, :, None]).norm(dim=-1)  # (n, F, HW)
+    return torch.softmax(-away / (BLEND * min(grid.height, grid.width)), 0).flatten(1)
 
 
 def _as_offsets(moved: Tensor) -> Tensor:

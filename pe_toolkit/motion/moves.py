@@ -25,7 +25,7 @@ from torch.nn import functional
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.ground import Ground
-from pe_toolkit.motion.layers import camera_layer, compose, middle, undo
+from pe_toolkit.motion.layers import blended, camera_layer, compose, middle, undo
 from pe_toolkit.motion.path import mean_path, reach
 from pe_toolkit.motion.registration import NOISE, READABLE, Registration, left, register
 from pe_toolkit.motion.segments import FAINT, Course, course, soft_masks, spectrum
@@ -112,6 +112,11 @@ class Moves:
         return bool((self.linear != torch.eye(2)).any() or (self.shift != 0).any())
 
     @property
+    def two(self) -> bool:
+        """Whether several things move, before a camera that rests."""
+        return len(self.subjects) > 1 and not self.camera
+
+    @property
     def turns(self) -> bool:
         """Whether it zooms or rolls by more than a thing does that keeps its size and angle."""
         size, turn = _turning(self.linear)
@@ -126,8 +131,8 @@ class Moves:
         """The layers of positions by name, `(S, 3)` float32 offsets each, on all tokens; their sum
         puts the subject back where the anchor frame has it. No layer if nothing moves.
 
-        Of several subjects there are no layers: tokens that belong to one or the other tear both
-        apart, each is drawn twice (docs/experiments.md), and the phase carries them better alone.
+        Several subjects are blended (`motion.layers`). Before a camera that moves they have no
+        layer: what was read there as two was one, or none (docs/experiments.md).
 
         Args:
             scale: of all motions; of paths within `motion.path.FARTHEST` of the picture.
@@ -137,10 +142,14 @@ class Moves:
         out = {}
         if self.camera:
             out["camera"] = camera_layer(grid, linear, shift)
-        if len(self.subjects) == 1:
-            subject = self.subjects[0]
+        if len(self.subjects) > 1 and self.camera:
+            return out
+        shares = (
+            blended(grid, torch.stack([s.place for s in self.subjects])) if self.subjects else ()
+        )
+        for k, (subject, share) in enumerate(zip(self.subjects, shares, strict=True)):
             layer = _subject_layer(grid, subject, (linear, shift), scale, self.anchor)
-            out["subject"] = layer * own
+            out[f"subject-{k + 1}" if k else "subject"] = layer * (own * share[:, None]).float()
         return out
 
 

@@ -38,9 +38,10 @@ RICH: dict[str, Any] = {
     "phase": (2.83, 2.0), "start": "auto", "start_scale": 1.0, "inner_steps": 0,
     "parametrisation": "offset",
 }  # fmt: skip
-BUNDLED: dict[str, Any] = {"phase": (2.83, 3.0), "ground": 1.25}
+BUNDLED: dict[str, Any] = {"phase": (2.83, 3.0), "radius_of_two": 4.0, "ground": 1.25}
 """Of `rich` on the bundled backbones: at a gamma of 2 colours of the reference show with the
-weights of 26 November 2026, and without a ground no background moves (docs/experiments.md)."""
+weights of 26 November 2026, two things are followed better with the finer phase, and without a
+ground no background moves (docs/experiments.md)."""
 # The first 10 of 50 steps, by count: at another number of steps the same share.
 PAPER_SHARE = 0.2
 
@@ -214,6 +215,7 @@ class TrainConfig:
             start="zero" if self.mode == "latents" else pick("start"),
             start_scale=float(pick("start_scale")),
             phase=None if self.phase == () else pick("phase"),
+            radius_of_two=None if self.phase is not None else changed.get("radius_of_two"),
             ground=float(changed.get("ground", 0.0) if self.ground is None else self.ground),
         )
         resolved.check()
@@ -304,6 +306,8 @@ class Resolved:
     start_scale: float
     phase: tuple[float, float] | None
     """Radius and gamma of the reference's phase in the initial noise (`motion.phase`)."""
+    radius_of_two: float | None
+    """Its radius where two things move, if that is another one."""
     ground: float
     """How much of that noise is fixed to the camera (`motion.ground`)."""
 

@@ -66,8 +66,8 @@ def build_card(
         "flow": flow.displacement.numpy(),
         "flow_mask": packed(flow.mask.numpy()),
     }
-    if reference.phase is not None:
-        tensors["phase"] = reference.phase.cpu().numpy()
+    if (phase := reference.phase(run)) is not None:
+        tensors["phase"] = phase.cpu().numpy()
     frames, width, height = run.shape
     row = run.backbone.variant
     spec = CardSpec(

@@ -46,6 +46,8 @@ class ReferenceMatched:
         zero: why the positions start from zero although another start was asked for, or "".
         phase: whether something moves that the phase in the noise carries: positions that start
             from zero leave it to that.
+        guided_steps: how many denoising steps are guided now that it is known what moves; None
+            where that is not said.
     """
 
     fraction: float
@@ -54,6 +56,7 @@ class ReferenceMatched:
     motion: str = ""
     zero: str = ""
     phase: bool = False
+    guided_steps: int | None = None
 
 
 @dataclass(frozen=True)

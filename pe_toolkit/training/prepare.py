@@ -94,7 +94,8 @@ class Run:
         a camera that pans has a ground, if the recipe has one, and then guides all steps where
         nothing is optimised: the last ones decide where a background's texture is. Of one that
         zooms or rolls, the last steps fray the edges of things; where it rests, a ground takes two
-        things' motions from them (docs/experiments.md). What was asked for stays.
+        things' motions from them. Two things have a phase of a radius of their own. What was asked
+        for stays (docs/experiments.md).
 
         Raises:
             UsageError: no step is guided.
@@ -106,6 +107,8 @@ class Run:
             changes["guided_range"] = (0.0, 1.0)
         if not pans and self.config.ground is None:
             changes["ground"] = 0.0
+        if moves.two and self.settings.phase and self.settings.radius_of_two:
+            changes["phase"] = (self.settings.radius_of_two, self.settings.phase[1])
         run = dataclasses.replace(self, settings=dataclasses.replace(self.settings, **changes))
         return run, guided_steps(sampler.noise, run.settings.guided_range)
 

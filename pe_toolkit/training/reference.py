@@ -29,7 +29,6 @@ class Reference:
         flow: the motion, with the mask of what counts.
         encoded: in how many pieces the clip was encoded (`backbones.ways`).
         moves: camera and subjects, as read.
-        phase: uint8 `(F', C, n)` of the latents, as cards hold it (`motion.phase`), or None.
     """
 
     latents: torch.Tensor
@@ -37,13 +36,20 @@ class Reference:
     flow: AttentionMotionFlow
     encoded: str | None
     moves: Moves
-    phase: torch.Tensor | None = None
+
+    def phase(self, run: Run) -> torch.Tensor | None:
+        """uint8 `(F', C, n)` of the latents, as cards hold it (`motion.phase`); None where the
+        training does without.
+        """
+        if run.settings.phase is None:
+            return None
+        return quantised(phases(self.latents[0], run.settings.phase[0]))
 
     def begin(self, run: Run, sampler: Sampler) -> None:
         """Let the generations begin with noise that bears the phase, if there is one."""
-        if self.phase is not None and run.settings.phase is not None:
+        if run.settings.phase is not None and (phase := self.phase(run)) is not None:
             ground = self.moves.ground(run.grid, run.settings.ground)
-            sampler.begin(imprinting(self.phase, *run.settings.phase, ground=ground))
+            sampler.begin(imprinting(phase, *run.settings.phase, ground=ground))
 
     def seen_by(self, run: Run, silence: torch.Tensor) -> Seen:
         """What an objective may look at; `silence` is `encode_text([""])`."""
@@ -121,7 +127,4 @@ def read_reference(run: Run, silence: torch.Tensor) -> Reference:
     )
     things = affinity(q, k, run.grid) if settings.reading.by == "content" else None
     moves = read_moves(flow, things, pictures_of(run.clip.frames, run.grid.frames))
-    phase = None
-    if settings.phase is not None:
-        phase = quantised(phases(latents[0], settings.phase[0]))
-    return Reference(latents, image, flow, way, moves, phase)
+    return Reference(latents, image, flow, way, moves)

@@ -120,14 +120,16 @@ def slow(moves: Moves) -> bool:
 def sought(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> str:
     """The start that was asked for. Of `auto` it is `layers` where one path does not say what
     moves and a camera or one subject was read (zoom, roll, a thing that is hard to match), of one
-    thing that moves otherwise than the camera (a background behind what stays), and of one slow
-    thing; else `flow` (docs/experiments.md). What one path says was measured on readings by
-    content: with another one `auto` is `flow`.
+    thing that moves otherwise than the camera (a background behind what stays), of one slow thing,
+    and of two things; else `flow` (docs/experiments.md). What one path says was measured on
+    readings by content: with another one `auto` is `flow`.
     """
     if settings.start != "auto":
         return settings.start
-    if settings.reading.by != "content" or not (moves.camera or len(moves.subjects) == 1):
+    if settings.reading.by != "content" or not (moves.camera or moves.subjects):
         return "flow"
+    if moves.two:
+        return "layers"
     otherwise = moves.camera and len(moves.subjects) == 1
     alone = one_path(flow) >= ONE_PATH and not slow(moves) and not otherwise
     return "flow" if alone else "layers"
@@ -144,8 +146,6 @@ def unsaid(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> str:
         return ""
     if not moves.camera and not moves.subjects:
         return NOTHING
-    if start == "layers" and not moves.camera and len(moves.subjects) > 1:
-        return "positions cannot move two things apart"
     if start == "flow" and (share := one_path(flow)) < ONE_PATH:
         return f"one path explains only {max(0.0, share):.0%} of what moves"
     return ""

@@ -78,6 +78,7 @@ def train(
             motion_words(motion_spec(moves)),
             unsaid(flow, moves, run.settings) if run.form else "",
             run.settings.phase is not None and (moves.camera or bool(moves.subjects)),
+            len(guided),
         )
         reference.require_motion(run.settings.mask)
 
