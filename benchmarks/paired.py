@@ -2,6 +2,7 @@
 
     python -m benchmarks.paired RAW.jsonl "recipe=rich" "recipe=rich K=3 lr=0.02,0.01"
     python -m benchmarks.paired RAW.jsonl "mode=latents" "mode=latents objective=smm"
+    python -m benchmarks.paired RAW.jsonl --motion two "recipe=rich" "recipe=rich K=3 param=angle"
 
 Every row is one training of each reference: its first sample denoised to the end (*own sample*),
 and, of positions, two unseen (prompt, seed) pairs (*zero-shot*). A row is written as settings:
@@ -9,18 +10,23 @@ and, of positions, two unseen (prompt, seed) pairs (*zero-shot*). A row is writt
 paired by reference, against the first row. RAW.jsonl keeps every measurement: what is
 there is not measured again, so that a run may be stopped, continued, and given more rows.
 
-The references are those of `benchmarks.transfer` unless `--seed` says otherwise.
+The references are those of `benchmarks.transfer` unless `--seed` says otherwise, or with `--motion`
+those of a class of motion (`benchmarks.classes`), with its pairs; the number is then the class's
+first: of a zoom and a roll the share of the true change, else a cosine.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from benchmarks.classes import pair
 from benchmarks.transfer import (
     interval,
     pairs,
@@ -32,15 +38,23 @@ from benchmarks.transfer import (
 from pe_toolkit.apply import generate
 from pe_toolkit.backbones import load_backbone
 from pe_toolkit.training import TrainConfig
-from pe_toolkit.world.metrics import Measurement, measure
+from pe_toolkit.world.attributes import seen
+from pe_toolkit.world.class_metrics import measured as measured_by_class
+from pe_toolkit.world.metrics import measure
+from pe_toolkit.world.motions import CLASSES, scenes_of
+from pe_toolkit.world.scenes import Scene
 from pe_toolkit.world.vocabulary import TRAINING_PROMPTS
 
 FIELDS = ("cosine", "trajectory_error", "visibility", "adherent", "colour_ok", "shape_ok")
 OWN, NEW = "own sample", "zero-shot"
+TRAINED = 100
+"""Pairs of a reference of a class from this number on are for training."""
 
 
-def config_of(row: str, variant: Any, reference: int) -> TrainConfig:
-    """What a row asks of the training of a reference: other samples for each of them."""
+def config_of(row: str, variant: Any, reference: int, scene: Scene | None = None) -> TrainConfig:
+    """What a row asks of the training of a reference: other samples for each of them; with a scene,
+    prompts that suit its class.
+    """
     settings = dict(part.split("=", 1) for part in row.split())
     fields: dict[str, Any] = {
         "mode": settings.pop("mode", "positions"),
@@ -52,6 +66,8 @@ def config_of(row: str, variant: Any, reference: int) -> TrainConfig:
             fields[name] = int(settings.pop(name))
     count = TrainConfig(**fields).with_overrides(settings).resolve(variant).samples
     prompts = [TRAINING_PROMPTS[(reference + i) % len(TRAINING_PROMPTS)] for i in range(count)]
+    if scene is not None:
+        prompts = [pair(scene, reference, TRAINED + i)[0] for i in range(count)]
     # The first sample is the same in every row, however many a row has.
     config = TrainConfig(
         **fields, prompts=tuple(prompts), seed=2 * reference, preview=True
@@ -59,9 +75,28 @@ def config_of(row: str, variant: Any, reference: int) -> TrainConfig:
     return config
 
 
-def numbers(found: Measurement) -> dict[str, float]:
-    """The measurement as plain numbers."""
+Numbers = Callable[[NDArray[np.uint8], str, Scene], dict[str, float]]
+
+
+def numbers(frames: NDArray[np.uint8], prompt: str, scene: Scene) -> dict[str, float]:
+    """A clip of one thing against the way of the reference's."""
+    found = measure(frames, prompt, truth_of(scene))
     return {name: float(getattr(found, name)) for name in FIELDS}
+
+
+def numbers_by_class(frames: NDArray[np.uint8], prompt: str, scene: Scene) -> dict[str, float]:
+    """The same of a class of motion; what has no error has none."""
+    found = measured_by_class(frames, prompt, scene)
+    first = next(found[key] for key in ("cosine", "size", "angle", "ground_cosine") if key in found)
+    what = seen(frames, prompt, leaning=scene.family == "roll")
+    return {
+        "cosine": first,
+        "trajectory_error": found.get("error", float("nan")),
+        "visibility": found["visibility"],
+        "adherent": float(what.adherent),
+        "colour_ok": float(what.colour_ok),
+        "shape_ok": float(what.shape_ok),
+    }
 
 
 def measured(raw: Path) -> list[dict[str, Any]]:
@@ -75,33 +110,44 @@ def measured(raw: Path) -> list[dict[str, Any]]:
     return out
 
 
-def run(rows: list[str], raw: Path, count: int, per: int, seed: int, backbone: str) -> None:
+def world(args: argparse.Namespace) -> tuple[list[Scene], list[list[tuple[str, int]]], Numbers]:
+    """The references, the pairs of each, and what measures a clip."""
+    count, per = args.references, args.pairs
+    if args.motion is None:
+        pool = pairs(count * per)
+        scenes = references(count, args.seed)
+        return scenes, [pool[r * per : (r + 1) * per] for r in range(count)], numbers
+    scenes = scenes_of(args.motion, count)
+    own = [[pair(scene, r, k) for k in range(per)] for r, scene in enumerate(scenes)]
+    return scenes, own, numbers_by_class
+
+
+def run(args: argparse.Namespace) -> None:
     """Measure what is missing, reference by reference, so that rows stay comparable throughout."""
-    adapter = load_backbone(backbone)
-    scenes, pool = references(count, seed), pairs(count * per)
+    adapter, rows, raw = load_backbone(args.backbone), args.rows, args.raw
+    scenes, pool, measured_as = world(args)
     have = {(m["row"], m["reference"]) for m in measured(raw)}
     raw.parent.mkdir(parents=True, exist_ok=True)
     for r, scene in enumerate(scenes):
-        truth = truth_of(scene)
         for row in rows:
             if (row, r) in have:
                 continue
-            config = config_of(row, adapter.defaults(), r)
+            config = config_of(row, adapter.defaults(), r, scene if args.motion else None)
             card, preview, seconds = run_training(adapter, scene, config)
             entry: dict[str, Any] = {"row": row, "reference": r, "family": scene.family}
             entry["seconds"] = round(seconds, 2)
             entry["loss"] = card.spec.training.loss
-            entry[OWN] = [numbers(measure(preview, card.spec.samples[0].prompt, truth))]
+            entry[OWN] = [measured_as(preview, card.spec.samples[0].prompt, scene)]
             if card.spec.kind == "positions":
                 entry[NEW] = [
-                    numbers(measure(video.frames, prompt, truth))
-                    for prompt, s in pool[r * per : (r + 1) * per]
+                    measured_as(video.frames, prompt, scene)
+                    for prompt, s in pool[r]
                     for video in generate(adapter, [prompt], [s], card=card)
                 ]
             with raw.open("a") as file:
                 file.write(json.dumps(entry) + "\n")
             shown = {k: [round(m["cosine"], 2) for m in entry[k]] for k in (OWN, NEW) if k in entry}
-            say(f"{r + 1}/{count} {scene.family}: {row}: {shown}, {seconds:.0f} s")
+            say(f"{r + 1}/{len(scenes)} {scene.family}: {row}: {shown}, {seconds:.0f} s")
 
 
 def values(entries: list[dict[str, Any]], row: str, kind: str, name: str) -> dict[int, float]:
@@ -161,10 +207,11 @@ def main() -> None:
     parser.add_argument("--references", type=int, default=8)
     parser.add_argument("--pairs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=20261121, help="of the references")
+    parser.add_argument("--motion", choices=CLASSES, help="references and pairs of this class")
     parser.add_argument("--table", action="store_true", help="measure nothing")
     args = parser.parse_args()
     if not args.table:
-        run(args.rows, args.raw, args.references, args.pairs, args.seed, args.backbone)
+        run(args)
     print(table(args.rows, args.raw))
 
 
