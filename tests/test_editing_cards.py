@@ -14,8 +14,9 @@ from pe_toolkit.card import MotionCard
 from pe_toolkit.card.edit import renewed
 from pe_toolkit.cli.main import cli
 from pe_toolkit.editing import Change, changed
-from pe_toolkit.editing.cards import fields_of
+from pe_toolkit.editing.cards import STILL, fields_of
 from pe_toolkit.errors import MismatchError, UnsupportedError, UsageError
+from pe_toolkit.motion.disc import half_disc
 from pe_toolkit.video import write_image
 from tests.registry.cards import GOLDEN
 
@@ -63,6 +64,36 @@ def test_what_is_fixed_to_the_camera_goes_where_the_edited_camera_goes() -> None
     assert [row[4] for row in motion.camera] == [0.5, 0.0, -0.5]
     # Of two, one after the other, no camera is known, and nothing is fixed to one.
     assert changed(old, Change(then=old)).spec.recipe.ground is None
+
+
+def test_what_is_fixed_to_a_camera_that_rests_stays_where_everything_rests() -> None:
+    old = golden("rotary-offset-ground")
+    motion = old.spec.reference.motion
+    assert motion is not None
+    rests = replace(motion, camera=(STILL,) * len(motion.camera))
+    reference = replace(old.spec.reference, motion=rests)
+    still = MotionCard(replace(old.spec, reference=reference, digest=""), old.tensors)
+    for change in (Change(then=still), Change(mask=np.eye(4))):
+        new = changed(still, change)
+        assert (new.spec.reference.motion, new.spec.recipe.ground) == (None, 1.25)
+    assert changed(still, Change(then=old)).spec.recipe.ground is None
+
+
+def test_cards_of_phases_of_two_radii_go_together_by_the_coarser_one() -> None:
+    """Of two things the phase is finer than of one."""
+    fine = golden("rotary-offset-ground")
+    spec = fine.spec.recipe.phase
+    assert spec is not None
+    kept = len(half_disc(1.0))
+    assert kept < fine.tensors["phase"].shape[-1]
+    recipe = replace(fine.spec.recipe, phase=replace(spec, radius=1.0))
+    tensors = {**fine.tensors, "phase": np.ascontiguousarray(fine.tensors["phase"][..., :kept])}
+    coarse = MotionCard(replace(fine.spec, recipe=recipe, digest=""), tensors)
+    wanted = changed(coarse, Change(then=coarse))
+    for first, second in ((fine, coarse), (coarse, fine)):
+        new = changed(first, Change(then=second))
+        assert new.spec.recipe.phase == recipe.phase
+        np.testing.assert_array_equal(new.tensors["phase"], wanted.tensors["phase"])
 
 
 def test_cards_of_one_set_of_positions_go_together_whatever_steps_they_guide() -> None:
@@ -185,7 +216,7 @@ def test_what_cannot_be_edited_is_refused(case: str, change: Change, says: str) 
 
 def test_cards_that_do_not_go_together_are_refused() -> None:
     first, second = golden(LAYERED), golden(EDITED)
-    with pytest.raises(MismatchError, match=r"radius of the phase|architecture"):
+    with pytest.raises(MismatchError, match=r"kind of phase|architecture"):
         changed(first, Change(then=second))
     with pytest.raises(MismatchError, match="token grid"):
         changed(first, Change(then=changed(first, Change(frames=17))))

@@ -27,6 +27,8 @@ AXES = {"left-right": COLUMNS, "up-down": ROWS}
 MOST_UNSAID = 0.05
 """Share (of root mean squares) of optimised angles that coordinates may leave unsaid."""
 FASTEST = 16.0
+STILL = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
+"""What `reference.motion.camera` says of a latent frame that the camera rests in."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,8 @@ class _Work:
         self._note("size", width=float(width), height=float(height))
 
     def go_on(self, other: MotionCard) -> None:
-        self.fields, self.motion = fieldwork.joined(self.fields, self._fitting(other)), None
+        there = self._fitting(other)
+        self.fields, self.motion = fieldwork.joined(self.fields, there), None
         self._note("then", card=other.digest)
 
     def cut_out(self, mask: Floats, outside: MotionCard | None) -> None:
@@ -149,9 +152,15 @@ class _Work:
         spec = renewed(self.first)[0]
         frames, height, width = self.fields.grid
         # What is fixed to a camera of which nothing is known any more would stay where it is.
-        ground = spec.recipe.ground if self.motion is not None else None
+        still = all(_rests(card) for card in (self.first, *self.others))
+        ground = spec.recipe.ground if self.motion is not None or still else None
+        phase = spec.recipe.phase
         recipe = replace(
-            spec.recipe, parametrisation="offset", layers=self.fields.layers, ground=ground
+            spec.recipe,
+            parametrisation="offset",
+            layers=self.fields.layers,
+            ground=ground,
+            phase=None if phase is None else replace(phase, radius=self.fields.radius),
         )
         return edited(
             self.first,
@@ -172,7 +181,7 @@ class _Work:
         self.motion = measured.timed(self.motion, times)
 
     def _fitting(self, other: MotionCard) -> Fields:
-        """The fields of another card, which go with these.
+        """The fields of another card, which go with these; both with the coarser phase of the two.
 
         Raises:
             MismatchError: they do not.
@@ -186,7 +195,7 @@ class _Work:
             ("token grid", here.grid, there.grid),
             # One set of positions for all guided steps serves others as well: the first card's.
             ("guided range", _guided(ours, many), _guided(theirs, many)),
-            ("radius of the phase", _radius(here), _radius(there)),
+            ("kind of phase", *(_phase(fields) for fields in (here, there))),
             ("number of sets of positions", len(here.offsets), len(there.offsets)),
         ]
         for what, wanted, came in compared:
@@ -196,7 +205,9 @@ class _Work:
                     f"{printable(str(came))}.",
                     "Train both alike, or change one of them first (its frames, its size).",
                 )
-        return there
+        # Of one thing and of two the phases are of other radii.
+        self.fields = fieldwork.coarser(here, there.radius)
+        return fieldwork.coarser(there, here.radius)
 
 
 def _guided(spec: CardSpec, many: bool) -> tuple[float, ...] | None:
@@ -286,8 +297,14 @@ def _tensors(fields: Fields) -> dict[str, Any]:
     return made
 
 
-def _radius(fields: Fields) -> str:
-    return "none" if fields.phase is None else f"{fields.radius:g}"
+def _phase(fields: Fields) -> str:
+    return "none" if fields.phase is None else "in the noise"
+
+
+def _rests(card: MotionCard) -> bool:
+    """Whether its camera is known to rest."""
+    motion = card.spec.reference.motion
+    return motion is not None and all(row == STILL for row in motion.camera)
 
 
 def _check(card: MotionCard, change: Change) -> None:

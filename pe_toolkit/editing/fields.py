@@ -95,6 +95,13 @@ def timed(fields: Fields, times: NDArray[Any]) -> Fields:
     )
 
 
+def coarser(fields: Fields, radius: float) -> Fields:
+    """With a phase of that radius, if it has a finer one."""
+    if fields.phase is None or fields.radius <= radius:
+        return fields
+    return replace(fields, phase=phases.within(fields.phase, fields.radius, radius), radius=radius)
+
+
 def reversed_(fields: Fields) -> Fields:
     """Played backwards."""
     last = fields.grid.frames - 1
@@ -155,7 +162,7 @@ def stilled(fields: Fields) -> Fields:
 def masked(inside: Fields, outside: Fields, mask: Floats) -> Fields:
     """`inside` where `mask` (h, w latents, in [0, 1]) is 1, `outside` where it is 0: offsets and
     phase are mixed; a displacement is that of whichever has the larger share at its start. A phase
-    stays only where both have one of the same radius.
+    stays only where both have one, of the same radius.
     """
     layers = tuple(dict.fromkeys([*inside.layers, *outside.layers]))
     _, height, width = inside.grid

@@ -24,6 +24,13 @@ def frequencies(radius: float) -> NDArray[np.int64]:
     return np.asarray(half_disc(radius), np.int64)
 
 
+def within(angles: Floats, radius: float, less: float) -> Floats:
+    """The phase `(F, C, n)` at the frequencies of a smaller radius only."""
+    kept = {(int(ky), int(kx)) for ky, kx in frequencies(less)}
+    rows = [(int(ky), int(kx)) in kept for ky, kx in frequencies(radius)]
+    return angles[..., rows]
+
+
 def moved(angles: Floats, radius: float, size: Size, shift: tuple[float, float]) -> Floats:
     """The phase of the same planes, moved by `shift` = (dy, dx) latents around the border.
 
