@@ -195,7 +195,7 @@ class _Work:
             ("token grid", here.grid, there.grid),
             # One set of positions for all guided steps serves others as well: the first card's.
             ("guided range", _guided(ours, many), _guided(theirs, many)),
-            ("kind of phase", *(_phase(fields) for fields in (here, there))),
+            ("kind of phase", _phase(here), _phase(there)),
             ("number of sets of positions", len(here.offsets), len(there.offsets)),
         ]
         for what, wanted, came in compared:
