@@ -133,7 +133,7 @@ def warn_prompts(spec: CardSpec, request: ApplyRequest, out: Output) -> None:
         )
     plain = [prompt for prompt in request.prompts if TEXTURED not in prompt.lower().split()]
     bundled = spec.backbone.variant.startswith("bundled") and not request.no_card
-    if plain and bundled and _camera_moves(spec):
+    if plain and bundled and spec.recipe.ground is not None and _camera_moves(spec):
         out.talk(
             "The reference's camera moves, which shows on a texture only: ask for one, as in "
             f'"a red circle on a {TEXTURED} grey background".'

@@ -65,7 +65,8 @@ training_options = options.combine(
         type=click.Choice(["default", "paper", "fast", "rich"]),
         default="default",
         show_default=True,
-        help="Of all methods that have none of their own, as in pe train.",
+        help="Of all methods that have none of their own; there is no auto: what pe train makes on "
+        "the bundled backbone is the method rich.",
     ),
     click.option(
         "--kv",

@@ -233,9 +233,10 @@ def draw(events: Iterator[Any], session: Session) -> Result:
 
 def warn_unfollowed(card: MotionCard, out: Output) -> None:
     """Warn where patches were matched, but nothing that moves was followed through the clip, as in
-    footage that the bundled backbone has never seen. What that means elsewhere was not measured.
+    footage that the bundled backbone has never seen. What that means elsewhere was not measured,
+    and layers come from pictures and covers (`card.followed.little`).
     """
-    if not card.spec.backbone.variant.startswith("bundled"):
+    if not card.spec.backbone.variant.startswith("bundled") or card.spec.recipe.start == "layers":
         return
     import torch
 

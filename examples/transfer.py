@@ -18,16 +18,7 @@ card = event.card  # the last event is Finished
 card.save("my-motion.safetensors", force=True)
 
 with pe.applied(backbone.pipe, card) as log:
-    frames = backbone.pipe(
-        prompt=prompt,
-        num_frames=card.spec.clip.frames,
-        width=card.spec.clip.width,
-        height=card.spec.clip.height,
-        num_inference_steps=card.spec.schedule.steps,
-        guidance_scale=card.spec.schedule.guidance_scale,
-        max_sequence_length=backbone.max_text_tokens,
-        output_type="np",
-    ).frames[0]
+    frames = backbone.pipe(prompt, output_type="np", **card.pipe_kwargs()).frames[0]
 print(f"{log.guided_steps} steps were guided")
 pe.write_video(
     "transfer.mp4", (frames * 255).round().astype("uint8"), card.spec.clip.fps, force=True

@@ -82,6 +82,12 @@ def test_a_reference_that_cannot_be_followed_is_warned_of(
     spec = replace(card.spec, digest="")
     train_steps.warn_unfollowed(MotionCard(spec, {**card.tensors, "flow": nothing}), Output())
     assert "could be followed" in capsys.readouterr().err
+    # Layers come from pictures and covers.
+    card = MotionCard.load(GOLDEN / "rotary-offset-ground.safetensors")
+    spec = replace(card.spec, recipe=replace(card.spec.recipe, start="layers"), digest="")
+    nothing = np.zeros_like(card.tensors["flow"])
+    train_steps.warn_unfollowed(MotionCard(spec, {**card.tensors, "flow": nothing}), Output())
+    assert capsys.readouterr().err == ""
 
 
 def on_a_grid(flow: np.ndarray[Any, Any]) -> MotionCard:

@@ -272,5 +272,5 @@ def test_motion_in_words() -> None:
         "turns 20 degrees counterclockwise"
     )
     assert words(rest, [one, "left 2.0 patches"]).startswith(
-        "two things move differently, which one path cannot say: one right and down"
+        "two things move differently: one right and down"
     )

@@ -325,3 +325,15 @@ def test_paper_guides_a_fifth_whatever_the_steps():
     config = TrainConfig(prompts=("a red circle",), recipe="paper", steps=10, inner_steps=1)
     steps = [e for e in train(adapter, moving_square(), config) if isinstance(e, GuidedStep)]
     assert [step.total for step in steps] == [2, 2]
+
+
+def test_the_noise_that_positions_go_with_is_part_of_rich() -> None:
+    row = VARIANTS["bundled"]
+    for asked in ({"phase": (3.0, 2.0)}, {"ground": 1.0}, {"guided_range": (0.0, 1.0)}):
+        assert TrainConfig(**asked).resolve(row).recipe == "rich"  # type: ignore[arg-type]
+    assert TrainConfig(inner_steps=2).resolve(row).recipe == "default"
+    assert TrainConfig(phase=()).resolve(row).ground == 0.0
+    with pytest.raises(UsageError, match="a phase with a ground, got none"):
+        TrainConfig(phase=(), ground=1.0).resolve(row)
+    with pytest.raises(UsageError, match="a phase with a ground, got none"):
+        TrainConfig(recipe="default", ground=1.0).resolve(row)

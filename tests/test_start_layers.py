@@ -12,12 +12,15 @@ import pytest
 import torch
 
 from pe_toolkit.backbones import VARIANTS, load_backbone
+from pe_toolkit.cli.look_words import look_words
 from pe_toolkit.errors import UsageError
 from pe_toolkit.grid import TokenGrid
+from pe_toolkit.motion.apart import taken_apart
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.moves import Moves, Subject
 from pe_toolkit.training import TrainConfig
 from pe_toolkit.training.describe import motion_spec
+from pe_toolkit.training.looking import Look
 from pe_toolkit.training.prepare import prepare
 from pe_toolkit.training.start import AGAINST, begun, first_layers, unsaid
 from pe_toolkit.video import Clip
@@ -238,3 +241,17 @@ def test_a_card_says_what_was_read_in_numbers() -> None:
     assert thing.share == 0.9
     assert dataclasses.asdict(motion_spec(moves()))["subjects"] == ()
     assert np.isfinite(np.array(spec.camera)).all()
+
+
+def test_two_things_whose_ways_cancel_are_not_called_little_to_learn_from() -> None:
+    rest = flow(torch.zeros(3, 3, 4, 4, 2))
+
+    def said(read: Moves) -> str:
+        path = np.zeros((3, 2), np.float32)
+        apart = taken_apart(rest, read)
+        return " ".join(
+            look_words(Look(rest, rest.mask.numpy(), path, 0.0, read, apart), "bundled")
+        )
+
+    assert "little of its motion will transfer" in said(moves())
+    assert "little" not in said(moves(subject(), subject()))

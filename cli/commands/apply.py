@@ -81,7 +81,8 @@ Example:
     "--subject",
     type=parameters.Finite(0, 2),
     metavar="S",
-    help="How much of everything else's, likewise; both on top of --strength.",
+    help="How much of all other layers, likewise (of two things: both). Default: 1. --camera and "
+    "--subject multiply --strength.",
 )
 @click.option("--no-card", is_flag=True, help="Generate without the card, for comparison.")
 @options.generation_options

@@ -47,7 +47,12 @@ Example:
 @options.revision_option
 @options.copy_option
 @click.option("--prompt", "prompts", multiple=True, metavar="P", help="Train on it; repeat.")
-@click.option("--samples", type=click.IntRange(1, 64), metavar="N", help="Prompt-seed pairs.")
+@click.option(
+    "--samples",
+    type=click.IntRange(1, 64),
+    metavar="N",
+    help="Prompt-seed pairs that are optimised together; rich optimises nothing.",
+)
 @click.option(
     "--mode",
     type=click.Choice(["positions", "latents"]),
@@ -60,9 +65,11 @@ Example:
     type=click.Choice(RECIPES),
     default="auto",
     show_default=True,
-    help="auto: rich on the bundled backbone, default on others. default: ours. rich: the "
-    "reference's phase in the noise as well, and nothing optimised; several motions. fast: fewer "
-    "steps. paper: as published, whose tables also need --kv-from REF, and most of them "
+    help="auto: rich on the bundled backbone, unless --mode latents, --param, --objective, "
+    "--kv-from or --set start, start_scale, K, lr, tau or reuse is given; else default. default: "
+    "positions are optimised. rich: the reference's phase goes into the noise, positions start "
+    "from what was read of its motion, and nothing is optimised. fast: one optimiser step in each "
+    "guided step. paper: as published, whose tables also need --kv-from REF, and most of them "
     "--mode latents (docs/reproduce.md).",
 )
 @click.option(
@@ -87,7 +94,9 @@ Example:
     type=parameters.Override(),
     multiple=True,
     metavar="KEY=VALUE",
-    help="block, tau, mask, K, lr, range, start, reading ..., such as lr=0.02,0.01; repeat.",
+    help="block, tau, mask, K, lr, range, start, start_scale, phase, ground, reuse, reading, "
+    "reference_block, objective, such as lr=0.02,0.01; what each means: TrainConfig in "
+    "docs/api.md. Repeat.",
 )
 @options.kv_from_option
 @options.image_option

@@ -15,8 +15,8 @@ knows nothing, 9.6 % and 3.5 % (`python -m benchmarks.followed`)."""
 
 def little(spec: CardSpec) -> bool:
     """Whether the reference of a card is below the line; never, where it was not measured, nor
-    where its positions come from a camera or a slow thing, which displacements hardly show: zooms
-    transfer (0.92 of them, docs/experiments.md), and of the one of `pe demo` 2.7 % is followed.
+    where its positions come from a camera, a slow thing or two things, which displacements hardly
+    show: zooms transfer (docs/experiments.md), and of the one of `pe demo` 2.7 % is followed.
     """
     if spec.recipe.start == "layers":
         return False

@@ -78,10 +78,7 @@ def words(camera: Sequence[Sequence[float]], subjects: Sequence[str]) -> str:
     if len(subjects) == 1:
         parts.append(f"one subject moves on its own: {subjects[0]}")
     elif len(subjects) == 2:
-        parts.append(
-            "two things move differently, which one path cannot say: "
-            f"one {subjects[0]}; the other {subjects[1]}"
-        )
+        parts.append(f"two things move differently: one {subjects[0]}; the other {subjects[1]}")
     elif subjects:
         parts.append(f"{len(subjects)} things move differently: {'; '.join(subjects)}")
     return "; ".join(part for part in parts if part) or NOTHING

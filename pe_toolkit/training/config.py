@@ -68,13 +68,15 @@ class TrainConfig:
         block: transformer block whose queries and keys are compared.
         tau: temperature of the soft displacement, above 0.
         mask: which reference displacements count; see `pe_toolkit.motion.masks`.
-        inner_steps: optimiser steps in each guided step (K), 1 or more.
+        inner_steps: optimiser steps in each guided step (K), 0 (nothing is optimised) or more.
         learning_rates: Adam's, at the first and the last guided step; radians for `angle`.
         guided_range: (low, high) in noise, [0, 1].
         start: where positions begin: `zero`; `flow`: moved along the reference's own flow, as one
             path; `layers`: by its camera and by each of its subjects, as coordinates (`offset`),
-            read by content; `auto`: `layers` where a camera was read and one path does not say
-            what moves, else `flow`. All are zero where nothing is read (`training.start.unsaid`).
+            read by content; `auto`, of a reference read by content: `layers` for two things before
+            a camera that rests, one slow thing, one that moves otherwise than the camera, and where
+            one path does not say what moves; else `flow`. All are zero where nothing is read
+            (`training.start.unsaid`).
         start_scale: how far, in times of that motion; above 1 within 0.6 of the picture.
         phase: (radius in cycles per picture, gamma) of the reference's phase in the initial noise
             (`pe_toolkit.motion.phase`); () for none.
@@ -191,6 +193,8 @@ class TrainConfig:
         layered = self.mode == "positions" and pick("start") == "layers"
         if layered:
             changed = {"parametrisation": "offset", **changed}
+        phase = None if self.phase == () else pick("phase")
+        ground = changed.get("ground", 0.0) if phase else 0.0
         resolved = Resolved(
             samples=1 if self.mode == "latents" else pick("samples"),
             guided_first=paper and self.guided_range is None,
@@ -214,9 +218,9 @@ class TrainConfig:
             guided_range=tuple(pick("guided_range")),
             start="zero" if self.mode == "latents" else pick("start"),
             start_scale=float(pick("start_scale")),
-            phase=None if self.phase == () else pick("phase"),
+            phase=phase,
             radius_of_two=None if self.phase is not None else changed.get("radius_of_two"),
-            ground=float(changed.get("ground", 0.0) if self.ground is None else self.ground),
+            ground=float(ground if self.ground is None else self.ground),
         )
         resolved.check()
         return resolved
@@ -224,11 +228,11 @@ class TrainConfig:
     def chosen_recipe(self, variant: Variant) -> Literal["default", "rich"]:
         """What `auto` means: `rich` on the bundled backbones, where it was measured to carry motion
         better in a fraction of the time (docs/experiments.md), for positions about which nothing
-        else was asked; else `default`.
+        was asked but the noise that they go with; else `default`.
         """
         own = (
             self.parametrisation, self.inner_steps, self.learning_rates, self.start,
-            self.start_scale, self.phase, self.tau,
+            self.start_scale, self.tau,
         )  # fmt: skip
         plain = all(value is None for value in own) and self.reuse == 1 and not self.kv
         plain = plain and self.mode == "positions" and self.objective == "amf"
@@ -352,6 +356,7 @@ class Resolved:
                 f"up to {MOST_BLOCKS} different reference blocks",
                 ",".join(map(str, self.reading.blocks)),
             ),
+            (not self.ground or self.phase is not None, "a phase with a ground", "none"),
             (1 <= self.reuse <= 1000, "a reuse from 1 to 1000", self.reuse),
             (0 <= self.seed < 2**63, "a seed from 0", self.seed),
         )

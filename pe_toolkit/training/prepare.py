@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -107,8 +108,11 @@ class Run:
             changes["guided_range"] = (0.0, 1.0)
         if not pans and self.config.ground is None:
             changes["ground"] = 0.0
-        if moves.two and self.settings.phase and self.settings.radius_of_two:
-            changes["phase"] = (self.settings.radius_of_two, self.settings.phase[1])
+        radius = self.settings.radius_of_two
+        if moves.two and self.settings.phase and radius:
+            sides = sampler.initial_noise().shape[-2:]
+            if math.floor(radius) <= (min(sides) - 1) // 2:  # as `motion.phase.disc` wants it
+                changes["phase"] = (radius, self.settings.phase[1])
         run = dataclasses.replace(self, settings=dataclasses.replace(self.settings, **changes))
         return run, guided_steps(sampler.noise, run.settings.guided_range)
 
