@@ -17,7 +17,7 @@ from pe_toolkit.errors import UsageError
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.apart import taken_apart
 from pe_toolkit.motion.flow import AttentionMotionFlow
-from pe_toolkit.motion.moves import Moves, Subject
+from pe_toolkit.motion.moves import Moves, Subject, similarity
 from pe_toolkit.training import TrainConfig
 from pe_toolkit.training.describe import motion_spec
 from pe_toolkit.training.looking import Look
@@ -29,15 +29,14 @@ from pe_toolkit.world.scenes import render
 
 GRID = TokenGrid(3, 4, 4)
 ROW = VARIANTS["bundled"]
-STILL = torch.eye(2, dtype=torch.float64).expand(3, 2, 2).clone()
 ZERO = torch.zeros(3, dtype=torch.float64)
 PATH = torch.tensor([[-1.0, 0.0], [0.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
 
 
-def moves(*subjects: Subject, pan: float = 0.0, zoom: float = 1.0) -> Moves:
+def moves(*subjects: Subject, pan: float = 0.0, zoom: float = 1.0, roll: float = 0.0) -> Moves:
     shift = torch.tensor([[0.0, -pan], [0, 0], [0, pan]], dtype=torch.float64)
-    grown = torch.tensor([1 / zoom, 1, zoom], dtype=torch.float64)
-    return Moves(1, STILL * grown[:, None, None], shift, subjects)
+    steps = torch.tensor([-1, 0, 1], dtype=torch.float64)
+    return Moves(1, similarity(steps * math.log(zoom), steps * roll), shift, subjects)
 
 
 def subject(size: torch.Tensor = ZERO, *, far: float = 1.0) -> Subject:
@@ -147,17 +146,19 @@ def test_of_what_is_held_before_a_camera_that_pans_the_camera_is_left() -> None:
     ("camera", "asked", "low", "ground"),
     [
         ({"pan": 1.0}, {}, 0.0, 1.25),
-        ({"zoom": 1.3}, {}, ROW.guided_range[0], 0.0),
-        ({}, {}, ROW.guided_range[0], 0.0),
+        ({"zoom": 1.3}, {}, 0.0, 1.25),
+        ({"roll": 0.3}, {}, ROW.guided_range[0], 1.25),
+        ({}, {}, ROW.guided_range[0], 1.25),
+        ({}, {"mode": "latents"}, ROW.guided_range[0], 0.0),
         ({"pan": 1.0}, {"guided_range": (0.99, 1.0)}, 0.99, 1.25),
         ({}, {"ground": 2.0}, ROW.guided_range[0], 2.0),
         ({"pan": 1.0}, {"ground": 0.0}, ROW.guided_range[0], 0.0),
         ({"pan": 1.0}, {"inner_steps": 1}, ROW.guided_range[0], 1.25),
-        ({"pan": 1.0}, {"start": "flow"}, ROW.guided_range[0], 0.0),
+        ({"pan": 1.0}, {"start": "flow"}, ROW.guided_range[0], 1.25),
         ({"pan": 1.0}, {"start": "flow", "ground": 2.0}, ROW.guided_range[0], 2.0),
     ],
 )
-def test_a_camera_that_pans_guides_all_steps_and_has_a_ground(
+def test_a_camera_that_pans_or_zooms_guides_all_steps_and_has_a_ground(
     camera: dict[str, float], asked: dict[str, object], low: float, ground: float
 ) -> None:
     adapter = load_backbone("bundled")
@@ -220,6 +221,7 @@ def test_two_things_have_a_finer_phase_unless_one_was_asked_for(
     )
     sampler = run.sampler()
     assert run.seeing(moves(subject(), subject()), sampler)[0].settings.phase == (radius, 3.0)
+    assert run.seeing(moves(subject(), subject()), sampler)[0].settings.ground == 0.0
     assert run.seeing(moves(subject()), sampler)[0].settings.phase == (2.83, 3.0)
     # Elsewhere nothing was measured.
     assert TrainConfig(recipe="rich").resolve(VARIANTS["cogvideox-5b"]).radius_of_two is None

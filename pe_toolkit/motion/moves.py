@@ -119,8 +119,14 @@ class Moves:
     @property
     def turns(self) -> bool:
         """Whether it zooms or rolls by more than a thing does that keeps its size and angle."""
-        size, turn = _turning(self.linear)
-        return bool((_steady(size, GROWTH) != 0).any() or (_steady(turn, TURN) != 0).any())
+        size, _ = _turning(self.linear)
+        return self.rolls or bool((_steady(size, GROWTH) != 0).any())
+
+    @property
+    def rolls(self) -> bool:
+        """Whether it rolls by more than a thing does that keeps its angle."""
+        _, turn = _turning(self.linear)
+        return bool((_steady(turn, TURN) != 0).any())
 
     def ground(self, grid: TokenGrid, share: float) -> Ground | None:
         """The camera for noise of which so much is fixed to it; None of nothing."""

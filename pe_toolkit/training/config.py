@@ -41,7 +41,7 @@ RICH: dict[str, Any] = {
 BUNDLED: dict[str, Any] = {"phase": (2.83, 3.0), "radius_of_two": 4.0, "ground": 1.25}
 """Of `rich` on the bundled backbones: at a gamma of 2 colours of the reference show with the
 weights of 26 November 2026, two things are followed better with the finer phase, and without a
-ground no background moves (docs/experiments.md)."""
+ground no background moves and clips of one card are too alike (docs/experiments.md)."""
 # The first 10 of 50 steps, by count: at another number of steps the same share.
 PAPER_SHARE = 0.2
 
@@ -82,7 +82,7 @@ class TrainConfig:
             (`pe_toolkit.motion.phase`); () for none.
         ground: with a phase: how much of the noise is fixed to the reference's camera
             (`pe_toolkit.motion.ground`), in times of what is so anyway; 0 for nothing. Default:
-            the recipe's, with a start of `auto` of a camera that pans only.
+            the recipe's; 0 where two things move.
         reading: how the reference's motion is read, `attention` or `content`
             (`pe_toolkit.backbones.reading`). Default: the backbone's, but `attention` if blocks are
             given.
@@ -245,9 +245,10 @@ class TrainConfig:
         if self.recipe == "fast":
             return fast(variant)
         if self.recipe == "rich":
-            # Latents are what is optimised, and have no positions to start from.
             noise = BUNDLED if variant.bundled else {"phase": RICH["phase"]}
-            return noise if self.mode == "latents" else RICH | noise
+            # Latents are what is optimised, have no positions to start from, and were measured
+            # with the phase alone.
+            return {"phase": noise["phase"]} if self.mode == "latents" else RICH | noise
         return {}
 
     def _reading(self, variant: Variant, layered: bool) -> Reading:

@@ -91,22 +91,25 @@ class Run:
         return run, guided_steps(sampler.noise, run.settings.guided_range)
 
     def seeing(self, moves: Moves, sampler: Sampler) -> tuple[Run, list[int]]:
-        """The run, and which steps are guided, once it is known what moves. With a start of `auto`
-        a camera that pans has a ground, if the recipe has one, and then guides all steps where
-        nothing is optimised: the last ones decide where a background's texture is. Of one that
-        zooms or rolls, the last steps fray the edges of things; where it rests, a ground takes two
-        things' motions from them. Two things have a phase of a radius of their own. What was asked
-        for stays (docs/experiments.md).
+        """The run, and which steps are guided, once it is known what moves. With a start of `auto`:
+
+        - a camera that moves but does not roll guides all steps where nothing is optimised, if the
+          recipe has a ground: the last ones decide where a background's texture is. Of one that
+          rolls they fray the edges of things;
+        - two things have no ground, which takes their motions from them, and a phase of a radius of
+          their own.
+
+        What was asked for stays (docs/experiments.md).
 
         Raises:
             UsageError: no step is guided.
         """
         changes: dict[str, Any] = {}
-        pans = self.settings.start == "auto" and moves.camera and not moves.turns
+        moved = self.settings.start == "auto" and moves.camera and not moves.rolls
         free = not self.settings.inner_steps and self.config.guided_range is None
-        if pans and self.settings.ground and free:
+        if moved and self.settings.ground and free:
             changes["guided_range"] = (0.0, 1.0)
-        if not pans and self.config.ground is None:
+        if moves.two and self.config.ground is None:
             changes["ground"] = 0.0
         radius = self.settings.radius_of_two
         if moves.two and self.settings.phase and radius:
