@@ -147,7 +147,7 @@ def test_of_what_is_held_before_a_camera_that_pans_the_camera_is_left() -> None:
     [
         ({"pan": 1.0}, {}, 0.0, 1.25),
         ({"zoom": 1.3}, {}, 0.0, 1.25),
-        ({"roll": 0.3}, {}, ROW.guided_range[0], 1.25),
+        ({"roll": 0.3}, {}, ROW.guided_range[0], 0.0),
         ({}, {}, ROW.guided_range[0], 1.25),
         ({}, {"mode": "latents"}, ROW.guided_range[0], 0.0),
         ({"pan": 1.0}, {"guided_range": (0.99, 1.0)}, 0.99, 1.25),

@@ -82,7 +82,7 @@ class TrainConfig:
             (`pe_toolkit.motion.phase`); () for none.
         ground: with a phase: how much of the noise is fixed to the reference's camera
             (`pe_toolkit.motion.ground`), in times of what is so anyway; 0 for nothing. Default:
-            the recipe's; 0 where two things move.
+            the recipe's; 0 where two things move or the camera rolls.
         reading: how the reference's motion is read, `attention` or `content`
             (`pe_toolkit.backbones.reading`). Default: the backbone's, but `attention` if blocks are
             given.

@@ -96,8 +96,8 @@ class Run:
         - a camera that moves but does not roll guides all steps where nothing is optimised, if the
           recipe has a ground: the last ones decide where a background's texture is. Of one that
           rolls they fray the edges of things;
-        - two things have no ground, which takes their motions from them, and a phase of a radius of
-          their own.
+        - there is no ground where that takes motions away: of two things, and before a camera that
+          rolls. Two things have a phase of a radius of their own.
 
         What was asked for stays (docs/experiments.md).
 
@@ -109,7 +109,7 @@ class Run:
         free = not self.settings.inner_steps and self.config.guided_range is None
         if moved and self.settings.ground and free:
             changes["guided_range"] = (0.0, 1.0)
-        if moves.two and self.config.ground is None:
+        if (moves.two or moves.rolls) and self.config.ground is None:
             changes["ground"] = 0.0
         radius = self.settings.radius_of_two
         if moves.two and self.settings.phase and radius:
