@@ -22,8 +22,9 @@ from benchmarks.backbone.latents import Latents
 
 FOLDERS = {"bind": "transformer", "bind_absolute": "transformer_absolute"}
 """Stage -> the transformer of a backbone's folder that it starts from."""
-ORDERED, TEXTURED = 0.25, 0.375
-"""Shares of a batch whose caption says something else in another order, or that it is textured."""
+ORDERED, TEXTURED = 0.5, 0.25
+"""Shares of a batch whose caption is of two things or says something else in another order, or says
+that it is textured."""
 EMPTY = 0.2
 """Share of the others without a caption."""
 

@@ -52,6 +52,8 @@ def sample_wide(rng: np.random.Generator) -> Scene:
     return dataclasses.replace(scene, things=tuple(things))
 
 
+AND = " and "
+"""In captions of two things."""
 KINDS = {"old": (2, ""), "wide": (4, ""), "ordered": (5, "o"), "camera": (6, "c")}
 """Of a shard: what seeds it, beside its number, and how its name begins."""
 
@@ -178,7 +180,7 @@ class Latents:
 
     def share(self, caption: str) -> float:
         """How often a clip of this caption is taken where it is drawn."""
-        share = self.keep_two if " and " in caption else 1.0
+        share = self.keep_two if AND in caption else 1.0
         return share if order_matters(caption) else share * self.keep_plain
 
     def refresh(self) -> None:
@@ -194,7 +196,8 @@ class Latents:
             shares = [self.share(caption) for caption in captions]
             self.shares = np.concatenate([self.shares, shares])
             self.captions += captions
-            self.ordered = np.concatenate([self.ordered, [order_matters(c) for c in captions]])
+            own = [order_matters(c) or AND in c for c in captions]
+            self.ordered = np.concatenate([self.ordered, own])
             self.textured = np.concatenate([self.textured, [TEXTURED in c for c in captions]])
             self.seen.add(path.name)
 
@@ -216,8 +219,8 @@ class Latents:
         self, rng: np.random.Generator, ordered: int, textured: int, rest: int, empty: float
     ) -> tuple[torch.Tensor, list[str]]:
         """Random clips `(ordered + textured + rest, 9, 16, 16, 16)` and their captions: first those
-        where the order of the words matters, then those that say that they are textured, then
-        others, whose captions do not say it, a share `empty` of which is left empty.
+        of two things or where the order of the words matters, then those that say that they are
+        textured, then others, whose captions do not say it, a share `empty` of which is left empty.
         """
         kinds = (self.ordered, ordered), (self.textured, textured), (~self.ordered, rest)
         picks = np.concatenate([rng.choice(np.flatnonzero(kind), n) for kind, n in kinds])
