@@ -3,8 +3,8 @@
 From weights that know fewer tokens to weights that know all of `text.TOKENS`: whose colour a colour
 is, and the word for a background's texture. Where the teacher, the weights before, is right, the
 target is what it says of the same noisy clip: it has no noise of its own, so that batches of eight
-do not spoil what batches of 128 learned. Where the order of a caption's words matters, or it says
-`textured`, the target is the clip's.
+do not spoil what batches of 128 learned. Of two things, where the order of a caption's words
+matters, or where it says `textured`, the target is the clip's.
 """
 
 from __future__ import annotations
