@@ -140,6 +140,16 @@ def warn_prompts(spec: CardSpec, request: ApplyRequest, out: Output) -> None:
         )
 
 
+def warn_cache(spec: CardSpec, request: ApplyRequest, out: Output) -> None:
+    """Warn of a cache that has nothing to skip: guided steps are computed in full."""
+    guided = len(spec.schedule.noise)
+    if request.cache != "none" and not request.no_card and guided == spec.schedule.steps:
+        out.warn(
+            f"this card guides all {guided} steps, which are computed in full: --cache "
+            f"{request.cache} has none to skip."
+        )
+
+
 def _camera_moves(spec: CardSpec) -> bool:
     from pe_toolkit.motion.words import camera_words
 

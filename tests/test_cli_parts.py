@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -380,6 +380,22 @@ def test_latents_card_warns_of_another_prompt(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().err == ""
     apply_steps.warn_prompts(spec, request(prompts=("something else",)), Output())
     assert "leaks" in capsys.readouterr().err
+
+
+def test_a_cache_that_has_nothing_to_skip_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    """A camera that pans or zooms guides all steps."""
+    spec = MotionCard.load(GOLDEN / "rotary-offset-ground.safetensors").spec
+    steps = len(spec.schedule.noise)
+    every = replace(spec, schedule=replace(spec.schedule, steps=steps))
+    apply_steps.warn_cache(every, request(cache="pab"), Output())
+    assert f"guides all {steps} steps" in capsys.readouterr().err
+    for card, asked in (
+        (spec, request(cache="pab")),
+        (every, request()),
+        (every, request(cache="pab", no_card=True)),
+    ):
+        apply_steps.warn_cache(card, asked, Output())
+    assert capsys.readouterr().err == ""
 
 
 def test_how_a_texture_is_asked_for_is_said_where_the_camera_moves(

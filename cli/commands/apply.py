@@ -152,6 +152,7 @@ def apply(session: Session, /, **parsed: Any) -> None:
         return
     session.batch = (len(there), len(there) + len(targets))
     apply_steps.warn_prompts(card.spec, request, out)
+    apply_steps.warn_cache(card.spec, request, out)
     reference = apply_steps.read_beside(request.side_by_side, card.spec, out)
     with reading(out) as on_progress:
         given = request.read(card.spec, on_progress)
