@@ -99,15 +99,15 @@ def numbers_by_class(frames: NDArray[np.uint8], prompt: str, scene: Scene) -> di
     }
 
 
-def measured(raw: Path) -> list[dict[str, Any]]:
-    """What there is already; a line that was cut off counts as not measured."""
+def measured(raw: Path, motion: str | None) -> list[dict[str, Any]]:
+    """What there is already, of that class; a line that was cut off counts as not measured."""
     out = []
     for line in raw.read_text().splitlines() if raw.is_file() else ():
         try:
             out.append(json.loads(line))
         except ValueError:
             continue
-    return out
+    return [entry for entry in out if entry.get("motion") == motion]
 
 
 def world(args: argparse.Namespace) -> tuple[list[Scene], list[list[tuple[str, int]]], Numbers]:
@@ -126,7 +126,7 @@ def run(args: argparse.Namespace) -> None:
     """Measure what is missing, reference by reference, so that rows stay comparable throughout."""
     adapter, rows, raw = load_backbone(args.backbone), args.rows, args.raw
     scenes, pool, measured_as = world(args)
-    have = {(m["row"], m["reference"]) for m in measured(raw)}
+    have = {(m["row"], m["reference"]) for m in measured(raw, args.motion)}
     raw.parent.mkdir(parents=True, exist_ok=True)
     for r, scene in enumerate(scenes):
         for row in rows:
@@ -135,6 +135,8 @@ def run(args: argparse.Namespace) -> None:
             config = config_of(row, adapter.defaults(), r, scene if args.motion else None)
             card, preview, seconds = run_training(adapter, scene, config)
             entry: dict[str, Any] = {"row": row, "reference": r, "family": scene.family}
+            if args.motion:
+                entry["motion"] = args.motion
             entry["seconds"] = round(seconds, 2)
             entry["loss"] = card.spec.training.loss
             entry[OWN] = [measured_as(preview, card.spec.samples[0].prompt, scene)]
@@ -156,13 +158,16 @@ def values(entries: list[dict[str, Any]], row: str, kind: str, name: str) -> dic
     for entry in entries:
         if entry["row"] == row and kind in entry:
             found = [m[name] for m in entry[kind]]
-            out[entry["reference"]] = float(np.nanmean(found)) if np.isfinite(found).any() else 0.0
+            if np.isfinite(found).any():
+                out[entry["reference"]] = float(np.nanmean(found))
+            elif name == "cosine":  # nothing was seen; of an error there is none
+                out[entry["reference"]] = 0.0
     return out
 
 
-def table(rows: list[str], raw: Path) -> str:
+def table(rows: list[str], raw: Path, motion: str | None = None) -> str:
     """Markdown: every row, and its difference to the first one."""
-    entries = measured(raw)
+    entries = measured(raw, motion)
     lines = [
         "| settings | n | own sample: cosine | error | right | zero-shot: cosine | error | right "
         "| own minus first | zero-shot minus first | s |",
@@ -206,13 +211,15 @@ def main() -> None:
     parser.add_argument("--backbone", default="bundled")
     parser.add_argument("--references", type=int, default=8)
     parser.add_argument("--pairs", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=20261121, help="of the references")
+    parser.add_argument(
+        "--seed", type=int, default=20261121, help="of the references, without --motion"
+    )
     parser.add_argument("--motion", choices=CLASSES, help="references and pairs of this class")
     parser.add_argument("--table", action="store_true", help="measure nothing")
     args = parser.parse_args()
     if not args.table:
         run(args)
-    print(table(args.rows, args.raw))
+    print(table(args.rows, args.raw, args.motion))
 
 
 if __name__ == "__main__":

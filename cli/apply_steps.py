@@ -143,7 +143,8 @@ def warn_prompts(spec: CardSpec, request: ApplyRequest, out: Output) -> None:
 def warn_cache(spec: CardSpec, request: ApplyRequest, out: Output) -> None:
     """Warn of a cache that has nothing to skip: guided steps are computed in full."""
     guided = len(spec.schedule.noise)
-    if request.cache != "none" and not request.no_card and guided == spec.schedule.steps:
+    applied = bool(request.strength) and not request.no_card
+    if request.cache != "none" and applied and guided == spec.schedule.steps:
         out.warn(
             f"this card guides all {guided} steps, which are computed in full: --cache "
             f"{request.cache} has none to skip."

@@ -210,7 +210,8 @@ def draw(events: Iterator[Any], session: Session) -> Result:
                         out.warn(f"{event.zero}: the positions start from zero.")
                     if event.guided_steps not in (None, expected):
                         out.talk(f"  so {event.guided_steps} steps are guided")
-                        bar = Progress(out, "guided step", event.guided_steps)
+                        if not drawn:
+                            bar = Progress(out, "guided step", event.guided_steps)
                 case kinds.Optimising():
                     session.checkpointing = event.checkpointing
                 case kinds.InnerStep():

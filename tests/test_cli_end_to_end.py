@@ -381,8 +381,9 @@ def test_demo_writes_everything_and_measures(tmp_path: Path) -> None:
             f"demo-{motion}"
         )
         assert sum(bool(row) and row[0] == motion for row in rows) == 1
-    # Two things: no one path says them, the phase does, and nothing is wrong with that.
-    assert "left to the phase in the noise" in result.stderr
+    two = MotionCard.load(tmp_path / "d" / "two" / "card.safetensors").spec.recipe
+    assert two.layers == ("subject", "subject-2")
+    assert (two.phase and two.phase.radius, two.ground) == (4.0, None)
     assert "Warning" not in result.stderr
 
 

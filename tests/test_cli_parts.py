@@ -393,6 +393,7 @@ def test_a_cache_that_has_nothing_to_skip_is_warned_of(capsys: pytest.CaptureFix
         (spec, request(cache="pab")),
         (every, request()),
         (every, request(cache="pab", no_card=True)),
+        (every, request(cache="pab", strength=0.0)),
     ):
         apply_steps.warn_cache(card, asked, Output())
     assert capsys.readouterr().err == ""
@@ -410,7 +411,9 @@ def test_how_a_texture_is_asked_for_is_said_where_the_camera_moves(
     apply_steps.warn_prompts(pans, ApplyRequest(prompts=(plain, textured)), Output())
     assert "on a textured grey background" in capsys.readouterr().err
     rests = MotionCard.load(GOLDEN / "rotary-angle.safetensors").spec
+    rolls = replace(pans, recipe=replace(pans.recipe, ground=None))  # its background stays
     for spec, asked in (
+        (rolls, ApplyRequest(prompts=(plain,))),
         (pans, ApplyRequest(prompts=(textured,))),
         (pans, ApplyRequest(prompts=(plain,), no_card=True)),
         (rests, ApplyRequest(prompts=(plain,))),

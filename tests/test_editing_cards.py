@@ -76,7 +76,15 @@ def test_what_is_fixed_to_a_camera_that_rests_stays_where_everything_rests() -> 
     for change in (Change(then=still), Change(mask=np.eye(4))):
         new = changed(still, change)
         assert (new.spec.reference.motion, new.spec.recipe.ground) == (None, 1.25)
+        assert changed(new, Change(reverse=True)).spec.recipe.ground == 1.25
     assert changed(still, Change(then=old)).spec.recipe.ground is None
+    # Two things have none, wherever they come from.
+    recipe = replace(old.spec.recipe, ground=None)
+    none = MotionCard(replace(still.spec, recipe=recipe, digest=""), still.tensors)
+    for first, second in ((still, none), (none, still)):
+        assert changed(first, Change(then=second)).spec.recipe.ground is None
+    beside = Change(mask=np.eye(4), outside=still)
+    assert changed(still, beside).spec.recipe.ground is None
 
 
 def test_cards_of_phases_of_two_radii_go_together_by_the_coarser_one() -> None:
@@ -94,6 +102,9 @@ def test_cards_of_phases_of_two_radii_go_together_by_the_coarser_one() -> None:
         new = changed(first, Change(then=second))
         assert new.spec.recipe.phase == recipe.phase
         np.testing.assert_array_equal(new.tensors["phase"], wanted.tensors["phase"])
+        new = changed(first, Change(mask=np.eye(4), outside=second))
+        assert new.spec.recipe.phase == recipe.phase
+        assert new.tensors["phase"].shape[-1] == kept
 
 
 def test_cards_of_one_set_of_positions_go_together_whatever_steps_they_guide() -> None:

@@ -309,8 +309,10 @@ def _followed(job: Job, events: Any) -> MotionCard:
                 steps, inner = event.guided_steps, max(event.inner_steps, 1)
                 job.words.append(event.message)
             case kinds.ReferenceMatched():
-                steps = event.guided_steps or steps
                 job.words.append(f"Reference: {followed(event.followed)}")
+                if event.guided_steps not in (None, steps):
+                    job.words.append(f"So {event.guided_steps} steps are guided.")
+                steps = event.guided_steps or steps
                 job.tell(0.02)
             case kinds.InnerStep():
                 job.losses.append(event.loss)

@@ -103,6 +103,7 @@ class _Work:
         self.fields, self.clip = fields_of(card), card.spec.clip
         self.motion = card.spec.reference.motion
         self.edits: list[EditSpec] = []
+        self.beside = False  # whether another card's motion is outside of a mask
 
     def play_backwards(self) -> None:
         self._time(np.arange(self.fields.grid.frames - 1, -1, -1, dtype=np.float64))
@@ -136,14 +137,14 @@ class _Work:
         self._note("size", width=float(width), height=float(height))
 
     def go_on(self, other: MotionCard) -> None:
-        there = self._fitting(other)
-        self.fields, self.motion = fieldwork.joined(self.fields, there), None
+        self.fields, self.motion = fieldwork.joined(*self._fitted(other)), None
         self._note("then", card=other.digest)
 
     def cut_out(self, mask: Floats, outside: MotionCard | None) -> None:
         rest, settings = fieldwork.stilled(self.fields), dict[str, str]()
         if outside is not None:
-            rest, settings = self._fitting(outside), {"outside": outside.digest}
+            self.fields, rest = self._fitted(outside)
+            settings, self.beside = {"outside": outside.digest}, True
         there = on_latents(mask, self.fields.latent)
         self.fields, self.motion = fieldwork.masked(self.fields, rest, there), None
         self._note("mask", covered=round(float(there.mean()), 4), **settings)
@@ -151,15 +152,12 @@ class _Work:
     def card(self, more: Mapping[str, Any]) -> MotionCard:
         spec = renewed(self.first)[0]
         frames, height, width = self.fields.grid
-        # What is fixed to a camera of which nothing is known any more would stay where it is.
-        still = all(_rests(card) for card in (self.first, *self.others))
-        ground = spec.recipe.ground if self.motion is not None or still else None
         phase = spec.recipe.phase
         recipe = replace(
             spec.recipe,
             parametrisation="offset",
             layers=self.fields.layers,
-            ground=ground,
+            ground=self._ground(),
             phase=None if phase is None else replace(phase, radius=self.fields.radius),
         )
         return edited(
@@ -174,14 +172,24 @@ class _Work:
             **more,
         )
 
+    def _ground(self) -> float | None:
+        """What all cards have of it. What is fixed to a camera of which nothing is known any more
+        would stay where it is: right where all rest. Things that are put side by side are two: a
+        ground takes their motions from them.
+        """
+        cards = (self.first, *self.others)
+        grounds = [card.spec.recipe.ground or 0.0 for card in cards]
+        known = self.motion is not None or all(_rests(card) for card in cards)
+        return min(grounds) or None if known and not self.beside else None
+
     def _note(self, what: str, **settings: float | str) -> None:
         self.edits.append(EditSpec(what=what, settings=settings))
 
     def _time(self, times: NDArray[Any]) -> None:
         self.motion = measured.timed(self.motion, times)
 
-    def _fitting(self, other: MotionCard) -> Fields:
-        """The fields of another card, which go with these; both with the coarser phase of the two.
+    def _fitted(self, other: MotionCard) -> tuple[Fields, Fields]:
+        """These fields and those of another card, both with the coarser phase of the two.
 
         Raises:
             MismatchError: they do not.
@@ -206,8 +214,7 @@ class _Work:
                     "Train both alike, or change one of them first (its frames, its size).",
                 )
         # Of one thing and of two the phases are of other radii.
-        self.fields = fieldwork.coarser(here, there.radius)
-        return fieldwork.coarser(there, here.radius)
+        return fieldwork.coarser(here, there.radius), fieldwork.coarser(there, here.radius)
 
 
 def _guided(spec: CardSpec, many: bool) -> tuple[float, ...] | None:
@@ -302,9 +309,11 @@ def _phase(fields: Fields) -> str:
 
 
 def _rests(card: MotionCard) -> bool:
-    """Whether its camera is known to rest."""
+    """Whether its camera is known to rest: a ground without a camera says so too."""
     motion = card.spec.reference.motion
-    return motion is not None and all(row == STILL for row in motion.camera)
+    if motion is None:
+        return card.spec.recipe.ground is not None
+    return all(row == STILL for row in motion.camera)
 
 
 def _check(card: MotionCard, change: Change) -> None:

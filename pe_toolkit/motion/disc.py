@@ -5,6 +5,13 @@ from __future__ import annotations
 import math
 
 
+def fits(radius: float, height: int, width: int) -> bool:
+    """Whether all frequencies of the disc lie below half a cycle per pixel of planes of that size,
+    where a frequency is its own conjugate.
+    """
+    return math.floor(radius) <= (min(height, width) - 1) // 2
+
+
 def half_disc(radius: float) -> list[tuple[int, int]]:
     """Half of the frequencies (ky, kx) with ky^2 + kx^2 <= radius^2; those of the other half are
     their conjugates.

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from pe_toolkit.errors import UsageError
-from pe_toolkit.motion.disc import half_disc
+from pe_toolkit.motion.disc import fits, half_disc
 from pe_toolkit.motion.ground import Ground, grounded
 from pe_toolkit.motion.stored import LEVELS
 
@@ -46,8 +46,7 @@ def disc(radius: float, height: int, width: int) -> Tensor:
     """
     if not (math.isfinite(radius) and radius >= 0):
         raise UsageError(f"Expected a radius of the phase of 0 or more, got {radius}.")
-    whole = math.floor(radius)
-    if whole > (min(height, width) - 1) // 2:
+    if not fits(radius, height, width):
         raise UsageError(
             f"Expected a radius of the phase below half of the latents' {height}x{width}, got "
             f"{radius:g} cycles per picture.",

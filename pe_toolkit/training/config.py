@@ -38,7 +38,7 @@ RICH: dict[str, Any] = {
     "phase": (2.83, 2.0), "start": "auto", "start_scale": 1.0, "inner_steps": 0,
     "parametrisation": "offset",
 }  # fmt: skip
-BUNDLED: dict[str, Any] = {"phase": (2.83, 3.0), "radius_of_two": 4.0, "ground": 1.25}
+BUNDLED: dict[str, Any] = {"phase": (2.83, 3.0), "radius_of_two": 4.0, "ground": 1.0}
 """Of `rich` on the bundled backbones: at a gamma of 2 colours of the reference show with the
 weights of 26 November 2026, two things are followed better with the finer phase, and without a
 ground no background moves and clips of one card are too alike (docs/experiments.md)."""
@@ -82,7 +82,7 @@ class TrainConfig:
             (`pe_toolkit.motion.phase`); () for none.
         ground: with a phase: how much of the noise is fixed to the reference's camera
             (`pe_toolkit.motion.ground`), in times of what is so anyway; 0 for nothing. Default:
-            the recipe's; 0 where two things move or the camera rolls.
+            the recipe's; 0 of two things before a camera that rests, and where it rolls.
         reading: how the reference's motion is read, `attention` or `content`
             (`pe_toolkit.backbones.reading`). Default: the backbone's, but `attention` if blocks are
             given.
@@ -312,7 +312,7 @@ class Resolved:
     phase: tuple[float, float] | None
     """Radius and gamma of the reference's phase in the initial noise (`motion.phase`)."""
     radius_of_two: float | None
-    """Its radius where two things move, if that is another one."""
+    """Its radius where two things move, if that is another one and it is not known yet whether."""
     ground: float
     """How much of that noise is fixed to the camera (`motion.ground`)."""
 

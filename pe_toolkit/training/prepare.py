@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pe_toolkit.motion.disc import fits
 from pe_toolkit.objectives import objective_class
 from pe_toolkit.training import events
 from pe_toolkit.training.config import PAPER_SHARE, Resolved, TrainConfig
@@ -91,32 +91,30 @@ class Run:
         return run, guided_steps(sampler.noise, run.settings.guided_range)
 
     def seeing(self, moves: Moves, sampler: Sampler) -> tuple[Run, list[int]]:
-        """The run, and which steps are guided, once it is known what moves. With a start of `auto`:
+        """The run, and which steps are guided, once it is known what moves; what was asked
+        for stays (docs/experiments.md).
 
-        - a camera that moves but does not roll guides all steps where nothing is optimised, if the
-          recipe has a ground: the last ones decide where a background's texture is. Of one that
-          rolls they fray the edges of things;
-        - there is no ground where that takes motions away: of two things, and before a camera that
-          rolls. Two things have a phase of a radius of their own.
-
-        What was asked for stays (docs/experiments.md).
+        - With a start of `auto` a camera that moves but does not roll guides all steps, on the
+          bundled backbones, where there is a ground and nothing is optimised: the last steps decide
+          where a background's texture is. Of one that rolls they fray the edges of things.
+        - There is no ground where that takes motions away: of two things before a camera that
+          rests, and before one that rolls. Those two have a phase of a radius of their own.
 
         Raises:
             UsageError: no step is guided.
         """
-        changes: dict[str, Any] = {}
-        moved = self.settings.start == "auto" and moves.camera and not moves.rolls
-        free = not self.settings.inner_steps and self.config.guided_range is None
-        if moved and self.settings.ground and free:
+        changes: dict[str, Any] = {"radius_of_two": None}
+        settings, asked = self.settings, self.config
+        moved = settings.start == "auto" and moves.camera and not moves.rolls
+        free = not settings.inner_steps and asked.guided_range is None and self.variant.bundled
+        if moved and settings.ground and free:
             changes["guided_range"] = (0.0, 1.0)
-        if (moves.two or moves.rolls) and self.config.ground is None:
+        if (moves.two or moves.rolls) and asked.ground is None:
             changes["ground"] = 0.0
-        radius = self.settings.radius_of_two
-        if moves.two and self.settings.phase and radius:
-            sides = sampler.initial_noise().shape[-2:]
-            if math.floor(radius) <= (min(sides) - 1) // 2:  # as `motion.phase.disc` wants it
-                changes["phase"] = (radius, self.settings.phase[1])
-        run = dataclasses.replace(self, settings=dataclasses.replace(self.settings, **changes))
+        radius, phase = settings.radius_of_two, settings.phase
+        if moves.two and phase and radius and fits(radius, *sampler.latents.shape[-2:]):
+            changes["phase"] = (radius, phase[1])
+        run = dataclasses.replace(self, settings=dataclasses.replace(settings, **changes))
         return run, guided_steps(sampler.noise, run.settings.guided_range)
 
     def mode(self, sampler: Sampler, reference: Reference, silence: torch.Tensor) -> Mode:
