@@ -27,7 +27,7 @@ PROMPT = "a red circle"
 
 
 def trained(adapter, **changes):
-    config = TrainConfig(recipe="rich", phase=PHASE, steps=5, inner_steps=1, samples=1)
+    config = TrainConfig(recipe="rich", phase=PHASE, ground=0.0, steps=5, inner_steps=1, samples=1)
     events = list(train(adapter, moving_square(), dataclasses.replace(config, **changes)))
     return events[-1].card, events
 
