@@ -99,7 +99,7 @@ def numbers_by_class(frames: NDArray[np.uint8], prompt: str, scene: Scene) -> di
     }
 
 
-def measured(raw: Path, motion: str | None) -> list[dict[str, Any]]:
+def measured(raw: Path, motion: str | None = None) -> list[dict[str, Any]]:
     """What there is already, of that class; a line that was cut off counts as not measured."""
     out = []
     for line in raw.read_text().splitlines() if raw.is_file() else ():
