@@ -20,7 +20,7 @@ from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.moves import Moves, Subject, similarity
 from pe_toolkit.training import TrainConfig
 from pe_toolkit.training.describe import motion_spec
-from pe_toolkit.training.looking import Look, look
+from pe_toolkit.training.looking import Look
 from pe_toolkit.training.prepare import prepare
 from pe_toolkit.training.start import AGAINST, begun, first_layers, unsaid
 from pe_toolkit.video import Clip
@@ -261,15 +261,3 @@ def test_two_things_whose_ways_cancel_are_not_called_little_to_learn_from() -> N
 
     assert "little of its motion will transfer" in said(moves())
     assert "little" not in said(moves(subject(), subject()))
-
-
-def test_one_thing_of_which_a_second_path_explains_nothing_is_not_read_as_two() -> None:
-    adapter = load_backbone("bundled")
-
-    def subjects(name: str, number: int) -> int:
-        frames = render(scenes_of(name, number + 1)[number])
-        clip = Clip(frames, 16, "clip.mp4", "0" * 64, 2.0, 33)
-        return len(look(adapter, clip).moves.subjects)
-
-    assert subjects("two", 0) == 2
-    assert subjects("enters", 10) == 1  # the cut's second part is the background that it leaves

@@ -39,9 +39,6 @@ JERK = 0.35
 """Between two latent frames, neither changes by more: what seems to is laid on itself wrongly."""
 SECOND = 0.25
 """Share of the kept squared displacement that two paths must explain more than one."""
-EACH = 0.1
-"""The same that each of the two must explain: of one thing that is cut in two, the second path
-explains nothing (docs/experiments.md)."""
 FAR = 1.5
 """The same of a path through matches, each to a patch: those of still clips have up to 1.2."""
 WHOLE = 0.45
@@ -266,8 +263,7 @@ def _things(
         shares = path_shares(flow, [way.place for way in ways]) if ways else []
         found.append(([mask for mask, _ in there], ways, shares))
     one, two = found
-    both = len(two[1]) == 2 and min(two[2]) >= EACH
-    best = two if both and sum(two[2]) - sum(one[2]) >= SECOND else one
+    best = two if len(two[1]) == 2 and sum(two[2]) - sum(one[2]) >= SECOND else one
     if not best[1]:
         return torch.zeros(0, *grid, dtype=torch.float64), [], []
     return torch.stack(best[0]), best[1], [max(0.0, share) for share in best[2]]
