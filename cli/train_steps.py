@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 
 NEW_BUNDLED = "a white circle on a blue background"
+NEW_TWO = "a white circle and an orange cross on a blue background"
 NEW = "a paper plane over a city"
 """What the suggested command shows."""
 LITTLE_LEARNT = 3
@@ -267,8 +268,10 @@ def next_command(options: TrainOptions, spec: CardSpec, *, image_to_video: bool)
             words += ["--revision", options.revision]
     if spec.kind == "latents":
         words += ["--prompt", spec.samples[0].prompt]
+    elif not own.variant.startswith("bundled"):
+        words += ["--prompt", NEW]
     else:
-        words += ["--prompt", NEW_BUNDLED if own.variant.startswith("bundled") else NEW]
+        words += ["--prompt", NEW_TWO if "subject-2" in (spec.recipe.layers or ()) else NEW_BUNDLED]
     if image_to_video:
         words += ["--image", str(options.image or options.reference)]
     if spec.recipe.kv == "required":
