@@ -29,8 +29,8 @@ import torch
 from benchmarks.transfer import over_latent_frames, references
 from pe_toolkit.backbones import load_backbone
 from pe_toolkit.motion.flow import AttentionMotionFlow
-from pe_toolkit.motion.moves import ONE_PATH, Moves, one_path, pictures_of, read_moves
-from pe_toolkit.motion.path import mean_path
+from pe_toolkit.motion.moves import ONE_PATH, Moves, pictures_of, read_moves
+from pe_toolkit.motion.path import mean_path, one_path
 from pe_toolkit.motion.segments import affinity
 from pe_toolkit.world.motions import CLASSES, scenes_of
 from pe_toolkit.world.scenes import Scene, render

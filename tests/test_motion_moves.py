@@ -10,7 +10,8 @@ from torch.nn import functional
 from pe_toolkit.errors import UsageError
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.flow import AttentionMotionFlow
-from pe_toolkit.motion.moves import frames_of, one_path, path_shares, read_moves
+from pe_toolkit.motion.moves import frames_of, read_moves
+from pe_toolkit.motion.path import one_path, path_shares
 from pe_toolkit.motion.registration import READABLE, register
 from pe_toolkit.motion.segments import affinity, course, soft_masks, spectrum
 from pe_toolkit.motion.words import NOTHING, camera_words, subject_words, words

@@ -26,9 +26,10 @@ from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.ground import Ground
 from pe_toolkit.motion.layers import blended, camera_layer, compose, middle, undo
-from pe_toolkit.motion.path import mean_path, reach
+from pe_toolkit.motion.path import mean_path, path_shares, reach
 from pe_toolkit.motion.registration import NOISE, READABLE, Registration, left, register
-from pe_toolkit.motion.segments import FAINT, Course, course, soft_masks, spectrum
+from pe_toolkit.motion.segments import FAINT
+from pe_toolkit.motion.things import WHOLE, Thing, things_of
 
 REST = 0.3
 """Patches: a path that stays within is at rest. Still clips have up to 0.07 (noise of 6 grey levels
@@ -37,12 +38,8 @@ GROWTH, TURN = 0.12, 0.35
 """Change of log size, and of angle (radians), within which a thing keeps its size and angle."""
 JERK = 0.35
 """Between two latent frames, neither changes by more: what seems to is laid on itself wrongly."""
-SECOND = 0.25
-"""Share of the kept squared displacement that two paths must explain more than one."""
 FAR = 1.5
 """The same of a path through matches, each to a patch: those of still clips have up to 1.2."""
-WHOLE = 0.45
-"""Of the picture: what covers more is no thing in front of a background."""
 SEEN = 0.2
 """Of the picture: a background of less tells no camera."""
 WITH = 0.25
@@ -175,10 +172,11 @@ def read_moves(
         linear, shift, why = _camera(register(pictures, torch.ones(tuple(grid)), anchor), grid)
         alone = _along_one_path(flow, (linear, shift), anchor)
         return Moves(anchor, linear, shift, alone, why)
-    masks, courses, shares = _things(flow, *things)
+    told_apart = things_of(flow, *things)
     weights = torch.ones(tuple(grid), dtype=torch.float64)
-    if len(masks):
-        weights = 1 - functional.max_pool2d((masks.amax(0) > FAINT).double(), 3, 1, 1)
+    if told_apart:
+        covered = torch.stack([thing.mask for thing in told_apart]).amax(0) > FAINT
+        weights = 1 - functional.max_pool2d(covered.double(), 3, 1, 1)
     if float(weights.mean()) < SEEN:
         weights = torch.ones_like(weights)
     background = register(pictures, weights, anchor)
@@ -186,17 +184,17 @@ def read_moves(
     moved = bool((shift != 0).any() or (linear != torch.eye(2)).any())
     subjects: list[Subject] = []
     told = False
-    for mask, way, share in zip(masks, courses, shares, strict=True):
-        around = functional.max_pool2d((mask > FAINT).double(), 3, 1, 1)
-        if float((mask > FAINT).double().mean()) > WHOLE:
+    for thing in told_apart:
+        around = functional.max_pool2d((thing.mask > FAINT).double(), 3, 1, 1)
+        if thing.wide > WHOLE:
             continue
         told = True
         if moved:
             rest, still = left(pictures, around, anchor, background)
             if rest <= max(WITH * still, NOISE**2):
                 continue
-        subject = _subject(grid, pictures, around, way, share, (linear, shift), anchor)
-        subject = dataclasses.replace(subject, cover=mask > FAINT)
+        subject = _subject(grid, pictures, around, thing, (linear, shift), anchor)
+        subject = dataclasses.replace(subject, cover=thing.mask > FAINT)
         far = float((subject.path.amax(0) - subject.path.amin(0)).max())
         if far >= REST or _grows(subject):
             subjects.append(subject)
@@ -219,54 +217,6 @@ def _along_one_path(
         return ()
     zero = torch.zeros(grid.frames, dtype=torch.float64)
     return (Subject(own, place, zero, zero, share),)
-
-
-def path_shares(flow: AttentionMotionFlow, paths: list[Tensor]) -> list[float]:
-    """Of the squared displacements that the mask keeps, how much each of `(F, 2)` paths explains:
-    every token takes the one that fits it best. Their sum is 1 at most, below 0 if they make it
-    worse.
-    """
-    moves = flow.displacement.flatten(2, 3).double().cpu()  # (F, F, HW, 2)
-    kept = flow.mask.flatten(2).double().cpu()
-    missed = [(moves - (p[None] - p[:, None])[:, :, None].double()).square().sum(-1) for p in paths]
-    each = (torch.stack(missed) * kept).sum(2)  # (n, F, HW)
-    before = (moves.square().sum(-1) * kept).sum(1)  # (F, HW)
-    whole, best = float(before.sum()), each.argmin(0)
-    if not whole:
-        return [0.0 for _ in paths]
-    return [float(((before - e) * (best == k)).sum()) / whole for k, e in enumerate(each)]
-
-
-def one_path(flow: AttentionMotionFlow) -> float:
-    """`path_shares` of the flow's own mean path: what a start of `flow` can say of the motion.
-
-    A still clip has chance matches only, and no path through them (0.00 to 0.30); nor has one of
-    two things that go different ways (0.0 to 0.46); one thing that crosses the picture has 0.57 to
-    0.91 (docs/experiments.md).
-    """
-    return path_shares(flow, [mean_path(flow, flow.grid.frames // 2)])[0]
-
-
-def _things(
-    flow: AttentionMotionFlow, near: Tensor, coarse: TokenGrid
-) -> tuple[Tensor, list[Course], list[float]]:
-    """Masks `(n, F, H, W)` in [0, 1], courses and shares of one or two things."""
-    grid = flow.grid
-    vectors = spectrum(near, coarse)
-    found: list[tuple[list[Tensor], list[Course], list[float]]] = []
-    for count in (1, 2):
-        masks = soft_masks(vectors, coarse, count)
-        if coarse != grid:
-            masks = functional.interpolate(masks, size=(grid.height, grid.width), mode="bilinear")
-        there = [(mask, way) for mask in masks if (way := course(mask, grid)) is not None]
-        ways = [way for _, way in there]
-        shares = path_shares(flow, [way.place for way in ways]) if ways else []
-        found.append(([mask for mask, _ in there], ways, shares))
-    one, two = found
-    best = two if len(two[1]) == 2 and sum(two[2]) - sum(one[2]) >= SECOND else one
-    if not best[1]:
-        return torch.zeros(0, *grid, dtype=torch.float64), [], []
-    return torch.stack(best[0]), best[1], [max(0.0, share) for share in best[2]]
 
 
 def _camera(found: Registration, grid: TokenGrid) -> tuple[Tensor, Tensor, str]:
@@ -294,13 +244,12 @@ def _subject(
     grid: TokenGrid,
     pictures: Tensor,
     around: Tensor,
-    way: Course,
-    share: float,
+    thing: Thing,
     camera: tuple[Tensor, Tensor],
     anchor: int,
 ) -> Subject:
     """A thing with the camera's motion taken out of its own."""
-    place = way.place
+    place = thing.course.place
     path = undo(place[:, None], grid, *camera)[:, 0]
     size, turn = (torch.zeros(grid.frames, dtype=torch.float64) for _ in "st")
     # Its own pictures laid on each other, from where its course says that they are.
@@ -311,7 +260,13 @@ def _subject(
         size, turn = (
             own - cam for own, cam in zip(_turning(found.linear), _turning(camera[0]), strict=True)
         )
-    return Subject(path - path[anchor], place, _steady(size, GROWTH), _steady(turn, TURN), share)
+    return Subject(
+        path - path[anchor],
+        place,
+        _steady(size, GROWTH),
+        _steady(turn, TURN),
+        max(0.0, thing.share),
+    )
 
 
 def _steady(values: Tensor, least: float) -> Tensor:

@@ -62,6 +62,32 @@ def mean_path(flow: AttentionMotionFlow, anchor: int = 0) -> Tensor:
     return path.float()
 
 
+def path_shares(flow: AttentionMotionFlow, paths: list[Tensor]) -> list[float]:
+    """Of the squared displacements that the mask keeps, how much each of `(F, 2)` paths explains:
+    every token takes the one that fits it best. Their sum is 1 at most, below 0 if they make it
+    worse.
+    """
+    moves = flow.displacement.flatten(2, 3).double().cpu()  # (F, F, HW, 2)
+    kept = flow.mask.flatten(2).double().cpu()
+    missed = [(moves - (p[None] - p[:, None])[:, :, None].double()).square().sum(-1) for p in paths]
+    each = (torch.stack(missed) * kept).sum(2)  # (n, F, HW)
+    before = (moves.square().sum(-1) * kept).sum(1)  # (F, HW)
+    whole, best = float(before.sum()), each.argmin(0)
+    if not whole:
+        return [0.0 for _ in paths]
+    return [float(((before - e) * (best == k)).sum()) / whole for k, e in enumerate(each)]
+
+
+def one_path(flow: AttentionMotionFlow) -> float:
+    """`path_shares` of the flow's own mean path: what a start of `flow` can say of the motion.
+
+    A still clip has chance matches only, and no path through them (0.00 to 0.30); nor has one of
+    two things that go different ways (0.0 to 0.46); one thing that crosses the picture has 0.57 to
+    0.91 (docs/experiments.md).
+    """
+    return path_shares(flow, [mean_path(flow, flow.grid.frames // 2)])[0]
+
+
 def reach(path: Tensor, grid: TokenGrid, scale: float) -> float:
     """How many times as far a `(F, 2)` path may go: `scale`, but not from one side of the picture
     to the other (`FARTHEST`), and a path that is as long already not less than once.

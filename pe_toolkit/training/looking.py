@@ -11,8 +11,8 @@ from pe_toolkit.backbones.contract import Backbone
 from pe_toolkit.motion.apart import Apart, taken_apart
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.masks import consistent_mask
-from pe_toolkit.motion.moves import Moves, one_path
-from pe_toolkit.motion.path import mean_path
+from pe_toolkit.motion.moves import Moves
+from pe_toolkit.motion.path import mean_path, one_path
 from pe_toolkit.training.config import TrainConfig
 from pe_toolkit.training.prepare import prepare
 from pe_toolkit.training.reference import read_reference
@@ -28,7 +28,7 @@ class Look:
         matched: `(F, F, H, W)` bool: found again on the way back, moving or not.
         path: `(F, 2)` (dx, dy) in patches: the one path that explains the most, relative to the
             first frame (`motion.path.mean_path`).
-        share: how much of what moves it explains, at most 1 (`motion.moves.one_path`).
+        share: how much of what moves it explains, at most 1 (`motion.path.one_path`).
         moves: camera and subjects, as a card keeps them.
         apart: which displacements belong to which of them.
     """

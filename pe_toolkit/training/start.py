@@ -10,8 +10,8 @@ from pe_toolkit.embedding import LAYERED
 from pe_toolkit.embedding.base import PositionalForm
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.layers import subject_layer
-from pe_toolkit.motion.moves import ONE_PATH, Moves, one_path
-from pe_toolkit.motion.path import mean_path, reach
+from pe_toolkit.motion.moves import ONE_PATH, Moves
+from pe_toolkit.motion.path import mean_path, one_path, reach
 from pe_toolkit.motion.words import NOTHING
 from pe_toolkit.training.config import Resolved
 

@@ -1,0 +1,77 @@
+"""One thing or two: the cut of real readings, against what is known to move."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from pe_toolkit.backbones import load_backbone
+from pe_toolkit.grid import TokenGrid
+from pe_toolkit.motion.flow import AttentionMotionFlow
+from pe_toolkit.motion.moves import frames_of
+from pe_toolkit.motion.things import OWN, things_of
+from pe_toolkit.training.looking import look
+from pe_toolkit.video import Clip
+from pe_toolkit.world.motions import scenes_of
+from pe_toolkit.world.scenes import render
+
+from .test_motion_moves import GRID, covers, flow_of, in_patches, near
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "count"),
+    [
+        ("translation", 1, 1),  # the other half of the cut is a corner of the background
+        ("translation", 13, 1),  # as a whole, the cut takes the light behind the thing as well
+        ("enters", 10, 1),
+        ("two", 1, 2),
+        ("two", 7, 2),  # of the second, slow one its path explains little
+    ],
+)
+def test_things_of_real_clips_are_counted(name: str, number: int, count: int) -> None:
+    scene = scenes_of(name, 24)[number]
+    backbone = load_backbone("bundled")
+    frames = render(scene)
+    clip = Clip(frames, 16.0, "scene", "0" * 64, len(frames) / 16, len(frames))
+    subjects = look(backbone, clip).moves.subjects
+    assert len(subjects) == count
+    if name == "enters":  # where it is out of sight, its place is not known
+        return
+    at = [(a + b) / 2 for a, b in frames_of(len(frames), len(subjects[0].place))]
+    for thing in scene.things:
+        true = np.stack([np.interp(at, range(len(frames)), x) for x in thing.path.T], 1) * 8 - 0.5
+        off = [float(np.linalg.norm(s.place.numpy() - true, axis=1).mean()) for s in subjects]
+        assert min(off) < 1.0
+
+
+def test_two_things_explain_what_they_cover_and_a_corner_does_not() -> None:
+    paths = [[(0.25, 0.3 + 0.1 * f) for f in range(5)], [(0.75, 0.7 - 0.1 * f) for f in range(5)]]
+    masks = [covers(p, 0.17, GRID) for p in paths]
+    both = flow_of([in_patches(p) for p in paths], masks, GRID)
+    found = things_of(both, near(*masks), GRID)
+    assert len(found) == 2
+    assert min(thing.own for thing in found) > 0.8
+    # The second one's matches go anywhere: it is a part of the background that is told apart.
+    chance = torch.Generator().manual_seed(0)
+    jitter = torch.randint(-2, 3, both.displacement.shape, generator=chance).to(torch.int8)
+    at = GRID.coordinates(dtype=torch.int8).unflatten(0, (8, 8))
+    jitter = (at + jitter).clamp(0, 7) - at
+    corner = (masks[1] > 0.5)[:, None, :, :, None]
+    moves = torch.where(corner, jitter, both.displacement)
+    one = things_of(AttentionMotionFlow(moves, both.mask, GRID), near(*masks), GRID)
+    assert len(one) == 1
+    assert one[0].own > OWN
+    torch.testing.assert_close(
+        one[0].course.place - one[0].course.place[2], in_patches(paths[0]), atol=0.5, rtol=0
+    )
+
+
+def test_a_plane_of_one_kind_has_no_things() -> None:
+    grid = TokenGrid(3, 4, 4)
+    rest = AttentionMotionFlow(
+        torch.zeros(3, 3, 4, 4, 2, dtype=torch.int8),
+        torch.zeros(3, 3, 4, 4, dtype=torch.bool),
+        grid,
+    )
+    assert all(thing.share == 0 for thing in things_of(rest, near(torch.zeros(3, 4, 4)), grid))
