@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pe_toolkit.backbones.reading import Reading
 from pe_toolkit.errors import MotionError
 from pe_toolkit.motion.flow import AttentionMotionFlow
+from pe_toolkit.motion.foreground import foreground
 from pe_toolkit.motion.moves import Moves, pictures_of, read_moves
 from pe_toolkit.motion.phase import imprinting, phases, quantised
 from pe_toolkit.motion.segments import affinity
@@ -39,11 +40,16 @@ class Reference:
 
     def phase(self, run: Run) -> torch.Tensor | None:
         """uint8 `(F', C, n)` of the latents, as cards hold it (`motion.phase`); None where the
-        training does without.
+        training does without. Where noise has a ground, the reference's own background is no part
+        of it: it would be the same in every clip.
         """
-        if run.settings.phase is None:
+        settings, latents = run.settings, self.latents[0]
+        if settings.phase is None:
             return None
-        return quantised(phases(self.latents[0], run.settings.phase[0]))
+        covers = [subject.cover for subject in self.moves.subjects if subject.cover is not None]
+        if settings.ground and covers and not self.moves.camera:
+            latents = foreground(latents, torch.stack(covers).any(0))
+        return quantised(phases(latents, settings.phase[0]))
 
     def begin(self, run: Run, sampler: Sampler) -> None:
         """Let the generations begin with noise that bears the phase, if there is one."""

@@ -1,0 +1,64 @@
+"""Latents without what is behind the things."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pe_toolkit.errors import UsageError
+from pe_toolkit.motion.foreground import foreground
+from pe_toolkit.motion.phase import phases
+
+
+def clip(background: torch.Tensor, things: float = 3.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """A square of one patch that goes right by a patch a frame: latents `(4, 2, 8, 8)` before
+    `(2, 8, 8)`, and its covers `(4, 4, 4)`.
+    """
+    latents, cover = background.repeat(4, 1, 1, 1), torch.zeros(4, 4, 4, dtype=torch.bool)
+    for f in range(4):
+        latents[f, :, 2:4, 2 * f : 2 * f + 2] = things
+        cover[f, 1, f] = True
+    return latents, cover
+
+
+def test_what_is_left_is_the_thing() -> None:
+    background = torch.randn(2, 8, 8, generator=torch.Generator().manual_seed(0))
+    latents, cover = clip(background)
+    left = foreground(latents, cover)
+    wanted, _ = clip(torch.zeros(2, 8, 8))
+    inside = wanted != 0
+    assert float(left[~inside].abs().max()) < 1e-5
+    torch.testing.assert_close(
+        left[inside], (wanted - background.repeat(4, 1, 1, 1))[inside], atol=1e-5, rtol=0
+    )
+
+
+def test_the_phase_is_the_same_before_any_flat_background() -> None:
+    found = [
+        phases(foreground(*clip(torch.full((2, 8, 8), value), value + 3)), 1.5)
+        for value in (-1.0, 4.0)
+    ]
+    torch.testing.assert_close(found[0], found[1], atol=1e-4, rtol=0)
+
+
+def test_what_no_frame_shows_is_taken_for_the_mean_of_the_rest() -> None:
+    background = torch.ones(2, 8, 8)
+    background[:, 4:] = 3
+    latents = background.repeat(4, 1, 1, 1)
+    latents[:, :, :2, :2] = 9  # it stays
+    cover = torch.zeros(4, 4, 4, dtype=torch.bool)
+    cover[:, 0, 0] = True
+    left = foreground(latents, cover)
+    mean = float(background[:, 3:].sum() + background[:, :3, 3:].sum()) / (2 * (64 - 9))
+    torch.testing.assert_close(left[:, :, :2, :2], torch.full((4, 2, 2, 2), 9 - mean))
+    assert not left[:, :, 4:].any()
+
+
+def test_where_nothing_of_the_background_is_seen_all_is_left() -> None:
+    latents, _ = clip(torch.ones(2, 8, 8))
+    assert torch.equal(foreground(latents, torch.ones(4, 4, 4, dtype=torch.bool)), latents)
+
+
+def test_a_refusal() -> None:
+    with pytest.raises(UsageError, match="covers of 4 latent frames"):
+        foreground(clip(torch.ones(2, 8, 8))[0], torch.ones(3, 4, 4, dtype=torch.bool))
