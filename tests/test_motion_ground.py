@@ -99,9 +99,13 @@ class TestInTheNoise:
         energy = made.square().sum((-2, -1)) / n.square().sum((-2, -1))
         torch.testing.assert_close(energy, torch.ones_like(energy), atol=1e-3, rtol=0)
 
-    def test_it_is_added_to_the_phase(self) -> None:
+    @pytest.mark.parametrize(
+        ("ground", "lowest"), [(panning(5, 16, 1, 1.5), 1.5), (still(1.5, 5), 3.0)]
+    )
+    def test_it_is_added_to_the_phase(self, ground: Ground, lowest: float) -> None:
+        """Before a camera that rests twice as much of the mean and the slopes."""
         n, z = noise(5, 4, 16, 16), noise(5, 4, 16, 16, seed=1)
-        angles, ground = phases(z, 2.83), panning(5, 16, 1, 1.5)
+        angles = phases(z, 2.83)
         ky, kx = disc(2.83, 16, 16).unbind(-1)
 
         def low(x: torch.Tensor) -> torch.Tensor:
@@ -111,7 +115,7 @@ class TestInTheNoise:
             imprinted(n, angles, 2.83, 3.0, 1.0, ground),
             imprinted(n, angles, 2.83, 3),
         )
-        kappa = torch.where(torch.hypot(ky.float(), kx.float()) <= 1, 3.0, 1.5)
+        kappa = torch.where(torch.hypot(ky.float(), kx.float()) <= 1, lowest, 1.5)
         added = low(with_it) - low(without)
         torch.testing.assert_close(
             added, low(grounded(n, ground)) * kappa / math.sqrt(5), atol=1e-3, rtol=0

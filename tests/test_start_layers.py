@@ -30,6 +30,7 @@ from pe_toolkit.world.scenes import render
 GRID = TokenGrid(3, 4, 4)
 ROW = VARIANTS["bundled"]
 ZERO = torch.zeros(3, dtype=torch.float64)
+SHARE = 1.1  # how much of a ground there is
 PATH = torch.tensor([[-1.0, 0.0], [0.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
 
 
@@ -148,7 +149,7 @@ def test_of_what_is_held_before_a_camera_that_pans_the_camera_is_left() -> None:
         ({"pan": 1.0}, {}, 0.0, 1.0),
         ({"zoom": 1.3}, {}, 0.0, 1.0),
         ({"roll": 0.3}, {}, ROW.guided_range[0], 0.0),
-        ({}, {}, ROW.guided_range[0], 1.0),
+        ({}, {}, ROW.guided_range[0], SHARE),
         ({}, {"mode": "latents"}, ROW.guided_range[0], 0.0),
         ({"pan": 1.0}, {"guided_range": (0.99, 1.0)}, 0.99, 1.0),
         ({}, {"ground": 2.0}, ROW.guided_range[0], 2.0),
@@ -209,11 +210,15 @@ def test_two_things_have_a_layer_each_mostly_where_they_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("side", "asked", "radius"),
-    [(128, None, 4.0), (128, (2.83, 3.0), 2.83), (64, None, 2.83)],  # of 8x8 latents 3 is the most
+    ("side", "asked", "phase"),
+    [
+        (128, None, (4.0, 3.0)),
+        (128, (2.5, 3.5), (2.5, 3.5)),
+        (64, None, (2.83, 3.0)),  # of 8x8 latents 3 is the most
+    ],
 )
 def test_two_things_have_a_finer_phase_unless_one_was_asked_for_or_it_does_not_fit(
-    side: int, asked: tuple[float, float] | None, radius: float
+    side: int, asked: tuple[float, float] | None, phase: tuple[float, float]
 ) -> None:
     config = TrainConfig(recipe="rich", phase=asked)
     frames = render(scenes_of("two", 1)[0])[:, :side, :side]
@@ -221,14 +226,14 @@ def test_two_things_have_a_finer_phase_unless_one_was_asked_for_or_it_does_not_f
         load_backbone("bundled"), Clip(frames, 16, "two.mp4", "0" * 64, 2.0, 33), config, None
     )
     sampler = run.sampler()
-    assert run.seeing(moves(subject(), subject()), sampler)[0].settings.phase == (radius, 3.0)
+    assert run.seeing(moves(subject(), subject()), sampler)[0].settings.phase == phase
     assert run.seeing(moves(subject(), subject()), sampler)[0].settings.ground == 0.0
     before_a_pan = run.seeing(moves(subject(), subject(), pan=1.0), sampler)[0].settings
-    assert (before_a_pan.phase, before_a_pan.ground) == ((2.83, 3.0), 1.0)
-    assert before_a_pan.radius_of_two is None  # no part of what a resumed run must share
-    assert run.seeing(moves(subject()), sampler)[0].settings.phase == (2.83, 3.0)
+    assert (before_a_pan.phase, before_a_pan.ground) == (asked or (2.83, 3.0), 1.0)
+    assert before_a_pan.noise_of is None  # no part of what a resumed run must share
+    assert run.seeing(moves(subject()), sampler)[0].settings.phase == (asked or (2.83, 4.0))
     # Elsewhere nothing was measured.
-    assert TrainConfig(recipe="rich").resolve(VARIANTS["cogvideox-5b"]).radius_of_two is None
+    assert TrainConfig(recipe="rich").resolve(VARIANTS["cogvideox-5b"]).noise_of is None
 
 
 def test_what_was_measured_on_one_kind_of_reading_is_not_said_of_another() -> None:

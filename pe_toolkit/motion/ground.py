@@ -37,6 +37,11 @@ class Ground:
     linear: Tensor
     shift: Tensor
 
+    @property
+    def rests(self) -> bool:
+        """Whether its camera does."""
+        return bool((self.linear == torch.eye(2)).all() and (self.shift == 0).all())
+
     def over_time(self, frames: int) -> Ground:
         """For another number of latent frames, 1 or more: linear in between, equal at the ends."""
         have = len(self.linear)

@@ -114,6 +114,13 @@ class Moves:
         return len(self.subjects) > 1 and not self.camera
 
     @property
+    def kind(self) -> str:
+        """`roll`, `camera` (another motion of it), or before one that rests `two` or `one`."""
+        if self.camera:
+            return "roll" if self.rolls else "camera"
+        return "two" if self.two else "one"
+
+    @property
     def turns(self) -> bool:
         """Whether it zooms or rolls by more than a thing does that keeps its size and angle."""
         size, _ = _turning(self.linear)

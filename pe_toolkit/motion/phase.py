@@ -11,9 +11,9 @@ N = FFT2(noise), R = FFT2(latents of the reference), f = (ky, kx) in cycles per 
 
 with E the energy sum |N(f)|^2 of the plane, E_low and E'_low those of the disc before and after:
 every plane keeps its energy. B = FFT2 of what of the noise is fixed to the camera
-(`motion.ground`), F the number of latent frames; kappa(f) = kappa, twice as much for |f| <= 1: the
-mean of a picture and its slopes say what a background is, and little of where things are.
-kappa = 0 is the published form. The published
+(`motion.ground`), F the number of latent frames; kappa(f) = kappa, before a camera that rests twice
+as much for |f| <= 1: the mean of a picture and its slopes say what a background is, and little of
+where things are. kappa = 0 is the published form. The published
 radius is max|f| / 2^alpha; in cycles per picture it means the same layout at every size of the
 latents (docs/experiments.md).
 """
@@ -175,7 +175,7 @@ def imprinted(
     new = _turned(low, angles.to(low.device, low.real.dtype), gamma, strength)
     if ground is not None and ground.share:
         fixed = torch.fft.fft2(grounded(noise, ground).to(low.device, low.real.dtype))
-        kappa = strength * ground.share * _weight(half).to(new.real.dtype)
+        kappa = strength * ground.share * (_weight(half, new) if ground.rests else 1.0)
         new = new + fixed[..., ky, kx] * (kappa / noise.shape[-4] ** 0.5)
     new[..., 0] = torch.complex(new[..., 0].real, torch.zeros_like(new[..., 0].real))
     new, beta = _as_strong(spectrum, low, new, gamma, fitted=ground is not None)
@@ -186,9 +186,9 @@ def imprinted(
     return made.to(noise.dtype)
 
 
-def _weight(half: Tensor) -> Tensor:
-    """Of `(n, 2)` frequencies, kappa(f) / kappa: `(n,)`."""
-    return torch.where(half.square().sum(1) <= 1, 2.0, 1.0)
+def _weight(half: Tensor, like: Tensor) -> Tensor:
+    """Of `(n, 2)` frequencies, kappa(f) / kappa before a camera that rests: `(n,)`."""
+    return torch.where(half.square().sum(1) <= 1, 2.0, 1.0).to(like.real.dtype)
 
 
 def _turned(low: Tensor, angles: Tensor, gamma: float, strength: float) -> Tensor:

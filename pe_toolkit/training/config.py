@@ -38,7 +38,10 @@ RICH: dict[str, Any] = {
     "phase": (2.83, 2.0), "start": "auto", "start_scale": 1.0, "inner_steps": 0,
     "parametrisation": "offset",
 }  # fmt: skip
-BUNDLED: dict[str, Any] = {"phase": (2.83, 3.0), "radius_of_two": 4.0, "ground": 1.0}
+BUNDLED: dict[str, Any] = {
+    "phase": (2.83, 3.0), "ground": 1.0,
+    "noise_of": {"one": (2.83, 4.0, 1.1), "two": (4.0, 3.0, 0.0), "roll": (2.83, 3.0, 0.0)},
+}  # fmt: skip
 """Of `rich` on the bundled backbones: at a gamma of 2 colours of the reference show with the
 weights of 26 November 2026, two things are followed better with the finer phase, and without a
 ground no background moves and clips of one card are too alike (docs/experiments.md)."""
@@ -219,7 +222,7 @@ class TrainConfig:
             start="zero" if self.mode == "latents" else pick("start"),
             start_scale=float(pick("start_scale")),
             phase=phase,
-            radius_of_two=None if self.phase is not None else changed.get("radius_of_two"),
+            noise_of=changed.get("noise_of") if phase else None,
             ground=float(ground if self.ground is None else self.ground),
         )
         resolved.check()
@@ -311,8 +314,8 @@ class Resolved:
     start_scale: float
     phase: tuple[float, float] | None
     """Radius and gamma of the reference's phase in the initial noise (`motion.phase`)."""
-    radius_of_two: float | None
-    """Its radius where two things move, if that is another one and it is not known yet whether."""
+    noise_of: dict[str, tuple[float, float, float]] | None
+    """Radius, gamma and ground by `Moves.kind`, where they differ; None once that is known."""
     ground: float
     """How much of that noise is fixed to the camera (`motion.ground`)."""
 

@@ -97,23 +97,24 @@ class Run:
         - With a start of `auto` a camera that moves but does not roll guides all steps, on the
           bundled backbones, where there is a ground and nothing is optimised: the last steps decide
           where a background's texture is. Of one that rolls they fray the edges of things.
-        - There is no ground where that takes motions away: of two things before a camera that
-          rests, and before one that rolls. Those two have a phase of a radius of their own.
+        - Phase and ground are those of its kind (`Moves.kind`): there is no ground where that takes
+          motions away, of two things and before a camera that rolls.
 
         Raises:
             UsageError: no step is guided.
         """
-        changes: dict[str, Any] = {"radius_of_two": None}
+        changes: dict[str, Any] = {"noise_of": None}
         settings, asked = self.settings, self.config
         moved = settings.start == "auto" and moves.camera and not moves.rolls
         free = not settings.inner_steps and asked.guided_range is None and self.variant.bundled
         if moved and settings.ground and free:
             changes["guided_range"] = (0.0, 1.0)
-        if (moves.two or moves.rolls) and asked.ground is None:
-            changes["ground"] = 0.0
-        radius, phase = settings.radius_of_two, settings.phase
-        if moves.two and phase and radius and fits(radius, *sampler.latents.shape[-2:]):
-            changes["phase"] = (radius, phase[1])
+        if noise := (settings.noise_of or {}).get(moves.kind):
+            radius, gamma, ground = noise
+            if asked.phase is None and fits(radius, *sampler.latents.shape[-2:]):
+                changes["phase"] = (radius, gamma)
+            if asked.ground is None:
+                changes["ground"] = ground
         run = dataclasses.replace(self, settings=dataclasses.replace(settings, **changes))
         return run, guided_steps(sampler.noise, run.settings.guided_range)
 
