@@ -5,9 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
+from pe_toolkit.backbones import load_backbone
 from pe_toolkit.errors import UsageError
 from pe_toolkit.motion.foreground import foreground
-from pe_toolkit.motion.phase import phases
+from pe_toolkit.motion.phase import phases, quantised
+from pe_toolkit.training import TrainConfig
+from pe_toolkit.training.prepare import prepare
+from pe_toolkit.training.reference import read_reference
+from pe_toolkit.video import Clip
+from pe_toolkit.world.motions import scenes_of
+from pe_toolkit.world.scenes import render
 
 
 def clip(background: torch.Tensor, things: float = 3.0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -62,3 +69,30 @@ def test_where_nothing_of_the_background_is_seen_all_is_left() -> None:
 def test_a_refusal() -> None:
     with pytest.raises(UsageError, match="covers of 4 latent frames"):
         foreground(clip(torch.ones(2, 8, 8))[0], torch.ones(3, 4, 4, dtype=torch.bool))
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "alone"),
+    [
+        ("translation", {}, True),
+        ("translation", {"ground": 0.0}, False),  # without a ground there is nothing in its place
+        ("two", {}, False),
+        ("pan", {}, False),
+    ],
+)
+def test_a_card_of_one_thing_has_the_phase_of_the_thing_alone(
+    name: str, asked: dict[str, float], alone: bool
+) -> None:
+    frames, backbone = render(scenes_of(name, 1)[0]), load_backbone("bundled")
+    clip = Clip(frames, 16.0, "scene", "0" * 64, len(frames) / 16, len(frames))
+    run = prepare(backbone, clip, TrainConfig(recipe="rich", **asked), None)  # type: ignore[arg-type]
+    reference = read_reference(run, backbone.encode_text([""]))
+    run, _ = run.seeing(reference.moves, run.sampler())
+    latents, cover, phase = reference.latents[0], reference.moves.cover, run.settings.phase
+    assert phase is not None
+    if alone:
+        assert cover is not None
+        latents = foreground(latents, cover)
+    stored = reference.phase(run)
+    assert stored is not None
+    assert torch.equal(stored, quantised(phases(latents, phase[0])))

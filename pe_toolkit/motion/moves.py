@@ -109,6 +109,14 @@ class Moves:
         return bool((self.linear != torch.eye(2)).any() or (self.shift != 0).any())
 
     @property
+    def cover(self) -> Tensor | None:
+        """`(F, H, W)` bool, the patches that subjects cover; None where none is told from a
+        background.
+        """
+        covers = [subject.cover for subject in self.subjects if subject.cover is not None]
+        return torch.stack(covers).any(0) if covers else None
+
+    @property
     def two(self) -> bool:
         """Whether several things move, before a camera that rests."""
         return len(self.subjects) > 1 and not self.camera

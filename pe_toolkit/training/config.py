@@ -42,9 +42,10 @@ BUNDLED: dict[str, Any] = {
     "phase": (2.83, 3.0), "ground": 1.0,
     "noise_of": {"one": (2.83, 4.0, 1.1), "two": (4.0, 3.0, 0.0), "roll": (2.83, 3.0, 0.0)},
 }  # fmt: skip
-"""Of `rich` on the bundled backbones: at a gamma of 2 colours of the reference show with the
-weights of 26 November 2026, two things are followed better with the finer phase, and without a
-ground no background moves and clips of one card are too alike (docs/experiments.md)."""
+"""Of `rich` on the bundled backbones, as measured with the weights of 26 November 2026: at a gamma
+of 2 colours of the reference show, without a ground no background moves and clips of one card are
+too alike, two things are followed better with a finer phase and no ground, and one before a camera
+that rests needs less of the phase (docs/experiments.md)."""
 # The first 10 of 50 steps, by count: at another number of steps the same share.
 PAPER_SHARE = 0.2
 

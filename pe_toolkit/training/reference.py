@@ -46,9 +46,8 @@ class Reference:
         settings, latents = run.settings, self.latents[0]
         if settings.phase is None:
             return None
-        covers = [subject.cover for subject in self.moves.subjects if subject.cover is not None]
-        if settings.ground and covers and not self.moves.camera:
-            latents = foreground(latents, torch.stack(covers).any(0))
+        if settings.ground and not self.moves.camera and (cover := self.moves.cover) is not None:
+            latents = foreground(latents, cover)
         return quantised(phases(latents, settings.phase[0]))
 
     def begin(self, run: Run, sampler: Sampler) -> None:
