@@ -15,8 +15,7 @@ from pe_toolkit.training.looking import look
 from pe_toolkit.video import Clip
 from pe_toolkit.world.motions import scenes_of
 from pe_toolkit.world.scenes import render
-
-from .test_motion_moves import GRID, covers, flow_of, in_patches, near
+from tests.test_motion_moves import GRID, covers, flow_of, in_patches, near
 
 
 @pytest.mark.parametrize(
