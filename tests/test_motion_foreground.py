@@ -67,7 +67,7 @@ def test_where_nothing_of_the_background_is_seen_all_is_left() -> None:
 
 
 def test_a_refusal() -> None:
-    with pytest.raises(UsageError, match="covers of 4 latent frames"):
+    with pytest.raises(UsageError, match="covers of a part of 4 latent frames"):
         foreground(clip(torch.ones(2, 8, 8))[0], torch.ones(3, 4, 4, dtype=torch.bool))
 
 
@@ -96,3 +96,17 @@ def test_a_card_of_one_thing_has_the_phase_of_the_thing_alone(
     stored = reference.phase(run)
     assert stored is not None
     assert torch.equal(stored, quantised(phases(latents, phase[0])))
+
+
+def test_a_frame_without_a_thing_keeps_what_it_shows() -> None:
+    latents, cover = clip(torch.ones(2, 8, 8))
+    latents[3], cover[3] = 1.5, False  # it has left
+    left = foreground(latents, cover)
+    assert torch.equal(left[3], latents[3])
+    assert not torch.equal(left[2], latents[2])
+
+
+def test_a_cover_of_patches_of_two_latent_frames() -> None:
+    latents, cover = clip(torch.ones(2, 8, 8))
+    twice = foreground(latents.repeat_interleave(2, 0), cover)
+    torch.testing.assert_close(twice, foreground(latents, cover).repeat_interleave(2, 0))

@@ -66,7 +66,7 @@ def test_two_things_explain_what_they_cover_and_a_corner_does_not() -> None:
     )
 
 
-def test_a_plane_of_one_kind_has_no_things() -> None:
+def test_where_nothing_moves_nothing_is_explained() -> None:
     grid = TokenGrid(3, 4, 4)
     rest = AttentionMotionFlow(
         torch.zeros(3, 3, 4, 4, 2, dtype=torch.int8),

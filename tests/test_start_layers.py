@@ -149,7 +149,7 @@ def test_of_what_is_held_before_a_camera_that_pans_the_camera_is_left() -> None:
         ({"pan": 1.0}, {}, 0.0, 1.0),
         ({"zoom": 1.3}, {}, 0.0, 1.0),
         ({"roll": 0.3}, {}, ROW.guided_range[0], 0.0),
-        ({}, {}, ROW.guided_range[0], SHARE),
+        ({}, {}, ROW.guided_range[0], 1.0),
         ({}, {"mode": "latents"}, ROW.guided_range[0], 0.0),
         ({"pan": 1.0}, {"guided_range": (0.99, 1.0)}, 0.99, 1.0),
         ({}, {"ground": 2.0}, ROW.guided_range[0], 2.0),
@@ -231,7 +231,11 @@ def test_two_things_have_a_finer_phase_unless_one_was_asked_for_or_it_does_not_f
     before_a_pan = run.seeing(moves(subject(), subject(), pan=1.0), sampler)[0].settings
     assert (before_a_pan.phase, before_a_pan.ground) == (asked or (2.83, 3.0), 1.0)
     assert before_a_pan.noise_of is None  # no part of what a resumed run must share
-    assert run.seeing(moves(subject()), sampler)[0].settings.phase == (asked or (2.83, 4.0))
+    one = dataclasses.replace(subject(), cover=torch.ones(3, 4, 4, dtype=torch.bool))
+    found = run.seeing(moves(one), sampler)[0].settings
+    assert (found.phase, found.ground) == (asked or (2.83, 4.0), SHARE)
+    # Told from no background, it has the noise of what was not measured.
+    assert run.seeing(moves(subject()), sampler)[0].settings.phase == (asked or (2.83, 3.0))
     # Elsewhere nothing was measured.
     assert TrainConfig(recipe="rich").resolve(VARIANTS["cogvideox-5b"]).noise_of is None
 

@@ -184,9 +184,9 @@ def _phase(spec: CardSpec) -> dict[str, str]:
     text = f"up to {kept.radius:g} cycles per picture, magnitudes divided by {kept.gamma:g}"
     said = {"phase": f"{text} (in the initial noise)"}
     if spec.recipe.ground is not None:
-        said["ground"] = (
-            f"{spec.recipe.ground:g} times the natural share of the noise moves with the camera"
-        )
+        share = f"{spec.recipe.ground:g} times the natural share of the noise"
+        camera = spec.reference.motion is not None and len(set(spec.reference.motion.camera)) > 1
+        said["ground"] = f"{share} {'moves with the camera' if camera else 'stays where it is'}"
     return said
 
 

@@ -132,8 +132,10 @@ def ground_of(spec: CardSpec, camera: float) -> Ground | None:
     if spec.reference.motion is None:
         return still(spec.recipe.ground, frames)
     rows = torch.tensor(spec.reference.motion.camera, dtype=torch.float64)
-    linear, shift = times(rows[:, :4].reshape(-1, 2, 2), rows[:, 4:], camera)
-    return Ground(spec.recipe.ground, linear, shift / torch.tensor([width, height]))
+    read = rows[:, :4].reshape(-1, 2, 2), rows[:, 4:]
+    rested = bool((read[0] == torch.eye(2)).all() and (read[1] == 0).all())
+    linear, shift = times(*read, camera)
+    return Ground(spec.recipe.ground, linear, shift / torch.tensor([width, height]), rested)
 
 
 @contextlib.contextmanager

@@ -158,7 +158,9 @@ class _Work:
             parametrisation="offset",
             layers=self.fields.layers,
             ground=self._ground(),
-            phase=None if phase is None else replace(phase, radius=self.fields.radius),
+            phase=None
+            if phase is None
+            else replace(phase, radius=self.fields.radius, gamma=self._gamma()),
         )
         return edited(
             self.first,
@@ -171,6 +173,11 @@ class _Work:
             reference=replace(spec.reference, motion=self.motion),
             **more,
         )
+
+    def _gamma(self) -> float:
+        """The smallest of all cards: a phase that was made for a ground is not too weak without."""
+        cards = (self.first, *self.others)
+        return min(c.spec.recipe.phase.gamma for c in cards if c.spec.recipe.phase is not None)
 
     def _ground(self) -> float | None:
         """What all cards have of it. What is fixed to a camera of which nothing is known any more

@@ -14,7 +14,7 @@ between places by bilinear interpolation. Where no frame shows p, B_f is the noi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -31,16 +31,14 @@ class Ground:
         share: 0 or more: in times of the natural amplitude, 1 / sqrt(F) of the noise's.
         linear: `(F, 2, 2)` A_f, acting on (x, y).
         shift: `(F, 2)` b_f as (x, y), in parts of the picture's width and height.
+        rests: whether the reference's camera did: the lowest frequencies have more then
+            (`motion.phase`). A motion that is turned off does not make it one that rested.
     """
 
     share: float
     linear: Tensor
     shift: Tensor
-
-    @property
-    def rests(self) -> bool:
-        """Whether its camera does."""
-        return bool((self.linear == torch.eye(2)).all() and (self.shift == 0).all())
+    rests: bool = False
 
     def over_time(self, frames: int) -> Ground:
         """For another number of latent frames, 1 or more: linear in between, equal at the ends."""
@@ -55,12 +53,12 @@ class Ground:
             weight = part.view(-1, *(1,) * (x.ndim - 1))
             return x[low].double() * (1 - weight) + x[high].double() * weight
 
-        return Ground(self.share, mixed(self.linear), mixed(self.shift))
+        return replace(self, linear=mixed(self.linear), shift=mixed(self.shift))
 
 
 def still(share: float, frames: int) -> Ground:
     """Of a camera that rests in so many latent frames; `share` as in `Ground`."""
-    return Ground(share, torch.eye(2).repeat(frames, 1, 1), torch.zeros(frames, 2))
+    return Ground(share, torch.eye(2).repeat(frames, 1, 1), torch.zeros(frames, 2), rests=True)
 
 
 def grounded(noise: Tensor, ground: Ground) -> Tensor:

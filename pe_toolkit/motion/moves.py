@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -39,7 +40,7 @@ GROWTH, TURN = 0.12, 0.35
 JERK = 0.35
 """Between two latent frames, neither changes by more: what seems to is laid on itself wrongly."""
 FAR = 1.5
-"""The same of a path through matches, each to a patch: those of still clips have up to 1.2."""
+"""As `REST`, of a path through matches, each to a patch: those of still clips have up to 1.2."""
 SEEN = 0.2
 """Of the picture: a background of less tells no camera."""
 WITH = 0.25
@@ -60,6 +61,10 @@ LEFT = 0.12
 """The same of a camera's, where more is left than noise (`NOISE` squared in every frame): rendered
 cameras leave 0.07 at most; a thing before a light that falls from one side, taken for the ground,
 0.14 and 0.26."""
+
+Kind = Literal["roll", "camera", "two", "one", "rest"]
+"""A camera that rolls; one that moves otherwise; before one that rests, two things, one that is
+told from the background, or none."""
 
 
 @dataclass(frozen=True)
@@ -122,11 +127,13 @@ class Moves:
         return len(self.subjects) > 1 and not self.camera
 
     @property
-    def kind(self) -> str:
-        """`roll`, `camera` (another motion of it), or before one that rests `two` or `one`."""
+    def kind(self) -> Kind:
+        """What recipes tell apart."""
         if self.camera:
             return "roll" if self.rolls else "camera"
-        return "two" if self.two else "one"
+        if self.two:
+            return "two"
+        return "rest" if self.cover is None else "one"
 
     @property
     def turns(self) -> bool:
@@ -143,7 +150,7 @@ class Moves:
     def ground(self, grid: TokenGrid, share: float) -> Ground | None:
         """The camera for noise of which so much is fixed to it; None of nothing."""
         sides = torch.tensor([grid.width, grid.height])
-        return Ground(share, self.linear, self.shift / sides) if share else None
+        return Ground(share, self.linear, self.shift / sides, not self.camera) if share else None
 
     def layers(self, grid: TokenGrid, scale: float = 1.0, own: float = 1.0) -> dict[str, Tensor]:
         """The layers of positions by name, `(S, 3)` float32 offsets each, on all tokens; their sum

@@ -31,6 +31,9 @@ from pe_toolkit.motion.disc import fits, half_disc
 from pe_toolkit.motion.ground import Ground, grounded
 from pe_toolkit.motion.stored import LEVELS
 
+SLOWEST, OF_THE_SLOWEST = 1, 2.0
+"""Cycles per picture, and kappa(f) / kappa up to there (docs/experiments.md)."""
+
 
 def disc(radius: float, height: int, width: int) -> Tensor:
     """The frequencies of a disc, half of them: those of the other half are their conjugates.
@@ -175,7 +178,7 @@ def imprinted(
     new = _turned(low, angles.to(low.device, low.real.dtype), gamma, strength)
     if ground is not None and ground.share:
         fixed = torch.fft.fft2(grounded(noise, ground).to(low.device, low.real.dtype))
-        kappa = strength * ground.share * (_weight(half, new) if ground.rests else 1.0)
+        kappa = strength * ground.share * (_slowly(half, new) if ground.rests else 1.0)
         new = new + fixed[..., ky, kx] * (kappa / noise.shape[-4] ** 0.5)
     new[..., 0] = torch.complex(new[..., 0].real, torch.zeros_like(new[..., 0].real))
     new, beta = _as_strong(spectrum, low, new, gamma, fitted=ground is not None)
@@ -186,9 +189,10 @@ def imprinted(
     return made.to(noise.dtype)
 
 
-def _weight(half: Tensor, like: Tensor) -> Tensor:
-    """Of `(n, 2)` frequencies, kappa(f) / kappa before a camera that rests: `(n,)`."""
-    return torch.where(half.square().sum(1) <= 1, 2.0, 1.0).to(like.real.dtype)
+def _slowly(half: Tensor, like: Tensor) -> Tensor:
+    """kappa(f) / kappa, `(n,)`, of `(n, 2)` frequencies: more of what changes slowly in space."""
+    slow = half.square().sum(1) <= SLOWEST**2
+    return torch.where(slow, OF_THE_SLOWEST, 1.0).to(like.real.dtype)
 
 
 def _turned(low: Tensor, angles: Tensor, gamma: float, strength: float) -> Tensor:

@@ -18,10 +18,11 @@ EACH = 0.1
 """The same that each of two things must explain."""
 OWN = 0.45
 """Of the kept squared displacement of what a thing covers, what its course must explain, for the
-halves of a cut to be two things: of two true ones 0.56 to 0.95, of a corner of the background or a
-part of one thing 0.35 at most (docs/experiments.md)."""
+halves of a cut to be two things: of 43 of 45 pairs of true ones 0.56 to 0.95, of a corner of the
+background or a part of one thing 0.35 at most (docs/experiments.md)."""
 HALF = 0.25
-"""As `SECOND`, where only one half is a thing: by so much less the uncut one explains."""
+"""How much more two halves must explain than the uncut one, for the better of them to be the thing
+where they are not two."""
 WHOLE = 0.45
 """Of the picture: what covers more is no thing in front of a background."""
 
@@ -33,8 +34,9 @@ class Thing:
     Attributes:
         mask: `(F, H, W)` float64 in [0, 1], how much of each patch it covers.
         course: where it is and how large.
-        share: of the kept squared displacement, how much its course explains (`path_shares`).
-        own: the same of what it covers, of that alone.
+        share: of the kept squared displacement, how much its course explains (`path_shares`), 1 at
+            most, below 0 if it makes it worse.
+        own: the same, of the displacements of the patches that it covers alone.
     """
 
     mask: Tensor
@@ -51,13 +53,20 @@ class Thing:
 def things_of(flow: AttentionMotionFlow, near: Tensor, coarse: TokenGrid) -> list[Thing]:
     """One or two things, or none.
 
-    The halves of a cut are two things if both explain something. If only one does, it is the thing,
-    and the other half a corner of the background or a moment of the same thing.
+    The halves of a cut are two things if each explains what it covers. If they are not, but explain
+    much more than the uncut one, the better half that is no background (`WHOLE`) is the thing: what
+    the uncut one has besides is a light on the background, or another moment of the same thing.
 
     Args:
         flow: the displacements, with the mask of what counts.
-        near: as `segments.affinity` gives it.
-        coarse: its grid.
+        near: `(S, S)` float64, as `segments.affinity` gives it.
+        coarse: its grid, of S tokens.
+
+    Returns:
+        none, one or two; the shares of two count each token once.
+
+    Raises:
+        UsageError: as `segments.spectrum`.
     """
     vectors = spectrum(near, coarse)
     one, two = (_cut(flow, vectors, coarse, count) for count in (1, 2))
@@ -87,5 +96,6 @@ def _cut(flow: AttentionMotionFlow, vectors: Tensor, coarse: TokenGrid, count: i
 
 
 def _own_share(flow: AttentionMotionFlow, mask: Tensor, path: Tensor) -> float:
+    """`path_shares` of the `(F, 2)` path among the patches under the `(F, H, W)` mask."""
     kept = flow.mask & (mask > FAINT)[:, None].to(flow.mask.device)
     return path_shares(replace(flow, mask=kept), [path])[0]

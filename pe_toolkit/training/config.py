@@ -6,12 +6,15 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pe_toolkit.backbones.catalogue.variants import Variant
 from pe_toolkit.backbones.reading import KINDS, TIMESTEPS, Reading
 from pe_toolkit.errors import UnsupportedError, UsageError, option
 from pe_toolkit.objectives import check_name, names
+
+if TYPE_CHECKING:
+    from pe_toolkit.motion.moves import Kind
 
 MOST_BLOCKS = 16
 MASKS = ("forward-backward", "nonzero", "consistent", "none", "tracked")
@@ -30,6 +33,16 @@ PAPER_COGVIDEOX: dict[str, Any] = {
     "negative_prompt": "bad quality, distortions, unrealistic, distorted image, watermark, "
     "signature",
 }
+
+
+class Noise(NamedTuple):
+    """Radius (cycles per picture) and gamma of the phase, and the ground, of a kind of motion."""
+
+    radius: float
+    gamma: float
+    ground: float
+
+
 # Everything that carries motion without optimising: the phase of the reference in the initial noise
 # (docs/experiments.md), and positions that start from its flow, once as far, or where one path does
 # not say it from its camera, and stay there: as coordinates, which say the same as angles in a
@@ -40,7 +53,9 @@ RICH: dict[str, Any] = {
 }  # fmt: skip
 BUNDLED: dict[str, Any] = {
     "phase": (2.83, 3.0), "ground": 1.0,
-    "noise_of": {"one": (2.83, 4.0, 1.1), "two": (4.0, 3.0, 0.0), "roll": (2.83, 3.0, 0.0)},
+    "noise_of": {
+        "one": Noise(2.83, 4.0, 1.1), "two": Noise(4.0, 3.0, 0.0), "roll": Noise(2.83, 3.0, 0.0),
+    },
 }  # fmt: skip
 """Of `rich` on the bundled backbones, as measured with the weights of 26 November 2026: at a gamma
 of 2 colours of the reference show, without a ground no background moves and clips of one card are
@@ -83,10 +98,12 @@ class TrainConfig:
             (`training.start.unsaid`).
         start_scale: how far, in times of that motion; above 1 within 0.6 of the picture.
         phase: (radius in cycles per picture, gamma) of the reference's phase in the initial noise
-            (`pe_toolkit.motion.phase`); () for none.
+            (`pe_toolkit.motion.phase`); () for none. Default: the recipe's, of `rich` on the
+            bundled backbones by what moves (`BUNDLED`).
         ground: with a phase: how much of the noise is fixed to the reference's camera
-            (`pe_toolkit.motion.ground`), in times of what is so anyway; 0 for nothing. Default:
-            the recipe's; 0 of two things before a camera that rests, and where it rolls.
+            (`pe_toolkit.motion.ground`), in times of what is so anyway; 0 for nothing. Before one
+            that rests the phase is then that of what moves alone (`motion.foreground`). Default:
+            as of `phase`; 0 of two things before a camera that rests, and where it rolls.
         reading: how the reference's motion is read, `attention` or `content`
             (`pe_toolkit.backbones.reading`). Default: the backbone's, but `attention` if blocks are
             given.
@@ -315,8 +332,8 @@ class Resolved:
     start_scale: float
     phase: tuple[float, float] | None
     """Radius and gamma of the reference's phase in the initial noise (`motion.phase`)."""
-    noise_of: dict[str, tuple[float, float, float]] | None
-    """Radius, gamma and ground by `Moves.kind`, where they differ; None once that is known."""
+    noise_of: Mapping[Kind, Noise] | None
+    """By `Moves.kind`, where it is another one; None once it is known what moves."""
     ground: float
     """How much of that noise is fixed to the camera (`motion.ground`)."""
 

@@ -98,7 +98,8 @@ class Run:
           bundled backbones, where there is a ground and nothing is optimised: the last steps decide
           where a background's texture is. Of one that rolls they fray the edges of things.
         - Phase and ground are those of its kind (`Moves.kind`): there is no ground where that takes
-          motions away, of two things and before a camera that rolls.
+          motions away, of two things and before a camera that rolls. A phase that was measured with
+          its ground is not taken without.
 
         Raises:
             UsageError: no step is guided.
@@ -110,11 +111,11 @@ class Run:
         if moved and settings.ground and free:
             changes["guided_range"] = (0.0, 1.0)
         if noise := (settings.noise_of or {}).get(moves.kind):
-            radius, gamma, ground = noise
-            if asked.phase is None and fits(radius, *sampler.latents.shape[-2:]):
-                changes["phase"] = (radius, gamma)
+            with_it = asked.ground is None or not noise.ground
+            if asked.phase is None and with_it and fits(noise.radius, *sampler.latents.shape[-2:]):
+                changes["phase"] = (noise.radius, noise.gamma)
             if asked.ground is None:
-                changes["ground"] = ground
+                changes["ground"] = noise.ground
         run = dataclasses.replace(self, settings=dataclasses.replace(settings, **changes))
         return run, guided_steps(sampler.noise, run.settings.guided_range)
 
