@@ -146,6 +146,11 @@ def test_what_is_fixed_to_the_camera_goes_with_it_as_far_as_it_is_told_to():
     unread = dataclasses.replace(reference, motion=None)
     rests = dataclasses.replace(card.spec, reference=unread, digest="")
     assert not ground_of(rests, 1.0).shift.any()
+    # Only a camera that was read to rest has more of the lowest frequencies, not one turned off.
+    assert ground_of(rests, 1.0).rests
+    assert ground_of(card.spec, 1.0).rests
+    assert not ground_of(moving.spec, 0.0).rests
+    assert ground_of(card.spec, 1.0).over_time(5).rests
 
 
 def test_a_batch_gets_it_in_every_sample():

@@ -239,8 +239,9 @@ def test_a_resume_state_holds_no_more_than_the_card(tmp_path, mode):
         about = json.loads(file.metadata()["pe"])
     del about["gradient_limit"]
     facts = json.loads(about["identity"])
-    for later in ("objective", "phase"):
+    for later in ("objective", "phase", "noise_of"):
         del facts["settings"][later]
+    facts["settings"]["radius_of_two"] = None
     about["identity"] = json.dumps(facts, sort_keys=True)
     wide = tensors[name].float()
     tensors |= {name: wide, "carried": wide.clone() if mode == "positions" else torch.zeros(0)}

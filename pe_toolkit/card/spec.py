@@ -237,7 +237,8 @@ class RecipeSpec(Section):
     """Of the tensor `phase`, if there is one (since 1.4)."""
     ground: float | None = optional(Number(0, 100, open_low=True))
     """How much of the noise that bears the phase is fixed to the camera of `reference.motion`, in
-    times of what is so anyway (`pe_toolkit.motion.ground`; since 2.0); nothing if left out."""
+    times of what is so anyway (`pe_toolkit.motion.ground`; of a camera that rests, twice as much at
+    frequencies up to 1; since 2.0); nothing if left out."""
     layers: tuple[str, ...] | None = optional(
         ListOf(
             Text(
