@@ -41,8 +41,8 @@ from pe_toolkit.apply import generate
 from pe_toolkit.backbones import load_backbone
 from pe_toolkit.card import MotionCard
 from pe_toolkit.training import TrainConfig, train
-from pe_toolkit.training.config import RECIPES
 from pe_toolkit.training.events import Finished
+from pe_toolkit.training.recipes import RECIPES
 from pe_toolkit.world.attributes import seen
 from pe_toolkit.world.class_metrics import CAMERA, compared, observe
 from pe_toolkit.world.motions import CLASSES, apart, scenes_of

@@ -38,8 +38,8 @@ from pe_toolkit.evaluation.intervals import interval as over_references
 from pe_toolkit.motion.displacement import hard_displacement
 from pe_toolkit.suites.bundled import moving_scenes
 from pe_toolkit.training import TrainConfig, train
-from pe_toolkit.training.config import RECIPES
 from pe_toolkit.training.events import Finished, PreviewFrames
+from pe_toolkit.training.recipes import RECIPES
 from pe_toolkit.video import Clip
 from pe_toolkit.world.metrics import (
     Measurement,

@@ -22,8 +22,8 @@ from pe_toolkit.cli.output import Output
 from pe_toolkit.cli.requests.train import TrainOptions
 from pe_toolkit.errors import UsageError
 from pe_toolkit.training import TrainConfig
-from pe_toolkit.training.config import PAPER_SHARE
 from pe_toolkit.training.events import GuidedStep, PreviewFrames
+from pe_toolkit.training.recipes import PAPER_SHARE
 from pe_toolkit.training.schedule import guided_steps
 from pe_toolkit.training.shape import Shape
 from pe_toolkit.training.trainer import train

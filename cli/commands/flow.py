@@ -10,7 +10,7 @@ from pe_toolkit.cli import options, parameters, sections, train_steps
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.look_words import look_words
 from pe_toolkit.cli.requests.flow import FlowOptions
-from pe_toolkit.training.config import RECIPES
+from pe_toolkit.training.recipes import RECIPES
 
 if TYPE_CHECKING:
     from pe_toolkit.training.looking import Look

@@ -22,7 +22,7 @@ from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.exclusive import only_one
 from pe_toolkit.cli.requests.train import TrainOptions
 from pe_toolkit.embedding import names
-from pe_toolkit.training.config import RECIPES
+from pe_toolkit.training.recipes import RECIPES
 
 
 @click.command(

@@ -6,12 +6,13 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from pe_toolkit.backbones.catalogue.variants import Variant
 from pe_toolkit.backbones.reading import KINDS, TIMESTEPS, Reading
 from pe_toolkit.errors import UnsupportedError, UsageError, option
 from pe_toolkit.objectives import check_name, names
+from pe_toolkit.training.recipes import RECIPES, RICH, Noise, changes
 
 if TYPE_CHECKING:
     from pe_toolkit.motion.moves import Kind
@@ -19,50 +20,6 @@ if TYPE_CHECKING:
 MOST_BLOCKS = 16
 MASKS = ("forward-backward", "nonzero", "consistent", "none", "tracked")
 STARTS = ("zero", "flow", "layers", "auto")
-RECIPES = ("auto", "default", "paper", "fast", "rich")
-# The official configuration: what `--recipe paper` changes whatever the backbone.
-PAPER: dict[str, Any] = {
-    "tau": 2.0, "mask": "nonzero", "inner_steps": 5, "learning_rates": (0.002, 0.001), "samples": 1,
-    "start": "zero", "parametrisation": "table",
-}  # fmt: skip
-# The same, where it speaks about CogVideoX: guidance 7 (dynamic on 5b), 50 steps, and the negative
-# prompt that its command line uses unless told otherwise.
-PAPER_COGVIDEOX: dict[str, Any] = {
-    "steps": 50,
-    "guidance_scale": 7.0,
-    "negative_prompt": "bad quality, distortions, unrealistic, distorted image, watermark, "
-    "signature",
-}
-
-
-class Noise(NamedTuple):
-    """Radius (cycles per picture) and gamma of the phase, and the ground, of a kind of motion."""
-
-    radius: float
-    gamma: float
-    ground: float
-
-
-# Everything that carries motion without optimising: the phase of the reference in the initial noise
-# (docs/experiments.md), and positions that start from its flow, once as far, or where one path does
-# not say it from its camera, and stay there: as coordinates, which say the same as angles in a
-# tenth of the space.
-RICH: dict[str, Any] = {
-    "phase": (2.83, 2.0), "start": "auto", "start_scale": 1.0, "inner_steps": 0,
-    "parametrisation": "offset",
-}  # fmt: skip
-BUNDLED: dict[str, Any] = {
-    "phase": (2.83, 3.0), "ground": 1.0,
-    "noise_of": {
-        "one": Noise(2.83, 4.0, 1.1), "two": Noise(4.0, 3.0, 0.0), "roll": Noise(2.83, 3.0, 0.0),
-    },
-}  # fmt: skip
-"""Of `rich` on the bundled backbones, as measured with the weights of 26 November 2026: at a gamma
-of 2 colours of the reference show, without a ground no background moves and clips of one card are
-too alike, two things are followed better with a finer phase and no ground, and one before a camera
-that rests needs less of the phase (docs/experiments.md)."""
-# The first 10 of 50 steps, by count: at another number of steps the same share.
-PAPER_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -78,8 +35,8 @@ class TrainConfig:
             `paper`: the published DiTFlow setting, but for the keys and values of
             the reference (`kv`), and for the latents that most published rows optimise (`mode`;
             docs/reproduce.md says which row needs what); `fast`: one inner step at a
-            larger rate (see `fast`); `rich`: what carries motion without optimising (see
-            `RICH`), and in latents mode noise that bears the reference's phase.
+            larger rate (`training.recipes.fast`); `rich`: what carries motion without optimising
+            (`training.recipes.RICH`), and in latents mode noise that bears the reference's phase.
         parametrisation: one of `pe_toolkit.embedding.names()`: `angle`, `table` or `offset`.
         objective: what "the same motion" means, one of `pe_toolkit.objectives.names()`: `amf`, the
             baselines `smm`, `moft`, `motionclone`, or one that an installed package adds.
@@ -99,7 +56,7 @@ class TrainConfig:
         start_scale: how far, in times of that motion; above 1 within 0.6 of the picture.
         phase: (radius in cycles per picture, gamma) of the reference's phase in the initial noise
             (`pe_toolkit.motion.phase`); () for none. Default: the recipe's, of `rich` on the
-            bundled backbones by what moves (`BUNDLED`).
+            bundled backbones by what moves (`training.recipes.BUNDLED`).
         ground: with a phase: how much of the noise is fixed to the reference's camera
             (`pe_toolkit.motion.ground`), in times of what is so anyway; 0 for nothing. Before one
             that rests the phase is then that of what moves alone (`motion.foreground`). Default:
@@ -205,7 +162,7 @@ class TrainConfig:
             return dataclasses.replace(self, recipe=self.chosen_recipe(variant)).resolve(variant)
         self.check_mode()
         paper = self.recipe == "paper"
-        changed = self._changes(variant)
+        changed = changes(self.recipe, variant, self.mode)
 
         def pick(name: str) -> Any:
             own = getattr(self, name, None)
@@ -259,19 +216,6 @@ class TrainConfig:
         plain = plain and self.mode == "positions" and self.objective == "amf"
         return "rich" if variant.bundled and plain else "default"
 
-    def _changes(self, variant: Variant) -> dict[str, Any]:
-        """What the recipe puts in place of the backbone's defaults."""
-        if self.recipe == "paper":
-            return PAPER if variant.bundled else PAPER | PAPER_COGVIDEOX
-        if self.recipe == "fast":
-            return fast(variant)
-        if self.recipe == "rich":
-            noise = BUNDLED if variant.bundled else {"phase": RICH["phase"]}
-            # Latents are what is optimised, have no positions to start from, and were measured
-            # with the phase alone.
-            return {"phase": noise["phase"]} if self.mode == "latents" else RICH | noise
-        return {}
-
     def _reading(self, variant: Variant, layered: bool) -> Reading:
         own = Reading((variant.block if self.block is None else self.block,))
         if self.block is None and self.recipe != "paper" and variant.reading is not None:
@@ -286,20 +230,9 @@ class TrainConfig:
             return self.learning_rates
         latents = self.mode == "latents" and self.recipe != "paper"
         name = "latent_learning_rates" if latents else "learning_rates"
-        rates: tuple[float, float] = self._changes(variant).get(name, getattr(variant, name))
+        changed = changes(self.recipe, variant, self.mode)
+        rates: tuple[float, float] = changed.get(name, getattr(variant, name))
         return rates
-
-
-def fast(variant: Variant) -> dict[str, Any]:
-    """`--recipe fast`: one inner step instead of K, K times as long.
-
-    Adam's first steps are about as long as the learning rate whatever the gradient, so one of K
-    times the length goes as far as K. Taking one gradient K times (`reuse`) does the same for the
-    same number of passes: compared by `benchmarks/fast.py`, numbers in docs/experiments.md.
-    """
-    names = ("learning_rates", "latent_learning_rates")
-    longer = {n: tuple(rate * variant.inner_steps for rate in getattr(variant, n)) for n in names}
-    return {"inner_steps": 1, **longer}
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from pe_toolkit.motion.disc import fits
 from pe_toolkit.objectives import objective_class
 from pe_toolkit.training import events
-from pe_toolkit.training.config import PAPER_SHARE, Resolved, TrainConfig
+from pe_toolkit.training.config import Resolved, TrainConfig
 from pe_toolkit.training.modes import LatentMode, Mode, PositionMode, Problem
+from pe_toolkit.training.recipes import PAPER_SHARE
 from pe_toolkit.training.schedule import guided_steps
 from pe_toolkit.training.start import first_positions
 from pe_toolkit.video import require_motion
