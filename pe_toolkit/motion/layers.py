@@ -18,6 +18,8 @@ frame f, a token goes mostly with k,
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -127,6 +129,33 @@ def blended(grid: TokenGrid, places: Tensor) -> Tensor:
     at = grid.coordinates(dtype=torch.float64)[None, None]  # (1, 1, HW, 2)
     away = (at - places.double().cpu()[:, :, None]).norm(dim=-1)  # (n, F, HW)
     return torch.softmax(-away / (BLEND * min(grid.height, grid.width)), 0).flatten(1)
+
+
+def inside(grid: TokenGrid, layers: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The layers, each cut off where the sum of all up to it would leave the picture.
+
+    A token that pretends to sit beyond the border sits where no model has seen one, and where a
+    rotary embedding is like that of places inside: there the thing is drawn a second time. At the
+    border it is what is seen there (docs/experiments.md).
+
+    Args:
+        grid: F x H x W tokens.
+        layers: `(S, 3)` offsets (frame, y, x) in tokens, in the order in which they add up.
+
+    Returns:
+        as `layers`; coordinates of the sum lie within half a token of those of tokens.
+    """
+    x, y = grid.coordinates(dtype=torch.float64).unbind(-1)
+    at = torch.stack([torch.zeros_like(x), y, x], -1).repeat(grid.frames, 1)  # (S, 3)
+    low = torch.tensor([-math.inf, -0.5, -0.5], dtype=torch.float64)
+    high = torch.tensor([math.inf, grid.height - 0.5, grid.width - 0.5], dtype=torch.float64)
+    asked, kept, out = torch.zeros_like(at), torch.zeros_like(at), {}
+    for name, layer in layers.items():
+        asked = asked + layer.double()
+        now = (at + asked).clamp(low, high) - at
+        out[name] = (now - kept).to(layer.dtype)
+        kept = now
+    return out
 
 
 def _as_offsets(moved: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from pe_toolkit.embedding import LAYERED
 from pe_toolkit.embedding.base import PositionalForm
 from pe_toolkit.motion.flow import AttentionMotionFlow
-from pe_toolkit.motion.layers import subject_layer
+from pe_toolkit.motion.layers import inside, subject_layer
 from pe_toolkit.motion.moves import ONE_PATH, Moves
 from pe_toolkit.motion.path import mean_path, one_path, reach
 from pe_toolkit.motion.words import NOTHING
@@ -81,18 +81,23 @@ def first_layers(
 
     `auto`: see `sought`.
 
+    Before a camera that rests none leaves the picture (`motion.layers.inside`); what a camera
+    brings into it comes from outside.
+
     Where nothing is read that could be said so (`unsaid`), the start is zero: a path through chance
     matches would be a motion that the reference does not have.
     """
     grid, start = flow.grid, begun(flow, moves, settings)
     if start == "layers":
         own = AGAINST if settings.start == "auto" and moves.camera else 1.0
-        return moves.layers(grid, scale(start, moves, settings), own)
+        found = moves.layers(grid, scale(start, moves, settings), own)
+        return found if moves.camera else inside(grid, found)
     if start == "zero":
         return {WHOLE: torch.zeros(grid.tokens, 3, dtype=torch.float64)}
     path = mean_path(flow, moves.anchor)  # (F, 2) as (dx, dy)
     path = path.double() * reach(path, grid, settings.start_scale)
-    return {WHOLE: subject_layer(grid, path)}
+    found = {WHOLE: subject_layer(grid, path)}
+    return found if moves.camera else inside(grid, found)
 
 
 def begun(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> str:
