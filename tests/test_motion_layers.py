@@ -14,6 +14,7 @@ from pe_toolkit.motion.layers import (
     blended,
     camera_layer,
     compose,
+    inside,
     middle,
     subject_layer,
     undo,
@@ -115,3 +116,28 @@ def test_blended_shares_go_by_the_distance_to_each() -> None:
     assert torch.equal(blended(GRID, places[:1]), torch.ones(1, GRID.tokens).double())
     with pytest.raises(UsageError, match="places of shape"):
         blended(GRID, places[:, :2])
+
+
+def test_nothing_leaves_the_picture() -> None:
+    """Of a path that is far: what would sit beyond the border sits at it, in any part."""
+    path = torch.tensor([[-4.0, 1.0], [0.0, 0.0], [3.0, -9.0]])
+    layers = {"subject": subject_layer(GRID, path), "subject-2": subject_layer(GRID, -path / 2)}
+    found = inside(GRID, layers)
+    at = GRID.coordinates(dtype=torch.float32).repeat(3, 1)[:, [1, 0]]  # (S, 2) as (y, x)
+
+    def sums(layers: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+        return [layers["subject"][:, 1:], sum(layers.values())[:, 1:]]  # type: ignore[index]
+
+    for kept, asked in zip(sums(found), sums(layers), strict=True):
+        ends = at + kept
+        assert float(ends.min()) >= -0.5
+        assert bool((ends <= torch.tensor([3.5, 5.5])).all())
+        free = ((at + asked > -0.5) & (at + asked < torch.tensor([3.5, 5.5]))).all(1)
+        assert 0 < int(free.sum()) < len(free)
+        torch.testing.assert_close(kept[free], asked[free])
+
+
+def test_what_stays_in_the_picture_is_as_it_was() -> None:
+    path = torch.tensor([[-0.5, 0.0], [0.0, 0.0], [0.25, 0.5]])
+    layers = {"whole": subject_layer(GRID, path)}
+    assert torch.equal(inside(GRID, layers)["whole"], layers["whole"])
