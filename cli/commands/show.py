@@ -185,8 +185,8 @@ def _phase(spec: CardSpec) -> dict[str, str]:
     said = {"phase": f"{text} (in the initial noise)"}
     if spec.recipe.ground is not None:
         share = f"{spec.recipe.ground:g} times the natural share of the noise"
-        camera = spec.reference.motion is not None and len(set(spec.reference.motion.camera)) > 1
-        said["ground"] = f"{share} {'moves with the camera' if camera else 'stays where it is'}"
+        rests = spec.reference.motion is None or spec.reference.motion.rests
+        said["ground"] = f"{share} {'stays where it is' if rests else 'moves with the camera'}"
     return said
 
 

@@ -132,10 +132,9 @@ def ground_of(spec: CardSpec, camera: float) -> Ground | None:
     if spec.reference.motion is None:
         return still(spec.recipe.ground, frames)
     rows = torch.tensor(spec.reference.motion.camera, dtype=torch.float64)
-    read = rows[:, :4].reshape(-1, 2, 2), rows[:, 4:]
-    rested = bool((read[0] == torch.eye(2)).all() and (read[1] == 0).all())
-    linear, shift = times(*read, camera)
-    return Ground(spec.recipe.ground, linear, shift / torch.tensor([width, height]), rested)
+    linear, shift = times(rows[:, :4].reshape(-1, 2, 2), rows[:, 4:], camera)
+    sides, rested = torch.tensor([width, height]), spec.reference.motion.rests
+    return Ground(spec.recipe.ground, linear, shift / sides, rested)
 
 
 @contextlib.contextmanager

@@ -328,6 +328,11 @@ class MotionSpec(Section):
     the grid; x before y."""
     subjects: tuple[SubjectSpec, ...] = ruled(ListOf(Record(SubjectSpec), 0, MAX_LAYERS))
 
+    @property
+    def rests(self) -> bool:
+        """Whether the camera does, in every latent frame."""
+        return all(row == (1.0, 0.0, 0.0, 1.0, 0.0, 0.0) for row in self.camera)
+
 
 @dataclass(frozen=True)
 class ReferenceSpec(Section):

@@ -27,8 +27,6 @@ AXES = {"left-right": COLUMNS, "up-down": ROWS}
 MOST_UNSAID = 0.05
 """Share (of root mean squares) of optimised angles that coordinates may leave unsaid."""
 FASTEST = 16.0
-STILL = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
-"""What `reference.motion.camera` says of a latent frame that the camera rests in."""
 
 
 @dataclass(frozen=True)
@@ -320,7 +318,7 @@ def _rests(card: MotionCard) -> bool:
     motion = card.spec.reference.motion
     if motion is None:
         return card.spec.recipe.ground is not None
-    return all(row == STILL for row in motion.camera)
+    return motion.rests
 
 
 def _check(card: MotionCard, change: Change) -> None:

@@ -88,15 +88,15 @@ def first_layers(
     matches would be a motion that the reference does not have.
     """
     grid, start = flow.grid, begun(flow, moves, settings)
+    if start == "zero":
+        return {WHOLE: torch.zeros(grid.tokens, 3, dtype=torch.float64)}
     if start == "layers":
         own = AGAINST if settings.start == "auto" and moves.camera else 1.0
         found = moves.layers(grid, scale(start, moves, settings), own)
-        return found if moves.camera else inside(grid, found)
-    if start == "zero":
-        return {WHOLE: torch.zeros(grid.tokens, 3, dtype=torch.float64)}
-    path = mean_path(flow, moves.anchor)  # (F, 2) as (dx, dy)
-    path = path.double() * reach(path, grid, settings.start_scale)
-    found = {WHOLE: subject_layer(grid, path)}
+    else:
+        path = mean_path(flow, moves.anchor)  # (F, 2) as (dx, dy)
+        path = path.double() * reach(path, grid, settings.start_scale)
+        found = {WHOLE: subject_layer(grid, path)}
     return found if moves.camera else inside(grid, found)
 
 
