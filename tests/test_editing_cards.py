@@ -12,9 +12,10 @@ from click.testing import CliRunner, Result
 
 from pe_toolkit.card import MotionCard
 from pe_toolkit.card.edit import renewed
+from pe_toolkit.card.spec import STILL
 from pe_toolkit.cli.main import cli
 from pe_toolkit.editing import Change, changed
-from pe_toolkit.editing.cards import STILL, fields_of
+from pe_toolkit.editing.cards import fields_of
 from pe_toolkit.errors import MismatchError, UnsupportedError, UsageError
 from pe_toolkit.motion.disc import half_disc
 from pe_toolkit.video import write_image

@@ -316,6 +316,10 @@ class SubjectSpec(Section):
     """Of every latent frame, degrees clockwise against that frame; where it changes."""
 
 
+STILL = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
+"""What `reference.motion.camera` says of a latent frame that the camera rests in."""
+
+
 @dataclass(frozen=True)
 class MotionSpec(Section):
     """The motion of the reference in numbers (since 2.0): what words about it are made from."""
@@ -331,7 +335,7 @@ class MotionSpec(Section):
     @property
     def rests(self) -> bool:
         """Whether the camera does, in every latent frame."""
-        return all(row == (1.0, 0.0, 0.0, 1.0, 0.0, 0.0) for row in self.camera)
+        return all(row == STILL for row in self.camera)
 
 
 @dataclass(frozen=True)
