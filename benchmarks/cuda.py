@@ -43,8 +43,7 @@ from benchmarks.cuda_runs import (
 from benchmarks.official import logits_bytes
 from pe_toolkit.backbones import CogVideoXAdapter
 from pe_toolkit.backbones.catalogue import architectures
-from pe_toolkit.backbones.machine import memory
-from pe_toolkit.backbones.machine.recompute import LEVELS
+from pe_toolkit.backbones.machine import memory, placement
 
 EFFICIENCY = 0.4
 """Share of the measured rate that the transformer is expected to reach, for the time to wait."""
@@ -71,13 +70,18 @@ def measure(
         checkpointing = out["checkpointing"]
 
     def card_by(recipe: str) -> Any:
+        def made(level: str) -> dict[str, Any]:
+            return attempt(lambda: ours(fresh(name, options, gpu), frames, recipe, gpu, level))
+
         gpu.cap(options.cap)
-        facts = attempt(lambda: ours(fresh(name, options, gpu), frames, recipe, gpu, checkpointing))
+        facts = made(checkpointing)
+        if "out_of_memory" in facts and checkpointing != "on":
+            missed = facts["out_of_memory"]
+            facts = made("on") | {"recomputed_all_after": missed}
         gpu.cap(None)
         if "out_of_memory" in facts:
             missed = facts["out_of_memory"]
-            facts = attempt(lambda: ours(fresh(name, options, gpu), frames, recipe, gpu, "on"))
-            facts["without_cap"] = missed
+            facts = made("on") | {"without_cap": missed}
         card = facts.pop("card", None)
         out[recipe] = facts
         keep(out)
@@ -119,12 +123,9 @@ def computed(name: str, frames: int, cap: float, rate: float) -> dict[str, Any]:
     architecture, variant = architectures.ARCHITECTURES[name], models.variant(name)
     request = memory.Request.of(variant, guided=GUIDED, frames=frames, samples=1, offload="model")
     f, h, w = architecture.grid(frames, request.width, request.height)
-    estimates = {
-        level: memory.train_estimate(architecture, request, checkpointing=level) for level in LEVELS
-    }
-    fits = (level for level, e in estimates.items() if e.gpu_bytes <= cap * GIB)
-    checkpointing = next(fits, "on")
-    estimate = estimates[checkpointing]
+    plan = placement.plan(architecture, request, "train", cap * GIB)
+    checkpointing = plan.checkpointing["model"]  # as `--checkpointing auto` on a card of that size
+    estimate = plan.estimates["model"]
     one = dataclasses.replace(request, guided=1)
     flops = memory.train_flops(architecture, one, checkpointing="off")
     return {
@@ -191,6 +192,7 @@ def say(row: Mapping[str, Any]) -> None:
             f"  {name:10} {middle:9.3f} s per guided step [{min(steps):.3f}, {max(steps):.3f}]"
             f"{over}, {facts['card_seconds']:.1f} s per card, peak {peak}"
             + (" without the cap" if "without_cap" in facts else "")
+            + (", all recomputed" if "recomputed_all_after" in facts else "")
             + (
                 f" (and {facts['collecting']:.2f} s of garbage collection a step)"
                 if "collecting" in facts

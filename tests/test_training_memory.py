@@ -86,7 +86,7 @@ def test_auto_asks_the_free_memory(monkeypatch):
     assert memory.checkpointing_level("partly", *asked, rotary=True, compiled=True) == "on"
     assert memory.free_bytes(torch.device("cpu")) is None
     unit = memory.unit_bytes(adapter, adapter.grid.tokens)
-    for units, level in ((1000, "off"), (25, "little"), (15, "partly"), (8, "on")):
+    for units, level in ((1000, "off"), (26, "little"), (15, "partly"), (8, "on")):
         monkeypatch.setattr(memory, "free_bytes", lambda _, units=units: units * unit)
         assert memory.checkpointing_level("auto", *asked, rotary=True) == level
         at_least = "off" if level == "off" else "on"
