@@ -70,7 +70,10 @@ def main() -> None:
     parser.add_argument("--bind-absolute-steps", type=int, default=600)
     parser.add_argument("--bind-peak", type=float, default=5e-4)
     parser.add_argument(
-        "--teacher", type=Path, help="bind: the backbone's folder whose knowledge is to be kept"
+        "--teacher",
+        type=Path,
+        help="bind: the backbone's folder whose knowledge is to be kept (none: large batches "
+        "learn everything from the clips)",
     )
     parser.add_argument(
         "--start", type=Path, help="bind: the backbone's folder to start from (default: --teacher)"
@@ -133,8 +136,8 @@ def main() -> None:
             )
     for stage, steps in (("bind", args.bind_steps), ("bind_absolute", args.bind_absolute_steps)):
         if stage in stages:
-            if args.teacher is None:
-                parser.error(f"{stage} needs --teacher FOLDER")
+            if args.teacher is None and args.start is None:
+                parser.error(f"{stage} needs --teacher FOLDER, --start FOLDER or both")
             bind.train(
                 args.folder,
                 device,
@@ -144,6 +147,8 @@ def main() -> None:
                 teacher=args.teacher,
                 batch=args.batch,
                 peak=args.bind_peak,
+                compiled=args.compile,
+                minutes=args.minutes,
             )
     if "export" in stages:
         export.write(args.folder, args.into)

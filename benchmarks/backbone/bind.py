@@ -4,7 +4,8 @@ From weights that know fewer tokens to weights that know all of `text.TOKENS`: w
 is, and the word for a background's texture. Where the teacher, the weights before, is right, the
 target is what it says of the same noisy clip: it has no noise of its own, so that batches of eight
 do not spoil what batches of 128 learned. Of two things, where the order of a caption's words
-matters, or where it says `textured`, the target is the clip's.
+matters, or where it says `textured`, the target is the clip's. Batches of 128 need no teacher: then
+every target is the clip's, and all captions say what is there.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ ORDERED, TEXTURED = 0.5, 0.25
 that it is textured."""
 EMPTY = 0.2
 """Share of the others without a caption."""
+UNTAUGHT = 0.45
+"""Share of a batch without a teacher whose caption is of two things or says something else in
+another order."""
 
 
 def load(folder: Path, stage: str) -> transformer.Pair:
@@ -64,30 +68,42 @@ def train(
     steps: int,
     *,
     start: Path,
-    teacher: Path,
+    teacher: Path | None,
     batch: int,
     peak: float,
+    compiled: bool = False,
+    minutes: float | None = None,
 ) -> transformer.Pair:
     """Train (or resume) `bind` or `bind_absolute` from the backbone's folder `start`, on the shards
-    in `folder`; returns the pair with averaged weights.
+    in `folder`; returns the pair with averaged weights. Without a teacher, all targets are clips'.
     """
-    pair, before = _begun(folder, stage, start).to(device), load(teacher, stage).to(device).eval()
+    pair = _begun(folder, stage, start).to(device)
     run = Run(
         stage, folder, pair, steps=steps, peak=peak, decay=0.998, hold=0.3,
-        hidden=transformer.HIDDEN,
+        hidden=transformer.HIDDEN, minutes=minutes,
     )  # fmt: skip
-    old = PreTrainedTokenizerFast.from_pretrained(teacher / "tokenizer")
+    if compiled:
+        for block in pair.transformer.transformer_blocks:
+            block.compile()
+    before = old = None
+    if teacher is not None:
+        before = load(teacher, stage).to(device).eval()
+        old = PreTrainedTokenizerFast.from_pretrained(teacher / "tokenizer")
     data = Latents(folder, device, keep_two=1)
     alphas = transformer.scheduler().alphas_cumprod.float().to(device)
     rotary = transformer.rotary_tables(device) if stage == "bind" else None
     attention = transformer.attention_on(device)
     ordered, textured = round(ORDERED * batch), round(TEXTURED * batch)
+    if before is None:
+        ordered, textured = round(UNTAUGHT * batch), 0
     own, here = ordered + textured, torch.Generator(device)
     for step in run:
         if step % 100 == 0:
             data.refresh()
         rng, generator = np.random.default_rng([6, step]), torch.Generator().manual_seed(step)
-        x, captions = data.of_kinds(rng, ordered, textured, batch - own, EMPTY)
+        x, captions = data.of_kinds(
+            rng, ordered, textured, batch - own, EMPTY, hidden=before is not None
+        )
         t = torch.cat([timesteps(n, generator) for n in (ordered, textured, batch - own)])
         level = np.interp(t.numpy(), *transformer.LEVEL)
         weight = torch.from_numpy(1 / level / np.mean(1 / level)).float().to(device)
@@ -95,12 +111,13 @@ def train(
         t = t.to(device)
         noisy, target = transformer.noised(x, noise, alphas[t])
         with autocast(device), attention:
-            with torch.no_grad():
-                words = text.token_ids(old, captions[own:]).to(device)
-                said = before(noisy[own:], words, t[own:], rotary)
+            if before is not None:
+                with torch.no_grad():
+                    words = text.token_ids(old, captions[own:]).to(device)
+                    said = before(noisy[own:], words, t[own:], rotary)
+                target = torch.cat([target[:own], said.float()])
             words = text.token_ids(data.tokenizer, captions).to(device)
             prediction = pair(noisy, words, t, rotary)
-        target = torch.cat([target[:own], said.float()])
         losses = (prediction.float() - target).square().mean((1, 2, 3, 4))
         run.update((losses * weight).mean())
     run.use_average()

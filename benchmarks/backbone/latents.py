@@ -89,11 +89,11 @@ class Shard:
 @torch.no_grad()
 def encode(vae: AutoencoderKLCogVideoX, clips: np.ndarray) -> torch.Tensor:
     """Scaled posterior means `(n, 9, 16, 16, 16)` fp16 (n, f, c, h, w) of clips `(n, F, H, W, 3)`
-    uint8, by fours.
+    uint8, by fours, on a GPU by fifties.
     """
-    out = []
-    for begin in range(0, len(clips), 4):
-        x = torch.from_numpy(clips[begin : begin + 4]).to(vae.device)
+    out, size = [], 4 if vae.device.type == "cpu" else 50
+    for begin in range(0, len(clips), size):
+        x = torch.from_numpy(clips[begin : begin + size]).to(vae.device)
         z = vae.encode((x.permute(0, 4, 1, 2, 3).float() / 127.5 - 1).bfloat16()).latent_dist.mode()
         out.append((z.float() * vae.config.scaling_factor).permute(0, 2, 1, 3, 4).half().cpu())
     return torch.cat(out)
@@ -216,15 +216,24 @@ class Latents:
         return self.latents[where].float(), torch.where(nothing, self.empty, self.ids[where])
 
     def of_kinds(
-        self, rng: np.random.Generator, ordered: int, textured: int, rest: int, empty: float
+        self,
+        rng: np.random.Generator,
+        ordered: int,
+        textured: int,
+        rest: int,
+        empty: float,
+        *,
+        hidden: bool = True,
     ) -> tuple[torch.Tensor, list[str]]:
         """Random clips `(ordered + textured + rest, 9, 16, 16, 16)` and their captions: first those
         of two things or where the order of the words matters, then those that say that they are
-        textured, then others, whose captions do not say it, a share `empty` of which is left empty.
+        textured, then others, whose captions do not say it if `hidden`, a share `empty` of which is
+        left empty.
         """
         kinds = (self.ordered, ordered), (self.textured, textured), (~self.ordered, rest)
         picks = np.concatenate([rng.choice(np.flatnonzero(kind), n) for kind, n in kinds])
         captions = [self.captions[i] for i in picks]
         for i in range(ordered + textured, len(captions)):
-            captions[i] = "" if rng.uniform() < empty else untextured(captions[i])
+            said = untextured(captions[i]) if hidden else captions[i]
+            captions[i] = "" if rng.uniform() < empty else said
         return self.latents[torch.from_numpy(picks).to(self.device)].float(), captions
