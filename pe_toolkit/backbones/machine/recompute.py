@@ -24,8 +24,8 @@ what they cost (`KEPT`); all of it.
 KEPT = {"other": 12.3, "rotary-2": 19.2, "rotary-4": 16.0, "little": 7.1, "partly": 3.1, "on": 1.0}
 # Of the free memory: the rest is for one block's recomputation, the AMF and fragmentation. On an
 # H100 capped at 22 GiB, 5b with `little` (24 frames, 0.61 of the free) ran out of it: 18.3 GiB were
-# in use, as expected, and 3.6 lost between them; of what 2b had reserved with `off` it was 0.6. Where
-# the kept is less, the rest is more of the whole.
+# in use, as expected, and 3.6 lost between them. What 2b had reserved with `off` makes it 0.6 of
+# that. Where the kept is less, the rest is more of the whole.
 SHARE = {"off": 0.55, "little": 0.55, "partly": 0.5}
 
 
