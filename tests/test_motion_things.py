@@ -23,6 +23,8 @@ from tests.test_motion_moves import GRID, covers, flow_of, in_patches, near
     [
         ("translation", 1, 1),  # the other half of the cut is a corner of the background
         ("translation", 13, 1),  # as a whole, the cut takes the light behind the thing as well
+        ("small", 2, 1),  # as a whole, the cut tells the light half of the background
+        ("small", 10, 1),
         ("enters", 10, 1),
         ("two", 1, 2),
         ("two", 7, 2),  # of the second, slow one its path explains little

@@ -89,6 +89,12 @@ def main() -> None:
         help="of each transformer stage: it ends, and its learning rate falls, by the clock",
     )
     parser.add_argument("--compile", action="store_true", help="torch.compile every block")
+    parser.add_argument(
+        "--share",
+        type=float,
+        default=1.0,
+        help="export: of what was trained in the rotary transformer; the rest is --start's",
+    )
     parser.add_argument("--into", type=Path, default=Path("pe_toolkit/backbones/bundled"))
     args = parser.parse_args()
     if unknown := set(args.stages) - {*STAGES, "restore"}:
@@ -151,7 +157,10 @@ def main() -> None:
                 minutes=args.minutes,
             )
     if "export" in stages:
-        export.write(args.folder, args.into)
+        if args.share != 1 and args.start is None:
+            parser.error("--share needs --start FOLDER")
+        before = args.start / "transformer" if args.share != 1 else None
+        export.write(args.folder, args.into, before, args.share)
 
 
 if __name__ == "__main__":

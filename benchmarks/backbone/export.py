@@ -17,12 +17,15 @@ from benchmarks.backbone.vae import WHITE
 PARTS = ("vae", "text_encoder", "tokenizer", "transformer", "scheduler")
 
 
-def write(folder: Path, into: Path) -> None:
+def write(folder: Path, into: Path, before: Path | None = None, share: float = 1.0) -> None:
     """Export what is trained: the pipeline folder `into`, and `transformer_absolute/` beside its
-    parts.
+    parts. With `before`, a backbone's folder, the rotary transformer is a mean of that one and what
+    is trained, of which it is this `share`.
     """
     bound = (folder / "bind.safetensors").exists()
     pair = transformer.averaged(folder, "bind" if bound else "detail")
+    if before is not None:
+        mixed(pair.transformer, CogVideoXTransformer3DModel.from_pretrained(before), share)
     pipe = CogVideoXPipeline(
         tokenizer=text.tokenizer(),
         text_encoder=pair.encoder,
@@ -48,6 +51,16 @@ def write(folder: Path, into: Path) -> None:
         shutil.copy(Path(scratch) / "model_index.json", into / "model_index.json")
     size = sum(f.stat().st_size for f in into.rglob("*.safetensors"))
     print(f"exported to {into}: {size / 1e6:.1f} MB of weights")
+
+
+@torch.no_grad()
+def mixed(
+    transformer: CogVideoXTransformer3DModel, other: CogVideoXTransformer3DModel, share: float
+) -> None:
+    """Make `transformer` this share of itself and for the rest the `other` one."""
+    theirs = dict(other.named_parameters())
+    for name, ours in transformer.named_parameters():
+        ours.lerp_(theirs[name].to(ours), 1 - share)
 
 
 def restore(shipped: Path, folder: Path) -> None:

@@ -54,8 +54,9 @@ def things_of(flow: AttentionMotionFlow, near: Tensor, coarse: TokenGrid) -> lis
     """One or two things, or none.
 
     The halves of a cut are two things if each explains what it covers. If they are not, but explain
-    much more than the uncut one, the better half that is no background (`WHOLE`) is the thing: what
-    the uncut one has besides is a light on the background, or another moment of the same thing.
+    much more than the uncut one, or that is a background itself (`WHOLE`), the better half that is
+    none is the thing: what the uncut one has besides is a light on the background, or another
+    moment of the same thing.
 
     Args:
         flow: the displacements, with the mask of what counts.
@@ -76,7 +77,8 @@ def things_of(flow: AttentionMotionFlow, near: Tensor, coarse: TokenGrid) -> lis
         if both and more >= SECOND:
             return two
         halves = [thing for thing in two if thing.wide <= WHOLE]
-        if more >= HALF and halves:
+        wide = all(thing.wide > WHOLE for thing in one)
+        if halves and (more >= HALF or wide):
             return [max(halves, key=lambda thing: thing.share)]
     return one
 
