@@ -10,7 +10,9 @@ every target is the clip's, and all captions say what is there.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,6 +63,21 @@ def _begun(folder: Path, stage: str, start: Path) -> transformer.Pair:
     return pair
 
 
+def _teacher(folder: Path, stage: str, device: torch.device) -> Callable[..., torch.Tensor]:
+    """What the pair of a backbone's folder says of noisy clips, by its own tokens: `(clips,
+    captions, timesteps, rotary tables)` -> float32 velocities.
+    """
+    pair = load(folder, stage).to(device).eval()
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer")
+
+    @torch.no_grad()
+    def said(noisy: torch.Tensor, captions: list[str], *rest: Any) -> torch.Tensor:
+        out: torch.Tensor = pair(noisy, text.token_ids(tokenizer, captions).to(device), *rest)
+        return out.float()
+
+    return said
+
+
 def train(
     folder: Path,
     device: torch.device,
@@ -85,16 +102,13 @@ def train(
     if compiled:
         for block in pair.transformer.transformer_blocks:
             block.compile()
-    before = old = None
-    if teacher is not None:
-        before = load(teacher, stage).to(device).eval()
-        old = PreTrainedTokenizerFast.from_pretrained(teacher / "tokenizer")
+    said = None if teacher is None else _teacher(teacher, stage, device)
     data = Latents(folder, device, keep_two=1)
     alphas = transformer.scheduler().alphas_cumprod.float().to(device)
     rotary = transformer.rotary_tables(device) if stage == "bind" else None
     attention = transformer.attention_on(device)
     ordered, textured = round(ORDERED * batch), round(TEXTURED * batch)
-    if before is None:
+    if said is None:
         ordered, textured = round(UNTAUGHT * batch), 0
     own, here = ordered + textured, torch.Generator(device)
     for step in run:
@@ -102,7 +116,7 @@ def train(
             data.refresh()
         rng, generator = np.random.default_rng([6, step]), torch.Generator().manual_seed(step)
         x, captions = data.of_kinds(
-            rng, ordered, textured, batch - own, EMPTY, hidden=before is not None
+            rng, ordered, textured, batch - own, EMPTY, hidden=said is not None
         )
         t = torch.cat([timesteps(n, generator) for n in (ordered, textured, batch - own)])
         level = np.interp(t.numpy(), *transformer.LEVEL)
@@ -111,11 +125,9 @@ def train(
         t = t.to(device)
         noisy, target = transformer.noised(x, noise, alphas[t])
         with autocast(device), attention:
-            if before is not None:
-                with torch.no_grad():
-                    words = text.token_ids(old, captions[own:]).to(device)
-                    said = before(noisy[own:], words, t[own:], rotary)
-                target = torch.cat([target[:own], said.float()])
+            if said is not None:
+                taught = said(noisy[own:], captions[own:], t[own:], rotary)
+                target = torch.cat([target[:own], taught])
             words = text.token_ids(data.tokenizer, captions).to(device)
             prediction = pair(noisy, words, t, rotary)
         losses = (prediction.float() - target).square().mean((1, 2, 3, 4))
