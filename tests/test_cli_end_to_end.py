@@ -383,7 +383,7 @@ def test_demo_writes_everything_and_measures(tmp_path: Path) -> None:
         assert sum(bool(row) and row[0] == motion for row in rows) == 1
     two = MotionCard.load(tmp_path / "d" / "two" / "card.safetensors").spec.recipe
     assert two.layers == ("subject", "subject-2")
-    assert (two.phase and two.phase.radius, two.ground) == (6.0, None)
+    assert (two.phase and two.phase.radius, two.ground) == (4.0, None)
     assert "Warning" not in result.stderr
 
 

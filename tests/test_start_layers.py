@@ -216,7 +216,7 @@ def test_two_things_have_a_layer_each_mostly_where_they_are() -> None:
 @pytest.mark.parametrize(
     ("side", "asked", "phase"),
     [
-        (128, None, (6.0, 3.0)),
+        (128, None, (4.0, 3.0)),
         (128, (2.5, 3.5), (2.5, 3.5)),
         (64, None, (2.83, 3.0)),  # of 8x8 latents 3 is the most
     ],
