@@ -23,7 +23,7 @@ from tests.test_motion_moves import GRID, covers, flow_of, in_patches, near
     [
         ("translation", 1, 1),  # the other half of the cut is a corner of the background
         ("translation", 13, 1),  # as a whole, the cut takes the light behind the thing as well
-        ("small", 2, 1),  # as a whole, the cut tells the light half of the background
+        ("small", 2, 1),  # by other weights, the cut tells the light half of the background
         ("small", 10, 1),
         ("enters", 10, 1),
         ("two", 1, 2),
@@ -44,6 +44,18 @@ def test_things_of_real_clips_are_counted(name: str, number: int, count: int) ->
         true = np.stack([np.interp(at, range(len(frames)), x) for x in thing.path.T], 1) * 8 - 0.5
         off = [float(np.linalg.norm(s.place.numpy() - true, axis=1).mean()) for s in subjects]
         assert min(off) < 1.0
+
+
+def test_a_half_is_the_thing_where_the_cut_tells_a_background() -> None:
+    (scene,) = scenes_of("pan", 24)[23:]
+    frames = render(scene)
+    clip = Clip(frames, 16.0, "scene", "0" * 64, len(frames) / 16, len(frames))
+    moves = look(load_backbone("bundled"), clip).moves
+    assert not moves.turns  # what is left beside the whole cut is laid on itself with a turn
+    at = [(a + b) / 2 for a, b in frames_of(len(frames), len(moves.shift))]
+    true = np.stack([np.interp(at, range(len(frames)), x) for x in scene.shift.T], 1) * 8
+    off = moves.shift.numpy() - (true - true[moves.anchor])
+    assert np.linalg.norm(off, axis=1).max() < 0.5
 
 
 def test_two_things_explain_what_they_cover_and_a_corner_does_not() -> None:

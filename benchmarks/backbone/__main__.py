@@ -103,6 +103,10 @@ def main() -> None:
         args.stages or [s for s in STAGES if "bind" not in s],
         torch.device(args.device),
     )
+    if {"bind", "bind_absolute"} & set(stages) and not (args.teacher or args.start):
+        parser.error("bind needs --teacher FOLDER, --start FOLDER or both")
+    if args.share != 1 and args.start is None:
+        parser.error("--share needs --start FOLDER")
     args.folder.mkdir(parents=True, exist_ok=True)
     if "restore" in stages:
         export.restore(args.into, args.folder)
@@ -142,8 +146,6 @@ def main() -> None:
             )
     for stage, steps in (("bind", args.bind_steps), ("bind_absolute", args.bind_absolute_steps)):
         if stage in stages:
-            if args.teacher is None and args.start is None:
-                parser.error(f"{stage} needs --teacher FOLDER, --start FOLDER or both")
             bind.train(
                 args.folder,
                 device,
@@ -157,8 +159,6 @@ def main() -> None:
                 minutes=args.minutes,
             )
     if "export" in stages:
-        if args.share != 1 and args.start is None:
-            parser.error("--share needs --start FOLDER")
         before = args.start / "transformer" if args.share != 1 else None
         export.write(args.folder, args.into, before, args.share)
 

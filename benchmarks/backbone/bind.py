@@ -100,8 +100,7 @@ def train(
         hidden=transformer.HIDDEN, minutes=minutes,
     )  # fmt: skip
     if compiled:
-        for block in pair.transformer.transformer_blocks:
-            block.compile()
+        transformer.compile_blocks(pair)
     said = None if teacher is None else _teacher(teacher, stage, device)
     data = Latents(folder, device, keep_two=1)
     alphas = transformer.scheduler().alphas_cumprod.float().to(device)

@@ -19,8 +19,8 @@ PARTS = ("vae", "text_encoder", "tokenizer", "transformer", "scheduler")
 
 def write(folder: Path, into: Path, before: Path | None = None, share: float = 1.0) -> None:
     """Export what is trained: the pipeline folder `into`, and `transformer_absolute/` beside its
-    parts. With `before`, a backbone's folder, the rotary transformer is a mean of that one and what
-    is trained, of which it is this `share`.
+    parts. With `before`, the folder of a rotary transformer, what is exported is a mean of that one
+    and what is trained, of which it is this `share`.
     """
     bound = (folder / "bind.safetensors").exists()
     pair = transformer.averaged(folder, "bind" if bound else "detail")

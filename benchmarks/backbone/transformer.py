@@ -194,6 +194,12 @@ def begun(folder: Path, device: torch.device, stage: str) -> Pair:
     return pair
 
 
+def compile_blocks(pair: Pair) -> None:
+    """`torch.compile` for every block of the transformer, in place."""
+    for block in pair.transformer.transformer_blocks:
+        block.compile()
+
+
 def train(
     folder: Path,
     device: torch.device,
@@ -218,8 +224,7 @@ def train(
         minutes=minutes,
     )  # fmt: skip
     if compiled:
-        for block in pair.transformer.transformer_blocks:
-            block.compile()
+        compile_blocks(pair)
     data = Latents(folder, device, keep_two=keep_two, keep_plain=keep_plain)
     alphas = scheduler().alphas_cumprod.float().to(device)
     rotary = None if stage == "absolute" else rotary_tables(device)

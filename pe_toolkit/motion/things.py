@@ -54,9 +54,9 @@ def things_of(flow: AttentionMotionFlow, near: Tensor, coarse: TokenGrid) -> lis
     """One or two things, or none.
 
     The halves of a cut are two things if each explains what it covers. If they are not, but explain
-    much more than the uncut one, or that is a background itself (`WHOLE`), the better half that is
-    none is the thing: what the uncut one has besides is a light on the background, or another
-    moment of the same thing.
+    much more than the uncut one, or that is a background itself (`WHOLE`) or hardly there, the
+    better half that is no background is the thing: what the uncut one has besides is a light on the
+    background, or another moment of the same thing.
 
     Args:
         flow: the displacements, with the mask of what counts.

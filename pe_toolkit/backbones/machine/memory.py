@@ -7,7 +7,7 @@ pass keeps is given in *units*: one unit is one activation tensor of a sample,
 
 S the video tokens. How many units a pass needs at its peak was counted with fake tensors of the
 real size on the real classes (tests/test_memory.py repeats the count). Not in it: the CUDA context,
-kernels' workspaces and fragmentation (`OVERHEAD`, an assumption until a GPU has been measured).
+kernels' workspaces (`OVERHEAD`, an assumption) and what the allocator loses (`recompute.LOST`).
 """
 
 from __future__ import annotations

@@ -25,11 +25,11 @@ KEPT = {"other": 12.3, "rotary-2": 19.2, "rotary-4": 16.0, "little": 7.1, "partl
 # Of the free memory: the rest is for one block's recomputation and the AMF. Where the kept is less,
 # the rest is more of the whole.
 SHARE = {"off": 0.7, "little": 0.7, "partly": 0.6}
-# Before that: what the allocator loses between blocks. On an H100 2.0 to 3.9 GiB were reserved
-# beyond what was in use (2b and 5b, 24 frames); capped at 22 GiB, 5b with `little`, which had 0.61
-# of the free memory, ran out of it with 18.3 GiB in use, as expected, and 3.6 lost.
+# Before that: what the allocator loses. Capped at 22 GiB, 5b with `little` (24 frames, an H100),
+# which was to keep 0.61 of the free memory, ran out of it with 18.3 GiB in use, as expected, and
+# 3.6 that could not be used.
 LOST, LOST_AT_MOST = 4 * 2**30, 0.2
-"""Bytes, and the share of a small GPU's free memory."""
+"""Bytes, and the share of a small GPU's free memory that is taken off instead."""
 
 
 def kept_bytes(unit: float, itemsize: int, block: int, *, rotary: bool, level: Level) -> float:
@@ -53,7 +53,7 @@ def level_for(
     """The level that recomputes least and fits.
 
     Args:
-        free: bytes beside the weights of the transformer.
+        free: bytes beside the weights of the transformer; `LOST` of them count as taken.
         least: not less than this; the others as in `kept_bytes`.
     """
     free -= min(LOST, LOST_AT_MOST * free)
