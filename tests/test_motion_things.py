@@ -21,13 +21,18 @@ from tests.test_motion_moves import GRID, covers, flow_of, in_patches, near
 @pytest.mark.parametrize(
     ("name", "number", "count"),
     [
-        ("translation", 1, 1),  # the other half of the cut is a corner of the background
+        # The other half of the cut is a corner of the background, and of its thirds the light at the
+        # border, which the thing goes over, seems to move by itself.
+        ("translation", 1, 1),
         ("translation", 13, 1),  # as a whole, the cut takes the light behind the thing as well
         ("small", 2, 1),  # by other weights, the cut tells the light half of the background
         ("small", 10, 1),
         ("enters", 10, 1),
         ("two", 1, 2),
+        ("two", 3, 2),  # one path explains most of it, and each thing's own much more of itself
         ("two", 7, 2),  # of the second, slow one its path explains little
+        ("two", 18, 2),  # one half of the cut takes half of the background as well
+        ("two", 19, 2),  # a light on the background is told before the second thing
     ],
 )
 def test_things_of_real_clips_are_counted(name: str, number: int, count: int) -> None:
@@ -78,6 +83,30 @@ def test_two_things_explain_what_they_cover_and_a_corner_does_not() -> None:
     torch.testing.assert_close(
         one[0].course.place - one[0].course.place[2], in_patches(paths[0]), atol=0.5, rtol=0
     )
+
+
+def test_two_parts_of_one_thing_are_one() -> None:
+    path = [(0.5, 0.3 + 0.1 * f) for f in range(5)]
+    sides = [covers([(x + side, y) for x, y in path], 0.13, GRID) for side in (-0.15, 0.15)]
+    found = things_of(flow_of([in_patches(path)] * 2, sides, GRID), near(*sides), GRID)
+    assert len(found) == 1
+    torch.testing.assert_close(
+        found[0].course.place - found[0].course.place[2], in_patches(path), atol=0.5, rtol=0
+    )
+
+
+def test_two_things_are_told_beside_a_light_that_is_told_first() -> None:
+    paths = [[(0.3, 0.3 + 0.1 * f) for f in range(5)], [(0.7, 0.7 - 0.1 * f) for f in range(5)]]
+    masks = [covers(p, 0.13, GRID) for p in paths]
+    light = torch.zeros(5, 8, 8)
+    light[:, :, 0] = 1.0
+    light = light * (1 - torch.stack(masks).amax(0))
+    flow = flow_of([in_patches(p) for p in paths], masks, GRID)
+    found = things_of(flow, near(light, *masks), GRID)
+    assert len(found) == 2
+    goes = sorted(float(t.course.place[-1, 1] - t.course.place[0, 1]) for t in found)
+    assert goes[0] < -2.5
+    assert goes[1] > 2.5
 
 
 def test_where_nothing_moves_nothing_is_explained() -> None:

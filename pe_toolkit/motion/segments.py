@@ -3,7 +3,7 @@
 Without positions (reading by content), the tokens of one thing attend to each other in every frame.
 A normalised cut (Shi and Malik, 2000) of all tokens of the clip by these logits: the second
 eigenvector tells the thing from the background, the third, if its eigenvalue is near 1, two things
-from each other. A soft mask says for every patch which share of it the thing covers, so that its
+from each other; where one of the two tells a light on the background, it is the fourth. A soft mask says for every patch which share of it the thing covers, so that its
 centre moves by less than a patch, which an argmax cannot.
 """
 
@@ -67,34 +67,34 @@ def _pooled(tokens: Tensor, grid: TokenGrid, step: int) -> Tensor:
 
 
 def spectrum(near: Tensor, grid: TokenGrid) -> Tensor:
-    """The two vectors that tell things from background: second and third of the normalised cut.
+    """The vectors that tell things from background: second to fourth of the normalised cut.
 
     Args:
         near: `(S, S)` as `affinity` makes it.
         grid: its grid.
 
     Returns:
-        `(S, 2)` float64, of spread 1 each.
+        `(S, 3)` float64, of spread 1 each.
 
     Raises:
-        UsageError: an affinity of another shape, or fewer than three tokens.
+        UsageError: an affinity of another shape, or fewer than four tokens.
     """
-    if near.shape != (grid.tokens, grid.tokens) or grid.tokens < 3:
+    if near.shape != (grid.tokens, grid.tokens) or grid.tokens < 4:
         raise UsageError(f"Expected an affinity of {grid} tokens, got {tuple(near.shape)}.")
     root = near.sum(1).rsqrt()
     _, vectors = torch.linalg.eigh(near * root[:, None] * root)
-    u = vectors[:, [-2, -3]] * root[:, None]
+    u = vectors[:, [-2, -3, -4]] * root[:, None]
     found: Tensor = u / u.std(0).clamp(min=1e-12)
     return found
 
 
 def soft_masks(vectors: Tensor, grid: TokenGrid, things: int) -> Tensor:
-    """Covers of one or two things.
+    """Covers of so many things.
 
     Args:
-        vectors: `(S, 2)` as `spectrum` gives them.
+        vectors: `(S, 3)` as `spectrum` gives them.
         grid: their grid.
-        things: 1 or 2.
+        things: 1 to 3.
 
     Returns:
         `(things, F, H, W)` float64 in [0, 1]: a patch belongs to one thing only.
@@ -116,18 +116,19 @@ def soft_masks(vectors: Tensor, grid: TokenGrid, things: int) -> Tensor:
 
 
 def _ends(u: Tensor, grid: TokenGrid) -> tuple[Tensor, list[Tensor]]:
-    """The background, which is most of the rim, and the farthest from it; with a second vector, the
-    farthest from the line between them as well.
+    """The background, which is most of the rim, and the farthest from it; with every further
+    vector, the farthest from what is spanned so far as well.
     """
     rim = torch.zeros(tuple(grid), dtype=torch.bool)
     rim[:, [0, -1]] = rim[:, :, [0, -1]] = True
     back = u[rim.flatten()].median(0).values
-    tips = [u[(u - back).norm(dim=1).argmax()]]
-    if u.shape[1] == 2:
-        axis = torch.nn.functional.normalize(tips[0] - back, dim=0)
-        rest = u - back
+    tips: list[Tensor] = []
+    rest = u - back
+    for _ in range(u.shape[1]):
+        far = rest.norm(dim=1).argmax()
+        tips.append(u[far])
+        axis = torch.nn.functional.normalize(rest[far], dim=0)
         rest = rest - (rest @ axis)[:, None] * axis
-        tips.append(u[rest.norm(dim=1).argmax()])
     return back, tips
 
 

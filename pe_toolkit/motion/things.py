@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 from torch import Tensor
 from torch.nn import functional
@@ -12,14 +13,18 @@ from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.path import path_shares
 from pe_toolkit.motion.segments import FAINT, Course, course, soft_masks, spectrum
 
-SECOND = 0.15
-"""Share of the kept squared displacement that two paths must explain more than one."""
 EACH = 0.1
-"""The same that each of two things must explain."""
-OWN = 0.45
+"""Share of the kept squared displacement that each of two things must explain."""
+APART = 0.3
+"""How much more of what it covers a thing's own course must explain than that of the other one:
+of two true things 0.32 and more, of two parts of one 0.17 at most (docs/experiments.md)."""
+OWN, OWN_OF_THIRDS = 0.45, 0.75
 """Of the kept squared displacement of what a thing covers, what its course must explain, for the
-halves of a cut to be two things: of 43 of 45 pairs of true ones 0.56 to 0.95, of a corner of the
-background or a part of one thing 0.35 at most (docs/experiments.md)."""
+halves of a cut, or two of its thirds, to be two things: of halves 0.56 to 0.95 of true ones, 0.42
+at most of a corner of the background; of thirds 0.81 and more, 0.71 (docs/experiments.md)."""
+WHOLLY = 2
+"""Latent frames in which each of two thirds is not cut by the border: a light at the border, which a
+thing goes over, seems to move with it."""
 HALF = 0.25
 """How much more two halves must explain than the uncut one, for the better of them to be the thing
 where they are not two."""
@@ -53,10 +58,12 @@ class Thing:
 def things_of(flow: AttentionMotionFlow, near: Tensor, coarse: TokenGrid) -> list[Thing]:
     """One or two things, or none.
 
-    The halves of a cut are two things if each explains what it covers. If they are not, but explain
-    much more than the uncut one, or that is a background itself (`WHOLE`) or hardly there, the
-    better half that is no background is the thing: what the uncut one has besides is a light on the
-    background, or another moment of the same thing.
+    The halves of a cut are two things if each explains what it covers, and that better than the
+    other one does. If they are not, two of its thirds may be: the other one is a light on the
+    background. If nothing is two, but the halves explain much more than the uncut one, or that is a
+    background itself (`WHOLE`) or hardly there, the better half that is no background is the thing:
+    what the uncut one has besides is a light on the background, or another moment of the same
+    thing.
 
     Args:
         flow: the displacements, with the mask of what counts.
@@ -70,26 +77,52 @@ def things_of(flow: AttentionMotionFlow, near: Tensor, coarse: TokenGrid) -> lis
         UsageError: as `segments.spectrum`.
     """
     vectors = spectrum(near, coarse)
-    one, two = (_cut(flow, vectors, coarse, count) for count in (1, 2))
-    if len(two) == 2:
-        more = sum(thing.share for thing in two) - sum(thing.share for thing in one)
-        both = all(thing.share >= EACH and thing.own >= OWN for thing in two)
-        if both and more >= SECOND:
-            return two
-        halves = [thing for thing in two if thing.wide <= WHOLE]
-        wide = all(thing.wide > WHOLE for thing in one)
-        if halves and (more >= HALF or wide):
-            return [max(halves, key=lambda thing: thing.share)]
+    one, two = (_told(flow, _cut(flow, vectors, coarse, count)) for count in (1, 2))
+    if _are_two(flow, two, OWN):
+        return two
+    thirds = (_told(flow, list(pair)) for pair in combinations(_cut(flow, vectors, coarse, 3), 2))
+    pairs = [pair for pair in thirds if _are_two(flow, pair, OWN_OF_THIRDS) and _whole(pair)]
+    if pairs:
+        return max(pairs, key=_explained)
+    halves = [thing for thing in two if thing.wide <= WHOLE]
+    wide = all(thing.wide > WHOLE for thing in one)
+    if len(two) == 2 and halves and (wide or _explained(two) - _explained(one) >= HALF):
+        return [max(halves, key=lambda thing: thing.share)]
     return one
 
 
-def _cut(flow: AttentionMotionFlow, vectors: Tensor, coarse: TokenGrid, count: int) -> list[Thing]:
-    """Of so many things, those that are there in two frames at least."""
+def _are_two(flow: AttentionMotionFlow, things: list[Thing], own: float) -> bool:
+    """Whether these are two things that move each by itself."""
+    if len(things) != 2 or any(thing.wide > WHOLE or thing.share < EACH for thing in things):
+        return False
+    pairs = zip(things, reversed(things), strict=True)
+    others = [_own_share(flow, thing.mask, other.course.place) for thing, other in pairs]
+    return all(
+        thing.own >= max(own, other + APART) for thing, other in zip(things, others, strict=True)
+    )
+
+
+def _whole(things: list[Thing]) -> bool:
+    return all(int(thing.course.whole.sum()) >= WHOLLY for thing in things)
+
+
+def _explained(things: list[Thing]) -> float:
+    return sum(thing.share for thing in things)
+
+
+def _cut(
+    flow: AttentionMotionFlow, vectors: Tensor, coarse: TokenGrid, count: int
+) -> list[tuple[Tensor, Course]]:
+    """Masks `(F, H, W)` and courses of so many things, of those that are there in two frames."""
     grid = flow.grid
     masks = soft_masks(vectors, coarse, count)
     if coarse != grid:
         masks = functional.interpolate(masks, size=(grid.height, grid.width), mode="bilinear")
-    there = [(mask, way) for mask in masks if (way := course(mask, grid)) is not None]
+    return [(mask, way) for mask in masks if (way := course(mask, grid)) is not None]
+
+
+def _told(flow: AttentionMotionFlow, there: list[tuple[Tensor, Course]]) -> list[Thing]:
+    """What each explains, beside the others."""
     shares = path_shares(flow, [way.place for _, way in there]) if there else []
     return [
         Thing(mask, way, share, _own_share(flow, mask, way.place))
