@@ -21,8 +21,8 @@ from tests.test_motion_moves import GRID, covers, flow_of, in_patches, near
 @pytest.mark.parametrize(
     ("name", "number", "count"),
     [
-        # The other half of the cut is a corner of the background, and of its thirds the light at the
-        # border, which the thing goes over, seems to move by itself.
+        # The other half of the cut is a corner of the background; of its thirds the light at the
+        # border seems to move by itself.
         ("translation", 1, 1),
         ("translation", 13, 1),  # as a whole, the cut takes the light behind the thing as well
         ("small", 2, 1),  # by other weights, the cut tells the light half of the background

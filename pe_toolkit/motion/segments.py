@@ -3,8 +3,9 @@
 Without positions (reading by content), the tokens of one thing attend to each other in every frame.
 A normalised cut (Shi and Malik, 2000) of all tokens of the clip by these logits: the second
 eigenvector tells the thing from the background, the third, if its eigenvalue is near 1, two things
-from each other; where one of the two tells a light on the background, it is the fourth. A soft mask says for every patch which share of it the thing covers, so that its
-centre moves by less than a patch, which an argmax cannot.
+from each other; where one of the two tells a light on the background, it is the fourth. A soft mask
+says for every patch which share of it the thing covers, so that its centre moves by less than a
+patch, which an argmax cannot.
 """
 
 from __future__ import annotations
