@@ -23,8 +23,8 @@ OWN, OWN_OF_THIRDS = 0.45, 0.75
 halves of a cut, or two of its thirds, to be two things: of halves 0.56 to 0.95 of true ones, 0.42
 at most of a corner of the background; of thirds 0.81 and more, 0.71 (docs/experiments.md)."""
 WHOLLY = 2
-"""Latent frames in which each of two thirds is not cut by the border: a light at the border seems to
-move with the thing that goes over it."""
+"""Latent frames in which each of two thirds is not cut by the border: a light there seems to move
+with the thing that goes over it."""
 HALF = 0.25
 """How much more two halves must explain than the uncut one, for the better of them to be the thing
 where they are not two."""
