@@ -208,6 +208,7 @@ def test_no_earlier_version_has_what_came_later() -> None:
     """Of every key in the table, held against every golden card of an earlier version."""
     values = {
         "recipe.reference_block": 3, "reference.used": 1.0, "reference.fit": "crop",
+        "recipe.phase.mean": False,
         "recipe.reading": {"blocks": [1], "by": "content", "timestep": 0},
         "schedule.negative_prompt": "blurred", "parent": DIGEST, "reference.encoded": "whole",
         "parents": [DIGEST], "reference.motion": motion(MAKE["description"]("rotary-offset")),
@@ -223,7 +224,9 @@ def test_no_earlier_version_has_what_came_later() -> None:
                 *path, name = key.split(".")
                 place = spec
                 for part in path:
-                    place = place[part]
+                    place = place.get(part)
+                if place is None:  # without a phase, nothing is said of it
+                    continue
                 place[name] = values[key]
                 with pytest.raises(CardError, match=r"came with|or `recipe\.reference_block`"):
                     CardSpec.from_dict(spec)

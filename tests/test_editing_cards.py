@@ -108,6 +108,18 @@ def test_cards_of_phases_of_two_radii_go_together_by_the_coarser_one() -> None:
         assert new.tensors["phase"].shape[-1] == kept
 
 
+def test_means_stay_with_the_noise_where_one_of_the_cards_leaves_them() -> None:
+    bears = golden("rotary-offset-ground")
+    spec = bears.spec.recipe.phase
+    assert spec is not None
+    recipe = replace(bears.spec.recipe, phase=replace(spec, mean=False))
+    leaves = MotionCard(replace(bears.spec, recipe=recipe, digest=""), bears.tensors)
+    for cards, mean in (((bears, bears), None), ((bears, leaves), False), ((leaves, bears), False)):
+        new = changed(cards[0], Change(then=cards[1])).spec.recipe.phase
+        assert new is not None
+        assert new.mean is mean
+
+
 def test_cards_of_one_set_of_positions_go_together_whatever_steps_they_guide() -> None:
     """A camera that pans guides all steps, other motions do not."""
     first = golden("rotary-offset-ground")

@@ -100,6 +100,15 @@ class TestImprinted:
         assert ratio.real.std() < 1e-3
         assert (ratio.real > 1).all()  # it makes up for what the disc lost
 
+    def test_the_mean_can_be_left_to_the_noise(self) -> None:
+        n, z = noise(2, 3, 16, 16), noise(2, 3, 16, 16, seed=1)
+        bears, left = (imprinted(n, phases(z, 2), 2, 3, mean=mean) for mean in (True, False))
+        assert torch.allclose(left.mean((-2, -1)), n.mean((-2, -1)), atol=1e-6)
+        assert not torch.allclose(bears.mean((-2, -1)), n.mean((-2, -1)), atol=1e-3)
+        a, b = (torch.fft.fft2(x)[..., 1, 1] for x in (bears, left))
+        assert torch.allclose(a, b, atol=1e-4)  # nothing else inside of the disc
+        assert torch.allclose(left.square().sum((-2, -1)), n.square().sum((-2, -1)), rtol=1e-4)
+
     def test_its_own_phase_changes_nothing_at_gamma_1(self) -> None:
         n = noise(2, 3, 16, 16)
         assert torch.allclose(imprinted(n, phases(n, 3), 3, 1), n, atol=1e-5)

@@ -87,6 +87,24 @@ def test_a_stock_pipeline_begins_with_the_phase(positions, scheduler):
     assert torch.equal(pipe(**arguments()).frames, plain)
 
 
+def test_a_card_can_leave_the_means_to_the_noise():
+    adapter = tiny_adapter()
+    card, _ = trained(adapter)
+    left = dataclasses.replace(card.spec.recipe.phase, mean=False)
+    recipe = dataclasses.replace(card.spec.recipe, phase=left)
+    other = MotionCard(dataclasses.replace(card.spec, recipe=recipe, digest=""), card.tensors)
+    shape = (1, 3, 4, SIDE // 4, SIDE // 4)
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(3))
+    angles = radians(torch.from_numpy(card.tensors["phase"]))
+    made = []
+    for one, mean in ((card, True), (other, False)):
+        begin = imprinted(noise, angles, *PHASE, mean=mean)
+        with applied(adapter.pipe, one, 0.0, phase=1.0):
+            made.append(adapter.pipe(**arguments()).frames)
+        assert torch.equal(made[-1], adapter.pipe(**arguments(latents=begin)).frames)
+    assert not torch.equal(*made)
+
+
 def test_off_is_bit_for_bit_the_card_without_it():
     adapter = tiny_adapter()
     card, _ = trained(adapter)

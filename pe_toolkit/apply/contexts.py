@@ -118,7 +118,10 @@ def beginning(
         return
     stored = torch.from_numpy(np.ascontiguousarray(card.tensors["phase"]))
     ground = ground_of(card.spec, 1.0 if camera is None else camera)
-    with adapter.beginning_with(imprinting(stored, kept.radius, kept.gamma, strength, ground)):
+    change = imprinting(
+        stored, kept.radius, kept.gamma, strength, ground, mean=kept.mean is not False
+    )
+    with adapter.beginning_with(change):
         yield
 
 

@@ -28,7 +28,14 @@ SINCE: Mapping[str, tuple[str, ...]] = {
     "1.2": ("reference.used", "reference.fit"),
     "1.3": ("recipe.reading", "recipe.start_scale", "schedule.negative_prompt"),
     "1.4": ("parent", "recipe.kv_noise", "recipe.phase", "reference.encoded"),
-    "2.0": ("parents", "edits", "recipe.layers", "recipe.ground", "reference.motion"),
+    "2.0": (
+        "parents",
+        "edits",
+        "recipe.layers",
+        "recipe.ground",
+        "recipe.phase.mean",
+        "reference.motion",
+    ),
 }
 """Keys that cards of an earlier version do not have."""
 UNTIL: Mapping[str, tuple[str, ...]] = {"1.4": ("parent", "recipe.reference_block")}

@@ -14,7 +14,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from operator import attrgetter
 from typing import ClassVar
 
 from pe_toolkit.card.migrations import FORMAT, FORMAT_VERSION, SINCE, UNTIL, reaches
@@ -187,6 +186,8 @@ class PhaseSpec(Section):
     """Cycles per picture: the phase of lower frequencies is kept."""
     gamma: float = ruled(Number(1, 1000))
     """What the magnitudes of those in the noise are divided by."""
+    mean: bool | None = optional(Flag())
+    """Whether the mean of every plane bears it as well; it does if left out (since 2.0)."""
 
 
 @dataclass(frozen=True)
@@ -457,11 +458,11 @@ class CardSpec(Section):
             if reaches(mine, since):
                 continue
             for key in keys:
-                if attrgetter(key)(self) is not None:
+                if _at(self, key) is not None:
                     raise _not_in(mine, f"without `{key}`", f"which came with {since}")
         for until, keys in UNTIL.items():
             for key in keys:
-                if not reaches(until, mine) and attrgetter(key)(self) is not None:
+                if not reaches(until, mine) and _at(self, key) is not None:
                     raise _not_in(mine, f"without `{key}`", f"which went after {until}")
         form, family = self.recipe.parametrisation, self.backbone.family
         if not reaches(mine, "1.1") and self.recipe.mask == "tracked":
@@ -568,6 +569,13 @@ class CardSpec(Section):
     def canonical_without_digest(self) -> bytes:
         """What the digest covers beside the tensors."""
         return canonical_json({k: v for k, v in self.to_dict().items() if k != "digest"})
+
+
+def _at(spec: object, key: str) -> object:
+    """The value at `a.b.c`; None where a section on the way is left out."""
+    for name in key.split("."):
+        spec = None if spec is None else getattr(spec, name)
+    return spec
 
 
 def _not_in(version: str, wanted: str, why: str) -> CardError:

@@ -158,7 +158,7 @@ class _Work:
             ground=self._ground(),
             phase=None
             if phase is None
-            else replace(phase, radius=self.fields.radius, gamma=self._gamma()),
+            else replace(phase, radius=self.fields.radius, gamma=self._gamma(), mean=self._mean()),
         )
         return edited(
             self.first,
@@ -176,6 +176,11 @@ class _Work:
         """The smallest of all cards: a phase that was made for a ground is not too weak without."""
         cards = (self.first, *self.others)
         return min(c.spec.recipe.phase.gamma for c in cards if c.spec.recipe.phase is not None)
+
+    def _mean(self) -> bool | None:
+        """Left to the noise where one of the cards leaves it."""
+        phases = [card.spec.recipe.phase for card in (self.first, *self.others)]
+        return False if any(p is not None and p.mean is False for p in phases) else None
 
     def _ground(self) -> float | None:
         """What all cards have of it. What is fixed to a camera of which nothing is known any more

@@ -13,9 +13,9 @@ with E the energy sum |N(f)|^2 of the plane, E_low and E'_low those of the disc 
 every plane keeps its energy. B = FFT2 of what of the noise is fixed to the camera
 (`motion.ground`), F the number of latent frames; kappa(f) = kappa, before a camera that rests twice
 as much for |f| <= 1: the mean of a picture and its slopes say what a background is, and little of
-where things are. kappa = 0 is the published form. The published
-radius is max|f| / 2^alpha; in cycles per picture it means the same layout at every size of the
-latents (docs/experiments.md).
+where things are. kappa = 0 is the published form. The mean of a plane, f = 0, can be left to the
+noise: its sign says which colours there are, not where. The published radius is max|f| / 2^alpha;
+in cycles per picture it means the same layout at every size of the latents (docs/experiments.md).
 """
 
 from __future__ import annotations
@@ -115,13 +115,15 @@ def imprinting(
     gamma: float,
     strength: float = 1.0,
     ground: Ground | None = None,
+    *,
+    mean: bool = True,
 ) -> Callable[[Tensor], Tensor]:
     """`imprinted` as a change of noise `(N, F, C, h, w)`.
 
     Args:
         stored: uint8 `(F', C, n)` as cards hold it; resampled if generations have another number
             of latent frames.
-        radius, gamma, strength: as in `imprinted`.
+        radius, gamma, strength, mean: as in `imprinted`.
         ground: as there; resampled likewise.
     """
 
@@ -129,7 +131,7 @@ def imprinting(
         frames = noise.shape[-4]
         angles = over_time(radians(stored.to(noise.device)), frames)
         kept = None if ground is None else ground.over_time(frames)
-        return imprinted(noise, angles, radius, gamma, strength, kept)
+        return imprinted(noise, angles, radius, gamma, strength, kept, mean=mean)
 
     return change
 
@@ -141,6 +143,8 @@ def imprinted(
     gamma: float,
     strength: float = 1.0,
     ground: Ground | None = None,
+    *,
+    mean: bool = True,
 ) -> Tensor:
     """Noise that bears the phase of a reference (the formula of this module).
 
@@ -154,6 +158,8 @@ def imprinted(
             share of the (shorter) way, magnitudes are divided by gamma^strength and kappa is
             multiplied by it.
         ground: kappa and the camera; None for none.
+        mean: whether the mean of every plane bears the reference's phase, its sign, as well; False
+            leaves it to the noise, and to the ground.
 
     Returns:
         As `noise`. The sum of squares of every plane is what it was.
@@ -176,6 +182,8 @@ def imprinted(
     spectrum = torch.fft.fft2(noise if noise.dtype == torch.float64 else noise.float())
     low = spectrum[..., ky, kx]  # (..., F, C, n)
     new = _turned(low, angles.to(low.device, low.real.dtype), gamma, strength)
+    if not mean:
+        new[..., 0] = low[..., 0]
     if ground is not None and ground.share:
         fixed = torch.fft.fft2(grounded(noise, ground).to(low.device, low.real.dtype))
         kappa = strength * ground.share * (_slowly(half, new) if ground.rests else 1.0)

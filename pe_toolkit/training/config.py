@@ -197,6 +197,7 @@ class TrainConfig:
             start="zero" if self.mode == "latents" else pick("start"),
             start_scale=float(pick("start_scale")),
             phase=phase,
+            phase_mean=True,
             noise_of=changed.get("noise_of") if phase else None,
             ground=float(ground if self.ground is None else self.ground),
         )
@@ -265,6 +266,8 @@ class Resolved:
     start_scale: float
     phase: tuple[float, float] | None
     """Radius and gamma of the reference's phase in the initial noise (`motion.phase`)."""
+    phase_mean: bool
+    """Whether the mean of every plane of that noise bears it as well."""
     noise_of: Mapping[Kind, Noise] | None
     """By `Moves.kind`, where it is another one; None once it is known what moves."""
     ground: float

@@ -145,12 +145,17 @@ def _recipe(
         kv_noise="generation" if settings.kv else None,
         reading=_reading_spec(settings),
         start_scale=times if moved else None,
-        phase=PhaseSpec(radius=settings.phase[0], gamma=settings.phase[1])
-        if settings.phase
-        else None,
+        phase=_phase_spec(settings),
         ground=settings.ground if settings.phase and settings.ground else None,
         layers=layers,
     )
+
+
+def _phase_spec(settings: Resolved) -> PhaseSpec | None:
+    if not settings.phase:
+        return None
+    radius, gamma = settings.phase
+    return PhaseSpec(radius=radius, gamma=gamma, mean=None if settings.phase_mean else False)
 
 
 def motion_spec(moves: Moves) -> MotionSpec:

@@ -115,6 +115,7 @@ class Run:
             with_it = asked.ground is None or not noise.ground
             if asked.phase is None and with_it and fits(noise.radius, *sampler.latents.shape[-2:]):
                 changes["phase"] = (noise.radius, noise.gamma)
+                changes["phase_mean"] = noise.mean
             if asked.ground is None:
                 changes["ground"] = noise.ground
         run = dataclasses.replace(self, settings=dataclasses.replace(settings, **changes))

@@ -25,11 +25,14 @@ PAPER_COGVIDEOX: dict[str, Any] = {
 
 
 class Noise(NamedTuple):
-    """Radius (cycles per picture) and gamma of the phase, and the ground, of a kind of motion."""
+    """Radius (cycles per picture) and gamma of the phase, the ground, and whether the mean of every
+    plane bears the phase, of a kind of motion.
+    """
 
     radius: float
     gamma: float
     ground: float
+    mean: bool = True
 
 
 # Everything that carries motion without optimising: the phase of the reference in the initial noise
@@ -43,13 +46,15 @@ RICH: dict[str, Any] = {
 BUNDLED: dict[str, Any] = {
     "phase": (2.83, 3.0), "ground": 1.0,
     "noise_of": {
-        "one": Noise(2.83, 4.0, 1.1), "two": Noise(4.0, 3.0, 0.0), "roll": Noise(2.83, 3.0, 0.0),
+        "one": Noise(2.83, 4.0, 1.1), "two": Noise(4.0, 3.0, 0.0, mean=False),
+        "roll": Noise(2.83, 3.0, 0.0, mean=False),
     },
 }  # fmt: skip
 """Of `rich` on the bundled backbones, as measured with the weights of 26 November 2026: at a gamma
 of 2 colours of the reference show, without a ground no background moves and clips of one card are
 too alike, two things are followed better with a finer phase and no ground, and one before a camera
-that rests needs less of the phase (docs/experiments.md)."""
+that rests needs less of the phase; where there is no ground, means of planes that are the
+reference's bring its colours and take the prompt's shapes (docs/experiments.md)."""
 # The first 10 of 50 steps, by count: at another number of steps the same share.
 PAPER_SHARE = 0.2
 

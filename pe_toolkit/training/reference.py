@@ -54,7 +54,8 @@ class Reference:
         """Let the generations begin with noise that bears the phase, if there is one."""
         if run.settings.phase is not None and (phase := self.phase(run)) is not None:
             ground = self.moves.ground(run.grid, run.settings.ground)
-            sampler.begin(imprinting(phase, *run.settings.phase, ground=ground))
+            mean = run.settings.phase_mean
+            sampler.begin(imprinting(phase, *run.settings.phase, ground=ground, mean=mean))
 
     def seen_by(self, run: Run, silence: torch.Tensor) -> Seen:
         """What an objective may look at; `silence` is `encode_text([""])`."""

@@ -21,11 +21,11 @@ CASES = (
     "rotary-angle-used", "rotary-angle-read", "rotary-angle-edited",
     "rotary-angle-kv", "rotary-angle-phase",
     "rotary-offset", "rotary-offset-combined", "absolute-offset", "rotary-angle-shared",
-    "latents-2", "rotary-offset-ground",
+    "latents-2", "rotary-offset-ground", "rotary-offset-mean",
 )  # fmt: skip
 FRAMES, HEIGHT, WIDTH, GUIDED = 3, 2, 2, 2
 TOKENS = FRAMES * HEIGHT * WIDTH
-SECOND = CASES[-6:]
+SECOND = CASES[-7:]
 """Cards of format 2.0."""
 
 
@@ -103,6 +103,8 @@ def description(case: str = "rotary-angle") -> dict[str, Any]:
             "camera": [[1.0, 0.0, 0.0, 1.0, 0.5 * (f - 1), 0.0] for f in range(FRAMES)],
             "subjects": [],
         }
+    if case == "rotary-offset-mean":
+        made["recipe"]["phase"] = {"radius": 1.5, "gamma": 3.0, "mean": False}
     if case == "rotary-offset":
         made["recipe"] |= {"name": "rich", "phase": {"radius": 1.5, "gamma": 2.0}}
         made["recipe"]["layers"] = ["camera", "subject", "subject-2"]
@@ -165,6 +167,7 @@ def tensors(case: str = "rotary-angle") -> dict[str, np.ndarray[Any, Any]]:
         "absolute-offset": ("positions", (1, 1, TOKENS, 3)),
         "rotary-angle-shared": ("positions", (1, 2, TOKENS, 4)),
         "rotary-offset-ground": ("positions", (1, 1, TOKENS, 3)),
+        "rotary-offset-mean": ("positions", (1, 1, TOKENS, 3)),
         "latents-2": ("latents", (GUIDED, FRAMES, 4, 2 * HEIGHT, 2 * WIDTH)),
     }[case]
     count = int(np.prod(shape))
