@@ -30,7 +30,7 @@ def draw(table: Table, out: Output, width: int | None) -> None:
     _fitting("method", heads(table), cells(table), len(table.headline), out, width)
     head, classes = by_class(table)
     if classes:
-        _fitting("class", head, classes, len(table.headline), out, width)
+        _fitting("class", head, classes, len(table.by_class), out, width)
 
 
 def _fitting(

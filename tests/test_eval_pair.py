@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import subprocess
@@ -20,6 +21,7 @@ from pe_toolkit.evaluation.contract import Pair
 from pe_toolkit.evaluation.trackers.base import grid_points
 from pe_toolkit.evaluation.tracks import Tracks, load_tracks, save_tracks
 from pe_toolkit.video import write_video
+from pe_toolkit.world.motions import scenes_of
 from pe_toolkit.world.points import true_points
 from pe_toolkit.world.scenes import render, sample_scene
 from pe_toolkit.world.vocabulary import WORDS
@@ -215,6 +217,37 @@ def test_the_truth_of_the_bundled_world_is_in_the_same_table():
     assert found["true_adherence"] == found["driving_similarity"] == 1
     with pytest.raises(UsageError, match="Expected tracks of both clips for the metric mf"):
         pair.score(two, ["mf"])
+
+
+@pytest.mark.parametrize("name", ["zoom", "roll", "pan", "held", "two", "across"])
+@pytest.mark.parametrize("size", [128, 96])
+def test_a_rendered_class_is_scored_by_what_the_class_says(name, size):
+    """Of the reference itself all of it is there, whatever the class; of a still clip nothing."""
+    one, other = scenes_of(name, 2)
+    frames = render(one, size)
+    two = Pair(frames, frames, prompt=one.caption, scene=one)
+    found = {r.name: r.value for r in pair.score(two, pair.default_names(two))}
+    assert found["true_adherence"] == found["true_visibility"] == 1
+    if name in ("zoom", "roll", "held"):
+        assert found["true_cosine"] is None  # the thing has no path of its own
+    else:
+        assert found["true_cosine"] > 0.95
+    if name in ("two", "across"):
+        assert found["true_share"] is None
+    else:
+        assert found["true_share"] == pytest.approx(1, abs=0.15)
+    assert (found["true_worse"] is None) == (name != "two")
+    if name == "two":
+        assert 0.9 < found["true_worse"] <= found["true_cosine"]
+        # Which of the two has which way is not said.
+        swapped = dataclasses.replace(one, things=one.things[::-1])
+        same = Pair(frames, frames, prompt=one.caption, scene=swapped)
+        (again,) = pair.score(same, ["true_cosine"])
+        assert again.value == pytest.approx(found["true_cosine"])
+    else:
+        still = Pair(frames, frames[:1].repeat(len(frames), 0), prompt=one.caption, scene=other)
+        values = {r.name: r.value for r in pair.score(still, ["true_cosine", "true_share"])}
+        assert all(v is None or abs(v) < 0.2 for v in values.values())
 
 
 def test_every_metric_of_the_table_is_there_and_says_its_range():

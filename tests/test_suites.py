@@ -6,6 +6,7 @@ import csv
 import html
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,11 @@ from pe_toolkit.suites.methods import METHODS, choose
 from pe_toolkit.suites.named import load_suite
 from pe_toolkit.suites.plan import Plan, Settings, plan
 from pe_toolkit.suites.reading import read_source
+from pe_toolkit.suites.scoring import score
 from pe_toolkit.suites.suite import Prompt
 from pe_toolkit.suites.tables import Table, build_table, interval
-from pe_toolkit.video import write_video
+from pe_toolkit.video import Clip, write_video
+from pe_toolkit.world.scenes import render
 from pe_toolkit.world.vocabulary import TRAINING_PROMPTS
 
 GARDEN = """\
@@ -380,6 +383,39 @@ def test_a_table_as_text(tmp_path: Path) -> None:
     assert r"\textbf{0.750}" in tex
     assert "card, zero-shot &" in tex
     assert tex.count("\\\\\n") == 4
+
+
+@pytest.mark.parametrize(
+    ("index", "has"), [(3, "true_share"), (4, "true_share"), (7, "true_worse")]
+)
+def test_a_rendered_clip_is_scored_by_its_class(index: int, has: str) -> None:
+    source = {"bundled": "bundled-classes", "index": index}
+    shown = bundled.scene_of(source)
+    frames = render(shown)
+    clip = Clip(frames, 16.0, "rendered", "0" * 64, len(frames) / 16, len(frames))
+    settings = Settings(metrics=("true_share", "true_worse"))
+    found = score({"clip": source}, clip, frames, shown.caption, settings)
+    assert (
+        found["true_adherence"] == 1
+    )  # two things, and shapes that lean, are what the prompt says
+    own = {name for name in ("true_share", "true_worse") if found[name] is not None}
+    assert own == {has}
+    assert found[has] == pytest.approx(1, abs=0.1)
+    plain = score(
+        {"clip": source | {"bundled": "bundled"}}, clip, frames, shown.caption, Settings()
+    )
+    assert "true_share" not in plain
+
+
+def test_the_table_by_class_shows_what_changes_beside_a_path(tmp_path: Path) -> None:
+    made = plan(load_suite("bundled-classes", 3), choose("none,zero-shot"), Settings())
+    table = scored(tmp_path, made)
+    assert table.by_class == ("true_cosine", "true_adherence")
+    assert replace(table, metrics=(*table.metrics, "true_share")).by_class == (
+        "true_cosine",
+        "true_share",
+        "true_adherence",
+    )
 
 
 def test_a_table_by_class_of_motion(tmp_path: Path) -> None:

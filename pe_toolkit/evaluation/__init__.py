@@ -30,7 +30,7 @@ METRICS: Mapping[str, str] = MappingProxyType(
             "endpoint_error", "driving_similarity", "leak", "temporal_consistency",
             "dynamic_degree", "moving_consistency", "text_similarity", "driving_similarity_clip",
             "driving_similarity_dino", "true_cosine", "true_error", "true_visibility",
-            "true_adherence",
+            "true_adherence", "true_worse", "true_share",
         )
     }
 )  # fmt: skip

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pe_toolkit.evaluation.tracks import Tracks
 
+if TYPE_CHECKING:
+    from pe_toolkit.world.scenes import Scene
+
 Frames = NDArray[np.uint8]
 
-Need = Literal["tracks", "prompt", "truth", "unrelated", "download"]
+Need = Literal["tracks", "prompt", "truth", "class", "unrelated", "download"]
 NEEDS: dict[Need, str] = {
     "tracks": "tracks of both clips",
     "prompt": "the prompt",
     "truth": "the true path of the reference",
+    "class": "a rendered reference of a class of motion",
     "unrelated": "clips that have nothing to do with the reference",
     "download": "weights that are fetched when asked for by name",
 }
@@ -35,6 +39,8 @@ class Pair:
         prompt: what the video was made from.
         truth: `(F', 2)` true path of the reference's object as (x, y) in [0, 1], of the bundled
             world.
+        scene: what a reference of a class of motion (`world.motions`) was rendered from: then what
+            counts is what the class says, of all its things.
         unrelated: clips that have nothing to do with the reference, each as `reference`.
     """
 
@@ -44,6 +50,7 @@ class Pair:
     video_tracks: Tracks | None = None
     prompt: str | None = None
     truth: NDArray[np.float64] | None = None
+    scene: Scene | None = None
     unrelated: tuple[Frames, ...] = ()
 
     def has(self, need: Need) -> bool:
@@ -51,7 +58,8 @@ class Pair:
         there: dict[Need, bool] = {
             "tracks": self.reference_tracks is not None and self.video_tracks is not None,
             "prompt": bool(self.prompt),
-            "truth": self.truth is not None,
+            "truth": self.truth is not None or self.scene is not None,
+            "class": self.scene is not None,
             "unrelated": bool(self.unrelated),
             "download": True,
         }

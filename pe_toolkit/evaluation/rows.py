@@ -4,10 +4,16 @@ is better. The functions stand in the other files, with their formulas.
 
 from __future__ import annotations
 
+import functools
+
+import numpy as np
+
 from pe_toolkit.evaluation import directions, likeness, shapes, steadiness
-from pe_toolkit.evaluation.contract import Metric, Need, Pair
+from pe_toolkit.evaluation.contract import Frames, Metric, Need, Pair
+from pe_toolkit.world import attributes, class_metrics
 from pe_toolkit.world import metrics as world
 
+INF = float("inf")
 _TRACKS: frozenset[Need] = frozenset({"tracks"})
 _REST = "a point rests for a step, which the released scripts do not allow"
 _POINTS = "no point is seen long enough in both"
@@ -94,8 +100,41 @@ def _driving_dino(pair: Pair) -> float:
     return clip.driving_similarity_dino(pair.reference, pair.video)
 
 
+SHARES = {"zoom": "size", "roll": "angle", "pan": "ground", "held": "ground"}
+"""What of a class of motion changes beside the path of a thing (`world.class_metrics`)."""
+RENDERED = 128
+"""Pixels a side."""
+
+
+@functools.lru_cache(maxsize=1)
+def _of_class(pair: Pair) -> dict[str, float]:
+    """What a video shows of the motion of a class of scenes, by those numbers that it has."""
+    assert pair.prompt is not None
+    assert pair.scene is not None
+    video = _as_rendered(pair.video)
+    found = class_metrics.measured(video, pair.prompt, pair.scene)
+    shown = attributes.seen(video, pair.prompt, leaning=pair.scene.family == "roll")
+    renamed = {"error": "trajectory_error", SHARES.get(pair.scene.family): "share"}
+    out = {renamed.get(name, name): value for name, value in found.items()}
+    return out | {"adherent": float(shown.adherent)}
+
+
+def _as_rendered(video: Frames) -> Frames:
+    """Frames of the size that the measures of classes are made for: places are parts of a side."""
+    height, width = video.shape[1:3]
+    if height == width and height % RENDERED == 0:
+        return video
+    from PIL import Image
+
+    size = (RENDERED, RENDERED)
+    small = [Image.fromarray(frame).resize(size, Image.Resampling.BOX) for frame in video]
+    return np.stack([np.asarray(frame) for frame in small])
+
+
 def _true(name: str) -> Metric:
     def score(pair: Pair) -> float:
+        if pair.scene is not None:
+            return _of_class(pair).get(name, float("nan"))
         assert pair.prompt is not None
         return float(getattr(world.measure(pair.video, pair.prompt, pair.truth), name))
 
@@ -104,10 +143,14 @@ def _true(name: str) -> Metric:
         "trajectory_error": ("distance from the true path, in widths", 0.0, 1.42, False),
         "visibility": ("share of the time that the object is there", 0.0, 1.0, True),
         "adherent": ("colour, shape and background are the prompt's", 0.0, 1.0, True),
+        "cosine_worse": ("the cosine of the worse one of two things", -1.0, 1.0, True),
+        "share": ("share of the true zoom, roll or way of the background", -INF, INF, True),
     }[name]
-    needs: frozenset[Need] = frozenset({"prompt", "truth"})
+    known: Need = "class" if name in ("cosine_worse", "share") else "truth"
+    needs: frozenset[Need] = frozenset({"prompt", known})
     better = "higher" if higher else "lower"
-    return Metric(title, score, low, high, better, needs, "the object is nowhere to be seen")  # type: ignore[arg-type]
+    why = "the object is nowhere to be seen, or the class of motion has no such number"
+    return Metric(title, score, low, high, better, needs, why)  # type: ignore[arg-type]
 
 
 MF = Metric("motion fidelity, repaired", _mf, -1, 1, "higher", _TRACKS, _POINTS)
@@ -127,7 +170,7 @@ FRECHET_DISTANCE = Metric(
     "Frechet trajectory distance, in widths", _frechet, 0, 1.42, "lower", _TRACKS, _POINTS
 )
 ENDPOINT_ERROR = Metric(
-    "end-point error, in pixels of the reference", _endpoint, 0, float("inf"), "lower", _TRACKS,
+    "end-point error, in pixels of the reference", _endpoint, 0, INF, "lower", _TRACKS,
     _POINTS,
 )  # fmt: skip
 TEMPORAL_CONSISTENCY = Metric(
@@ -141,7 +184,7 @@ MOVING_CONSISTENCY = Metric(
 )
 DRIVING_SIMILARITY = Metric("looks like the reference", _driving, 0, 1, "lower")
 LEAK = Metric(
-    "looks like the reference: 0 as unrelated clips do, 1 a copy", _leak, float("-inf"), 1,
+    "looks like the reference: 0 as unrelated clips do, 1 a copy", _leak, -INF, 1,
     "lower", frozenset({"unrelated"}),
 )  # fmt: skip
 TEXT_SIMILARITY = Metric(
@@ -157,3 +200,5 @@ TRUE_COSINE = _true("cosine")
 TRUE_ERROR = _true("trajectory_error")
 TRUE_VISIBILITY = _true("visibility")
 TRUE_ADHERENCE = _true("adherent")
+TRUE_WORSE = _true("cosine_worse")
+TRUE_SHARE = _true("share")

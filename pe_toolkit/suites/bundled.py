@@ -99,6 +99,15 @@ def scene_of(source: Mapping[str, Any]) -> Scene:
     return scene(name, index)
 
 
+def scene_of_class(source: Mapping[str, Any]) -> Scene | None:
+    """The same of a clip that shows a class of motion; None of one that shows one thing on a path.
+
+    Raises:
+        SuiteError: there is no such suite.
+    """
+    return scene_of(source) if source["bundled"] == BY_CLASS else None
+
+
 @functools.lru_cache(maxsize=256)
 def scene(name: str, index: int) -> Scene:
     """Scene `index` of a rendered suite."""

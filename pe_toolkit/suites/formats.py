@@ -106,7 +106,7 @@ def by_class(table: Table) -> tuple[list[tuple[str, str]], list[tuple[str, list[
     """The table by class of motion: (method, metric with its arrow) of every column, and class and
     cells of every row. No rows where the suite has no classes.
     """
-    names = table.headline
+    names = table.by_class
     head = [
         (row.label, f"{column(name).label} {arrow(column(name))}".strip())
         for row in table.rows
@@ -194,10 +194,10 @@ def to_latex(table: Table) -> str:
     about = f"% {table.suite}: {table.done} of {table.planned} videos. {NOTE}"
     lines = [about, *_tabular("Method", table.kinds, table.headline, rows)]
     _, classes = by_class(table)
-    if classes and table.headline:
+    if classes and table.by_class:
         own = [(group, [_tex_cell(cell, False) for cell in found]) for group, found in classes]
         labels = [row.label for row in table.rows]
-        lines += ["", "% By class of motion.", *_tabular("Class", labels, table.headline, own)]
+        lines += ["", "% By class of motion.", *_tabular("Class", labels, table.by_class, own)]
     return "\n".join(lines) + "\n"
 
 

@@ -23,7 +23,8 @@ from pe_toolkit.video import Clip
 
 LABELS = {
     "true_cosine": "cos", "true_error": "error", "true_visibility": "visible",
-    "true_adherence": "prompt", "mf": "MF", "mf_speed": "MF speed", "mf_official": "MF official",
+    "true_adherence": "prompt", "true_worse": "cos, worse", "true_share": "share", "mf": "MF",
+    "mf_speed": "MF speed", "mf_official": "MF official",
     "text_similarity": "IQ", "driving_similarity": "likeness", "leak": "leak",
     "temporal_consistency": "TC", "dynamic_degree": "degree", "moving_consistency": "moving TC",
     "hybrid": "hybrid MF", "hybrid_as_coded": "hybrid as coded", "frechet_distance": "Frechet",
@@ -32,6 +33,8 @@ LABELS = {
 """Short names for the heads of tables; others are called by their own."""
 HEADLINES = ("true_cosine", "true_adherence", "mf", "text_similarity", "leak")
 """What the short tables take, the first two of these that were measured."""
+BY_CLASS = ("true_cosine", "true_share", "true_adherence")
+"""What the table by class of motion takes, where it was measured."""
 
 
 @dataclass(frozen=True)
@@ -76,14 +79,16 @@ def score(
         UsageError, DependencyError: of metrics or a tracker asked for by name.
     """
     count = min(len(clip.frames), len(frames))
-    truth = bundled.true_path(args["clip"]) if "bundled" in args["clip"] else None
+    rendered = "bundled" in args["clip"]
+    truth = bundled.true_path(args["clip"]) if rendered else None
+    scene = bundled.scene_of_class(args["clip"]) if rendered else None
     others = []
     for source in args.get("unrelated", ()):
         with contextlib.suppress(ClipError):  # its own jobs say so: this video is another one
             others.append(_other(source, clip, settings))
     two = Pair(
         _resampled(clip.frames, count), _resampled(frames, count), prompt=prompt, truth=truth,
-        unrelated=tuple(_resampled(other, count) for other in others),
+        scene=scene, unrelated=tuple(_resampled(other, count) for other in others),
     )  # fmt: skip
     two = _with_tracks(two, settings)
     names = dict.fromkeys([*pair.default_names(two), *(settings.metrics or ())])

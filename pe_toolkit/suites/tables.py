@@ -13,7 +13,7 @@ from pe_toolkit.evaluation import names as metric_names
 from pe_toolkit.evaluation.intervals import interval
 from pe_toolkit.jobs.folder import JobFolder
 from pe_toolkit.suites.plan import Plan, Video
-from pe_toolkit.suites.scoring import HEADLINES, Column
+from pe_toolkit.suites.scoring import BY_CLASS, HEADLINES, Column
 from pe_toolkit.suites.suite import ALL
 
 
@@ -80,6 +80,11 @@ class Table:
     def headline(self) -> tuple[str, ...]:
         """The metrics of the short tables: two that say most, of those that are there."""
         return tuple(n for n in HEADLINES if n in self.metrics)[:2] or self.metrics[:2]
+
+    @property
+    def by_class(self) -> tuple[str, ...]:
+        """The metrics of the table by class of motion."""
+        return tuple(n for n in BY_CLASS if n in self.metrics) or self.headline
 
 
 def build_table(plan: Plan, folder: JobFolder) -> Table:
