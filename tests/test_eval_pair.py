@@ -250,6 +250,15 @@ def test_a_rendered_class_is_scored_by_what_the_class_says(name, size):
         assert all(v is None or abs(v) < 0.2 for v in values.values())
 
 
+def test_a_prompt_of_another_number_of_things_than_the_reference_has_no_number():
+    two, one = scenes_of("two", 1)[0], scenes_of("across", 1)[0]
+    for shown, prompt in ((two, one.caption), (one, two.caption)):
+        frames = render(shown)
+        (found,) = pair.score(Pair(frames, frames, prompt=prompt, scene=shown), ["true_cosine"])
+        assert found.value is None
+        assert "as many things as the reference shows" in found.why
+
+
 def test_every_metric_of_the_table_is_there_and_says_its_range():
     for name in evaluation.METRICS:
         one = evaluation.metric(name)

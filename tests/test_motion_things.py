@@ -95,18 +95,36 @@ def test_two_parts_of_one_thing_are_one() -> None:
     )
 
 
-def test_two_things_are_told_beside_a_light_that_is_told_first() -> None:
-    paths = [[(0.3, 0.3 + 0.1 * f) for f in range(5)], [(0.7, 0.7 - 0.1 * f) for f in range(5)]]
+@pytest.mark.parametrize(
+    ("left", "right", "light", "jitter", "count"),
+    [
+        (0.3, 0.7, 0, 0, 2),
+        (0.06, 0.6, 3, 0, 1),  # always cut by the border, as a light there would be
+        (0.3, 0.7, 0, 1, 1),  # what the second one covers goes where its course does, but roughly
+    ],
+)
+def test_two_things_are_told_beside_a_light_that_is_told_first(
+    left: float, right: float, light: int, jitter: int, count: int
+) -> None:
+    paths = [[(left, 0.3 + 0.1 * f) for f in range(5)], [(right, 0.7 - 0.1 * f) for f in range(5)]]
     masks = [covers(p, 0.13, GRID) for p in paths]
-    light = torch.zeros(5, 8, 8)
-    light[:, :, 0] = 1.0
-    light = light * (1 - torch.stack(masks).amax(0))
+    column = torch.zeros(5, 8, 8)
+    column[:, :, light] = 1.0
+    column = column * (1 - torch.stack(masks).amax(0))
     flow = flow_of([in_patches(p) for p in paths], masks, GRID)
-    found = things_of(flow, near(light, *masks), GRID)
-    assert len(found) == 2
-    goes = sorted(float(t.course.place[-1, 1] - t.course.place[0, 1]) for t in found)
-    assert goes[0] < -2.5
-    assert goes[1] > 2.5
+    shape, chance = flow.displacement.shape, torch.Generator().manual_seed(0)
+    about = torch.randint(-jitter, jitter + 1, shape, generator=chance).to(torch.int8)
+    at = GRID.coordinates(dtype=torch.int8).unflatten(0, (8, 8))
+    rough = (at + flow.displacement + about).clamp(0, 7) - at
+    second = (masks[1] > 0.3)[:, None, :, :, None]
+    moves = torch.where(second, rough, flow.displacement)
+    flow = AttentionMotionFlow(moves, flow.mask, GRID)
+    found = things_of(flow, near(column, *masks), GRID)
+    assert len(found) == count
+    if count == 2:
+        goes = sorted(float(t.course.place[-1, 1] - t.course.place[0, 1]) for t in found)
+        assert goes[0] < -2.5
+        assert goes[1] > 2.5
 
 
 def test_where_nothing_moves_nothing_is_explained() -> None:

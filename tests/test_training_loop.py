@@ -18,7 +18,7 @@ from pe_toolkit.backbones.cogvideox.sampling import CogVideoXSampler
 from pe_toolkit.backbones.reading import Reading
 from pe_toolkit.card import MotionCard
 from pe_toolkit.errors import MotionError, ResumeError, UnsupportedError, UsageError
-from pe_toolkit.training import TrainConfig, train
+from pe_toolkit.training import TrainConfig, resume, train
 from pe_toolkit.training.events import Finished, GuidedStep, InnerStep, PreviewFrames, Resumed
 from tests import test_image_to_video
 from tests.tiny import FRAMES, GUIDANCE, SIDE, TOKENS, clip_of, moving_square, tiny_adapter
@@ -239,7 +239,7 @@ def test_a_resume_state_holds_no_more_than_the_card(tmp_path, mode):
         about = json.loads(file.metadata()["pe"])
     del about["gradient_limit"]
     facts = json.loads(about["identity"])
-    for later in ("objective", "phase", "noise_of"):
+    for later in ("objective", "phase", "phase_mean", "noise_of"):
         del facts["settings"][later]
     facts["settings"]["radius_of_two"] = None
     about["identity"] = json.dumps(facts, sort_keys=True)
@@ -248,6 +248,13 @@ def test_a_resume_state_holds_no_more_than_the_card(tmp_path, mode):
     save_file(tensors, state, {"pe": json.dumps(about)})
     card, _ = finished(tiny_adapter(**options), config, state=state, resume=True)
     assert np.array_equal(card.tensors[mode], whole.tensors[mode])
+
+
+def test_resume_says_that_the_noise_is_not_what_an_earlier_version_had():
+    """No option brings it back: of two things the means of its planes are left to the noise now."""
+    ours = json.dumps({"settings": {"phase": [4.0, 3.0], "phase_mean": False}})
+    theirs = json.dumps({"settings": {"phase": [4.0, 3.0]}})
+    assert resume._difference(theirs, ours, "another clip") == "the noise of an earlier version"
 
 
 def test_resume_says_what_of_the_clip_is_another(tmp_path):

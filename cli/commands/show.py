@@ -182,7 +182,8 @@ def _phase(spec: CardSpec) -> dict[str, str]:
     if kept is None:
         return {}
     text = f"up to {kept.radius:g} cycles per picture, magnitudes divided by {kept.gamma:g}"
-    said = {"phase": f"{text} (in the initial noise)"}
+    means = "" if kept.mean is not False else ", means of planes left to the noise"
+    said = {"phase": f"{text}{means} (in the initial noise)"}
     if spec.recipe.ground is not None:
         share = f"{spec.recipe.ground:g} times the natural share of the noise"
         rests = spec.reference.motion is None or spec.reference.motion.rests

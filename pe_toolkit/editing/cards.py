@@ -178,7 +178,9 @@ class _Work:
         return min(c.spec.recipe.phase.gamma for c in cards if c.spec.recipe.phase is not None)
 
     def _mean(self) -> bool | None:
-        """Left to the noise where one of the cards leaves it."""
+        """Left to the noise where one of the cards leaves it. Edits that take the ground away do
+        not: they were measured with the reference's.
+        """
         phases = [card.spec.recipe.phase for card in (self.first, *self.others)]
         return False if any(p is not None and p.mean is False for p in phases) else None
 

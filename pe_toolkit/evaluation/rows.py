@@ -8,6 +8,7 @@ import functools
 
 import numpy as np
 
+from pe_toolkit.errors import UsageError
 from pe_toolkit.evaluation import directions, likeness, shapes, steadiness
 from pe_toolkit.evaluation.contract import Frames, Metric, Need, Pair
 from pe_toolkit.world import attributes, class_metrics
@@ -111,6 +112,12 @@ def _of_class(pair: Pair) -> dict[str, float]:
     """What a video shows of the motion of a class of scenes, by those numbers that it has."""
     assert pair.prompt is not None
     assert pair.scene is not None
+    named, shown_things = len(class_metrics.parse_all(pair.prompt)[0]), len(pair.scene.things)
+    if named != shown_things:
+        raise UsageError(
+            f"Expected a prompt of as many things as the reference shows, {shown_things}, got one "
+            f"of {named}: {pair.prompt!r}.",
+        )
     video = _as_rendered(pair.video)
     found = class_metrics.measured(video, pair.prompt, pair.scene)
     shown = attributes.seen(video, pair.prompt, leaning=pair.scene.family == "roll")

@@ -80,8 +80,10 @@ def spectrum(near: Tensor, grid: TokenGrid) -> Tensor:
     Raises:
         UsageError: an affinity of another shape, or fewer than four tokens.
     """
-    if near.shape != (grid.tokens, grid.tokens) or grid.tokens < 4:
+    if near.shape != (grid.tokens, grid.tokens):
         raise UsageError(f"Expected an affinity of {grid} tokens, got {tuple(near.shape)}.")
+    if grid.tokens < 4:
+        raise UsageError(f"Expected at least four tokens to tell things by, got {grid}.")
     root = near.sum(1).rsqrt()
     _, vectors = torch.linalg.eigh(near * root[:, None] * root)
     u = vectors[:, [-2, -3, -4]] * root[:, None]

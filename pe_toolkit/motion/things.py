@@ -20,8 +20,9 @@ APART = 0.3
 of two true things 0.32 and more, of two parts of one 0.17 at most (docs/experiments.md)."""
 OWN, OWN_OF_THIRDS = 0.45, 0.75
 """Of the kept squared displacement of what a thing covers, what its course must explain, for the
-halves of a cut, or two of its thirds, to be two things: of halves 0.56 to 0.95 of true ones, 0.42
-at most of a corner of the background; of thirds 0.81 and more, 0.71 (docs/experiments.md)."""
+halves of a cut, or two of its thirds, to be two things: of halves of true ones 0.56 to 0.95 where
+the cut tells them, of a corner of the background 0.42 at most; of thirds 0.81 and more, 0.71
+(docs/experiments.md)."""
 WHOLLY = 2
 """Latent frames in which each of two thirds is not cut by the border: a light there seems to move
 with the thing that goes over it."""

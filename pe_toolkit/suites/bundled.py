@@ -140,8 +140,14 @@ def moving_scenes(count: int, seed: int = 20261121) -> list[Scene]:
     return out
 
 
-def true_path(source: Mapping[str, Any]) -> NDArray[np.float64]:
-    """Where the first object of a rendered clip is: `(F, 2)` as (x, y) in [0, 1]."""
+def true_path(source: Mapping[str, Any], size: tuple[int, int] = (1, 1)) -> NDArray[np.float64]:
+    """Where the first object of a rendered clip is: `(F, 2)` as (x, y), in [0, 1] in the picture.
+
+    Args:
+        size: (width, height) of the clip, of any unit: the middle of the square picture, as wide
+            or as high.
+    """
     import numpy as np
 
-    return scene_of(source).things[0].path.astype(np.float64)
+    path = scene_of(source).things[0].path.astype(np.float64)
+    return (path - 0.5) * max(size) / np.asarray(size, np.float64) + 0.5

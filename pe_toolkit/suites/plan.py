@@ -112,6 +112,12 @@ class Plan:
         return list(out.values())
 
 
+BY_CLASS = "by class"
+"""How videos of suites with classes of motion are scored: a part of the job, so that those that an
+earlier version scored by one thing's path are made again, and never stand in one table with these.
+"""
+
+
 def plan(suite: Suite, methods: Sequence[Method], settings: Settings) -> Plan:
     """The jobs of a suite.
 
@@ -157,6 +163,8 @@ def _videos(
             args = base | {"prompt": prompt.text, "seed": seed}
             if needs:
                 args["card"] = needs[0]
+            if clip.group:
+                args["measured"] = BY_CLASS
             name = f"{method.name}-{clip.name}-p{count}-s{seed}"
             job = Job(name, f"{WORK}:video", args, needs)
             yield Video(job, method, clip, prompt.kind, prompt.text, seed)

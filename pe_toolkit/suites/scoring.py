@@ -80,8 +80,10 @@ def score(
     """
     count = min(len(clip.frames), len(frames))
     rendered = "bundled" in args["clip"]
-    truth = bundled.true_path(args["clip"]) if rendered else None
-    scene = bundled.scene_of_class(args["clip"]) if rendered else None
+    height, width = frames.shape[1:3]
+    truth = bundled.true_path(args["clip"], (width, height)) if rendered else None
+    # What a class says is known of the whole picture only, which others show a part of.
+    scene = bundled.scene_of_class(args["clip"]) if rendered and width == height else None
     others = []
     for source in args.get("unrelated", ()):
         with contextlib.suppress(ClipError):  # its own jobs say so: this video is another one

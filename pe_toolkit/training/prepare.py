@@ -99,8 +99,8 @@ class Run:
           bundled backbones, where there is a ground and nothing is optimised: the last steps decide
           where a background's texture is. Of one that rolls they fray the edges of things.
         - Phase and ground are those of its kind (`Moves.kind`): there is no ground where that takes
-          motions away, of two things and before a camera that rolls. A phase that was measured with
-          its ground is not taken without.
+          motions away, of two things and before a camera that rolls; there the means of planes are
+          left to the noise. A phase that was measured with its ground is not taken without.
 
         Raises:
             UsageError: no step is guided.
@@ -115,9 +115,10 @@ class Run:
             with_it = asked.ground is None or not noise.ground
             if asked.phase is None and with_it and fits(noise.radius, *sampler.latents.shape[-2:]):
                 changes["phase"] = (noise.radius, noise.gamma)
-                changes["phase_mean"] = noise.mean
             if asked.ground is None:
                 changes["ground"] = noise.ground
+            if asked.phase is None:
+                changes["phase_mean"] = noise.mean or bool(changes.get("ground", settings.ground))
         run = dataclasses.replace(self, settings=dataclasses.replace(settings, **changes))
         return run, guided_steps(sampler.noise, run.settings.guided_range)
 

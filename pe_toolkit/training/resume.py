@@ -162,6 +162,7 @@ def _difference(theirs: str, ours: str, clip: str) -> str:
         "clip": clip,
         "backbone": "another backbone",
         "image": "another image",
+        "phase_mean": "the noise of an earlier version",
     }
     parts = [names.get(key, f"{key} {flat_a.get(key)} (now {flat_b[key]})") for key in keys]
     return ", ".join(parts) or "other settings"
