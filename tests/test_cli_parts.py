@@ -382,6 +382,13 @@ def test_latents_card_warns_of_another_prompt(capsys: pytest.CaptureFixture[str]
     assert "leaks" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("name", "left"), [("rotary-offset-mean", True), ("rotary-offset", False)])
+def test_show_says_where_the_means_of_planes_come_from(name: str, left: bool) -> None:
+    result = CliRunner().invoke(cli, ["show", str(GOLDEN / f"{name}.safetensors")])
+    assert ("means of planes left to the noise" in " ".join(result.output.split())) is left
+    assert "cycles per picture" in result.output
+
+
 def test_a_cache_that_has_nothing_to_skip_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
     """A camera that pans or zooms guides all steps."""
     spec = MotionCard.load(GOLDEN / "rotary-offset-ground.safetensors").spec
