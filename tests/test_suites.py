@@ -395,9 +395,8 @@ def test_a_rendered_clip_is_scored_by_its_class(index: int, has: str) -> None:
     clip = Clip(frames, 16.0, "rendered", "0" * 64, len(frames) / 16, len(frames))
     settings = Settings(metrics=("true_share", "true_worse"))
     found = score({"clip": source}, clip, frames, shown.caption, settings)
-    assert (
-        found["true_adherence"] == 1
-    )  # two things, and shapes that lean, are what the prompt says
+    # Two things, and shapes that lean, are what the prompt says.
+    assert found["true_adherence"] == 1
     own = {name for name in ("true_share", "true_worse") if found[name] is not None}
     assert own == {has}
     assert found[has] == pytest.approx(1, abs=0.1)

@@ -117,6 +117,7 @@ def _of_class(pair: Pair) -> dict[str, float]:
         raise UsageError(
             f"Expected a prompt of as many things as the reference shows, {shown_things}, got one "
             f"of {named}: {pair.prompt!r}.",
+            "Score a video of as many things.",
         )
     video = _as_rendered(pair.video)
     found = class_metrics.measured(video, pair.prompt, pair.scene)

@@ -83,7 +83,7 @@ def spectrum(near: Tensor, grid: TokenGrid) -> Tensor:
     if near.shape != (grid.tokens, grid.tokens):
         raise UsageError(f"Expected an affinity of {grid} tokens, got {tuple(near.shape)}.")
     if grid.tokens < 4:
-        raise UsageError(f"Expected at least four tokens to tell things by, got {grid}.")
+        raise UsageError(f"Expected at least four tokens, got {grid}.", "Use a larger clip.")
     root = near.sum(1).rsqrt()
     _, vectors = torch.linalg.eigh(near * root[:, None] * root)
     u = vectors[:, [-2, -3, -4]] * root[:, None]

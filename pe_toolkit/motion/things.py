@@ -17,7 +17,7 @@ EACH = 0.1
 """Share of the kept squared displacement that each of two things must explain."""
 APART = 0.3
 """How much more of what it covers a thing's own course must explain than that of the other one:
-of two true things 0.32 and more, of two parts of one 0.17 at most (docs/experiments.md)."""
+of two true things 0.32 and more, of two parts of one 0.28 at most (docs/experiments.md)."""
 OWN, OWN_OF_THIRDS = 0.45, 0.75
 """Of the kept squared displacement of what a thing covers, what its course must explain, for the
 halves of a cut, or two of its thirds, to be two things: of halves of true ones 0.56 to 0.95 where

@@ -112,7 +112,7 @@ class Plan:
         return list(out.values())
 
 
-BY_CLASS = "by class"
+SCORED = "by class"
 """How videos of suites with classes of motion are scored: a part of the job, so that those that an
 earlier version scored by one thing's path are made again, and never stand in one table with these.
 """
@@ -164,7 +164,7 @@ def _videos(
             if needs:
                 args["card"] = needs[0]
             if clip.group:
-                args["measured"] = BY_CLASS
+                args["measured"] = SCORED
             name = f"{method.name}-{clip.name}-p{count}-s{seed}"
             job = Job(name, f"{WORK}:video", args, needs)
             yield Video(job, method, clip, prompt.kind, prompt.text, seed)

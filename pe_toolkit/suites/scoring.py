@@ -33,7 +33,7 @@ LABELS = {
 """Short names for the heads of tables; others are called by their own."""
 HEADLINES = ("true_cosine", "true_adherence", "mf", "text_similarity", "leak")
 """What the short tables take, the first two of these that were measured."""
-BY_CLASS = ("true_cosine", "true_share", "true_adherence")
+CLASS_HEADLINES = ("true_cosine", "true_share", "true_adherence")
 """What the table by class of motion takes, where it was measured."""
 
 

@@ -13,7 +13,7 @@ from pe_toolkit.evaluation import names as metric_names
 from pe_toolkit.evaluation.intervals import interval
 from pe_toolkit.jobs.folder import JobFolder
 from pe_toolkit.suites.plan import Plan, Video
-from pe_toolkit.suites.scoring import BY_CLASS, HEADLINES, Column
+from pe_toolkit.suites.scoring import CLASS_HEADLINES, HEADLINES, Column
 from pe_toolkit.suites.suite import ALL
 
 
@@ -84,7 +84,7 @@ class Table:
     @property
     def by_class(self) -> tuple[str, ...]:
         """The metrics of the table by class of motion."""
-        return tuple(n for n in BY_CLASS if n in self.metrics) or self.headline
+        return tuple(n for n in CLASS_HEADLINES if n in self.metrics) or self.headline
 
 
 def build_table(plan: Plan, folder: JobFolder) -> Table:
