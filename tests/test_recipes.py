@@ -152,16 +152,17 @@ def test_another_scheduler_for_a_generation_wins_and_has_no_dynamic_guidance():
     adapter = tiny_adapter("rotary", "dpm", dynamic_cfg=True)
     *_, last = train(adapter, moving_square(), TrainConfig(prompts=("a red circle",)))
     assert last.card.spec.schedule.dynamic_cfg
+    scale = last.card.spec.schedule.guidance_scale
     [made] = generate(adapter, ["a red circle"], [3], card=last.card, scheduler="ddim")
     before = adapter.pipe.scheduler
     adapter.pipe.scheduler = CogVideoXDDIMScheduler.from_config(before.config)
     with applied(adapter, last.card):
-        latents = stock_latents(adapter, "a red circle", 3, "", 5, GUIDANCE, dynamic=False)
+        latents = stock_latents(adapter, "a red circle", 3, "", 5, scale, dynamic=False)
     assert np.array_equal(made.frames, adapter.decode(latents, FRAMES))
     adapter.pipe.scheduler = before
     [own] = generate(adapter, ["a red circle"], [3], card=last.card)
     with applied(adapter, last.card):
-        latents = stock_latents(adapter, "a red circle", 3, "", 5, GUIDANCE, dynamic=True)
+        latents = stock_latents(adapter, "a red circle", 3, "", 5, scale, dynamic=True)
     assert np.array_equal(own.frames, adapter.decode(latents, FRAMES))
 
 

@@ -149,16 +149,16 @@ def test_of_what_is_held_before_a_camera_that_pans_the_camera_is_left() -> None:
 @pytest.mark.parametrize(
     ("camera", "asked", "low", "ground"),
     [
-        ({"pan": 1.0}, {}, 0.0, 1.0),
-        ({"zoom": 1.3}, {}, 0.0, 1.0),
+        ({"pan": 1.0}, {}, 0.0, 1.3),
+        ({"zoom": 1.3}, {}, 0.0, 1.3),
         ({"roll": 0.3}, {}, ROW.guided_range[0], 0.0),
         ({}, {}, ROW.guided_range[0], 1.0),
         ({}, {"mode": "latents"}, ROW.guided_range[0], 0.0),
-        ({"pan": 1.0}, {"guided_range": (0.99, 1.0)}, 0.99, 1.0),
+        ({"pan": 1.0}, {"guided_range": (0.99, 1.0)}, 0.99, 1.3),
         ({}, {"ground": 2.0}, ROW.guided_range[0], 2.0),
         ({"pan": 1.0}, {"ground": 0.0}, ROW.guided_range[0], 0.0),
-        ({"pan": 1.0}, {"inner_steps": 1}, ROW.guided_range[0], 1.0),
-        ({"pan": 1.0}, {"start": "flow"}, ROW.guided_range[0], 1.0),
+        ({"pan": 1.0}, {"inner_steps": 1}, ROW.guided_range[0], 1.3),
+        ({"pan": 1.0}, {"start": "flow"}, ROW.guided_range[0], 1.3),
         ({"pan": 1.0}, {"start": "flow", "ground": 2.0}, ROW.guided_range[0], 2.0),
     ],
 )
@@ -174,6 +174,32 @@ def test_a_camera_that_pans_or_zooms_guides_all_steps_and_has_a_ground(
     assert (seen.settings.guided_range[0], seen.settings.ground) == (low, ground)
     assert all(sampler.noise[i] >= low - 1e-6 for i in guided)
     assert (len(guided) == ROW.steps) == (low == 0)
+
+
+def test_what_a_camera_brings_comes_from_an_eighth_of_the_picture_beyond_its_border() -> None:
+    """Half a token here; what rolls has its corners from farther out."""
+    as_read = settings(start="layers", start_scale=1.0)
+    at = GRID.coordinates(dtype=torch.float32).repeat(3, 1)[:, [1, 0]]  # (S, 2) as (y, x)
+    free = moves(pan=2.0).layers(GRID)["camera"]
+    ends = at + first_layers(by_chance(), moves(pan=2.0), as_read)["camera"][:, 1:]
+    assert (float(ends.min()), float(ends.max())) == (-1.0, 4.0)
+    asked = at + free[:, 1:]
+    assert float(asked.min()) < -1
+    torch.testing.assert_close(ends, asked.clamp(-1, 4))
+    rolled = moves(roll=1.0).layers(GRID)["camera"]
+    assert float((at + rolled[:, 1:]).min()) < -0.5
+    assert torch.equal(first_layers(by_chance(), moves(roll=1.0), as_read)["camera"], rolled)
+
+
+def test_cards_of_a_bundled_backbone_are_guided_more_strongly_than_plain_videos() -> None:
+    """The published recipes, and latents, keep the backbone's own."""
+    scale = TrainConfig(recipe="rich").resolve(ROW).guidance_scale
+    assert scale > ROW.guidance_scale
+    assert TrainConfig(recipe="rich", guidance_scale=2.0).resolve(ROW).guidance_scale == 2
+    for config in (TrainConfig(recipe="default"), TrainConfig(recipe="rich", mode="latents")):
+        assert config.resolve(ROW).guidance_scale == ROW.guidance_scale
+    big = VARIANTS["cogvideox-5b"]
+    assert TrainConfig(recipe="rich").resolve(big).guidance_scale == big.guidance_scale
 
 
 def test_backbones_on_which_no_ground_was_measured_keep_their_guided_steps() -> None:
@@ -238,7 +264,7 @@ def test_two_things_have_a_finer_phase_unless_one_was_asked_for_or_it_does_not_f
     grounded = dataclasses.replace(run, config=dataclasses.replace(config, ground=1.0))
     assert grounded.seeing(moves(subject(), subject()), sampler)[0].settings.phase_mean
     before_a_pan = run.seeing(moves(subject(), subject(), pan=1.0), sampler)[0].settings
-    assert (before_a_pan.phase, before_a_pan.ground) == (asked or (2.83, 3.0), 1.0)
+    assert (before_a_pan.phase, before_a_pan.ground) == (asked or (2.83, 3.0), 1.3)
     assert before_a_pan.noise_of is None  # no part of what a resumed run must share
     one = dataclasses.replace(subject(), cover=torch.ones(3, 4, 4, dtype=torch.bool))
     found = run.seeing(moves(one), sampler)[0].settings

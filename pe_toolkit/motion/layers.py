@@ -131,8 +131,9 @@ def blended(grid: TokenGrid, places: Tensor) -> Tensor:
     return torch.softmax(-away / (BLEND * min(grid.height, grid.width)), 0).flatten(1)
 
 
-def inside(grid: TokenGrid, layers: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The layers, each cut off where the sum of all up to it would leave the picture.
+def inside(grid: TokenGrid, layers: dict[str, Tensor], beyond: float = 0.0) -> dict[str, Tensor]:
+    """The layers, each cut off where the sum of all up to it would leave the picture, or go so far
+    `beyond` its border.
 
     A token that pretends to sit beyond the border sits where no model has seen one, and where a
     rotary embedding is like that of places inside: there the thing is drawn a second time. At the
@@ -141,14 +142,16 @@ def inside(grid: TokenGrid, layers: dict[str, Tensor]) -> dict[str, Tensor]:
     Args:
         grid: F x H x W tokens.
         layers: `(S, 3)` offsets (frame, y, x) in tokens, in the order in which they add up.
+        beyond: 0 or more, in sides of the picture.
 
     Returns:
-        as `layers`; coordinates of the sum lie within half a token of those of tokens.
+        as `layers`; coordinates of the sum lie within half a token of those of tokens and `beyond`.
     """
     x, y = grid.coordinates(dtype=torch.float64).unbind(-1)
     at = torch.stack([torch.zeros_like(x), y, x], -1).repeat(grid.frames, 1)  # (S, 3)
-    low = torch.tensor([-math.inf, -0.5, -0.5], dtype=torch.float64)
-    high = torch.tensor([math.inf, grid.height - 0.5, grid.width - 0.5], dtype=torch.float64)
+    sides = torch.tensor([math.inf, grid.height, grid.width], dtype=torch.float64)
+    margin = torch.tensor([math.inf, beyond * grid.height, beyond * grid.width])
+    low, high = -0.5 - margin, sides - 0.5 + margin
     asked, kept, out = torch.zeros_like(at), torch.zeros_like(at), {}
     for name, layer in layers.items():
         asked = asked + layer.double()

@@ -44,17 +44,18 @@ RICH: dict[str, Any] = {
     "parametrisation": "offset",
 }  # fmt: skip
 BUNDLED: dict[str, Any] = {
-    "phase": (2.83, 3.0), "ground": 1.0,
+    "phase": (2.83, 3.0), "ground": 1.0, "guidance_scale": 3.25,
     "noise_of": {
         "one": Noise(2.83, 4.0, 1.1), "two": Noise(4.0, 3.0, 0.0, mean=False),
-        "roll": Noise(2.83, 3.0, 0.0, mean=False),
+        "roll": Noise(2.83, 3.0, 0.0, mean=False), "camera": Noise(2.83, 3.0, 1.3),
     },
 }  # fmt: skip
 """Of `rich` on the bundled backbones, as measured with the weights of 26 November 2026: at a gamma
 of 2 colours of the reference show, without a ground no background moves and clips of one card are
 too alike, two things are followed better with a finer phase and no ground, and one before a camera
 that rests needs less of the phase; where there is no ground, means of planes that are the
-reference's bring its colours and take the prompt's shapes (docs/experiments.md)."""
+reference's bring its colours and take the prompt's shapes. Stronger guidance than without a card
+keeps the prompt's shapes against the reference's layout (docs/experiments.md)."""
 # The first 10 of 50 steps, by count: at another number of steps the same share.
 PAPER_SHARE = 0.2
 
