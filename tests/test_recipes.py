@@ -29,7 +29,7 @@ from pe_toolkit.training.shape import Shape
 from pe_toolkit.training.trainer import train
 from pe_toolkit.video import clip, write_video
 from tests.test_image_to_video import adapter_of as image_to_video
-from tests.tiny import FRAMES, GUIDANCE, SIDE, TOKENS, moving_square, tiny_adapter, tiny_pipe
+from tests.tiny import FRAMES, SIDE, TOKENS, moving_square, tiny_adapter, tiny_pipe
 
 FIRST_TEN = list(range(999, 800, -20))
 
