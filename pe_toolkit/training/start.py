@@ -25,8 +25,8 @@ moved in part is torn, and of what is held the two cancel: of the background beh
 motion is seen at 0.5, 0.66 at 0.3, where it wanders by half more (docs/experiments.md)."""
 BEYOND = 0.125
 """Sides of the picture: how far beyond its border positions are taken before a camera that moves.
-What it brings into the picture comes from there; farther out a second thing is drawn, in 24 of 960
-clips with no limit (docs/experiments.md)."""
+What it brings into the picture comes from there; farther out a second thing is drawn, in 24 of 384
+clips without a limit, of which it is left in 14 (docs/experiments.md)."""
 SLOW = 1.5
 """Patches: a thing whose path stays within is slow. A path through matches, each to a patch, does
 not say such a motion even where it explains half of it: cosine 0.38 from there, 0.77 from its layer
