@@ -33,6 +33,9 @@ OVERLAP = 0.12
 """Of what counts in the anchor frame, how much must lie on something that counts."""
 MOST_ZOOM = 0.8
 """Log: 2.2 times. What seems to zoom more lies on a flat place."""
+MOST_STEP = 0.75
+"""Half shorter sides, from one latent frame to the next: what seems to go farther lies on a flat
+place (a pan across the whole picture in nine latent frames goes 0.25)."""
 NOISE = 4.0
 """Grey levels (of 255): residuals below are noise; the scale of the weights is at least that."""
 
@@ -112,7 +115,8 @@ def register(
             motions[f] = motion
             rest[f] = levels[-1].missed(f, anchor, motion)
             still[f] = levels[-1].missed(f, anchor, known[f])
-            if shift is None and not math.isfinite(float(rest[f])):
+            far = float((motion - motions[f - step])[2:].norm()) > MOST_STEP
+            if shift is None and (far or not math.isfinite(float(rest[f]))):
                 # Things hide what the two show alike: by way of the neighbour, which shows more.
                 on, own = torch.zeros_like(motion), f - step
                 for level in levels:
