@@ -132,8 +132,8 @@ def blended(grid: TokenGrid, places: Tensor) -> Tensor:
 
 
 def inside(grid: TokenGrid, layers: dict[str, Tensor], beyond: float = 0.0) -> dict[str, Tensor]:
-    """The layers, each cut off where the sum of all up to it would leave the picture, or go so far
-    `beyond` its border.
+    """The layers, each cut off where the sum of all up to it would leave the picture by more than
+    `beyond`.
 
     A token that pretends to sit beyond the border sits where no model has seen one, and where a
     rotary embedding is like that of places inside: there the thing is drawn a second time. At the
@@ -150,8 +150,8 @@ def inside(grid: TokenGrid, layers: dict[str, Tensor], beyond: float = 0.0) -> d
     x, y = grid.coordinates(dtype=torch.float64).unbind(-1)
     at = torch.stack([torch.zeros_like(x), y, x], -1).repeat(grid.frames, 1)  # (S, 3)
     sides = torch.tensor([math.inf, grid.height, grid.width], dtype=torch.float64)
-    margin = torch.tensor([math.inf, beyond * grid.height, beyond * grid.width])
-    low, high = -0.5 - margin, sides - 0.5 + margin
+    low, high = -0.5 - beyond * sides, (1 + beyond) * sides - 0.5
+    low[0] = -math.inf  # of latent frames there is no border
     asked, kept, out = torch.zeros_like(at), torch.zeros_like(at), {}
     for name, layer in layers.items():
         asked = asked + layer.double()

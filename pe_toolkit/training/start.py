@@ -102,7 +102,7 @@ def first_layers(
         path = mean_path(flow, moves.anchor)  # (F, 2) as (dx, dy)
         path = path.double() * reach(path, grid, settings.start_scale)
         found = {WHOLE: subject_layer(grid, path)}
-    if moves.camera and moves.rolls:
+    if moves.rolls:
         return found
     return inside(grid, found, BEYOND if moves.camera else 0.0)
 
