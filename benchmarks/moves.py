@@ -1,6 +1,8 @@
 """What is read of a reference's motion, against the truth of rendered scenes: nothing is generated.
 
     python -m benchmarks.moves [--count 8] [--json OUT.json] [--classes still,noise,small,...]
+    python -m benchmarks.moves --mp4     every clip written to an MP4 (H.264) and read again, as
+                                         what people have comes to `pe train`
 
 Classes are those of `pe_toolkit.world.motions`, and `still` (an object that stays, on all
 backgrounds), `noise` (the same under noise of 6 grey levels), `transfer` (the references of
@@ -20,6 +22,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +30,14 @@ import numpy as np
 import torch
 
 from benchmarks.transfer import over_latent_frames, references
+from pe_toolkit import read_clip, write_video
 from pe_toolkit.backbones import load_backbone
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.moves import ONE_PATH, Moves, pictures_of, read_moves
 from pe_toolkit.motion.path import mean_path, one_path
 from pe_toolkit.motion.segments import affinity
 from pe_toolkit.world.motions import CLASSES, scenes_of
-from pe_toolkit.world.scenes import Scene, render
+from pe_toolkit.world.scenes import Array, Scene, render
 
 ALL = ("still", "noise", "transfer", *CLASSES)
 CAMERA = ("zoom", "roll", "pan", "held")
@@ -55,12 +59,24 @@ def _held(scene: Scene, index: int) -> Scene:
     return dataclasses.replace(scene, style=style, things=(dataclasses.replace(thing, path=path),))
 
 
+def through_mp4(frames: Array) -> Array:
+    """Written to an MP4 as `pe apply` writes, and read as `pe train` reads."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mp4"
+        write_video(path, frames, fps=16)
+        return read_clip(path).frames
+
+
 @torch.no_grad()
-def read(adapter: Any, scene: Scene, noise: float) -> tuple[AttentionMotionFlow, Moves]:
+def read(
+    adapter: Any, scene: Scene, noise: float, mp4: bool = False
+) -> tuple[AttentionMotionFlow, Moves]:
     frames = render(scene)
     if noise:
         rng = np.random.default_rng(0)
         frames = np.clip(frames + rng.normal(0, noise, frames.shape), 0, 255).astype(np.uint8)
+    if mp4:
+        frames = through_mp4(frames)
     count, height, width = frames.shape[:3]
     reading, grid = adapter.variant.reading, adapter.grid
     q, k = adapter.reference_queries_and_keys(
@@ -82,8 +98,8 @@ def cosine(path: Any, true: Any) -> float:
     return float(((a * b).sum(1) / np.maximum(norm, 1e-9))[moving].mean())
 
 
-def measured(adapter: Any, kind: str, scene: Scene) -> dict[str, float]:
-    flow, moves = read(adapter, scene, 6.0 if kind == "noise" else 0.0)
+def measured(adapter: Any, kind: str, scene: Scene, mp4: bool = False) -> dict[str, float]:
+    flow, moves = read(adapter, scene, 6.0 if kind == "noise" else 0.0, mp4)
     width = adapter.grid.width
     paths = [over_latent_frames(t.path.astype(np.float64)) * width for t in scene.things]
     amf = mean_path(flow, moves.anchor).numpy()
@@ -131,10 +147,11 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=8)
     parser.add_argument("--classes", default=",".join(ALL))
     parser.add_argument("--json", type=Path, default=None)
+    parser.add_argument("--mp4", action="store_true")
     args = parser.parse_args()
     adapter, found = load_backbone("bundled"), {}
     for kind in args.classes.split(","):
-        rows = [measured(adapter, kind, scene) for scene in scenes(kind, args.count)]
+        rows = [measured(adapter, kind, scene, args.mp4) for scene in scenes(kind, args.count)]
         found[kind] = rows
         names = ("anything", "camera", "subjects", "taken", "amf", "cosine", "corners", "share")
         text = []

@@ -36,6 +36,8 @@ MOST_ZOOM = 0.8
 MOST_STEP = 0.75
 """Half shorter sides, from one latent frame to the next: what seems to go farther lies on a flat
 place (a pan across the whole picture in nine latent frames goes 0.25)."""
+SETTLED = 2e-4
+"""A step that is shorter is the last one: a hundredth of a pixel."""
 NOISE = 4.0
 """Grey levels (of 255): residuals below are noise; the scale of the weights is at least that."""
 
@@ -105,30 +107,58 @@ def register(
     if shift is not None:
         known[:, 2:] = shift.double() * torch.tensor([2 * wide, 2 * high])
     rest, still = (torch.zeros(frames, dtype=torch.float64) for _ in "rs")
+    fine = levels[-1]
     for step in (1, -1):
         for f in range(anchor + step, frames if step > 0 else -1, step):
-            motion = motions[f - step].clone() if shift is None else known[f].clone()
-            if shift is not None:
-                motion[:2] = motions[f - step, :2]
-            for level in levels:
-                motion = level.fit(f, anchor, motion)
-            motions[f] = motion
-            rest[f] = levels[-1].missed(f, anchor, motion)
-            still[f] = levels[-1].missed(f, anchor, known[f])
-            far = float((motion - motions[f - step])[2:].norm()) > MOST_STEP
-            if shift is None and (far or not math.isfinite(float(rest[f]))):
-                # Things hide what the two show alike: by way of the neighbour, which shows more.
-                on, own = torch.zeros_like(motion), f - step
-                for level in levels:
-                    on = level.fit(f, own, on)
-                motions[f] = _after(motions[own], on)
-                rest[f] = levels[-1].missed(f, own, on)
-                still[f] = levels[-1].missed(f, own, torch.zeros_like(on))
+            own = f - step
+            if shift is None:
+                motions[f] = _laid_best(levels, f, anchor, own, motions)
+            else:
+                begin = torch.cat([motions[own, :2], known[f, 2:]])
+                motions[f] = _fitted(levels, f, anchor, begin)
+            rest[f], still[f] = (fine.missed(f, anchor, m) for m in (motions[f], known[f]))
+            if shift is None and not math.isfinite(float(rest[f])):
+                on = _after(_inverse(motions[own]), motions[f])
+                rest[f], still[f] = (fine.missed(f, own, m) for m in (on, known[f]))
     scale, turn, x, y = motions.unbind(1)
     c, s = scale.exp() * turn.cos(), scale.exp() * turn.sin()
     linear = torch.stack([torch.stack([c, -s], -1), torch.stack([s, c], -1)], -2)
     moved = torch.stack([x / (2 * wide), y / (2 * high)], 1)
     return Registration(linear, moved, rest, still, levels[0].contrast(anchor), motions)
+
+
+def _laid_best(levels: list[_Level], f: int, anchor: int, own: int, motions: Tensor) -> Tensor:
+    """Frame f laid on the anchor, from where its neighbour `own` lies, or by way of that one, which
+    shows more of what the two show alike, as if the camera stopped there or went on as before;
+    whichever lies best on both of them.
+    """
+    before = motions[own]
+    if own == anchor:
+        return _fitted(levels, f, anchor, before)
+    back = _inverse(before)
+    stops, goes_on = torch.zeros_like(before), _after(_inverse(motions[2 * own - f]), before)
+    ways = [_after(before, _fitted(levels, f, own, begin)) for begin in (stops, goes_on)]
+    tries = [*ways, *(_fitted(levels, f, anchor, begin) for begin in (*ways, before))]
+
+    def badly(motion: Tensor) -> tuple[bool, float]:
+        far = float((motion - before)[2:].norm()) > MOST_STEP
+        return far, levels[-1].missed(f, anchor, motion, (own, _after(back, motion)))
+
+    return min(tries, key=badly)
+
+
+def _fitted(levels: list[_Level], f: int, other: int, motion: Tensor) -> Tensor:
+    """Frame f laid on another one, from coarse to fine."""
+    for level in levels:
+        motion = level.fit(f, other, motion)
+    return motion
+
+
+def _inverse(motion: Tensor) -> Tensor:
+    """`(4,)` of the map that undoes it."""
+    scale, turn, x, y = motion
+    c, s = (-scale).exp() * turn.cos(), (-scale).exp() * turn.sin()
+    return torch.stack([-scale, -turn, -c * x - s * y, s * x - c * y])
 
 
 def _after(first: Tensor, then: Tensor) -> Tensor:
@@ -198,20 +228,30 @@ class _Level:
             normal = (jac * weight[:, None]).T @ jac
             damping = float(weight.sum()) * NOISE**2 * 1e-2 + 1e-9
             normal = normal + damping * torch.eye(4, dtype=torch.float64)
-            motion = motion - torch.linalg.solve(normal, jac.T @ (weight * missed))
+            step = torch.linalg.solve(normal, jac.T @ (weight * missed))
+            motion = motion - step
             motion[0] = motion[0].clamp(-MOST_ZOOM, MOST_ZOOM)
             now = self.missed(f, anchor, motion)
             if now < lowest:
                 best, lowest = motion.clone(), now
+            if float(step.abs().max()) < SETTLED:
+                break
         return best
 
-    def missed(self, f: int, anchor: int, motion: Tensor) -> float:
-        """Mean squared difference in the background; those above 8 x `NOISE` count as that."""
-        missed, weight, _ = self.laid(f, anchor, motion)
-        if float(weight.sum()) <= OVERLAP * float(self.weight[anchor].sum()):
+    def missed(
+        self, f: int, anchor: int, motion: Tensor, also: tuple[int, Tensor] | None = None
+    ) -> float:
+        """Mean squared difference in the background; those above 8 x `NOISE` count as that. `also`:
+        on another frame besides.
+        """
+        found = total = 0.0
+        for other, on in ((anchor, motion), *((also,) if also else ())):
+            missed, weight, _ = self.laid(f, other, on)
+            capped = missed.square().clamp(max=(8 * NOISE) ** 2)
+            found, total = found + float((weight * capped).sum()), total + float(weight.sum())
+        if total <= OVERLAP * float(self.weight[anchor].sum()):
             return float("inf")  # nothing lies on anything
-        capped = missed.square().clamp(max=(8 * NOISE) ** 2)
-        return float((weight * capped).sum() / weight.sum())
+        return found / total
 
 
 def _level(pictures: Tensor, weights: Tensor, side: int) -> _Level:

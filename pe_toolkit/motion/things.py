@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from itertools import combinations
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -29,6 +30,9 @@ with the thing that goes over it."""
 HALF = 0.25
 """How much more two halves must explain than the uncut one, for the better of them to be the thing
 where they are not two."""
+PART = 0.5
+"""Of such a half, how much the uncut one must cover as well: else what moves is the background
+behind a thing that stays."""
 WHOLE = 0.45
 """Of the picture: what covers more is no thing in front of a background."""
 
@@ -85,8 +89,10 @@ def things_of(flow: AttentionMotionFlow, near: Tensor, coarse: TokenGrid) -> lis
     pairs = [pair for pair in thirds if _are_two(flow, pair, OWN_OF_THIRDS) and _whole(pair)]
     if pairs:
         return max(pairs, key=_explained)
-    halves = [thing for thing in two if thing.wide <= WHOLE]
     wide = all(thing.wide > WHOLE for thing in one)
+    halves = [
+        thing for thing in two if thing.wide <= WHOLE and (wide or _shared(thing, one[0]) >= PART)
+    ]
     if len(two) == 2 and halves and (wide or _explained(two) - _explained(one) >= HALF):
         return [max(halves, key=lambda thing: thing.share)]
     return one
@@ -101,6 +107,12 @@ def _are_two(flow: AttentionMotionFlow, things: list[Thing], own: float) -> bool
     return all(
         thing.own >= max(own, other + APART) for thing, other in zip(things, others, strict=True)
     )
+
+
+def _shared(thing: Thing, other: Thing) -> float:
+    """Of what a thing covers, how much the other one covers as well."""
+    both = torch.minimum(thing.mask, other.mask).sum()
+    return float(both / thing.mask.sum().clamp(min=1e-9))
 
 
 def _whole(things: list[Thing]) -> bool:
