@@ -14,15 +14,16 @@ from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.path import path_shares
 from pe_toolkit.motion.segments import FAINT, Course, course, soft_masks, spectrum
 
-EACH = 0.1
-"""Share of the kept squared displacement that each of two things must explain."""
+EACH = 0.05
+"""Share of the kept squared displacement that each of two things must explain: of one beside
+another that goes much farther 0.09."""
 APART = 0.3
 """How much more of what it covers a thing's own course must explain than that of the other one:
 of two true things 0.32 and more, of two parts of one 0.28 at most (docs/experiments.md)."""
-OWN, OWN_OF_THIRDS = 0.45, 0.75
+OWN, OWN_OF_THIRDS = 0.45, 0.65
 """Of the kept squared displacement of what a thing covers, what its course must explain, for the
 halves of a cut, or two of its thirds, to be two things: of halves of true ones 0.56 to 0.95 where
-the cut tells them, of a corner of the background 0.42 at most; of thirds 0.81 and more, 0.71
+the cut tells them, of a corner of the background 0.42 at most; of thirds 0.68 and more
 (docs/experiments.md)."""
 WHOLLY = 2
 """Latent frames in which each of two thirds is not cut by the border: a light there seems to move
@@ -31,8 +32,11 @@ HALF = 0.25
 """How much more two halves must explain than the uncut one, for the better of them to be the thing
 where they are not two."""
 PART = 0.5
-"""Of such a half, how much the uncut one must cover as well: else what moves is the background
-behind a thing that stays."""
+"""Of such a half, how much the uncut one must cover as well: else what moves is the light of the
+background behind a thing that stays. There 0.48 at most, of halves of the thing 0.57 and more
+(docs/experiments.md)."""
+CHANCE = -0.5
+"""What is covered by an uncut one whose own course explains less matches by chance."""
 WHOLE = 0.45
 """Of the picture: what covers more is no thing in front of a background."""
 
@@ -68,7 +72,7 @@ def things_of(flow: AttentionMotionFlow, near: Tensor, coarse: TokenGrid) -> lis
     background. If nothing is two, but the halves explain much more than the uncut one, or that is a
     background itself (`WHOLE`) or hardly there, the better half that is no background is the thing:
     what the uncut one has besides is a light on the background, or another moment of the same
-    thing.
+    thing. A half outside the uncut one is the light of a background behind a thing that stays.
 
     Args:
         flow: the displacements, with the mask of what counts.
@@ -90,8 +94,9 @@ def things_of(flow: AttentionMotionFlow, near: Tensor, coarse: TokenGrid) -> lis
     if pairs:
         return max(pairs, key=_explained)
     wide = all(thing.wide > WHOLE for thing in one)
+    chance = wide or one[0].own < CHANCE
     halves = [
-        thing for thing in two if thing.wide <= WHOLE and (wide or _shared(thing, one[0]) >= PART)
+        thing for thing in two if thing.wide <= WHOLE and (chance or _shared(thing, one[0]) >= PART)
     ]
     if len(two) == 2 and halves and (wide or _explained(two) - _explained(one) >= HALF):
         return [max(halves, key=lambda thing: thing.share)]
