@@ -26,7 +26,7 @@ from torch.nn import functional
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.ground import Ground
-from pe_toolkit.motion.layers import blended, camera_layer, compose, middle, undo
+from pe_toolkit.motion.layers import blended, camera_layer, compose, middle, stretched, undo
 from pe_toolkit.motion.path import mean_path, path_shares, reach
 from pe_toolkit.motion.registration import NOISE, READABLE, Registration, left, register
 from pe_toolkit.motion.segments import FAINT
@@ -41,7 +41,7 @@ JERK = 0.35
 """Between two latent frames, neither changes by more: what seems to is laid on itself wrongly."""
 FAR = 1.5
 """As `REST`, of a path through matches, each to a patch: those of still clips have up to 1.2."""
-SEEN = 0.2
+SEEN = 0.15
 """Of the picture: a background of less tells no camera."""
 WITH = 0.25
 """Of the squared difference of a thing's own pictures that may be left under the camera's motion,
@@ -156,8 +156,9 @@ class Moves:
         """The layers of positions by name, `(S, 3)` float32 offsets each, on all tokens; their sum
         puts the subject back where the anchor frame has it. No layer if nothing moves.
 
-        Several subjects are blended (`motion.layers`). Before a camera that moves they have no
-        layer: what was read there as two was one, or none (docs/experiments.md).
+        Several subjects are blended, and room is made around each (`motion.layers`). Before a
+        camera that moves they have no layer: what was read there as two was one, or none
+        (docs/experiments.md).
 
         Args:
             scale: of all motions; of paths within `motion.path.FARTHEST` of the picture.
@@ -174,6 +175,8 @@ class Moves:
         )
         for k, (subject, share) in enumerate(zip(self.subjects, shares, strict=True)):
             layer = _subject_layer(grid, subject, (linear, shift), scale, self.anchor)
+            if len(self.subjects) > 1:
+                layer = layer + stretched(grid, subject.place) * min(1.0, scale)
             out[f"subject-{k + 1}" if k else "subject"] = layer * (own * share[:, None]).float()
         return out
 
