@@ -3,6 +3,7 @@
     python -m benchmarks.moves [--count 8] [--json OUT.json] [--classes still,noise,small,...]
     python -m benchmarks.moves --mp4     every clip written to an MP4 (H.264) and read again, as
                                          what people have comes to `pe train`
+    python -m benchmarks.moves --seed N  other scenes of the classes
 
 Classes are those of `pe_toolkit.world.motions`, and `still` (an object that stays, on all
 backgrounds), `noise` (the same under noise of 6 grey levels), `transfer` (the references of
@@ -28,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from benchmarks.transfer import over_latent_frames, references
 from pe_toolkit import read_clip, write_video
@@ -37,19 +39,20 @@ from pe_toolkit.motion.moves import ONE_PATH, Moves, pictures_of, read_moves
 from pe_toolkit.motion.path import mean_path, one_path
 from pe_toolkit.motion.segments import affinity
 from pe_toolkit.world.motions import CLASSES, scenes_of
-from pe_toolkit.world.scenes import Array, Scene, render
+from pe_toolkit.world.scenes import Scene, render
 
 ALL = ("still", "noise", "transfer", *CLASSES)
 CAMERA = ("zoom", "roll", "pan", "held")
 """Classes of which the background moves."""
 
 
-def scenes(kind: str, count: int) -> list[Scene]:
+def scenes(kind: str, count: int, seed: int | None = None) -> list[Scene]:
     if kind == "transfer":
         return references(count)
+    other = {} if seed is None else {"seed": seed}
     if kind in ("still", "noise"):
-        return [_held(scene, i) for i, scene in enumerate(scenes_of("translation", count))]
-    return scenes_of(kind, count)
+        return [_held(scene, i) for i, scene in enumerate(scenes_of("translation", count, **other))]
+    return scenes_of(kind, count, **other)
 
 
 def _held(scene: Scene, index: int) -> Scene:
@@ -59,7 +62,7 @@ def _held(scene: Scene, index: int) -> Scene:
     return dataclasses.replace(scene, style=style, things=(dataclasses.replace(thing, path=path),))
 
 
-def through_mp4(frames: Array) -> Array:
+def through_mp4(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Written to an MP4 as `pe apply` writes, and read as `pe train` reads."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
@@ -148,10 +151,12 @@ def main() -> None:
     parser.add_argument("--classes", default=",".join(ALL))
     parser.add_argument("--json", type=Path, default=None)
     parser.add_argument("--mp4", action="store_true")
+    parser.add_argument("--seed", type=int, default=None)
     args = parser.parse_args()
     adapter, found = load_backbone("bundled"), {}
     for kind in args.classes.split(","):
-        rows = [measured(adapter, kind, scene, args.mp4) for scene in scenes(kind, args.count)]
+        chosen = scenes(kind, args.count, args.seed)
+        rows = [measured(adapter, kind, scene, args.mp4) for scene in chosen]
         found[kind] = rows
         names = ("anything", "camera", "subjects", "taken", "amf", "cosine", "corners", "share")
         text = []
