@@ -176,8 +176,8 @@ def test_a_camera_that_pans_or_zooms_guides_all_steps_and_has_a_ground(
     assert (len(guided) == ROW.steps) == (low == 0)
 
 
-def test_what_a_camera_brings_comes_from_an_eighth_of_the_picture_beyond_its_border() -> None:
-    """Half a token here; what rolls has its corners from farther out."""
+def test_what_a_camera_brings_comes_from_close_beyond_its_border() -> None:
+    """An eighth of the picture, half a token here; what rolls has its corners from farther out."""
     as_read = settings(start="layers", start_scale=1.0)
     at = GRID.coordinates(dtype=torch.float32).repeat(3, 1)[:, [1, 0]]  # (S, 2) as (y, x)
     free = moves(pan=2.0).layers(GRID)["camera"]
@@ -186,6 +186,11 @@ def test_what_a_camera_brings_comes_from_an_eighth_of_the_picture_beyond_its_bor
     asked = at + free[:, 1:]
     assert float(asked.min()) < -1
     torch.testing.assert_close(ends, asked.clamp(-1, 4))
+    far = settings(start="layers", start_scale=4.0)
+    zoomed = moves(zoom=1.3).layers(GRID, 4.0)["camera"]
+    assert float((at + zoomed[:, 1:]).min()) < -0.75
+    ends = at + first_layers(by_chance(), moves(zoom=1.3), far)["camera"][:, 1:]
+    assert (float(ends.min()), float(ends.max())) == (-0.75, 3.75)  # a sixteenth
     rolled = moves(roll=1.0).layers(GRID)["camera"]
     assert float((at + rolled[:, 1:]).min()) < -0.5
     assert torch.equal(first_layers(by_chance(), moves(roll=1.0), as_read)["camera"], rolled)

@@ -23,10 +23,10 @@ AGAINST = 0.4
 """Of a subject's layer before a camera that moves, of `auto`. Layers are on all tokens, as what is
 moved in part is torn, and of what is held the two cancel: of the background behind it 0.48 of the
 motion is seen at 0.5, 0.66 at 0.3, where it wanders by half more (docs/experiments.md)."""
-BEYOND = 0.125
-"""Sides of the picture: how far beyond its border positions are taken before a camera that moves.
-What it brings into the picture comes from there; farther out a second thing is drawn, in 24 of 384
-clips without a limit, of which it is left in 14 (docs/experiments.md)."""
+BEYOND, ZOOMED = 0.125, 0.0625
+"""Sides of the picture: how far beyond its border positions are taken before a camera that moves,
+and one that zooms. What it brings into the picture comes from there; farther out a second thing is
+drawn (docs/experiments.md)."""
 SLOW = 1.5
 """Patches: a thing whose path stays within is slow. A path through matches, each to a patch, does
 not say such a motion even where it explains half of it: cosine 0.38 from there, 0.77 from its layer
@@ -86,8 +86,8 @@ def first_layers(
     `auto`: see `sought`.
 
     Before a camera that rests none leaves the picture (`motion.layers.inside`), before one that
-    moves none goes farther than `BEYOND`; of one that rolls, whose corners come from outside, all
-    stay as they are.
+    moves none goes farther than `BEYOND`, one that zooms `ZOOMED`; of one that rolls, whose corners
+    come from outside, all stay as they are.
 
     Where nothing is read that could be said so (`unsaid`), the start is zero: a path through chance
     matches would be a motion that the reference does not have.
@@ -104,7 +104,8 @@ def first_layers(
         found = {WHOLE: subject_layer(grid, path)}
     if moves.rolls:
         return found
-    return inside(grid, found, BEYOND if moves.camera else 0.0)
+    moving = ZOOMED if moves.turns else BEYOND
+    return inside(grid, found, moving if moves.camera else 0.0)
 
 
 def begun(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> str:
