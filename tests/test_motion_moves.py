@@ -25,6 +25,7 @@ from pe_toolkit.world.motions import scenes_of
 from pe_toolkit.world.scenes import render
 
 GRID = TokenGrid(5, 8, 8)
+OWN_SEED = 20261126  # of the classes
 
 
 def ground(seed: int = 0, size: int = 192) -> torch.Tensor:
@@ -308,20 +309,21 @@ def test_a_camera_in_a_compressed_clip_does_not_jump_where_things_hide_what_fram
 
 
 @pytest.mark.parametrize(
-    ("name", "number"),
+    ("name", "number", "seed"),
     [
         # On the anchor alone the last frame seemed to turn by 33 degrees, so that nothing was read.
-        ("held", 4),
-        ("held", 15),
-        ("pan", 4),
+        ("held", 4, OWN_SEED),
+        ("held", 15, OWN_SEED),
+        ("pan", 4, OWN_SEED),
         # The moving light of the background was taken for the thing, and what stays for the ground.
-        ("held", 1),
-        ("held", 8),
-        ("held", 10),
+        ("held", 1, OWN_SEED),  # both
+        ("held", 8, OWN_SEED),
+        ("held", 10, OWN_SEED),
+        ("held", 9, 4242),  # no more than 0.18 of the picture tell it
     ],
 )
-def test_a_camera_is_read_behind_what_hides_much_of_it(name: str, number: int) -> None:
-    scene = scenes_of(name, 24)[number]
+def test_a_camera_is_read_behind_what_hides_much_of_it(name: str, number: int, seed: int) -> None:
+    scene = scenes_of(name, number + 1, seed=seed)[number]
     frames = render(scene)
     clip = Clip(frames, 16.0, "scene", "0" * 64, len(frames) / 16, len(frames))
     moves = look(load_backbone("bundled"), clip).moves

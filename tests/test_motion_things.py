@@ -15,9 +15,7 @@ from pe_toolkit.training.looking import look
 from pe_toolkit.video import Clip
 from pe_toolkit.world.motions import scenes_of
 from pe_toolkit.world.scenes import render
-from tests.test_motion_moves import GRID, covers, flow_of, in_patches, near
-
-OWN_SEED = 20261126  # of the classes
+from tests.test_motion_moves import GRID, OWN_SEED, covers, flow_of, in_patches, near
 
 
 @pytest.mark.parametrize(
@@ -37,9 +35,9 @@ OWN_SEED = 20261126  # of the classes
         ("two", 3, 2, OWN_SEED),
         ("two", 7, 2, OWN_SEED),  # of the second, slow one its path explains little
         ("two", 18, 2, OWN_SEED),  # one half of the cut takes half of the background as well
+        ("two", 19, 2, OWN_SEED),  # a light on the background is told before the second thing
         ("two", 1, 2, 77),  # of thirds; their own courses explain 0.9 and 0.68
         ("two", 2, 2, 77),  # one goes far, and the other's course explains 0.09 of both
-        ("two", 19, 2, OWN_SEED),  # a light on the background is told before the second thing
     ],
 )
 def test_things_of_real_clips_are_counted(name: str, number: int, count: int, seed: int) -> None:

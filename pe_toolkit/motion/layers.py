@@ -37,7 +37,8 @@ alike (docs/experiments.md)."""
 
 STRETCH = 1.1
 """How many times as far apart tokens pretend to sit around each of two subjects: with more, their
-shapes are mixed up (docs/experiments.md)."""
+shapes are mixed up (docs/experiments.md). Measured on 8 x 8 patches, where it is within the half of
+a patch that `inside` leaves beyond the border."""
 
 
 def middle(grid: TokenGrid) -> Tensor:

@@ -154,14 +154,15 @@ class Moves:
 
     def layers(self, grid: TokenGrid, scale: float = 1.0, own: float = 1.0) -> dict[str, Tensor]:
         """The layers of positions by name, `(S, 3)` float32 offsets each, on all tokens; their sum
-        puts the subject back where the anchor frame has it. No layer if nothing moves.
+        puts one subject back where the anchor frame has it. No layer if nothing moves.
 
         Several subjects are blended, and room is made around each (`motion.layers`). Before a
         camera that moves they have no layer: what was read there as two was one, or none
         (docs/experiments.md).
 
         Args:
-            scale: of all motions; of paths within `motion.path.FARTHEST` of the picture.
+            scale: of all motions; of paths within `motion.path.FARTHEST` of the picture. The room
+                around two is made once at most.
             own: how much of its layer a subject gets.
         """
         linear, shift = times(self.linear, self.shift, scale)

@@ -7,8 +7,9 @@ frame is laid on the anchor frame by a similarity (pan, zoom, roll):
     Y_f(p) = c + A_f (p - c) + b_f        anchor place p -> place in frame f, c the picture's middle
 
 Gauss-Newton on grey values, from coarse to fine (Lucas and Kanade; Baker and Matthews, 2004), with
-weights by how well a pixel fits (Geman and McClure), from the anchor outwards: every frame starts
-where its neighbour ended, and is laid on that one where it shows too little of the anchor's.
+weights by how well a pixel fits (Geman and McClure), from the anchor outwards: every frame is laid
+on the anchor and by way of its neighbour, which shows more of what the two show alike, from several
+beginnings; what lies best on both is taken.
 """
 
 from __future__ import annotations
@@ -32,12 +33,12 @@ of the bundled world has 4)."""
 OVERLAP = 0.12
 """Of what counts in the anchor frame, how much must lie on something that counts."""
 MOST_ZOOM = 0.8
-"""Log: 2.2 times. What seems to zoom more lies on a flat place."""
+"""Log: 2.2 times, from the anchor. What seems to zoom more lies on a flat place."""
 MOST_STEP = 0.75
 """Half shorter sides, from one latent frame to the next: what seems to go farther lies on a flat
 place (a pan across the whole picture in nine latent frames goes 0.25)."""
 SETTLED = 2e-4
-"""A step that is shorter is the last one: a hundredth of a pixel."""
+"""Of log zoom, radians and half shorter sides: a step of which none is longer is the last one."""
 NOISE = 4.0
 """Grey levels (of 255): residuals below are noise; the scale of the weights is at least that."""
 
@@ -87,7 +88,8 @@ def register(
         weights: `(F, h', w')` in [0, 1], any size: how far a place counts.
         anchor: the frame that is the origin, 0 .. F-1.
         shift: `(F, 2)` (x, y) in fractions of width and height to begin with, if something is
-            known: `still` is then what is left with that alone. Default: the neighbour's motion.
+            known: `still` is then what is left with that alone, and every frame is laid on the
+            anchor only, from there. Default: from its neighbour's motion, and by way of it.
 
     Raises:
         UsageError: other shapes, or an anchor outside.
@@ -128,9 +130,10 @@ def register(
 
 
 def _laid_best(levels: list[_Level], f: int, anchor: int, own: int, motions: Tensor) -> Tensor:
-    """Frame f laid on the anchor, from where its neighbour `own` lies, or by way of that one, which
-    shows more of what the two show alike, as if the camera stopped there or went on as before;
-    whichever lies best on both of them.
+    """Frame f laid on the anchor: from where its neighbour `own` lies, and by way of that one, as
+    if the camera stopped there or went on as before, each as it is and laid on the anchor once
+    more. Whichever lies best on both is taken; what no camera does, only if all are so. Beside the
+    anchor there is one way.
     """
     before = motions[own]
     if own == anchor:
@@ -141,8 +144,8 @@ def _laid_best(levels: list[_Level], f: int, anchor: int, own: int, motions: Ten
     tries = [*ways, *(_fitted(levels, f, anchor, begin) for begin in (*ways, before))]
 
     def badly(motion: Tensor) -> tuple[bool, float]:
-        far = float((motion - before)[2:].norm()) > MOST_STEP
-        return far, levels[-1].missed(f, anchor, motion, (own, _after(back, motion)))
+        far = (motion - before)[2:].norm() > MOST_STEP or motion[0].abs() > MOST_ZOOM
+        return bool(far), levels[-1].missed(f, anchor, motion, (own, _after(back, motion)))
 
     return min(tries, key=badly)
 
@@ -242,7 +245,7 @@ class _Level:
         self, f: int, anchor: int, motion: Tensor, also: tuple[int, Tensor] | None = None
     ) -> float:
         """Mean squared difference in the background; those above 8 x `NOISE` count as that. `also`:
-        on another frame besides.
+        on another frame besides; both together have to show `OVERLAP` of the anchor's.
         """
         found = total = 0.0
         for other, on in ((anchor, motion), *((also,) if also else ())):

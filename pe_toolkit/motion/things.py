@@ -36,7 +36,8 @@ PART = 0.5
 background behind a thing that stays. There 0.48 at most, of halves of the thing 0.57 and more
 (docs/experiments.md)."""
 CHANCE = -0.5
-"""What is covered by an uncut one whose own course explains less matches by chance."""
+"""Of an uncut one, `own` below which what it covers matches by chance: where it stays it has -0.09
+and more (docs/experiments.md)."""
 WHOLE = 0.45
 """Of the picture: what covers more is no thing in front of a background."""
 
@@ -72,7 +73,8 @@ def things_of(flow: AttentionMotionFlow, near: Tensor, coarse: TokenGrid) -> lis
     background. If nothing is two, but the halves explain much more than the uncut one, or that is a
     background itself (`WHOLE`) or hardly there, the better half that is no background is the thing:
     what the uncut one has besides is a light on the background, or another moment of the same
-    thing. A half outside the uncut one is the light of a background behind a thing that stays.
+    thing. A half outside the uncut one is the light of a background behind a thing that stays, and
+    no thing, unless the uncut one is a background itself, or its matches are chance.
 
     Args:
         flow: the displacements, with the mask of what counts.
