@@ -11,13 +11,11 @@ from pe_toolkit.errors import UsageError
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.layers import (
     BLEND,
-    STRETCH,
     blended,
     camera_layer,
     compose,
     inside,
     middle,
-    stretched,
     subject_layer,
     undo,
 )
@@ -91,10 +89,7 @@ def test_every_subject_has_a_layer_but_two_before_a_camera_that_moves() -> None:
     torch.testing.assert_close(layers["subject"], subject_layer(GRID, path))
     both = Moves(0, *still(), (one, one)).layers(GRID)
     assert list(both) == ["subject", "subject-2"]
-    room = stretched(GRID, one.place)
-    torch.testing.assert_close(both["subject"] + both["subject-2"], layers["subject"] + room)
-    half = Moves(0, *still(), (one, one)).layers(GRID, 0.5)
-    torch.testing.assert_close(half["subject"] + half["subject-2"], (layers["subject"] + room) / 2)
+    torch.testing.assert_close(both["subject"] + both["subject-2"], layers["subject"])
     linear, shift = still()
     assert list(Moves(0, linear, shift + path, (one, one)).layers(GRID)) == ["camera"]
 
@@ -121,18 +116,6 @@ def test_blended_shares_go_by_the_distance_to_each() -> None:
     assert torch.equal(blended(GRID, places[:1]), torch.ones(1, GRID.tokens).double())
     with pytest.raises(UsageError, match="places of shape"):
         blended(GRID, places[:, :2])
-
-
-def test_room_is_made_around_a_thing_where_it_is() -> None:
-    place = torch.tensor([[1.0, 1.0], [2.5, 0.0], [4.0, 2.0]])
-    room = stretched(GRID, place).unflatten(0, tuple(GRID))
-    at = GRID.coordinates(dtype=torch.float32).unflatten(0, (GRID.height, GRID.width))
-    for frame, here in enumerate(place):
-        seen = (at - here) + room[frame, ..., 1:].flip(-1)
-        torch.testing.assert_close(seen, STRETCH * (at - here))
-    assert not room[..., 0].any()
-    with pytest.raises(UsageError, match="place of shape"):
-        stretched(GRID, place[:2])
 
 
 def test_nothing_leaves_the_picture() -> None:

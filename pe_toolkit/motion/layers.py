@@ -14,11 +14,6 @@ tears both; so they are blended, over a good part of the picture: near o_k(f), w
 frame f, a token goes mostly with k,
 
     w_k(f, p) = exp(-|p - o_k(f)| / s) / sum_l exp(-|p - o_l(f)| / s),    s = BLEND sides.
-
-Two things of a generation are drawn larger than those of the reference, and press each other out of
-their ways. So coordinates are stretched around each: the layer of subject k has besides
-
-    (STRETCH - 1) (p - o_k(f)).
 """
 
 from __future__ import annotations
@@ -34,11 +29,6 @@ from pe_toolkit.grid import TokenGrid
 BLEND = 0.375
 """Of the shorter side of the grid: sharper borders draw things twice, much softer ones move both
 alike (docs/experiments.md)."""
-
-STRETCH = 1.1
-"""How many times as far apart tokens pretend to sit around each of two subjects: with more, their
-shapes are mixed up (docs/experiments.md). Measured on 8 x 8 patches, where it is within the half of
-a patch that `inside` leaves beyond the border."""
 
 
 def middle(grid: TokenGrid) -> Tensor:
@@ -139,24 +129,6 @@ def blended(grid: TokenGrid, places: Tensor) -> Tensor:
     at = grid.coordinates(dtype=torch.float64)[None, None]  # (1, 1, HW, 2)
     away = (at - places.double().cpu()[:, :, None]).norm(dim=-1)  # (n, F, HW)
     return torch.softmax(-away / (BLEND * min(grid.height, grid.width)), 0).flatten(1)
-
-
-def stretched(grid: TokenGrid, place: Tensor) -> Tensor:
-    """The stretch of the formula of this module around one subject.
-
-    Args:
-        grid: F x H x W tokens.
-        place: `(F, 2)` o_k as (x, y) in patches.
-
-    Returns:
-        `(S, 3)` float32 offsets (frame, y, x) in tokens.
-
-    Raises:
-        UsageError: other shapes.
-    """
-    _expect("place", place, (grid.frames, 2))
-    away = grid.coordinates(dtype=torch.float64)[None] - place.double().cpu()[:, None]
-    return _as_offsets((STRETCH - 1) * away)
 
 
 def inside(grid: TokenGrid, layers: dict[str, Tensor], beyond: float = 0.0) -> dict[str, Tensor]:

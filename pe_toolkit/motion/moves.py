@@ -26,7 +26,7 @@ from torch.nn import functional
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.ground import Ground
-from pe_toolkit.motion.layers import blended, camera_layer, compose, middle, stretched, undo
+from pe_toolkit.motion.layers import blended, camera_layer, compose, middle, undo
 from pe_toolkit.motion.path import mean_path, path_shares, reach
 from pe_toolkit.motion.registration import NOISE, READABLE, Registration, left, register
 from pe_toolkit.motion.segments import FAINT
@@ -154,15 +154,13 @@ class Moves:
 
     def layers(self, grid: TokenGrid, scale: float = 1.0, own: float = 1.0) -> dict[str, Tensor]:
         """The layers of positions by name, `(S, 3)` float32 offsets each, on all tokens; their sum
-        puts one subject back where the anchor frame has it. No layer if nothing moves.
+        puts the subject back where the anchor frame has it. No layer if nothing moves.
 
-        Several subjects are blended, and room is made around each (`motion.layers`). Before a
-        camera that moves they have no layer: what was read there as two was one, or none
-        (docs/experiments.md).
+        Several subjects are blended (`motion.layers`). Before a camera that moves they have no
+        layer: what was read there as two was one, or none (docs/experiments.md).
 
         Args:
-            scale: of all motions; of paths within `motion.path.FARTHEST` of the picture. The room
-                around two is made once at most.
+            scale: of all motions; of paths within `motion.path.FARTHEST` of the picture.
             own: how much of its layer a subject gets.
         """
         linear, shift = times(self.linear, self.shift, scale)
@@ -176,8 +174,6 @@ class Moves:
         )
         for k, (subject, share) in enumerate(zip(self.subjects, shares, strict=True)):
             layer = _subject_layer(grid, subject, (linear, shift), scale, self.anchor)
-            if len(self.subjects) > 1:
-                layer = layer + stretched(grid, subject.place) * min(1.0, scale)
             out[f"subject-{k + 1}" if k else "subject"] = layer * (own * share[:, None]).float()
         return out
 
