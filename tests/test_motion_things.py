@@ -6,16 +6,21 @@ import numpy as np
 import pytest
 import torch
 
-from pe_toolkit.backbones import load_backbone
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.flow import AttentionMotionFlow
-from pe_toolkit.motion.moves import frames_of
 from pe_toolkit.motion.things import OWN, things_of
-from pe_toolkit.training.looking import look
-from pe_toolkit.video import Clip
 from pe_toolkit.world.motions import scenes_of
-from pe_toolkit.world.scenes import render
-from tests.test_motion_moves import GRID, OWN_SEED, covers, flow_of, in_patches, near
+from tests.test_motion_moves import (
+    GRID,
+    OWN_SEED,
+    camera_off,
+    covers,
+    flow_of,
+    in_patches,
+    looked,
+    near,
+    on_latent_frames,
+)
 
 
 @pytest.mark.parametrize(
@@ -42,30 +47,21 @@ from tests.test_motion_moves import GRID, OWN_SEED, covers, flow_of, in_patches,
 )
 def test_things_of_real_clips_are_counted(name: str, number: int, count: int, seed: int) -> None:
     scene = scenes_of(name, number + 1, seed=seed)[number]
-    backbone = load_backbone("bundled")
-    frames = render(scene)
-    clip = Clip(frames, 16.0, "scene", "0" * 64, len(frames) / 16, len(frames))
-    subjects = look(backbone, clip).moves.subjects
+    subjects = looked(scene).subjects
     assert len(subjects) == count
     if name == "enters":  # where it is out of sight, its place is not known
         return
-    at = [(a + b) / 2 for a, b in frames_of(len(frames), len(subjects[0].place))]
     for thing in scene.things:
-        true = np.stack([np.interp(at, range(len(frames)), x) for x in thing.path.T], 1) * 8 - 0.5
+        true = on_latent_frames(thing.path, len(subjects[0].place)) - 0.5
         off = [float(np.linalg.norm(s.place.numpy() - true, axis=1).mean()) for s in subjects]
         assert min(off) < 1.0
 
 
 def test_a_half_is_the_thing_where_the_cut_tells_a_background() -> None:
     (scene,) = scenes_of("pan", 24)[23:]
-    frames = render(scene)
-    clip = Clip(frames, 16.0, "scene", "0" * 64, len(frames) / 16, len(frames))
-    moves = look(load_backbone("bundled"), clip).moves
+    moves = looked(scene)
     assert not moves.turns  # what is left beside the whole cut is laid on itself with a turn
-    at = [(a + b) / 2 for a, b in frames_of(len(frames), len(moves.shift))]
-    true = np.stack([np.interp(at, range(len(frames)), x) for x in scene.shift.T], 1) * 8
-    off = moves.shift.numpy() - (true - true[moves.anchor])
-    assert np.linalg.norm(off, axis=1).max() < 0.5
+    assert camera_off(moves, scene) < 0.5
 
 
 def test_two_things_explain_what_they_cover_and_a_corner_does_not() -> None:

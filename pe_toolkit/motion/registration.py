@@ -50,7 +50,8 @@ class Registration:
     Attributes:
         linear: `(F, 2, 2)` float64 A_f on (x, y).
         shift: `(F, 2)` float64 b_f as (x, y), in fractions of width and height.
-        rest: `(F,)` mean squared difference that is left, in squared grey levels.
+        rest: `(F,)` mean squared difference that is left, in squared grey levels, on the anchor; of
+            a frame that shows too little of what that shows, on its neighbour.
         still: the same if nothing were moved.
         contrast: spread of the grey values that count about their ramp, in levels, blurred: below
             `READABLE`, nothing can be laid on anything.
