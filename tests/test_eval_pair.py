@@ -18,6 +18,7 @@ from pe_toolkit.cli.main import cli
 from pe_toolkit.errors import ClipError, DependencyError, UsageError
 from pe_toolkit.evaluation import pair, trackers
 from pe_toolkit.evaluation.contract import Pair
+from pe_toolkit.evaluation.trackers import cotracker
 from pe_toolkit.evaluation.trackers.base import grid_points
 from pe_toolkit.evaluation.tracks import Tracks, load_tracks, save_tracks
 from pe_toolkit.video import write_video
@@ -107,6 +108,39 @@ def test_cotracker_says_that_it_cannot_be_had(tmp_path, monkeypatch):
     with pytest.raises(DependencyError, match="Expected to fetch CoTracker3") as refused:
         trackers.tracker("cotracker3").track(np.zeros((3, 32, 32, 3), np.uint8), np.zeros((1, 2)))
     assert "--tracker lk" in refused.value.hint
+
+
+STILL = """\
+import pathlib, torch
+dependencies = ["torch"]
+class Resting(torch.nn.Module):
+    def forward(self, video, queries):
+        assert video.ndim == 5 and video.max() > 1  # (1, F, 3, H, W), grey levels
+        points = queries[:, None, :, 1:].expand(-1, video.shape[1], -1, -1)
+        return points, torch.ones(points.shape[:-1], dtype=torch.bool)
+def cotracker3_offline(**kwargs):
+    with (pathlib.Path(__file__).parent / "loaded").open("a") as file:
+        file.write("once ")
+    return Resting()
+"""
+
+
+def test_cotracker_is_loaded_once(tmp_path, monkeypatch):
+    """By the real `torch.hub`, from code that lies where it keeps what it fetched."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    fetched = tmp_path / "hub" / "facebookresearch_co-tracker_main"
+    fetched.mkdir(parents=True)
+    (fetched / "hubconf.py").write_text(STILL)
+    frames, starts = np.full((5, 32, 48, 3), 9, np.uint8), grid_points(48, 32, 3)
+    try:
+        for _ in range(2):
+            tracks = trackers.tracker("cotracker3").track(frames, starts)
+    finally:
+        cotracker._model.cache_clear()
+    assert (fetched / "loaded").read_text() == "once "
+    assert tracks.visible.all()
+    assert np.allclose(tracks.points, starts[:, None], atol=1e-4)
 
 
 # Files of tracks

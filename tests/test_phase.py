@@ -13,10 +13,12 @@ from PIL import Image
 from pe_toolkit.apply import ApplyRequest, CardWarning, applied, generate
 from pe_toolkit.apply.contexts import ground_of
 from pe_toolkit.backbones import VARIANTS
+from pe_toolkit.backbones.cogvideox.drawing import drawing, instead
 from pe_toolkit.card import MotionCard
 from pe_toolkit.errors import CardError, UsageError
 from pe_toolkit.motion.ground import Ground
 from pe_toolkit.motion.phase import imprinted, phases, quantised, radians
+from pe_toolkit.motion.renewed import renewing
 from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.training.events import PreviewFrames
 from tests import test_image_to_video
@@ -75,15 +77,22 @@ def test_a_stock_pipeline_begins_with_the_phase(positions, scheduler):
         return torch.randn(1, 3, 4, SIDE // 4, SIDE // 4, generator=generator), generator
 
     noise, generator = drawn()
-    by_hand = pipe(**arguments(latents=bearing(adapter, noise), generator=generator)).frames
+    begun = bearing(adapter, noise)
+    with drawing(pipe.scheduler, instead(renewing(PHASE[0]), begun)):
+        by_hand = pipe(**arguments(latents=begun, generator=generator)).frames
     assert torch.equal(alone, by_hand)
     assert not torch.equal(alone, plain)
+    # DPM would draw the phase away again.
+    _, generator = drawn()
+    faded = pipe(**arguments(latents=begun, generator=generator)).frames
+    assert torch.equal(alone, faded) is (scheduler == "ddim")
     assert len(seen) == 5
     noise, generator = drawn()
     with applied(pipe, card, 0.0, phase=1.0):  # latents of the user's own, too
         given = pipe(**arguments(latents=noise, generator=generator)).frames
     assert torch.equal(given, by_hand)
     assert "prepare_latents" not in vars(pipe)
+    assert "step" not in vars(pipe.scheduler)
     assert torch.equal(pipe(**arguments()).frames, plain)
 
 
@@ -181,10 +190,11 @@ def test_a_batch_gets_it_in_every_sample():
     assert torch.allclose(both, torch.cat(single), atol=1e-4)
 
 
+@pytest.mark.parametrize("scheduler", ["ddim", "dpm"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_training_begins_as_applying_does(dtype):
+def test_training_begins_as_applying_does(dtype, scheduler):
     """At learning rate 0 and from no start, the training's preview is the applied card's video."""
-    adapter = tiny_adapter()
+    adapter = tiny_adapter(scheduler=scheduler)
     adapter.pipe.to(dtype)
     card, events = trained(
         adapter, start="zero", learning_rates=(0.0, 0.0), preview=True, prompts=(PROMPT,), seed=3
@@ -220,13 +230,14 @@ def test_a_pipeline_that_begins_with_a_clip_is_warned_of():
     assert "prepare_latents" not in vars(pipe)
 
 
-def test_latents_are_optimised_from_noise_that_bears_the_phase(tmp_path):
+@pytest.mark.parametrize("scheduler", ["ddim", "dpm"])
+def test_latents_are_optimised_from_noise_that_bears_the_phase(tmp_path, scheduler):
     """The card replays what was trained, whatever noise it is given; it says where it began."""
     config = TrainConfig(
         recipe="rich", mode="latents", phase=PHASE, steps=5, inner_steps=1, preview=True,
         prompts=(PROMPT,), seed=3,
     )  # fmt: skip
-    adapter = tiny_adapter()
+    adapter = tiny_adapter(scheduler=scheduler)
     *seen, last = train(adapter, moving_square(), config)
     shown = next(event.frames for event in seen if type(event).__name__ == "PreviewFrames")
     last.card.save(tmp_path / "card.safetensors")

@@ -16,6 +16,8 @@ from PIL import Image
 from pe_toolkit.errors import ClipError, SuiteError, UsageError
 from pe_toolkit.evaluation import metric
 from pe_toolkit.evaluation.report.media import Media
+from pe_toolkit.evaluation.trackers.lucas_kanade import LucasKanade
+from pe_toolkit.evaluation.tracks import Tracks
 from pe_toolkit.jobs.folder import JobFolder
 from pe_toolkit.suites import bundled, formats
 from pe_toolkit.suites.manifest import read_manifest
@@ -413,6 +415,26 @@ def test_of_a_clip_that_is_not_square_only_the_path_is_known(size: tuple[int, in
     found = score({"clip": source}, clip, clip.frames, bundled.scene_of(source).caption, Settings())
     assert "true_share" not in found
     assert found["true_error"] < 0.002  # in the picture that was cut out; in the whole one 0.023
+
+
+def test_a_reference_is_followed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    followed: list[int] = []
+    track = LucasKanade.track
+
+    def counted(self: LucasKanade, frames: np.ndarray, starts: np.ndarray) -> Tracks:
+        followed.append(len(frames))
+        return track(self, frames, starts)
+
+    monkeypatch.setattr(LucasKanade, "track", counted)
+    first, second = (
+        read_source({"bundled": "bundled", "index": i}, 9, (64, 64), "rich") for i in (0, 1)
+    )
+    settings = Settings(grid=5)
+    for clip, index in ((first, 0), (first, 0), (second, 1)):
+        source = {"bundled": "bundled", "index": index}
+        once = score({"clip": source}, clip, second.frames, "a red circle", settings)
+    assert len(followed) == 2 + 1 + 2
+    assert once["mf"] == pytest.approx(1)  # of the second clip with itself
 
 
 def test_videos_of_classes_are_not_those_of_an_earlier_way_to_score(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from pe_toolkit.errors import UnsupportedError, UsageError
 from pe_toolkit.motion.ground import Ground, still
 from pe_toolkit.motion.moves import times
 from pe_toolkit.motion.phase import imprinting
+from pe_toolkit.motion.renewed import renewing
 from pe_toolkit.video import Clip
 
 
@@ -121,7 +122,7 @@ def beginning(
     change = imprinting(
         stored, kept.radius, kept.gamma, strength, ground, mean=kept.mean is not False
     )
-    with adapter.beginning_with(change):
+    with adapter.beginning_with(change, renewing(kept.radius)):
         yield
 
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pe_toolkit.backbones.ways import Encoded, Way
     from pe_toolkit.embedding.base import PositionalForm
     from pe_toolkit.grid import TokenGrid
+    from pe_toolkit.motion.renewed import Renewal
 
 Select = Callable[[Any], Any]
 """Positions for the `timestep` argument of a pass, as it is given to the transformer (whoever knows
@@ -89,7 +90,9 @@ class Sampler(Protocol):
         """Shaped as `latents`, of standard deviation 1; before the first step only."""
         ...
 
-    def begin(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    def begin(
+        self, change: Callable[[torch.Tensor], torch.Tensor], again: Renewal | None = None
+    ) -> None:
         """Begin with what `change` makes of the initial noise; before the first step only."""
         ...
 
@@ -473,10 +476,13 @@ class Backbone(Protocol):
         ...
 
     def beginning_with(
-        self, change: Callable[[torch.Tensor], torch.Tensor]
+        self, change: Callable[[torch.Tensor], torch.Tensor], again: Renewal | None = None
     ) -> AbstractContextManager[None]:
         """While the context is open, generations begin with what `change` makes of the noise
         that they draw (or are given), shaped as latents. Generators go on as ever.
+
+        `again` is for a scheduler that draws noise at every step, in which the first one would get
+        lost: what it takes instead of what it draws.
         """
         ...
 

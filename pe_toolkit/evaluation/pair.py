@@ -117,11 +117,17 @@ def tracks_of_both(pair: Pair, tracker: Tracker, side: int = GRID) -> tuple[Trac
     Raises:
         UsageError, DependencyError: of the tracker.
     """
-    found = []
-    for frames in (pair.reference, pair.video):
-        height, width = frames.shape[1:3]
-        found.append(tracker.track(frames, grid_points(width, height, side)))
-    return found[0], found[1]
+    return tracks_of(pair.reference, tracker, side), tracks_of(pair.video, tracker, side)
+
+
+def tracks_of(frames: Frames, tracker: Tracker, side: int = GRID) -> Tracks:
+    """`side` x `side` points of the first frame, followed through uint8 RGB frames `(F, H, W, 3)`.
+
+    Raises:
+        UsageError, DependencyError: of the tracker.
+    """
+    height, width = frames.shape[1:3]
+    return tracker.track(frames, grid_points(width, height, side))
 
 
 def with_tracks(pair: Pair, reference: Tracks, video: Tracks, align: Alignment = "span") -> Pair:

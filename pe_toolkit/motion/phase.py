@@ -189,7 +189,7 @@ def imprinted(
         kappa = strength * ground.share * (_slowly(half, new) if ground.rests else 1.0)
         new = new + fixed[..., ky, kx] * (kappa / noise.shape[-4] ** 0.5)
     new[..., 0] = torch.complex(new[..., 0].real, torch.zeros_like(new[..., 0].real))
-    new, beta = _as_strong(spectrum, low, new, gamma, fitted=ground is not None)
+    new, beta = as_strong(spectrum, low, new, gamma, fitted=ground is not None)
     spectrum = spectrum * beta[..., None, None]
     spectrum[..., -ky, -kx] = new.conj()
     spectrum[..., ky, kx] = new
@@ -213,7 +213,7 @@ def _turned(low: Tensor, angles: Tensor, gamma: float, strength: float) -> Tenso
     return torch.polar(low.abs() / gamma**strength, low.angle() + turn)
 
 
-def _as_strong(
+def as_strong(
     spectrum: Tensor, low: Tensor, new: Tensor, gamma: float, *, fitted: bool
 ) -> tuple[Tensor, Tensor]:
     """The new disc, and beta `(..., F, C)` for what is outside of it. `fitted`: of a plane with

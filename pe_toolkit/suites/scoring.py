@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pe_toolkit.errors import ClipError, DependencyError
 from pe_toolkit.evaluation import metric, pair
 from pe_toolkit.evaluation.contract import Pair
 from pe_toolkit.evaluation.trackers import tracker
+from pe_toolkit.evaluation.tracks import Tracks
 from pe_toolkit.suites import bundled
 from pe_toolkit.suites.plan import Settings
 from pe_toolkit.suites.reading import read_source
@@ -100,14 +102,28 @@ def score(
 def _with_tracks(two: Pair, settings: Settings) -> Pair:
     """The pair with tracks; without them where the usual tracker is not installed."""
     try:
-        found = tracker(settings.tracker)
-        tracks = pair.tracks_of_both(two, found, settings.grid or pair.GRID)
+        side = settings.grid or pair.GRID
+        reference = _of_reference(two.reference, settings.tracker, side)
+        video = pair.tracks_of(two.video, tracker(settings.tracker), side)
     except DependencyError:
         asked = any("tracks" in metric(name).needs for name in settings.metrics or ())
         if asked or settings.tracker != Settings.tracker:
             raise
         return two
-    return pair.with_tracks(two, *tracks)
+    return pair.with_tracks(two, reference, video)
+
+
+_last: dict[tuple[str, str, int], Tracks] = {}
+
+
+def _of_reference(frames: NDArray[np.uint8], name: str, side: int) -> Tracks:
+    """Tracks of a reference, kept for the next video of it: a worker scores one after the other."""
+    key = (hashlib.sha256(frames.tobytes()).hexdigest(), name, side)
+    if key not in _last:
+        tracks = pair.tracks_of(frames, tracker(name), side)
+        _last.clear()
+        _last[key] = tracks
+    return _last[key]
 
 
 def _resampled(frames: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:

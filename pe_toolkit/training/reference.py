@@ -11,6 +11,7 @@ from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.foreground import foreground
 from pe_toolkit.motion.moves import Moves, pictures_of, read_moves
 from pe_toolkit.motion.phase import imprinting, phases, quantised
+from pe_toolkit.motion.renewed import renewing
 from pe_toolkit.motion.segments import affinity
 
 if TYPE_CHECKING:
@@ -55,7 +56,10 @@ class Reference:
         if run.settings.phase is not None and (phase := self.phase(run)) is not None:
             ground = self.moves.ground(run.grid, run.settings.ground)
             mean = run.settings.phase_mean
-            sampler.begin(imprinting(phase, *run.settings.phase, ground=ground, mean=mean))
+            change = imprinting(phase, *run.settings.phase, ground=ground, mean=mean)
+            # Latents are kept step by step, with whatever was drawn in between.
+            again = renewing(run.settings.phase[0]) if run.form else None
+            sampler.begin(change, again)
 
     def seen_by(self, run: Run, silence: torch.Tensor) -> Seen:
         """What an objective may look at; `silence` is `encode_text([""])`."""

@@ -404,7 +404,8 @@ class WanBackbone(Resident):
         yield
 
     @contextlib.contextmanager
-    def beginning_with(self, change: Any) -> Any:
+    def beginning_with(self, change: Any, again: Any = None) -> Any:
+        """`again` is not needed: its scheduler draws no noise."""
         pipe, drawn = self.pipe, self.pipe.prepare_latents
         before = pipe.__dict__.get("prepare_latents")
         pipe.prepare_latents = lambda *a, **k: turned(change(turned(drawn(*a, **k))))
@@ -469,7 +470,7 @@ class WanSampler:
         noise = randn_tensor((len(prompts), c, f, h, w), generator=generators, dtype=torch.float32)
         self.latents = turned(noise).to(backbone.device)
 
-    def begin(self, change: Any) -> None:
+    def begin(self, change: Any, again: Any = None) -> None:
         self.latents = change(self.latents)
 
     def initial_noise(self) -> torch.Tensor:

@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from pe_toolkit.acceleration.timestep import read_timestep
 from pe_toolkit.backbones import finite
 from pe_toolkit.backbones.catalogue.variants import Variant, nearest
-from pe_toolkit.backbones.cogvideox import beginning, hooks, own
+from pe_toolkit.backbones.cogvideox import beginning, drawing, hooks, own
 from pe_toolkit.backbones.cogvideox.geometry import CogVideoXGeometry
 from pe_toolkit.backbones.cogvideox.sampling import noise_levels
 from pe_toolkit.backbones.contract import AfterStep, Select
 from pe_toolkit.backbones.machine.resident import Resident
 from pe_toolkit.errors import UsageError
 from pe_toolkit.grid import TokenGrid
+from pe_toolkit.motion.renewed import Renewal
 
 
 class CogVideoXDriving(CogVideoXGeometry, Resident):
@@ -147,22 +148,30 @@ class CogVideoXDriving(CogVideoXGeometry, Resident):
         """Not `CogVideoXVideoToVideoPipeline`, and what else takes a clip."""
         return "video" not in inspect.signature(self.pipe.prepare_latents).parameters
 
+    @contextlib.contextmanager
     def beginning_with(
-        self, change: Callable[[torch.Tensor], torch.Tensor]
-    ) -> AbstractContextManager[None]:
+        self, change: Callable[[torch.Tensor], torch.Tensor], again: Renewal | None = None
+    ) -> Iterator[None]:
         """The pipeline prepares its latents as ever, and begins with what `change` makes of them:
-        `(N, F', C, h, w)` noise of standard deviation 1.
+        `(N, F', C, h, w)` noise of standard deviation 1. Its scheduler, whichever it has by then,
+        draws as ever, and takes what `again` makes of that.
         """
+        drawn_again = contextlib.ExitStack()  # of the generation that runs
         sigma = self.pipe.scheduler.init_noise_sigma
 
         def prepare(drawn: Callable[..., Any], *args: Any, **options: Any) -> Any:
             made = drawn(*args, **options)
             noise, *conditions = made if isinstance(made, tuple) else (made,)  # with the image's
-            latents = change(noise if sigma == 1 else noise / sigma)
-            latents = latents if sigma == 1 else latents * sigma
+            began = change(noise if sigma == 1 else noise / sigma)
+            drawn_again.close()
+            if again is not None:
+                instead = drawing.instead(again, began)
+                drawn_again.enter_context(drawing.drawing(self.pipe.scheduler, instead))
+            latents = began if sigma == 1 else began * sigma
             return (latents, *conditions) if conditions else latents
 
-        return beginning.prepared(self.pipe, prepare)
+        with drawn_again, beginning.prepared(self.pipe, prepare):
+            yield
 
     def step_callback(self, act: AfterStep) -> Any:
         """`act` with the timestep of the step that follows, as the pipeline calls it."""

@@ -19,6 +19,9 @@ from diffusers.utils.torch_utils import randn_tensor
 from numpy.typing import NDArray
 from PIL import Image
 
+from pe_toolkit.backbones.cogvideox.drawing import instead, redrawn
+from pe_toolkit.motion.renewed import Renewal
+
 if TYPE_CHECKING:
     from pe_toolkit.backbones.cogvideox.adapter import CogVideoXAdapter
 
@@ -131,9 +134,14 @@ class CogVideoXSampler:
         """What the transformer is given."""
         return self.text.dtype
 
-    def begin(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        """Begin with what `change` makes of the noise."""
-        self.latents = change(self.initial_noise()) * self.scheduler.init_noise_sigma
+    def begin(
+        self, change: Callable[[torch.Tensor], torch.Tensor], again: Renewal | None = None
+    ) -> None:
+        """Begin with what `change` makes of the noise; `again` as in `Backbone.beginning_with`."""
+        began = change(self.initial_noise())
+        self.latents = began * self.scheduler.init_noise_sigma
+        if again is not None:
+            redrawn(self.scheduler, instead(again, began))
 
     def initial_noise(self) -> torch.Tensor:
         """`(N, F', C, h, w)` of standard deviation 1, before the first step."""

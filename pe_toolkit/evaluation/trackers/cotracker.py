@@ -6,6 +6,7 @@ use (100 MB; its licence is CC-BY-NC). Nothing else here fetches anything.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ class CoTracker3:
         import torch
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = _model(torch).to(device)
+        model = _model().to(device)
         video = torch.from_numpy(frames.transpose(0, 3, 1, 2)).float()[None].to(device)
         asked = np.concatenate([np.zeros((len(starts), 1)), starts], axis=1)  # frame, x, y
         queries = torch.from_numpy(asked).float()[None].to(device)
@@ -43,7 +44,11 @@ class CoTracker3:
         return Tracks(where, seen, (frames.shape[2], frames.shape[1]))
 
 
-def _model(torch: Any) -> Any:
+@functools.cache
+def _model() -> Any:
+    """Loaded once: each time, `torch.hub` asks GitHub first."""
+    import torch
+
     try:
         return torch.hub.load(REPOSITORY, MODEL, trust_repo=True, verbose=False)
     except Exception as error:  # no network, no such repository any more, its own missing packages
