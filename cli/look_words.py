@@ -20,7 +20,7 @@ def look_words(seen: Look, variant: str) -> list[str]:
     # What positions start from where displacements say little: `training.start.sought`.
     read = bundled and (seen.moves.camera or bool(seen.moves.subjects))
     little = bundled and share < LITTLE and not read
-    words = [followed(share, little), motion_words(motion_spec(seen.moves))]
+    words = [followed(share, little, read=read), motion_words(motion_spec(seen.moves))]
     why = "" if read else nothing_moves(mean_displacements(seen.flow.displacement))
     if why:
         words.append(f"{why}: little of its motion will transfer")

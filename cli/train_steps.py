@@ -204,7 +204,8 @@ def draw(events: Iterator[Any], session: Session) -> Result:
                 case kinds.Resumed():
                     bar.skip(event.step)
                 case kinds.ReferenceMatched() if not out.json:
-                    out.talk(f"Reference: {followed(event.followed)}\n  {event.motion}")
+                    learned = followed(event.followed, read=event.phase)
+                    out.talk(f"Reference: {learned}\n  {event.motion}")
                     if event.zero and event.phase:
                         out.talk(f"  {event.zero}: left to the phase in the noise")
                     elif event.zero:
@@ -303,11 +304,10 @@ def finish(session: Session, options: TrainOptions, result: Result) -> None:
 
 def summarise(session: Session, options: TrainOptions, info: CardInfo, result: Result) -> None:
     """Say what was made, and what to do with it."""
-    from pe_toolkit.card.followed import followed, little
+    from pe_toolkit.card.followed import followed_by, little
 
     out, spec, path = session.out, info.spec, options.output
-    loss, matched = spec.training.loss, spec.reference.matched
-    learned = followed(matched, little(spec))
+    loss, matched, learned = spec.training.loss, spec.reference.matched, followed_by(spec)
     out.data(f"{path}  {size_text(info.size_bytes)}, {result.seconds:.0f} s; {learned}")
     if little(spec):
         out.warn(

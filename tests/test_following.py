@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pe_toolkit.backbones import CogVideoXAdapter, load_backbone
-from pe_toolkit.card.followed import LITTLE
+from pe_toolkit.card.followed import LITTLE, followed
 from pe_toolkit.evaluation.following import (
     MEANING,
     ReferenceMotion,
@@ -143,3 +143,10 @@ def test_a_reference_with_little_to_follow_has_no_score(adapter: CogVideoXAdapte
     assert found.score is None
     assert "of the reference, only 0.4% of the picture moves and can be followed" in found.reason
     assert "validated on rendered shapes" in MEANING
+
+
+def test_what_is_read_from_the_pictures_needs_no_patches_that_are_followed() -> None:
+    assert followed(0.0, read=True) == (
+        "its motion is read from the pictures; 0.0% of it can be followed by patches"
+    )
+    assert followed(0.2, read=True) == followed(0.2)

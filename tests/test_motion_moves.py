@@ -312,6 +312,21 @@ def test_motion_in_words() -> None:
     )
 
 
+def test_what_stays_in_the_picture_goes_with_the_camera() -> None:
+    still, down = [(0, 0), (0, 1.5), (0, 3.2)], (1, 0, 0, 1)
+    panned = [(*down, 0, 0), (*down, 0, -1.6), (*down, 0.1, -3.3)]
+    assert subject_words(still, camera=panned) == "with the camera, down 3.2 patches"
+    assert words(panned, [subject_words(still, camera=panned)]) == (
+        "camera pans down 3.3 patches; one subject moves on its own: with the camera, down 3.2 "
+        "patches"
+    )
+    faster = [(x, 2 * y) for x, y in still]
+    assert subject_words(faster, camera=panned) == "down 6.4 patches"
+    zoomed = [(1.5, 0, 0, 1.5, *c[4:]) if f == 2 else c for f, c in enumerate(panned)]
+    assert subject_words(still, camera=zoomed) == "down 3.2 patches"
+    assert subject_words(still) == "down 3.2 patches"
+
+
 def test_a_camera_in_a_compressed_clip_does_not_jump_where_things_hide_what_frames_share(
     tmp_path: Path,
 ) -> None:

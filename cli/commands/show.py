@@ -90,7 +90,7 @@ def _itself(spec: CardSpec, entry: Entry) -> str:
 def describe(info: CardInfo, most: int = MOST_SAMPLES) -> dict[str, str]:
     """The card for people: one row per fact. Strings of the card come out printable."""
     from pe_toolkit.card import printable
-    from pe_toolkit.card.followed import followed, little
+    from pe_toolkit.card.followed import followed_by
     from pe_toolkit.card.motion_words import motion_words
 
     spec = info.spec
@@ -133,7 +133,7 @@ def describe(info: CardInfo, most: int = MOST_SAMPLES) -> dict[str, str]:
         "reference": f"{ref.duration:.2f} s, {ref.frames} frames of {ref.width}x{ref.height} at "
         f"{ref.fps:.4g} fps",
         "used": _used(spec),
-        "followed": followed(ref.matched, little(spec)),
+        "followed": followed_by(spec),
         **({"motion": motion_words(ref.motion)} if ref.motion else {}),
         "loss": f"{losses[0][0]:.4g} -> {losses[-1][1]:.4g}" if losses else "not optimised",
         "scores": ", ".join(f"{k} {v:.3g}" for k, v in spec.scores.items()) or "-",

@@ -246,9 +246,9 @@ class Page:
 
 def _trained(made: Trained, job: Job) -> str:
     """What a training left, in words."""
-    from pe_toolkit.card.followed import followed
+    from pe_toolkit.card.followed import followed_by
 
-    learned = followed(made.spec.reference.matched, made.little)
+    learned = followed_by(made.spec)
     more = f" {words.download(made.served, 'Download')}"
     told = words.notice(f"Learned in {job.note}: {learned}. The card is {made.card}.", more)
     if made.little:

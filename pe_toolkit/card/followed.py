@@ -23,13 +23,22 @@ def little(spec: CardSpec) -> bool:
     return spec.backbone.variant.startswith("bundled") and spec.reference.matched < LITTLE
 
 
-def followed(share: float, little: bool = False) -> str:
+def followed(share: float, little: bool = False, *, read: bool = False) -> str:
     """How much of a reference can be learned from.
 
     Args:
         share: `reference.matched`, [0, 1].
         little: whether that is to be called little (`little`).
+        read: whether the motion comes from the pictures, whatever displacements there are.
     """
     percent = f"{share:.1%}" if share < 0.1 else f"{share:.0%}"
+    if read and share < LITTLE:
+        return f"its motion is read from the pictures; {percent} of it can be followed by patches"
     text = f"{percent} of the picture moves and can be followed"
     return f"{text}: little to learn from" if little else text
+
+
+def followed_by(spec: CardSpec) -> str:
+    """How much of its reference the card learned from."""
+    read = spec.recipe.start == "layers"
+    return followed(spec.reference.matched, little(spec), read=read)

@@ -12,5 +12,5 @@ if TYPE_CHECKING:
 
 def motion_words(motion: MotionSpec) -> str:
     """Camera and subjects in one line; `motion.words.NOTHING` of neither."""
-    subjects = [subject_words(s.path, s.size, s.turn) for s in motion.subjects]
+    subjects = [subject_words(s.path, s.size, s.turn, motion.camera) for s in motion.subjects]
     return words(motion.camera, subjects)

@@ -16,6 +16,8 @@ LEAST = 0.25
 """Patches: less is not spoken of."""
 STRAIGHT = 0.6
 """Of how far apart any two frames are: from here on, first and last say where it goes."""
+KEPT = 0.25
+"""Of how far a subject goes beyond the camera: seen to go less, it goes with it."""
 CHANGE, TURN = 0.08, 4.0
 """Change of log size, and degrees, that are spoken of."""
 NOTHING = "nothing moves that can be followed"
@@ -43,19 +45,24 @@ def camera_words(camera: Sequence[Sequence[float]]) -> str:
 
 
 def subject_words(
-    path: Sequence[Point], size: Sequence[float] | None = None, turn: Sequence[float] | None = None
+    path: Sequence[Point],
+    size: Sequence[float] | None = None,
+    turn: Sequence[float] | None = None,
+    camera: Sequence[Sequence[float]] = (),
 ) -> str:
-    """What a subject does.
+    """What a subject does. One that stays where it is in the picture of a camera that pans goes
+    with the camera.
 
     Args:
         path: for every latent frame (dx, dy) in patches, y down.
         size: its size, in times of that in the frame it is compared with.
         turn: degrees, clockwise.
+        camera: as in `camera_words`.
     """
     parts = []
     way = _way(path)
     if way:
-        parts.append(way)
+        parts.append(f"with the camera, {way}" if _stays(path, camera) else way)
     grows = _growth(
         [math.log(max(s, 1e-6)) for s in size or ()], "grows {} times", "shrinks {} times"
     )
@@ -84,9 +91,22 @@ def words(camera: Sequence[Sequence[float]], subjects: Sequence[str]) -> str:
     return "; ".join(part for part in parts if part) or NOTHING
 
 
+def _stays(path: Sequence[Point], camera: Sequence[Sequence[float]]) -> bool:
+    """Whether a subject is kept in its place of the picture by a camera that pans and no more."""
+    if len(camera) != len(path) or camera_words([(*c[:4], 0.0, 0.0) for c in camera]):
+        return False
+    seen = [(p[0] + c[4], p[1] + c[5]) for p, c in zip(path, camera, strict=True)]
+    return _far(seen) < KEPT * _far(path)
+
+
+def _far(path: Sequence[Point]) -> float:
+    """Between the two frames that are farthest apart."""
+    return max((math.dist(a, b) for a, b in product(path, path)), default=0.0)
+
+
 def _way(path: Sequence[Point]) -> str:
     """`right and down 3.4 patches`, or "" where it stays."""
-    far = max((math.dist(a, b) for a, b in product(path, path)), default=0.0)
+    far = _far(path)
     if far < LEAST:
         return ""
     dx, dy = (b - a for a, b in zip(path[0], path[-1], strict=True))

@@ -11,7 +11,7 @@ from typing import Any
 
 from pe_toolkit.backbones.catalogue.variants import VARIANTS
 from pe_toolkit.card import CardInfo, CardSpec
-from pe_toolkit.card.followed import followed, little
+from pe_toolkit.card.followed import followed_by
 from pe_toolkit.registry.remotes.base import TAG
 from pe_toolkit.registry.remotes.frontmatter import MAX_FRONT, dumped, kept, parts, size
 from pe_toolkit.registry.remotes.markdown import code, license_lines, quoted
@@ -242,7 +242,7 @@ def _training(spec: CardSpec) -> list[str]:
     lines = [
         f"- reference clip (not included): {ref.duration:.2f} s, {ref.frames} frames of "
         f"{ref.width}x{ref.height} at {ref.fps:g} fps; "
-        f"{followed(ref.matched, little(spec))}",
+        f"{followed_by(spec)}",
         f"- recipe: {code(recipe.name)}, objective {recipe.objective}, block {recipe.block}, "
         f"tau {recipe.tau:g}, mask {recipe.mask}",
         f"- optimisation: {recipe.inner_steps} inner steps, learning rate {first:g} to {last:g}, "
