@@ -88,7 +88,7 @@ def read(
     flow = AttentionMotionFlow.from_qk(
         q.float(), k.float(), grid, adapter.variant.mask, mutual=reading.mutual
     )
-    return flow, read_moves(flow, affinity(q, k, grid), pictures_of(frames, grid.frames))
+    return flow, read_moves(flow, affinity(q, k, grid), pictures_of(frames, grid.frames), frames)
 
 
 def cosine(path: Any, true: Any) -> float:

@@ -15,7 +15,7 @@ from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.moves import Moves, frames_of, read_moves
 from pe_toolkit.motion.path import one_path, path_shares
-from pe_toolkit.motion.registration import READABLE, _after, _inverse, register
+from pe_toolkit.motion.registration import READABLE, after, inverse, register
 from pe_toolkit.motion.segments import affinity, course, soft_masks, spectrum
 from pe_toolkit.motion.words import NOTHING, camera_words, subject_words, words
 from pe_toolkit.training import TrainConfig, train
@@ -163,8 +163,8 @@ def test_what_shows_too_little_of_the_anchor_is_laid_on_its_neighbour() -> None:
 
 def test_a_map_and_the_one_that_undoes_it_are_none() -> None:
     motion = torch.tensor([0.3, -0.7, 0.4, -0.2], dtype=torch.float64)
-    for pair in ((motion, _inverse(motion)), (_inverse(motion), motion)):
-        torch.testing.assert_close(_after(*pair), torch.zeros_like(motion))
+    for pair in ((motion, inverse(motion)), (inverse(motion), motion)):
+        torch.testing.assert_close(after(*pair), torch.zeros_like(motion))
 
 
 @pytest.mark.parametrize("noise", [0.0, 6.0])

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pe_toolkit.grid import TokenGrid
+from pe_toolkit.motion.film import confirmed, everywhere
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.ground import Ground
 from pe_toolkit.motion.layers import blended, camera_layer, compose, middle, undo
@@ -179,7 +181,10 @@ class Moves:
 
 
 def read_moves(
-    flow: AttentionMotionFlow, things: tuple[Tensor, TokenGrid] | None, pictures: Tensor
+    flow: AttentionMotionFlow,
+    things: tuple[Tensor, TokenGrid] | None,
+    pictures: Tensor,
+    film: NDArray[np.uint8] | None = None,
 ) -> Moves:
     """Camera and subjects of a reference, against its middle frame.
 
@@ -188,10 +193,13 @@ def read_moves(
         things: as `segments.affinity` gives them. None where the reading knows of positions, which
             cannot be cut into things: then what one path says is the only subject.
         pictures: `(F, h, w)` grey values (0..255), one for every latent frame (`pictures_of`).
+        film: uint8 RGB `(N, H, W, 3)`, all frames of the clip: what they say of a camera where the
+            pictures leave doubt (`motion.film`). None: there is none then.
     """
     grid, anchor = flow.grid, flow.grid.frames // 2
     if things is None:
-        linear, shift, why = _camera(register(pictures, torch.ones(tuple(grid)), anchor), grid)
+        weights = torch.ones(tuple(grid), dtype=torch.float64)
+        _, (linear, shift, why) = _background(grid, pictures, weights, anchor, film, told=False)
         alone = _along_one_path(flow, (linear, shift), anchor)
         return Moves(anchor, linear, shift, alone, why)
     told_apart = things_of(flow, *things)
@@ -201,8 +209,7 @@ def read_moves(
         weights = 1 - functional.max_pool2d(covered.double(), 3, 1, 1)
     if float(weights.mean()) < SEEN:
         weights = torch.ones_like(weights)
-    background = register(pictures, weights, anchor)
-    linear, shift, why = _camera(background, grid)
+    background, (linear, shift, why) = _background(grid, pictures, weights, anchor, film)
     moved = bool((shift != 0).any() or (linear != torch.eye(2)).any())
     subjects: list[Subject] = []
     told = False
@@ -241,8 +248,38 @@ def _along_one_path(
     return (Subject(own, place, zero, zero, share),)
 
 
-def _camera(found: Registration, grid: TokenGrid) -> tuple[Tensor, Tensor, str]:
-    """A_f and b_f in patches; the identity, and why, where that says the background no worse."""
+def _background(
+    grid: TokenGrid,
+    pictures: Tensor,
+    weights: Tensor,
+    anchor: int,
+    film: NDArray[np.uint8] | None,
+    *,
+    told: bool = True,
+) -> tuple[Registration, tuple[Tensor, Tensor, str]]:
+    """The background laid on itself, and the camera that this says. `told`: whether things were
+    told from it; else what lies on itself may be one.
+    """
+    found = register(pictures, weights, anchor)
+
+    def sure(doubt: bool) -> bool:
+        if not doubt:
+            return told or everywhere(found, pictures, weights, anchor)
+        if film is None:
+            return False
+        grey = torch.from_numpy(film.mean(-1, dtype=np.float32))
+        moments = frames_of(len(film), grid.frames)
+        return confirmed(found, pictures, grey, weights, anchor, moments)
+
+    return found, _camera(found, grid, sure)
+
+
+def _camera(
+    found: Registration, grid: TokenGrid, sure: Callable[[bool], bool]
+) -> tuple[Tensor, Tensor, str]:
+    """A_f and b_f in patches; the identity, and why, where that says the background no worse.
+    `sure` is asked, and told whether much is left, as of real footage.
+    """
     linear, shift = found.linear, found.shift * torch.tensor([grid.width, grid.height])
     still = (
         torch.eye(2, dtype=torch.float64).expand(grid.frames, 2, 2).clone(),
@@ -257,7 +294,8 @@ def _camera(found: Registration, grid: TokenGrid) -> tuple[Tensor, Tensor, str]:
     jumps = float(torch.stack(_turning(linear)).diff(dim=1).abs().max()) > JERK
     rest, before = float(found.rest.sum()), float(found.still.sum())
     noise = (grid.frames - 1) * NOISE**2
-    if jumps or rest > min(BETTER * before, max(LEFT * before, noise)):
+    doubt = rest > min(BETTER * before, max(LEFT * before, noise))
+    if jumps or not sure(doubt):
         return *still, "unclear"
     return linear, shift, ""
 

@@ -72,7 +72,7 @@ def left(
     """Mean squared difference under other weights, with what was found and with nothing moved: does
     a place move with the camera?
     """
-    level = _level(pictures, weights, SIDES[-1])
+    level = level_of(pictures, weights, SIDES[-1])
     others = [f for f in range(len(pictures)) if f != anchor]
     moved = [level.missed(f, anchor, found.motions[f]) for f in others]
     still = [level.missed(f, anchor, torch.zeros_like(found.motions[f])) for f in others]
@@ -103,7 +103,7 @@ def register(
         )
     if not 0 <= anchor < frames:
         raise UsageError(f"Expected an anchor frame in 0..{frames - 1}, got {anchor}.")
-    levels = [_level(pictures, weights, side) for side in SIDES]
+    levels = [level_of(pictures, weights, side) for side in SIDES]
     wide, high = levels[0].half
     motions = torch.zeros(frames, 4, dtype=torch.float64)  # log zoom, roll, x, y
     known = torch.zeros_like(motions)
@@ -118,10 +118,10 @@ def register(
                 motions[f] = _laid_best(levels, f, anchor, own, motions)
             else:
                 begin = torch.cat([motions[own, :2], known[f, 2:]])
-                motions[f] = _fitted(levels, f, anchor, begin)
+                motions[f] = fitted(levels, f, anchor, begin)
             rest[f], still[f] = (fine.missed(f, anchor, m) for m in (motions[f], known[f]))
             if shift is None and not math.isfinite(float(rest[f])):
-                on = _after(_inverse(motions[own]), motions[f])
+                on = after(inverse(motions[own]), motions[f])
                 rest[f], still[f] = (fine.missed(f, own, m) for m in (on, known[f]))
     scale, turn, x, y = motions.unbind(1)
     c, s = scale.exp() * turn.cos(), scale.exp() * turn.sin()
@@ -130,7 +130,7 @@ def register(
     return Registration(linear, moved, rest, still, levels[0].contrast(anchor), motions)
 
 
-def _laid_best(levels: list[_Level], f: int, anchor: int, own: int, motions: Tensor) -> Tensor:
+def _laid_best(levels: list[Level], f: int, anchor: int, own: int, motions: Tensor) -> Tensor:
     """Frame f laid on the anchor: from where its neighbour `own` lies, and by way of that one, as
     if the camera stopped there or went on as before, each as it is and laid on the anchor once
     more. Whichever lies best on both is taken; what no camera does, only if all are so. Beside the
@@ -138,34 +138,34 @@ def _laid_best(levels: list[_Level], f: int, anchor: int, own: int, motions: Ten
     """
     before = motions[own]
     if own == anchor:
-        return _fitted(levels, f, anchor, before)
-    back = _inverse(before)
-    stops, goes_on = torch.zeros_like(before), _after(_inverse(motions[2 * own - f]), before)
-    ways = [_after(before, _fitted(levels, f, own, begin)) for begin in (stops, goes_on)]
-    tries = [*ways, *(_fitted(levels, f, anchor, begin) for begin in (*ways, before))]
+        return fitted(levels, f, anchor, before)
+    back = inverse(before)
+    stops, goes_on = torch.zeros_like(before), after(inverse(motions[2 * own - f]), before)
+    ways = [after(before, fitted(levels, f, own, begin)) for begin in (stops, goes_on)]
+    tries = [*ways, *(fitted(levels, f, anchor, begin) for begin in (*ways, before))]
 
     def badly(motion: Tensor) -> tuple[bool, float]:
         far = (motion - before)[2:].norm() > MOST_STEP or motion[0].abs() > MOST_ZOOM
-        return bool(far), levels[-1].missed(f, anchor, motion, (own, _after(back, motion)))
+        return bool(far), levels[-1].missed(f, anchor, motion, (own, after(back, motion)))
 
     return min(tries, key=badly)
 
 
-def _fitted(levels: list[_Level], f: int, other: int, motion: Tensor) -> Tensor:
+def fitted(levels: list[Level], f: int, other: int, motion: Tensor) -> Tensor:
     """Frame f laid on another one, from coarse to fine."""
     for level in levels:
         motion = level.fit(f, other, motion)
     return motion
 
 
-def _inverse(motion: Tensor) -> Tensor:
+def inverse(motion: Tensor) -> Tensor:
     """`(4,)` of the map that undoes it."""
     scale, turn, x, y = motion
     c, s = (-scale).exp() * turn.cos(), (-scale).exp() * turn.sin()
     return torch.stack([-scale, -turn, -c * x - s * y, s * x - c * y])
 
 
-def _after(first: Tensor, then: Tensor) -> Tensor:
+def after(first: Tensor, then: Tensor) -> Tensor:
     """`(4,)` of the map that is `first` and `then` one after the other."""
     scale, turn, x, y = then
     c, s = scale.exp() * turn.cos(), scale.exp() * turn.sin()
@@ -174,7 +174,7 @@ def _after(first: Tensor, then: Tensor) -> Tensor:
     return torch.cat([first[:2] + then[:2], moved])
 
 
-class _Level:
+class Level:
     """Pictures at one size, and how they lie on each other. Places count in half shorter sides from
     the middle, so that a similarity is one at every aspect.
     """
@@ -258,7 +258,7 @@ class _Level:
         return found / total
 
 
-def _level(pictures: Tensor, weights: Tensor, side: int) -> _Level:
+def level_of(pictures: Tensor, weights: Tensor, side: int) -> Level:
     height, width = pictures.shape[1:]
     times = side / min(height, width)
     size = (max(2, round(height * times)), max(2, round(width * times)))
@@ -268,4 +268,4 @@ def _level(pictures: Tensor, weights: Tensor, side: int) -> _Level:
             values.double()[None], size=size, mode="bilinear", antialias=True
         )[0]
 
-    return _Level(at(pictures), at(weights).clamp(0, 1))
+    return Level(at(pictures), at(weights).clamp(0, 1))

@@ -136,5 +136,6 @@ def read_reference(run: Run, silence: torch.Tensor) -> Reference:
         q.float(), k.float(), run.grid, mask=settings.mask, mutual=settings.reading.mutual
     )
     things = affinity(q, k, run.grid) if settings.reading.by == "content" else None
-    moves = read_moves(flow, things, pictures_of(run.clip.frames, run.grid.frames))
+    pictures = pictures_of(run.clip.frames, run.grid.frames)
+    moves = read_moves(flow, things, pictures, run.clip.frames)
     return Reference(latents, image, flow, way, moves)
