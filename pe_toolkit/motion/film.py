@@ -59,12 +59,12 @@ def confirmed(
     said = chain(film, weights, moments)
     back = inverse(said[anchor])
     fine = level_of(pictures, weights, SIDES[-1])
-    apart = max(
-        _apart(fine.half, after(back, own), other)
+    far = max(
+        apart(fine.half, after(back, own), other)
         for own, other in zip(said, found.motions, strict=True)
     )
     diagonal = 2 * math.hypot(*fine.half)
-    return apart <= AGREE * diagonal and everywhere(found, pictures, weights, anchor)
+    return far <= AGREE * diagonal and everywhere(found, pictures, weights, anchor)
 
 
 def chain(film: Tensor, weights: Tensor, moments: list[tuple[int, int]]) -> Tensor:
@@ -84,7 +84,7 @@ def chain(film: Tensor, weights: Tensor, moments: list[tuple[int, int]]) -> Tens
     return torch.stack([(motions[a] + motions[b]) / 2 for a, b in moments])
 
 
-def _apart(half: tuple[float, float], one: Tensor, other: Tensor) -> float:
+def apart(half: tuple[float, float], one: Tensor, other: Tensor) -> float:
     """How far apart two motions take a corner of the picture, in half shorter sides."""
     corners = torch.tensor(list(product((-1, 1), (-1, 1)))).double() * torch.tensor(half)
     return float((_moved(corners, one) - _moved(corners, other)).norm(dim=1).max())

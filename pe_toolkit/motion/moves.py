@@ -198,8 +198,7 @@ def read_moves(
     """
     grid, anchor = flow.grid, flow.grid.frames // 2
     if things is None:
-        weights = torch.ones(tuple(grid), dtype=torch.float64)
-        _, (linear, shift, why) = _background(grid, pictures, weights, anchor, film, told=False)
+        linear, shift, why = read_camera(grid, pictures, film)
         alone = _along_one_path(flow, (linear, shift), anchor)
         return Moves(anchor, linear, shift, alone, why)
     told_apart = things_of(flow, *things)
@@ -231,6 +230,19 @@ def read_moves(
         subjects = list(_along_one_path(flow, (linear, shift), anchor))
     subjects.sort(key=lambda s: -s.share)
     return Moves(anchor, linear, shift, tuple(subjects), why)
+
+
+def read_camera(
+    grid: TokenGrid, pictures: Tensor, film: NDArray[np.uint8] | None = None
+) -> tuple[Tensor, Tensor, str]:
+    """The camera where things are not told from a background. Args as in `read_moves`.
+
+    Returns:
+        `(F, 2, 2)` float64 A_f and `(F, 2)` b_f in patches, against the middle frame; and why it is
+        said to rest, a key of `AT_REST`, or "".
+    """
+    weights = torch.ones(tuple(grid), dtype=torch.float64)
+    return _background(grid, pictures, weights, grid.frames // 2, film, told=False)[1]
 
 
 def _along_one_path(
