@@ -127,3 +127,21 @@ def test_a_thing_before_a_plain_background_is_no_camera() -> None:
     ]
     film = np.repeat(np.stack(frames).astype(np.uint8)[..., None], 3, -1)
     assert not read_moves(flow_of_nothing(), None, pictures_of(film, LATENT), film).camera
+
+
+def test_things_that_are_none_do_not_hide_the_camera() -> None:
+    """What a backbone makes of footage that it does not know: a cut through nothing."""
+    frames = clip(*PAN, flicker=0.5)
+    last = 3 * SIDE // 4  # from here on water, which is another one in every frame
+    for n in range(FRAMES):
+        water = (128 + 30 * texture(200 + n, SIDE)).clamp(0, 255).byte().numpy()
+        frames[n, :, last:] = water[:, last:, None]
+    mask = torch.zeros(tuple(GRID))
+    mask[:, :, :4] = 1  # the rest is taken for the background
+    seen = mask.flatten()
+    near = torch.exp(-8 * (seen[:, None] - seen).square())
+    near = (near / near.sum(1, keepdim=True)).double()
+    pictures = pictures_of(frames, LATENT)
+    found = read_moves(flow_of_nothing(), (near + near.T, GRID), pictures, frames)
+    assert found.camera
+    assert not read_moves(flow_of_nothing(), (near + near.T, GRID), pictures).camera

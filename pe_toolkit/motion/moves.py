@@ -48,6 +48,8 @@ SEEN = 0.15
 WITH = 0.25
 """Of the squared difference of a thing's own pictures that may be left under the camera's motion,
 for the thing to move with the camera."""
+AS_MUCH = 1.25
+"""The same, in times of what is left of the background's, of which real footage leaves much."""
 ONE_PATH = 0.5
 """Share of the kept squared displacement from which on one path says what moves."""
 AT_REST = {
@@ -209,6 +211,13 @@ def read_moves(
     if float(weights.mean()) < SEEN:
         weights = torch.ones_like(weights)
     background, (linear, shift, why) = _background(grid, pictures, weights, anchor, film)
+    if why == "unclear" and told_apart:
+        # In footage that the backbone does not know, things that are none hide what moves.
+        whole = torch.ones_like(weights)
+        other, said = _background(grid, pictures, whole, anchor, film, told=False)
+        if not said[2]:
+            background, (linear, shift, why) = other, said
+    remains = float(background.rest.sum() / background.still.sum().clamp(min=1e-9))
     moved = bool((shift != 0).any() or (linear != torch.eye(2)).any())
     subjects: list[Subject] = []
     told = False
@@ -219,7 +228,7 @@ def read_moves(
         told = True
         if moved:
             rest, still = left(pictures, around, anchor, background)
-            if rest <= max(WITH * still, NOISE**2):
+            if rest <= max(WITH * still, AS_MUCH * remains * still, NOISE**2):
                 continue
         subject = _subject(grid, pictures, around, thing, (linear, shift), anchor)
         subject = dataclasses.replace(subject, cover=thing.mask > FAINT)
