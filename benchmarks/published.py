@@ -35,11 +35,12 @@ METHODS = ("ditflow", "smm", "moft", "mclone", "injection")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("site", type=Path, help="a clone of ditflow.github.io")
-    parser.add_argument("--json", type=Path, help="write every score")
+    parser.add_argument("--json", type=Path, help="write every score, a line a pair")
     asked = parser.parse_args()
     rows = measured(asked.site / "supp" / "assets" / "videos")
     if asked.json:
-        asked.json.write_text(json.dumps(rows) + "\n", encoding="utf-8")
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        asked.json.write_text(lines, encoding="utf-8")
     print(f"{'metric':22s} AUC   first  own, others (medians)   {'  '.join(METHODS)} (own, means)")
     for name in rows[0]["scores"]:
         show(name, rows)

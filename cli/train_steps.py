@@ -204,7 +204,7 @@ def draw(events: Iterator[Any], session: Session) -> Result:
                 case kinds.Resumed():
                     bar.skip(event.step)
                 case kinds.ReferenceMatched() if not out.json:
-                    learned = followed(event.followed, read=event.phase)
+                    learned = followed(event.followed, read=event.read)
                     out.talk(f"Reference: {learned}\n  {event.motion}")
                     if event.zero and event.phase:
                         out.talk(f"  {event.zero}: left to the phase in the noise")

@@ -147,6 +147,6 @@ def test_a_reference_with_little_to_follow_has_no_score(adapter: CogVideoXAdapte
 
 def test_what_is_read_from_the_pictures_needs_no_patches_that_are_followed() -> None:
     assert followed(0.0, read=True) == (
-        "its motion is read from the pictures; 0.0% of it can be followed by patches"
+        "its motion is read from the pictures; 0.0% of them can be followed by patches"
     )
     assert followed(0.2, read=True) == followed(0.2)

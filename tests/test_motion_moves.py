@@ -317,8 +317,7 @@ def test_what_stays_in_the_picture_goes_with_the_camera() -> None:
     panned = [(*down, 0, 0), (*down, 0, -1.6), (*down, 0.1, -3.3)]
     assert subject_words(still, camera=panned) == "with the camera, down 3.2 patches"
     assert words(panned, [subject_words(still, camera=panned)]) == (
-        "camera pans down 3.3 patches; one subject moves on its own: with the camera, down 3.2 "
-        "patches"
+        "camera pans down 3.3 patches; one subject goes with the camera, down 3.2 patches"
     )
     faster = [(x, 2 * y) for x, y in still]
     assert subject_words(faster, camera=panned) == "down 6.4 patches"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 
 import pytest
 import torch
 from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler, DDPMScheduler
 
-from pe_toolkit.backbones.cogvideox.drawing import drawing, fresh, instead, redrawn
+from pe_toolkit.backbones.cogvideox.drawing import fresh, redraw, restore
 from pe_toolkit.motion.phase import disc
 from pe_toolkit.motion.renewed import renewed, renewing
 
@@ -93,8 +94,10 @@ def test_the_noise_of_a_generation_keeps_its_disc_through_all_steps() -> None:
     first = inside(plain[0])
     assert float((first * inside(began).conj()).real.sum() / first.abs().square().sum()) < 0.3
     scheduler = dpm()
-    with drawing(scheduler, instead(renewing(RADIUS), began)):
-        z, found, state = denoised(scheduler, began, x, 7)
+    ended: list[int] = []
+    redraw(scheduler, renewing(RADIUS), began, lambda: ended.append(1))
+    z, found, state = denoised(scheduler, began, x, 7)
+    assert ended == [1]
     assert len(found) == 7
     for epsilon in found:
         torch.testing.assert_close(inside(epsilon), inside(began), rtol=1e-4, atol=1e-3)
@@ -111,20 +114,49 @@ def test_other_schedulers_of_the_class_draw_as_ever() -> None:
     began, x = noise(1), noise(5)
     plain = denoised(dpm(), began, x, 7)
     changed, other = dpm(), dpm()
-    with drawing(changed, instead(renewing(RADIUS), began)):
-        assert torch.equal(denoised(other, began, x, 7)[1][3], plain[1][3])
-        # A pipeline asks for these before it passes a generator.
-        assert {"generator", "timestep"} < set(inspect.signature(changed.step).parameters)
-    assert "step" not in changed.__dict__
+    redraw(changed, renewing(RADIUS), began)
+    assert torch.equal(denoised(other, began, x, 7)[1][3], plain[1][3])
+    # A pipeline asks for these before it passes a generator.
+    assert {"generator", "timestep"} < set(inspect.signature(changed.step).parameters)
+    # Nor are generations of another size its own.
+    assert torch.equal(
+        denoised(changed, began[:1], x[:1], 7)[1][3], denoised(dpm(), began[:1], x[:1], 7)[1][3]
+    )
+    # A copy acts on itself.
+    copied = copy.deepcopy(changed)
+    copied.set_timesteps(4)
+    assert len(denoised(copied, began, x, 7)[1]) == 3
+    restore(copied)
+    assert "step" not in copied.__dict__
+    assert "step" in changed.__dict__
+    restore(changed)
     assert torch.equal(denoised(changed, began, x, 7)[1][3], plain[1][3])
 
 
-def test_a_step_of_the_users_own_is_there_again() -> None:
-    scheduler = dpm()
-    own = scheduler.step = lambda *args, **options: None
-    with drawing(scheduler, instead(renewing(RADIUS), noise(1))):
-        assert scheduler.step is not own
-    assert scheduler.step is own
+class Another(CogVideoXDPMScheduler):
+    """As people write them."""
+
+    def step(self, *args, **options):  # type: ignore[no-untyped-def]
+        return super().step(*args, **options)
+
+
+def test_a_step_of_the_users_own_is_left_alone_and_warned_of() -> None:
+    scheduler, calls = dpm(), []
+    own = scheduler.step
+
+    def counted(*args, **options):  # type: ignore[no-untyped-def]
+        calls.append(1)
+        return own(*args, **options)
+
+    scheduler.step = counted
+    with pytest.warns(UserWarning, match="the card's phase gets lost"):
+        redraw(scheduler, renewing(RADIUS), noise(1))
+    denoised(scheduler, noise(1), noise(5), 7)
+    assert len(calls) == 8
+    restore(scheduler)
+    assert scheduler.step is counted
+    with pytest.warns(UserWarning, match="Another draws noise at every step"):
+        redraw(Another(**PUBLISHED), renewing(RADIUS), noise(1))
 
 
 def test_the_share_of_a_step() -> None:
@@ -143,11 +175,11 @@ def test_schedulers_that_draw_nothing_are_left_alone_and_others_warned_of() -> N
     still = CogVideoXDDIMScheduler(**PUBLISHED)
     still.set_timesteps(8)
     expected = still.step(out, 900, z).prev_sample
-    redrawn(still, instead(renewing(RADIUS), z))
+    redraw(still, renewing(RADIUS), z)
     assert torch.equal(still.step(out, 900, z).prev_sample, expected)
     draws = DDPMScheduler()
     expected = draws.step(out, 900, z, generator=torch.Generator().manual_seed(1)).prev_sample
-    redrawn(draws, instead(renewing(RADIUS), z))
+    redraw(draws, renewing(RADIUS), z)
     with pytest.warns(UserWarning, match="DDPMScheduler draws noise at every step"):
         found = draws.step(out, 900, z, generator=torch.Generator().manual_seed(1)).prev_sample
     assert torch.equal(found, expected)

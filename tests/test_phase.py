@@ -13,7 +13,7 @@ from PIL import Image
 from pe_toolkit.apply import ApplyRequest, CardWarning, applied, generate
 from pe_toolkit.apply.contexts import ground_of
 from pe_toolkit.backbones import VARIANTS
-from pe_toolkit.backbones.cogvideox.drawing import drawing, instead
+from pe_toolkit.backbones.cogvideox.drawing import redraw, restore
 from pe_toolkit.card import MotionCard
 from pe_toolkit.errors import CardError, UsageError
 from pe_toolkit.motion.ground import Ground
@@ -78,8 +78,9 @@ def test_a_stock_pipeline_begins_with_the_phase(positions, scheduler):
 
     noise, generator = drawn()
     begun = bearing(adapter, noise)
-    with drawing(pipe.scheduler, instead(renewing(PHASE[0]), begun)):
-        by_hand = pipe(**arguments(latents=begun, generator=generator)).frames
+    redraw(pipe.scheduler, renewing(PHASE[0]), begun)
+    by_hand = pipe(**arguments(latents=begun, generator=generator)).frames
+    restore(pipe.scheduler)
     assert torch.equal(alone, by_hand)
     assert not torch.equal(alone, plain)
     # DPM would draw the phase away again.
@@ -94,6 +95,36 @@ def test_a_stock_pipeline_begins_with_the_phase(positions, scheduler):
     assert "prepare_latents" not in vars(pipe)
     assert "step" not in vars(pipe.scheduler)
     assert torch.equal(pipe(**arguments()).frames, plain)
+
+
+def test_only_the_generations_of_the_pipeline_keep_the_phase():
+    """With a scheduler that draws: one after the other, of another pipeline, and one that fails."""
+    adapter = tiny_adapter(scheduler="dpm")
+    card, _ = trained(adapter)
+    pipe = adapter.pipe
+    other = type(pipe)(**pipe.components)
+    other.set_progress_bar_config(disable=True)
+    plain = other(**arguments(4)).frames
+
+    def fail(pipe, step, timestep, values):
+        raise KeyboardInterrupt
+
+    with applied(pipe, card, 0.0, phase=1.0):
+        first = pipe(**arguments()).frames
+        assert "step" not in vars(pipe.scheduler)  # it has ended
+        assert torch.equal(other(**arguments(4)).frames, plain)
+        two = pipe(**arguments() | {"prompt": [PROMPT, PROMPT]} | {
+            "generator": [torch.Generator().manual_seed(n) for n in (3, 4)]
+        }).frames  # fmt: skip
+        torch.testing.assert_close(two[:1], first, rtol=1e-4, atol=1e-4)
+        with pytest.raises(KeyboardInterrupt):
+            pipe(**arguments(callback_on_step_end=fail))
+        own = pipe.scheduler
+        pipe.scheduler = type(own).from_config(own.config)
+        assert torch.equal(pipe(**arguments()).frames, first)
+    assert "step" not in vars(own)
+    assert "step" not in vars(pipe.scheduler)
+    assert torch.equal(other(**arguments(4)).frames, plain)
 
 
 def test_a_card_can_leave_the_means_to_the_noise():

@@ -309,7 +309,7 @@ def _followed(job: Job, events: Any) -> MotionCard:
                 steps, inner = event.guided_steps, max(event.inner_steps, 1)
                 job.words.append(event.message)
             case kinds.ReferenceMatched():
-                job.words.append(f"Reference: {followed(event.followed, read=event.phase)}")
+                job.words.append(f"Reference: {followed(event.followed, read=event.read)}")
                 if event.guided_steps not in (None, steps):
                     job.words.append(f"So {event.guided_steps} steps are guided.")
                 steps = event.guided_steps or steps

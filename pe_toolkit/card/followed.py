@@ -33,7 +33,7 @@ def followed(share: float, little: bool = False, *, read: bool = False) -> str:
     """
     percent = f"{share:.1%}" if share < 0.1 else f"{share:.0%}"
     if read and share < LITTLE:
-        return f"its motion is read from the pictures; {percent} of it can be followed by patches"
+        return f"its motion is read from the pictures; {percent} of them can be followed by patches"
     text = f"{percent} of the picture moves and can be followed"
     return f"{text}: little to learn from" if little else text
 

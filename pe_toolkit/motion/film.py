@@ -14,8 +14,11 @@ from __future__ import annotations
 import math
 from itertools import pairwise, product
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from pe_toolkit.motion.registration import (
     READABLE,
@@ -31,6 +34,8 @@ from pe_toolkit.motion.registration import (
 AGREE = 0.044
 """Of the diagonal: how far apart both readings may take a corner of the picture
 (docs/experiments.md)."""
+LARGE = 4 * SIDES[-1]
+"""Pixels of the shorter side, above which frames are made smaller before anything else."""
 PARTS = 4
 """The picture is looked at in so many times so many parts."""
 BETTER_THERE = 0.9
@@ -65,6 +70,22 @@ def confirmed(
     )
     diagonal = 2 * math.hypot(*fine.half)
     return far <= AGREE * diagonal and everywhere(found, pictures, weights, anchor)
+
+
+def grey_film(frames: NDArray[np.uint8]) -> Tensor:
+    """uint8 RGB `(N, H, W, 3)` -> `(N, h, w)` float32 grey values of all frames, smaller where they
+    are large: one by one, as a long clip in floating point takes gigabytes.
+    """
+    height, width = frames.shape[1:3]
+    times = min(1.0, LARGE / min(height, width))
+    size = (round(height * times), round(width * times))
+    made = []
+    for frame in frames:
+        grey = torch.from_numpy(frame.mean(-1, dtype=np.float32))[None, None]
+        if times < 1:
+            grey = functional.interpolate(grey, size=size, mode="bilinear", antialias=True)
+        made.append(grey[0, 0])
+    return torch.stack(made)
 
 
 def chain(film: Tensor, weights: Tensor, moments: list[tuple[int, int]]) -> Tensor:
@@ -124,7 +145,7 @@ def _left(level: Level, found: Registration, anchor: int) -> float | None:
     moved = still = 0.0
     for f in range(len(level.grey)):
         now = level.missed(f, anchor, found.motions[f])
-        if f != anchor and math.isfinite(now):
-            moved += now
-            still += level.missed(f, anchor, torch.zeros_like(found.motions[f]))
+        before = level.missed(f, anchor, torch.zeros_like(found.motions[f]))
+        if f != anchor and math.isfinite(now) and math.isfinite(before):
+            moved, still = moved + now, still + before
     return moved / still if still else None

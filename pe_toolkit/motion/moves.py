@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pe_toolkit.grid import TokenGrid
-from pe_toolkit.motion.film import confirmed, everywhere
+from pe_toolkit.motion.film import confirmed, everywhere, grey_film
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.ground import Ground
 from pe_toolkit.motion.layers import blended, camera_layer, compose, middle, undo
@@ -48,8 +48,6 @@ SEEN = 0.15
 WITH = 0.25
 """Of the squared difference of a thing's own pictures that may be left under the camera's motion,
 for the thing to move with the camera."""
-AS_MUCH = 1.25
-"""The same, in times of what is left of the background's, of which real footage leaves much."""
 ONE_PATH = 0.5
 """Share of the kept squared displacement from which on one path says what moves."""
 AT_REST = {
@@ -211,13 +209,12 @@ def read_moves(
     if float(weights.mean()) < SEEN:
         weights = torch.ones_like(weights)
     background, (linear, shift, why) = _background(grid, pictures, weights, anchor, film)
-    if why == "unclear" and told_apart:
+    if why == "unclear" and bool((weights != 1).any()):
         # In footage that the backbone does not know, things that are none hide what moves.
         whole = torch.ones_like(weights)
         other, said = _background(grid, pictures, whole, anchor, film, told=False)
         if not said[2]:
             background, (linear, shift, why) = other, said
-    remains = float(background.rest.sum() / background.still.sum().clamp(min=1e-9))
     moved = bool((shift != 0).any() or (linear != torch.eye(2)).any())
     subjects: list[Subject] = []
     told = False
@@ -228,7 +225,7 @@ def read_moves(
         told = True
         if moved:
             rest, still = left(pictures, around, anchor, background)
-            if rest <= max(WITH * still, AS_MUCH * remains * still, NOISE**2):
+            if rest <= max(WITH * still, NOISE**2):
                 continue
         subject = _subject(grid, pictures, around, thing, (linear, shift), anchor)
         subject = dataclasses.replace(subject, cover=thing.mask > FAINT)
@@ -278,8 +275,8 @@ def _background(
     *,
     told: bool = True,
 ) -> tuple[Registration, tuple[Tensor, Tensor, str]]:
-    """The background laid on itself, and the camera that this says. `told`: whether things were
-    told from it; else what lies on itself may be one.
+    """The background laid on itself, and the camera that this says. `told`: whether the reading
+    tells things from it, if there are any; else what lies on itself may be one.
     """
     found = register(pictures, weights, anchor)
 
@@ -288,9 +285,8 @@ def _background(
             return told or everywhere(found, pictures, weights, anchor)
         if film is None:
             return False
-        grey = torch.from_numpy(film.mean(-1, dtype=np.float32))
         moments = frames_of(len(film), grid.frames)
-        return confirmed(found, pictures, grey, weights, anchor, moments)
+        return confirmed(found, pictures, grey_film(film), weights, anchor, moments)
 
     return found, _camera(found, grid, sure)
 

@@ -20,6 +20,7 @@ KEPT = 0.25
 """Of how far a subject goes beyond the camera: seen to go less, it goes with it."""
 CHANGE, TURN = 0.08, 4.0
 """Change of log size, and degrees, that are spoken of."""
+WITH = "with the camera"
 NOTHING = "nothing moves that can be followed"
 
 
@@ -62,7 +63,7 @@ def subject_words(
     parts = []
     way = _way(path)
     if way:
-        parts.append(f"with the camera, {way}" if _stays(path, camera) else way)
+        parts.append(f"{WITH}, {way}" if _stays(path, camera) else way)
     grows = _growth(
         [math.log(max(s, 1e-6)) for s in size or ()], "grows {} times", "shrinks {} times"
     )
@@ -82,7 +83,9 @@ def words(camera: Sequence[Sequence[float]], subjects: Sequence[str]) -> str:
         subjects: of each, `subject_words`.
     """
     parts = [camera_words(camera)]
-    if len(subjects) == 1:
+    if len(subjects) == 1 and subjects[0].startswith(WITH):
+        parts.append(f"one subject goes {subjects[0]}")
+    elif len(subjects) == 1:
         parts.append(f"one subject moves on its own: {subjects[0]}")
     elif len(subjects) == 2:
         parts.append(f"two things move differently: one {subjects[0]}; the other {subjects[1]}")

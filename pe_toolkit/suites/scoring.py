@@ -113,17 +113,17 @@ def _with_tracks(two: Pair, settings: Settings) -> Pair:
     return pair.with_tracks(two, reference, video)
 
 
-_last: dict[tuple[str, str, int], Tracks] = {}
+_last: dict[tuple[str | int, ...], Tracks] = {}
 
 
 def _of_reference(frames: NDArray[np.uint8], name: str, side: int) -> Tracks:
     """Tracks of a reference, kept for the next video of it: a worker scores one after the other."""
-    key = (hashlib.sha256(frames.tobytes()).hexdigest(), name, side)
-    if key not in _last:
+    key = (hashlib.sha256(frames.tobytes()).hexdigest(), *frames.shape, name, side)
+    if (tracks := _last.get(key)) is None:
         tracks = pair.tracks_of(frames, tracker(name), side)
         _last.clear()
         _last[key] = tracks
-    return _last[key]
+    return tracks
 
 
 def _resampled(frames: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:

@@ -46,6 +46,8 @@ class ReferenceMatched:
         zero: why the positions start from zero although another start was asked for, or "".
         phase: whether something moves that the phase in the noise carries: positions that start
             from zero leave it to that.
+        read: whether positions start from what was read of the pictures and of covers, whatever
+            displacements there are.
         guided_steps: how many denoising steps are guided now that it is known what moves; None
             where that is not said.
     """
@@ -57,6 +59,7 @@ class ReferenceMatched:
     zero: str = ""
     phase: bool = False
     guided_steps: int | None = None
+    read: bool = False
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from pe_toolkit.training.guide import Guidance
 from pe_toolkit.training.prepare import Run, prepare
 from pe_toolkit.training.reference import read_reference
 from pe_toolkit.training.resume import ResumeState
-from pe_toolkit.training.start import unsaid
+from pe_toolkit.training.start import begun, unsaid
 from pe_toolkit.video import Clip
 
 
@@ -79,6 +79,7 @@ def train(
             unsaid(flow, moves, run.settings) if run.form else "",
             run.settings.phase is not None and (moves.camera or bool(moves.subjects)),
             len(guided),
+            run.form is not None and begun(flow, moves, run.settings) == "layers",
         )
         reference.require_motion(run.settings.mask)
 

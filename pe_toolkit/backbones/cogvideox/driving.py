@@ -154,23 +154,24 @@ class CogVideoXDriving(CogVideoXGeometry, Resident):
     ) -> Iterator[None]:
         """The pipeline prepares its latents as ever, and begins with what `change` makes of them:
         `(N, F', C, h, w)` noise of standard deviation 1. Its scheduler, whichever it has by then,
-        draws as ever, and takes what `again` makes of that.
+        draws as ever until the generation's end, and takes what `again` makes of that.
         """
-        drawn_again = contextlib.ExitStack()  # of the generation that runs
-        sigma = self.pipe.scheduler.init_noise_sigma
+        running = contextlib.ExitStack()
 
         def prepare(drawn: Callable[..., Any], *args: Any, **options: Any) -> Any:
             made = drawn(*args, **options)
             noise, *conditions = made if isinstance(made, tuple) else (made,)  # with the image's
+            scheduler = self.pipe.scheduler
+            sigma = scheduler.init_noise_sigma
             began = change(noise if sigma == 1 else noise / sigma)
-            drawn_again.close()
+            running.close()
             if again is not None:
-                instead = drawing.instead(again, began)
-                drawn_again.enter_context(drawing.drawing(self.pipe.scheduler, instead))
+                drawing.redraw(scheduler, again, began, running.close)
+                running.callback(drawing.restore, scheduler)
             latents = began if sigma == 1 else began * sigma
             return (latents, *conditions) if conditions else latents
 
-        with drawn_again, beginning.prepared(self.pipe, prepare):
+        with running, beginning.prepared(self.pipe, prepare):
             yield
 
     def step_callback(self, act: AfterStep) -> Any:

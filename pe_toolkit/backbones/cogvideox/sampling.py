@@ -19,7 +19,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from numpy.typing import NDArray
 from PIL import Image
 
-from pe_toolkit.backbones.cogvideox.drawing import instead, redrawn
+from pe_toolkit.backbones.cogvideox.drawing import redraw
 from pe_toolkit.motion.renewed import Renewal
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class CogVideoXSampler:
         began = change(self.initial_noise())
         self.latents = began * self.scheduler.init_noise_sigma
         if again is not None:
-            redrawn(self.scheduler, instead(again, began))
+            redraw(self.scheduler, again, began)
 
     def initial_noise(self) -> torch.Tensor:
         """`(N, F', C, h, w)` of standard deviation 1, before the first step."""

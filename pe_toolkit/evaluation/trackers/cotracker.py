@@ -39,6 +39,7 @@ class CoTracker3:
         queries = torch.from_numpy(asked).float()[None].to(device)
         with torch.no_grad():
             points, visible = model(video, queries=queries)
+        model.to("cpu")  # its room is the backbone's until the next clip
         where = points[0].permute(1, 0, 2).double().cpu().numpy()
         seen = visible[0].permute(1, 0).bool().cpu().numpy()
         return Tracks(where, seen, (frames.shape[2], frames.shape[1]))
