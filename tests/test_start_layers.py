@@ -126,7 +126,8 @@ def test_auto_takes_layers_where_one_path_does_not_say_what_moves() -> None:
     as_read = dataclasses.replace(asked, start_scale=1.0)
     assert torch.equal(found, first_layers(by_chance(), moves(pan=1.0), as_read)["camera"])
     by_attention = TrainConfig(start="auto").resolve(VARIANTS["cogvideox-5b"])
-    assert begun(by_chance(), moves(pan=1.0), by_attention) == "flow"
+    assert begun(by_chance(), moves(pan=1.0), by_attention) == "layers"
+    assert begun(by_chance(), moves(), by_attention) == "flow"
     assert list(first_layers(by_chance(), moves(subject(), pan=1.0), auto)) == ["camera", "subject"]
 
 

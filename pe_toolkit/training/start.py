@@ -134,12 +134,14 @@ def sought(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> str:
     """The start that was asked for. Of `auto` it is `layers` where one path does not say what
     moves and a camera or one subject was read (zoom, roll, a thing that is hard to match), of one
     thing that moves otherwise than the camera (a background behind what stays), of one slow thing,
-    and of two things; else `flow` (docs/experiments.md). What one path says was measured on
-    readings by content: with another one `auto` is `flow`.
+    and of two things; else `flow` (docs/experiments.md). With a reading by attention, which tells
+    no things from a background, it is `layers` where the pictures show a camera that moves.
     """
     if settings.start != "auto":
         return settings.start
-    if settings.reading.by != "content" or not (moves.camera or moves.subjects):
+    if settings.reading.by != "content":
+        return "layers" if moves.camera else "flow"
+    if not (moves.camera or moves.subjects):
         return "flow"
     if moves.two:
         return "layers"
