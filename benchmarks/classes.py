@@ -208,7 +208,7 @@ def run(store: Store, args: Any) -> None:
             used = card[1]
             if row != args.name:
                 used = shuffled(used, CHANGES[row.removeprefix(args.name + " ")], r)
-        (video,) = generate(adapter, [prompt], [seed], card=used)
+        (video,) = generate(adapter, [prompt], [seed], card=used, scheduler=args.scheduler)
         line = {"class": name, "reference": r, "pair": k, "row": row, "prompt": prompt}
         line |= {"seed": seed, "seconds": round(video.seconds, 2)}
         store.add(line | record(video.frames, prompt, scenes[name], r), video.frames)
@@ -223,6 +223,7 @@ def main() -> None:
     parser.add_argument("--backbone", default="bundled")
     parser.add_argument("--recipe", choices=RECIPES, default="default")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--scheduler", choices=("ddim", "dpm"), default=None)
     parser.add_argument("--name", default=None, help="of the row; default: recipe and settings")
     parser.add_argument("--classes", default=",".join(ORDER))
     parser.add_argument("--references", type=int, default=8)
@@ -239,7 +240,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=None, help="write the table's numbers here")
     parser.add_argument("--sheets", type=Path, default=None, help="contact sheets, one a class")
     args = parser.parse_args()
-    args.name = args.name or " ".join([args.recipe, *args.set])
+    args.name = args.name or " ".join([args.recipe, *args.set, *filter(None, [args.scheduler])])
     args.classes = args.classes.split(",")
     args.controls = [name for name in args.controls.split(",") if name]
     if unknown := {*args.classes} - {*CLASSES} | {*args.controls} - {*CONTROLS}:

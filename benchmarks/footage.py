@@ -27,7 +27,7 @@ from torch import Tensor
 
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.film import apart
-from pe_toolkit.motion.moves import frames_of, pictures_of, read_camera
+from pe_toolkit.motion.moves import frames_of, pictures_of, read_camera, turning
 from pe_toolkit.motion.words import camera_words
 from pe_toolkit.video import read_clip
 
@@ -87,9 +87,8 @@ def measured(path: Path, frames: int, size: tuple[int, int]) -> dict[str, Any]:
 
 def motions(linear: Tensor, shift: Tensor, half: tuple[float, float]) -> Tensor:
     """`(F, 4)` log zoom, roll, x and y in half shorter sides, as `motion.registration` has them."""
-    zoom, turn = 0.5 * torch.linalg.det(linear).log(), torch.atan2(linear[:, 1, 0], linear[:, 0, 0])
     moved = shift * 2 * torch.tensor(half, dtype=torch.float64)
-    return torch.cat([torch.stack([zoom, turn], 1), moved], 1)
+    return torch.cat([torch.stack(turning(linear), 1), moved], 1)
 
 
 def by_points(frames: NDArray[np.uint8], moments: list[tuple[int, int]]) -> tuple[Tensor, float]:

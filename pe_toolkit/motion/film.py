@@ -63,12 +63,12 @@ def confirmed(
     """
     said = chain(film, weights, moments)
     back = inverse(said[anchor])
-    fine = level_of(pictures, weights, SIDES[-1])
+    height, width = pictures.shape[1:]
+    half = (width / min(width, height), height / min(width, height))
     far = max(
-        apart(fine.half, after(back, own), other)
-        for own, other in zip(said, found.motions, strict=True)
+        apart(half, after(back, own), other) for own, other in zip(said, found.motions, strict=True)
     )
-    diagonal = 2 * math.hypot(*fine.half)
+    diagonal = 2 * math.hypot(*half)
     return far <= AGREE * diagonal and everywhere(found, pictures, weights, anchor)
 
 
@@ -106,15 +106,15 @@ def chain(film: Tensor, weights: Tensor, moments: list[tuple[int, int]]) -> Tens
 
 
 def apart(half: tuple[float, float], one: Tensor, other: Tensor) -> float:
-    """How far apart two motions take a corner of the picture, in half shorter sides."""
-    corners = torch.tensor(list(product((-1, 1), (-1, 1)))).double() * torch.tensor(half)
-    return float((_moved(corners, one) - _moved(corners, other)).norm(dim=1).max())
+    """How far apart two motions take a corner of the picture, in half shorter sides, 0 or more.
 
-
-def _moved(points: Tensor, motion: Tensor) -> Tensor:
-    scale, turn, x, y = motion.tolist()
-    c, s = math.exp(scale) * math.cos(turn), math.exp(scale) * math.sin(turn)
-    return points @ torch.tensor([[c, s], [-s, c]], dtype=points.dtype) + torch.tensor([x, y])
+    Args:
+        half: of the picture's width and height, in half shorter sides.
+        one, other: `(4,)` as in `Registration.motions`.
+    """
+    wide, high = half
+    corners = [one.new_tensor([0, 0, x * wide, y * high]) for x, y in product((-1, 1), (-1, 1))]
+    return max(float((after(at, one) - after(at, other))[2:].norm()) for at in corners)
 
 
 def everywhere(found: Registration, pictures: Tensor, weights: Tensor, anchor: int) -> bool:

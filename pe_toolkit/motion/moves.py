@@ -140,13 +140,13 @@ class Moves:
     @property
     def turns(self) -> bool:
         """Whether it zooms or rolls by more than a thing does that keeps its size and angle."""
-        size, _ = _turning(self.linear)
+        size, _ = turning(self.linear)
         return self.rolls or bool((_steady(size, GROWTH) != 0).any())
 
     @property
     def rolls(self) -> bool:
         """Whether it rolls by more than a thing does that keeps its angle."""
-        _, turn = _turning(self.linear)
+        _, turn = turning(self.linear)
         return bool((_steady(turn, TURN) != 0).any())
 
     def ground(self, grid: TokenGrid, share: float) -> Ground | None:
@@ -308,7 +308,7 @@ def _camera(
         return *still, "unclear"
     if float(camera_layer(grid, linear, shift).abs().max()) < REST:
         return *still, "rests"
-    jumps = float(torch.stack(_turning(linear)).diff(dim=1).abs().max()) > JERK
+    jumps = float(torch.stack(turning(linear)).diff(dim=1).abs().max()) > JERK
     rest, before = float(found.rest.sum()), float(found.still.sum())
     noise = (grid.frames - 1) * NOISE**2
     doubt = rest > min(BETTER * before, max(LEFT * before, noise))
@@ -335,7 +335,7 @@ def _subject(
     ok = found.rest.isfinite() & found.still.isfinite()
     if bool(ok.all()) and float(found.rest.sum()) < BETTER * float(found.still.sum()):
         size, turn = (
-            own - cam for own, cam in zip(_turning(found.linear), _turning(camera[0]), strict=True)
+            own - cam for own, cam in zip(turning(found.linear), turning(camera[0]), strict=True)
         )
     return Subject(
         path - path[anchor],
@@ -357,7 +357,7 @@ def _grows(subject: Subject) -> bool:
     return bool((subject.size != 0).any() or (subject.turn != 0).any())
 
 
-def _turning(linear: Tensor) -> tuple[Tensor, Tensor]:
+def turning(linear: Tensor) -> tuple[Tensor, Tensor]:
     """Log zoom and clockwise radians of `(F, 2, 2)` similarities."""
     return 0.5 * torch.linalg.det(linear).log(), torch.atan2(linear[:, 1, 0], linear[:, 0, 0])
 
@@ -366,7 +366,7 @@ def times(linear: Tensor, shift: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """The camera, `scale` times as far."""
     if scale == 1:
         return linear, shift
-    size, turn = _turning(linear)
+    size, turn = turning(linear)
     return similarity(size * scale, turn * scale), shift * scale
 
 

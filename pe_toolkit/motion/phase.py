@@ -179,7 +179,7 @@ def imprinted(
             f"{tuple(noise.shape)}, got {tuple(angles.shape)}."
         )
     ky, kx = half.unbind(-1)
-    spectrum = torch.fft.fft2(noise if noise.dtype == torch.float64 else noise.float())
+    spectrum = spectrum_of(noise)
     low = spectrum[..., ky, kx]  # (..., F, C, n)
     new = _turned(low, angles.to(low.device, low.real.dtype), gamma, strength)
     if not mean:
@@ -190,11 +190,28 @@ def imprinted(
         new = new + fixed[..., ky, kx] * (kappa / noise.shape[-4] ** 0.5)
     new[..., 0] = torch.complex(new[..., 0].real, torch.zeros_like(new[..., 0].real))
     new, beta = as_strong(spectrum, low, new, gamma, fitted=ground is not None)
-    spectrum = spectrum * beta[..., None, None]
+    return planes_of(spectrum * beta[..., None, None], half, new).to(noise.dtype)
+
+
+def spectrum_of(planes: Tensor) -> Tensor:
+    """FFT2 of `(..., h, w)`, complex of float32, or of float64 if they are that."""
+    found: Tensor = torch.fft.fft2(planes if planes.dtype == torch.float64 else planes.float())
+    return found
+
+
+def planes_of(spectrum: Tensor, half: Tensor, new: Tensor) -> Tensor:
+    """The real planes `(..., h, w)` of a spectrum in whose disc `new` stands.
+
+    Args:
+        spectrum: `(..., h, w)` complex; changed.
+        half: `(n, 2)` frequencies, as `disc` gives them.
+        new: `(..., n)` complex, real at the first of them; their conjugates are set as well.
+    """
+    ky, kx = half.unbind(-1)
     spectrum[..., -ky, -kx] = new.conj()
     spectrum[..., ky, kx] = new
     made: Tensor = torch.fft.ifft2(spectrum).real
-    return made.to(noise.dtype)
+    return made
 
 
 def _slowly(half: Tensor, like: Tensor) -> Tensor:
@@ -216,8 +233,21 @@ def _turned(low: Tensor, angles: Tensor, gamma: float, strength: float) -> Tenso
 def as_strong(
     spectrum: Tensor, low: Tensor, new: Tensor, gamma: float, *, fitted: bool
 ) -> tuple[Tensor, Tensor]:
-    """The new disc, and beta `(..., F, C)` for what is outside of it. `fitted`: of a plane with
-    little else, the disc gets as much energy as there is; otherwise that is refused.
+    """The new disc, and beta of the formula of this module for what is outside of it.
+
+    Args:
+        spectrum: `(..., h, w)` complex, the planes as they are.
+        low: `(..., n)` complex, their disc.
+        new: the same, what is to stand there.
+        gamma: for the message.
+        fitted: of a plane with little else, the disc gets as much energy as there is; otherwise
+            that is refused.
+
+    Returns:
+        `(..., n)` complex and `(...)` real, 0 or more.
+
+    Raises:
+        UsageError: energy that cannot be kept, and is not fitted.
     """
     # Every frequency but the mean stands for its conjugate as well.
     twice = torch.full(low.shape[-1:], 2.0, dtype=low.real.dtype, device=low.device)

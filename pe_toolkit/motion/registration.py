@@ -152,21 +152,21 @@ def _laid_best(levels: list[Level], f: int, anchor: int, own: int, motions: Tens
 
 
 def fitted(levels: list[Level], f: int, other: int, motion: Tensor) -> Tensor:
-    """Frame f laid on another one, from coarse to fine."""
+    """`(4,)` of frame f laid on another one, begun at `motion`, from coarse to fine `levels`."""
     for level in levels:
         motion = level.fit(f, other, motion)
     return motion
 
 
 def inverse(motion: Tensor) -> Tensor:
-    """`(4,)` of the map that undoes it."""
+    """`(4,)` of the map that undoes `(4,)`, as in `Registration.motions`."""
     scale, turn, x, y = motion
     c, s = (-scale).exp() * turn.cos(), (-scale).exp() * turn.sin()
     return torch.stack([-scale, -turn, -c * x - s * y, s * x - c * y])
 
 
 def after(first: Tensor, then: Tensor) -> Tensor:
-    """`(4,)` of the map that is `first` and `then` one after the other."""
+    """`(4,)` of the map that is `first` and `then` one after the other, `(4,)` each."""
     scale, turn, x, y = then
     c, s = scale.exp() * turn.cos(), scale.exp() * turn.sin()
     px, py = first[2:]
@@ -259,6 +259,9 @@ class Level:
 
 
 def level_of(pictures: Tensor, weights: Tensor, side: int) -> Level:
+    """Pictures `(F, h, w)` and weights `(F, h', w')`, both brought to `side` pixels on the shorter
+    side of the pictures.
+    """
     height, width = pictures.shape[1:]
     times = side / min(height, width)
     size = (max(2, round(height * times)), max(2, round(width * times)))

@@ -16,10 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
-from pe_toolkit.motion.phase import as_strong, disc
+from pe_toolkit.motion.phase import as_strong, disc, planes_of, spectrum_of
 
 Renewal = Callable[[Tensor, Tensor, float], Tensor]
 """What a step takes instead of the noise that it draws: of that noise, of the noise that the
@@ -52,14 +51,9 @@ def renewed(drawn: Tensor, began: Tensor, part: float, radius: float) -> Tensor:
     Raises:
         UsageError: as `motion.phase.disc`.
     """
-    ky, kx = disc(radius, *drawn.shape[-2:]).to(drawn.device).unbind(-1)
-    spectrum, kept = (
-        torch.fft.fft2(x if x.dtype == torch.float64 else x.float()) for x in (drawn, began)
-    )
+    half = disc(radius, *drawn.shape[-2:]).to(drawn.device)
+    ky, kx = half.unbind(-1)
+    spectrum, kept = spectrum_of(drawn), spectrum_of(began)
     new, beta = as_strong(spectrum, spectrum[..., ky, kx], kept[..., ky, kx], 1.0, fitted=True)
     new = new * ((1 - (1 - part**2) ** 0.5) / part if part else 0.0)
-    spectrum = spectrum * beta[..., None, None]
-    spectrum[..., -ky, -kx] = new.conj()
-    spectrum[..., ky, kx] = new
-    made: Tensor = torch.fft.ifft2(spectrum).real
-    return made.to(drawn.dtype)
+    return planes_of(spectrum * beta[..., None, None], half, new).to(drawn.dtype)
