@@ -51,6 +51,8 @@ def targets(
         if path is not None:
             files.check_suffix(path, suffix, switch)
             paths.append(path)
+    read = (options.side_by_side, options.kv_from, options.image, options.card_path)
+    files.check_not_read(paths, read)
     files.check_outputs(paths, force=options.force)
     return left, there
 

@@ -32,16 +32,25 @@ def check(path: Path | None) -> None:
 
     if path is None:
         return
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(
-            f"Expected --html to end in .html, got {path.name!r}.", f"--html {path.stem}.html"
-        )
+    check_name(path)
     if files.there(path) and path.is_file() and not is_report(path):
         raise OutputExistsError(
             f"Expected no file at {path}, or an older report, got another file.",
             "Choose another name.",
         )
     files.check_outputs([path], force=True)
+
+
+def check_name(path: Path) -> None:
+    """Refuse another ending.
+
+    Raises:
+        UsageError: it is no .html.
+    """
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(
+            f"Expected --html to end in .html, got {path.name!r}.", f"--html {path.stem}.html"
+        )
 
 
 def write(

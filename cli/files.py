@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import shlex
@@ -84,6 +85,22 @@ def check_outputs(paths: Iterable[Path], *, force: bool) -> None:
         )
     for folder in dict.fromkeys(path.parent for path in paths):
         probe_folder(folder)
+
+
+def check_not_read(written: Iterable[Path], read: Iterable[Path | None]) -> None:
+    """Nothing that is read is overwritten, not by force either: what was drawn from it would be
+    all that is left.
+
+    Raises:
+        UsageError: a file is both.
+    """
+    for path, source in itertools.product(written, filter(None, read)):
+        with contextlib.suppress(OSError):
+            if path.samefile(source):
+                raise UsageError(
+                    f"Expected another file than {source} to write, which is read.",
+                    "Choose another name.",
+                )
 
 
 def probe_folder(folder: Path) -> None:

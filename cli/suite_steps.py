@@ -27,9 +27,10 @@ def run_suite(session: Session, options: SuiteOptions, html: Path) -> None:
     code 1, after all others were done.
     """
     from pe_toolkit.jobs.folder import JobFolder
-    from pe_toolkit.suites.results import RunRecord, settings_in_words
+    from pe_toolkit.suites.results import RunRecord, check_folder, settings_in_words
 
     out = session.out
+    check_folder(options.output)
     planned, variant = _plan(options, session)
     folder = JobFolder(options.output)
     small = variant is not None and variant.bundled

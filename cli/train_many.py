@@ -47,6 +47,7 @@ def train_many(session: Session, request: TrainOptions) -> None:
     if known is not None:
         prompts.warn_unknown(out, request.prompts, known.name)
     session.rerun = True
+    session.argv = tuple(word for word in session.argv if word != "--force")
     _finish(session, _work(session, listed, place, pool), listed, place)
 
 
@@ -80,20 +81,36 @@ def _asked(options: TrainOptions, backbone: str) -> dict[str, str | bool]:
 
 
 def _check_outputs(listed: Sequence[Job], folder: JobFolder, *, force: bool) -> None:
-    """No card of somebody else is overwritten; with `force` all are made anew.
+    """No card of somebody else is overwritten; with `force` all are made anew, also by a run
+    without it that goes on.
 
     Raises:
-        OutputExistsError: one is there that this list did not make.
+        OutputExistsError: one is there that this list did not make, or not of the clip as it is.
     """
     for job in listed:
         if force:
-            folder.file(job).unlink(missing_ok=True)
+            folder.again(job)
         card = folder.path / f"{job.args['card']}.safetensors"
-        if card.exists() and not force and folder.record(job) is None:
+        if not card.exists() or folder.is_again(job):
+            continue
+        if why := _otherwise(card, job, folder):
             raise OutputExistsError(
-                f"Expected no file at {card}, but there is one, made otherwise.",
+                f"Expected no file at {card}, but there is one, {why}.",
                 "Use --force to overwrite it, or choose another -o.",
             )
+
+
+def _otherwise(card: Path, job: Job, folder: JobFolder) -> str:
+    """In words, why a card is not the one that the job would make; "" if it is."""
+    from pe_toolkit.video.sources import digest
+
+    record = folder.record(job)
+    if record is None or record["result"]["sha256"] != digest(card):
+        return "made otherwise"
+    reference, was = Path(job.args["request"]["reference"]), record["result"].get("clip")
+    if was is not None and reference.exists() and digest(reference) != was:
+        return f"made of another {reference.name}"
+    return ""
 
 
 def _work(session: Session, listed: Sequence[Job], folder: JobFolder, pool: Pool) -> Tally:

@@ -60,6 +60,8 @@ def check(options: TrainOptions) -> None:
         files.check_suffix(preview, ".mp4", "--preview")
     card_plot.check(options.plot, force=options.force)
     outputs = [options.output, *([preview] if preview else [])]
+    drawn = [*outputs, *([options.plot] if options.plot else [])]
+    files.check_not_read(drawn, [options.reference, options.image])
     files.check_outputs(outputs, force=options.force)
     check_state(options.state, resume=options.resume, force=options.force)
 

@@ -81,6 +81,12 @@ def refused(group: str, name: str, what: str, why: str) -> DependencyError:
     )
 
 
+def in_words(error: Exception) -> str:
+    """What a stranger's code raised, in one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 def _installed(group: str) -> Iterator[EntryPoint]:
     """A package that is found twice on the path (an editable install, say) counts once."""
     yield from dict.fromkeys(entry_points(group=group))

@@ -49,3 +49,10 @@ def wait_for(args: dict[str, Any], place: Place) -> dict[str, Any]:
     while not go.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     return square(args, place)
+
+
+def write(args: dict[str, Any], place: Place) -> dict[str, Any]:
+    """A file, which the result names."""
+    name = f"n{args['number']}.txt"
+    (place.folder / name).write_text(str(args["number"]))
+    return {"video": name}

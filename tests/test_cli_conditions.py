@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,26 @@ def test_requests_that_make_no_sense_are_found_early(
     assert result.exit_code == 2
     assert text in " ".join(result.stderr.split())
     assert not (tmp_path / "c.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("flow", "REF", "-o", "REF"),
+        ("train", "REF", "-o", "c.safetensors", "--preview", "REF"),
+        ("apply", "card.safetensors", "-o", "REF", "--side-by-side", "REF", "--prompt", "a"),
+    ],
+)
+def test_what_is_read_is_not_overwritten_by_force_either(
+    reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    clip = tmp_path / "ref.mp4"
+    clip.write_bytes(reference.read_bytes())
+    shutil.copy(GOLDEN / "rotary-angle-used.safetensors", tmp_path / "card.safetensors")
+    result = pe(*(clip.name if word == "REF" else word for word in words), "--force")
+    assert (result.exit_code, clip.read_bytes()) == (2, reference.read_bytes())
+    assert "Expected another file than ref.mp4 to write, which is read." in result.stderr
 
 
 def as_card(clip: Clip, recipe: str = "default") -> CardSpec:

@@ -10,6 +10,8 @@ from click.testing import CliRunner, Result
 
 from pe_toolkit.card import MotionCard
 from pe_toolkit.cli.main import cli
+from pe_toolkit.jobs.folder import JobFolder
+from pe_toolkit.jobs.job import Job
 from pe_toolkit.suites import cards
 from pe_toolkit.suites.bundled import moving_scenes
 from pe_toolkit.training.request import TrainRequest
@@ -116,3 +118,39 @@ def test_a_request_as_json() -> None:
 )
 def test_names_of_cards(name: str, file: str) -> None:
     assert cards.file_name(Path(name)) == file
+
+
+def test_what_is_there_has_to_be_what_would_be_made(clips: list[Path], tmp_path: Path) -> None:
+    clip, out = tmp_path / "ref.mp4", tmp_path / "cards"
+    clip.write_bytes(clips[0].read_bytes())
+    words = (clip, "-o", out, "--jobs", 1, *CHEAP)
+    assert pe(*words).exit_code in (0, 3)
+    card = out / "ref.safetensors"
+    made = card.read_bytes()
+    card.unlink()  # the same command makes what is missing
+    assert "1 cards made, 0 were there" in pe(*words).stderr
+    assert MotionCard.load(card).tensors["flow"].tobytes() in made
+    card.write_bytes(made + b"x")
+    other = pe(*words)
+    assert (other.exit_code, card.read_bytes()) == (2, made + b"x")
+    assert "made otherwise" in other.stderr
+    card.write_bytes(made)
+    JobFolder(out).again(cards_jobs(out))  # as after `--force`, interrupted: goes on without it
+    assert "1 cards made, 0 were there" in pe(*words).stderr
+    clip.write_bytes(clips[1].read_bytes())
+    other = pe(*words)
+    assert other.exit_code == 2
+    assert "made of another ref.mp4" in other.stderr
+    assert "1 cards made" in pe(*words, "--force").stderr
+
+
+def cards_jobs(out: Path) -> Job:
+    """The one job of a folder."""
+    (record,) = (json.loads(path.read_text()) for path in (out / "records").glob("*.json"))
+    return Job(record["args"]["card"], record["work"], record["args"])
+
+
+def test_a_folder_has_to_be_named(clips: list[Path]) -> None:
+    asked = pe(clips[0], "--jobs", 1)
+    assert asked.exit_code == 2
+    assert "Expected -o DIR with --jobs, got none." in asked.stderr

@@ -21,11 +21,12 @@ from pe_toolkit.evaluation.contract import Pair
 from pe_toolkit.evaluation.trackers import cotracker
 from pe_toolkit.evaluation.trackers.base import grid_points
 from pe_toolkit.evaluation.tracks import Tracks, load_tracks, save_tracks
-from pe_toolkit.video import write_video
+from pe_toolkit.video import read_clip, write_video
 from pe_toolkit.world.motions import scenes_of
 from pe_toolkit.world.points import true_points
 from pe_toolkit.world.scenes import render, sample_scene
 from pe_toolkit.world.vocabulary import WORDS
+from tests.clips import write_clip
 
 
 def scene(family, seed, frames=9):
@@ -178,6 +179,22 @@ def claims(path, shape):
     return path
 
 
+def damaged(path, at):
+    """A compressed file of which a few bytes are others."""
+    np.savez_compressed(path, points=np.arange(240.0).reshape(10, 12, 2), size=[8, 8])
+    data = bytearray(path.read_bytes())
+    data[at : at + 8] = bytes(8)
+    path.write_bytes(data)
+    return path
+
+
+def headed(path, header):
+    """A file whose array begins with this header."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("points.npy", b"\x93NUMPY\x01\x00" + bytes([len(header), 0]) + header)
+    return path
+
+
 POINTS = np.zeros((3, 4, 2))
 BAD = {
     "missing": lambda p: p,
@@ -195,6 +212,9 @@ BAD = {
     "other visible": lambda p: npz(p, points=POINTS, visible=np.ones((4, 3)), size=[8, 8]),
     "half visible": lambda p: npz(p, points=POINTS, visible=np.full((3, 4), 0.5), size=[8, 8]),
     "no pixels": lambda p: npz(p, points=POINTS, size=[0, 8]),
+    "damaged": lambda p: damaged(p, 60),
+    "a damaged header": lambda p: headed(p, b"{'descr': '<f8', 'shape': (3,\n"),
+    "no shape": lambda p: headed(p, b"{'descr': '<f8', 'fortran_order': 0, 'shape': 3}\n"),
     "half a pixel": lambda p: npz(p, points=POINTS, size=[8.5, 8]),
 }
 
@@ -224,6 +244,30 @@ def test_clips_of_other_lengths_and_sizes_are_brought_in_step(clips):
     assert not any("Sizes differ" in note for note in notes)
     with pytest.raises(UsageError, match="align by span or frames"):
         pair.read_pair(clips / "ref.mp4", clips / "same.mp4", align="ends")
+
+
+def test_frames_are_those_that_a_training_takes(tmp_path):
+    """By their times: the frames that `read_clip` takes of the clip are the clip, at any rate."""
+    frames = render(scene("line", 1, 49))
+    steps = 3 * np.arange(49, dtype=np.uint8)[:, None, None, None]
+    bright = frames // 4 + steps
+    uneven = np.cumsum([0.02] * 20 + [0.1] * 29) - 0.02
+    for name, times in (("even.mkv", None), ("uneven.mkv", uneven)):
+        path = write_clip(tmp_path / name, bright, fps=24, times=times, codec="ffv1")
+        taken = read_clip(path, frames=33).frames
+        short = write_clip(tmp_path / f"short-{name}", taken, fps=24, codec="ffv1")
+        a, b, _ = pair.read_pair(path, short)
+        # A frame is three grey levels brighter than the one before; a codec takes one or two.
+        assert np.ptp(a.mean((1, 2, 3)) - b.mean((1, 2, 3))) < 1.5, name
+
+
+def test_many_points_are_followed(tmp_path):
+    """OpenCV looks up 32,767 at a time."""
+    pytest.importorskip("cv2")
+    frames = render(scene("line", 1), 64)[:3]
+    found = trackers.tracker("lk").track(frames, grid_points(64, 64, 182))
+    few = trackers.tracker("lk").track(frames, grid_points(64, 64, 182)[-5:])
+    assert np.array_equal(found.points[-5:], few.points)
 
 
 def test_tracks_are_brought_to_the_frames_and_pixels_of_the_pair():
@@ -316,13 +360,30 @@ def test_other_packages_add_metrics_and_trackers(tmp_path, monkeypatch):
         "    def track(self, frames, starts):\n"
         "        points = np.repeat(starts[:, None], len(frames), 1)\n"
         "        return tracks_of(points, None, frames.shape[2:0:-1])\n"
+        "class Raising:\n"
+        "    def track(self, frames, starts):\n"
+        "        return 1 / 0\n"
+        "class Short:\n"
+        "    def track(self, frames, starts):\n"
+        "        return Resting().track(frames[1:], starts)\n"
+        "class Lost:\n"
+        "    def __init__(self, model):\n"
+        "        pass\n"
+        "    track = None.__eq__\n"
+        "def boom(pair):\n"
+        "    raise IndexError('nothing there')\n"
+        "BOOM = Metric('boom', boom, 0, 1)\n"
+        "NONE = Metric('none', lambda pair: None, 0, 1)\n"
+        "LARGE = Metric('large', lambda pair: np.float64('inf'), 0, 1)\n"
     )
     about = tmp_path / "jerky-1.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: jerky\nVersion: 1\n")
     (about / "entry_points.txt").write_text(
-        "[pe_toolkit.metrics]\njerk = jerky:JERK\nbad = jerky:BAD\n"
-        "[pe_toolkit.trackers]\nresting = jerky:Resting\n"
+        "[pe_toolkit.metrics]\njerk = jerky:JERK\nbad = jerky:BAD\nboom = jerky:BOOM\n"
+        "none = jerky:NONE\nlarge = jerky:LARGE\n"
+        "[pe_toolkit.trackers]\nresting = jerky:Resting\nraising = jerky:Raising\n"
+        "short = jerky:Short\nlost = jerky:Lost\n"
     )
     frames = np.zeros((4, 32, 32, 3), np.uint8)
     two = Pair(frames, frames)
@@ -331,6 +392,13 @@ def test_other_packages_add_metrics_and_trackers(tmp_path, monkeypatch):
     assert [result.value for result in found] == [4, 1]
     with pytest.raises(DependencyError, match="package jerky 1"):
         evaluation.metric("bad")
+    for name, why in (("boom", "IndexError: nothing there"), ("none", "TypeError")):
+        with pytest.raises(DependencyError, match=f"'{name}' from the package jerky 1.*{why}"):
+            pair.score(two, [name])
+    assert pair.score(two, ["large"]) == [pair.Result("large", None, "it is inf")]
+    for name, why in (("raising", "ZeroDivisionError"), ("short", "got"), ("lost", "TypeError")):
+        with pytest.raises(DependencyError, match=f"'{name}' from the package jerky 1.*{why}"):
+            trackers.tracker(name).track(frames, grid_points(32, 32, 3))
     monkeypatch.delitem(sys.modules, "jerky")
 
 

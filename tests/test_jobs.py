@@ -241,3 +241,23 @@ def test_no_cluster_at_that_address(tmp_path: Path) -> None:
 
     with pytest.raises(PeError, match="Expected a Ray cluster at auto"):
         Cluster(tmp_path, "auto")
+
+
+def test_a_job_whose_file_is_gone_is_done_again(tmp_path: Path) -> None:
+    made = job(1, "write")
+    all_of([made], tmp_path)
+    assert (tmp_path / "n1.txt").read_text() == "1"
+    assert states(all_of([made], tmp_path)) == {"n1": "there"}
+    (tmp_path / "n1.txt").unlink()
+    assert JobFolder(tmp_path).record(made) is not None
+    assert states(all_of([made], tmp_path)) == {"n1": "done"}
+    assert (tmp_path / "n1.txt").exists()
+
+
+def test_a_job_that_is_to_be_done_again_says_so_until_it_is(tmp_path: Path) -> None:
+    folder = JobFolder(tmp_path)
+    all_of([job(1)], tmp_path)
+    folder.again(job(1))
+    assert folder.is_again(job(1))
+    assert states(all_of([job(1)], tmp_path)) == {"n1": "done"}
+    assert not folder.is_again(job(1))

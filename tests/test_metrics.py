@@ -262,3 +262,18 @@ GOOD = np.random.default_rng(1).uniform(0, 90, (4, 5, 2))
 def test_what_is_no_pair_of_tracks_is_refused(bad):
     with pytest.raises(UsageError, match=r"^Expected "):
         bad()
+
+
+def test_the_released_score_of_many_points_is_taken_in_blocks(monkeypatch):
+    rng = np.random.default_rng(5)
+    a, b = (np.cumsum(rng.normal(size=(31, 6, 2)), 1) for _ in "ab")
+    whole = mf_official(a, b)
+    monkeypatch.setattr(directions, "_CHUNK", 7 * 31)
+    assert mf_official(a, b) == pytest.approx(whole, abs=1e-12)
+
+
+def test_a_reference_that_is_not_seen_sets_no_pace():
+    """Not a full score: what the video would have to move is not known."""
+    assert math.isnan(steadiness.moving_consistency(0.9, 1.0, math.nan))
+    assert math.isnan(steadiness.moving_consistency(0.9, math.nan, 1.0))
+    assert steadiness.moving_consistency(0.9, 0.0, 0.0) == 0.9

@@ -13,7 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pe_toolkit.errors import ClipError, SuiteError, UsageError
+from pe_toolkit.errors import (
+    ClipError,
+    DependencyError,
+    OutputExistsError,
+    SuiteError,
+    UsageError,
+)
 from pe_toolkit.evaluation import metric
 from pe_toolkit.evaluation.report.media import Media
 from pe_toolkit.evaluation.trackers.lucas_kanade import LucasKanade
@@ -23,14 +29,16 @@ from pe_toolkit.suites import bundled, formats
 from pe_toolkit.suites.manifest import read_manifest
 from pe_toolkit.suites.methods import METHODS, choose
 from pe_toolkit.suites.named import load_suite
-from pe_toolkit.suites.plan import Plan, Settings, plan
+from pe_toolkit.suites.plan import Plan, Settings, check, plan
 from pe_toolkit.suites.reading import read_source
+from pe_toolkit.suites.results import check_folder
 from pe_toolkit.suites.scoring import score
 from pe_toolkit.suites.suite import Prompt
 from pe_toolkit.suites.tables import Table, build_table, interval
 from pe_toolkit.video import Clip, write_video
 from pe_toolkit.world.scenes import render
 from pe_toolkit.world.vocabulary import TRAINING_PROMPTS
+from tests.clips import write_clip
 
 GARDEN = """\
 pe_suite: 1
@@ -530,13 +538,15 @@ def test_every_method_is_a_training_that_there_is() -> None:
 
 
 def test_csv_is_safe_in_a_spreadsheet(tmp_path: Path) -> None:
-    path = manifest(tmp_path, GARDEN.replace("a cat}", "'=1+1'}"))
+    path = manifest(tmp_path, GARDEN.replace("Mine: a cat}", "'=2': '=1+1'}"))
     made = plan(read_manifest(path), choose("none"), Settings())
     records = JobFolder(tmp_path / "out")
     last = made.videos[-1]
-    result = {"scores": {}, "video": "v", "reference": "r", "seconds": 1.0}
+    result = {"scores": {"mf": 0.5}, "video": "v", "reference": "r", "seconds": 1.0}
     records.keep(last.job, {"job": last.job.id, "result": result, "run": {"device": "cpu"}})
-    assert ",'=1+1," in formats.videos_csv(build_table(made, records))
+    table = build_table(made, records)
+    assert ",'=1+1," in formats.videos_csv(table)
+    assert "\nnone,'=2,,mf,0.5," in formats.to_csv(table)
 
 
 def test_a_pair_of_files_in_one_call(tmp_path: Path) -> None:
@@ -552,3 +562,92 @@ def test_a_pair_of_files_in_one_call(tmp_path: Path) -> None:
     assert other["driving_similarity"] < 0.99
     pytest.importorskip("cv2")
     assert same["mf"] == pytest.approx(1, abs=1e-6)
+
+
+def test_seeds_count_on_from_the_largest(tmp_path: Path) -> None:
+    suite = read_manifest(manifest(tmp_path, GARDEN.replace("seeds: [1, 2]", "seeds: [5, 1]")))
+    assert suite.part(1, seeds=4).clips[0].seeds == (5, 1, 6, 7)
+    last = GARDEN.replace("seeds: [1, 2]", f"seeds: [{2**63 - 1}]")
+    with pytest.raises(UsageError, match="up to 9223372036854775807, got 1 more after"):
+        read_manifest(manifest(tmp_path, last)).part(1, seeds=2)
+    with pytest.raises(SuiteError, match="seeds of the suite that differ"):
+        read_manifest(manifest(tmp_path, GARDEN.replace("seeds: [1, 2]", "seeds: [1, 1]")))
+    with pytest.raises(SuiteError, match="seeds of 'cat' that differ"):
+        read_manifest(manifest(tmp_path, GARDEN.replace("seeds: [7]", "seeds: [7, 7]")))
+
+
+def test_a_part_of_the_kinds_is_a_part_of_the_jobs(tmp_path: Path) -> None:
+    suite, methods = read_manifest(manifest(tmp_path)), choose("none,zero-shot")
+    every = {job.id for job in plan(suite, methods, Settings()).jobs}
+    for kinds in (["Caption"], ["Mine"], ["Scene", "Mine"]):
+        part = [job.id for job in plan(suite.of_kinds(kinds), methods, Settings()).jobs]
+        assert part
+        assert every.issuperset(part)
+
+
+def test_a_card_does_not_depend_on_how_videos_are_measured(tmp_path: Path) -> None:
+    suite, methods = read_manifest(manifest(tmp_path)), choose("zero-shot")
+    one, two = (
+        plan(suite, methods, settings)
+        for settings in (Settings(), Settings(metrics=("mf",), grid=20, tracker="dis"))
+    )
+    assert one.cards == two.cards
+    assert not {v.job.id for v in one.videos} & {v.job.id for v in two.videos}
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (Settings(metrics=("nope",)), "Expected a metric out of"),
+        (Settings(tracker="nope"), "Expected a tracker out of"),
+        (Settings(metrics=("true_cosine",)), "the true path of the reference for the metric true"),
+        (Settings(metrics=("leak",)), "nothing to do with the reference for the metric leak"),
+    ],
+)
+def test_metrics_are_looked_at_before_any_work(
+    settings: Settings, words: str, tmp_path: Path
+) -> None:
+    made = plan(read_manifest(manifest(tmp_path)), choose("none"), settings)
+    with pytest.raises(UsageError, match=words):
+        check(made, None)
+    rendered = load_suite("bundled-classes", 3)
+    check(plan(rendered, choose("none"), Settings(metrics=("true_cosine", "leak"))), None)
+
+
+def test_weights_of_metrics_are_had_before_any_work(tmp_path: Path) -> None:
+    """Without a network they cannot be."""
+    made = plan(
+        read_manifest(manifest(tmp_path)), choose("none"), Settings(metrics=("text_similarity",))
+    )
+    with pytest.raises(DependencyError, match="Expected the weights of openai/clip"):
+        check(made, None)
+
+
+def test_tables_of_somebody_else_stay(tmp_path: Path) -> None:
+    check_folder(tmp_path / "none")
+    (tmp_path / "table.tex").write_text("mine")
+    with pytest.raises(OutputExistsError, match=r"no file at .*table.tex"):
+        check_folder(tmp_path)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "20261127T000000Z-1.json").write_text("{}")
+    check_folder(tmp_path)
+
+
+def test_seconds_are_those_of_the_frames(tmp_path: Path) -> None:
+    times = np.cumsum([0.02] * 20 + [0.1] * 13) - 0.02
+    pictures = np.stack([np.full((32, 32, 3), 7 * n, np.uint8) for n in range(33)])
+    path = write_clip(tmp_path / "a.mkv", pictures, times=list(times), codec="ffv1")
+    source = {"path": str(path), "start": 0.4, "end": 1.2}
+    clip = read_source(source, 9, (32, 32), "default")
+    levels = clip.frames[:, 0, 0, 0] / 7
+    first, last = np.flatnonzero((times >= 0.399) & (times <= 1.201))[[0, -1]]
+    assert levels[[0, -1]] == pytest.approx([first, last], abs=0.5)
+
+
+def test_a_table_without_numbers_has_no_columns(tmp_path: Path) -> None:
+    made = plan(read_manifest(manifest(tmp_path, GARDEN.replace("Mine", "=1"))), choose("none"), S)
+    table = build_table(made, JobFolder(tmp_path / "out"))
+    assert formats.to_latex(table).splitlines() == [f"% garden: 0 of 7 videos. {formats.NOTE}"]
+
+
+S = Settings()

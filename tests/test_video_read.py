@@ -93,6 +93,20 @@ class TestTime:
         assert clip.fps == pytest.approx(30000 / 1001, rel=1e-3)
         np.testing.assert_allclose(positions(clip.frames), np.arange(3, 13) * 3, atol=1)
 
+    def test_end(self, tmp_path: Path) -> None:
+        path = write_clip(tmp_path / "a.mp4", moving_square(24), fps=24)
+        whole = read_clip(path, start=0.25, end=0.5)
+        np.testing.assert_allclose(positions(whole.frames), np.arange(6, 13) * 3, atol=1)
+        assert whole.fps == pytest.approx(24)
+        few = read_clip(path, start=0.25, end=0.5, frames=3)
+        np.testing.assert_allclose(positions(few.frames), [18, 27, 36], atol=1)
+        assert len(read_clip(path, end=0.5, fps=8).frames) == 5
+        assert len(read_clip(path, end=99).frames) == 24
+        with pytest.raises(ClipError, match="too short"):
+            read_clip(path, start=0.26, end=0.28)
+        with pytest.raises(ClipError, match=r"an end after the start at 0\.5 seconds, got 0\.5"):
+            read_clip(path, start=0.5, end=0.5)
+
     def test_start(self, tmp_path: Path) -> None:
         path = write_clip(tmp_path / "a.mp4", moving_square(24), fps=24)
         clip = read_clip(path, start=0.5, frames=5)

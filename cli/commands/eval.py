@@ -61,8 +61,10 @@ def eval(session: Session, /, **parsed: Any) -> None:
         eval_pair.run(session.out, request, asked.html)
         return
     page = asked.html or request.output / "report.html"
-    if asked.html or request.output.is_dir():  # a folder that is not there yet holds nothing else
+    if page.parent != request.output or request.output.is_dir():  # else it holds nothing else
         eval_report.check(page)
+    else:
+        eval_report.check_name(page)
     request.check_quantize()
     session.smaller = "--jobs 1, or a smaller --backbone."
 

@@ -43,4 +43,5 @@ class FlowOptions(ReferenceOptions):
                 f"Expected -o to end in {', '.join(ENDINGS)}, got {self.output.name!r}.",
                 f"Use -o {self.output.stem or 'flow'}.mp4",
             )
+        files.check_not_read([self.output], [self.reference, self.image])
         files.check_outputs([self.output], force=self.force)

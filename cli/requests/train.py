@@ -11,7 +11,7 @@ from pe_toolkit.cli import prompts
 from pe_toolkit.cli.options import given
 from pe_toolkit.cli.requests.eval import JobOptions
 from pe_toolkit.cli.requests.reference import ReferenceOptions, free_name
-from pe_toolkit.errors import UsageError
+from pe_toolkit.errors import UsageError, option
 from pe_toolkit.training import track
 
 
@@ -42,10 +42,10 @@ class TrainOptions(ReferenceOptions, JobOptions):
         """
         parsed["reference"] = parsed["references"][0]
         if parsed["output"] is None:
-            if len(parsed["references"]) > 1:
-                raise UsageError(
-                    "Expected -o DIR with several references, got none.", "Name a folder."
-                )
+            jobs = [n for n in ("jobs", "ray", "gpus_per_job") if parsed.get(n) is not None]
+            if jobs or len(parsed["references"]) > 1:
+                what = option(jobs[0]) if jobs else "several references"
+                raise UsageError(f"Expected -o DIR with {what}, got none.", "Name a folder.")
             # The state of an interrupted training does not count: `--resume` finds it.
             parsed["output"] = free_name(parsed["reference"], ".safetensors")
         if not given("fit"):

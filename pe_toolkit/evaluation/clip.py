@@ -72,6 +72,20 @@ def driving_similarity_dino(reference: Frames, video: Frames, model: str = DINO)
     return float(torch.cosine_similarity(a, b, dim=-1).mean())
 
 
+def fetch_clip(model: str = CLIP) -> None:
+    """Have the weights here; kept for the metrics of this process.
+
+    Raises:
+        DependencyError: they cannot be had.
+    """
+    _clip(model)
+
+
+def fetch_dino(model: str = DINO) -> None:
+    """As `fetch_clip`."""
+    _dino(model)
+
+
 @functools.cache
 def _clip(name: str) -> tuple[Any, Any]:
     from transformers import CLIPModel, CLIPTokenizer

@@ -84,6 +84,8 @@ class Metric:
         better: which way.
         needs: what it needs beside the frames.
         undefined: why it may be NaN, in words.
+        prepare: gets what it fetches, so that what cannot be had is known before any work; None:
+            it fetches nothing.
     """
 
     title: str
@@ -93,3 +95,4 @@ class Metric:
     better: Literal["higher", "lower", "neither"] = "higher"
     needs: frozenset[Need] = field(default_factory=frozenset)
     undefined: str = "nothing could be followed"
+    prepare: Callable[[], None] | None = None

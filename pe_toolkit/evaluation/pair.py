@@ -12,11 +12,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pe_toolkit.errors import DependencyError, UsageError
-from pe_toolkit.evaluation import METRICS, metric
+from pe_toolkit.errors import DependencyError, PeError, UsageError
+from pe_toolkit.evaluation import GROUP, METRICS, metric
 from pe_toolkit.evaluation.contract import NEEDS, Metric, Pair
 from pe_toolkit.evaluation.trackers.base import Tracker, grid_points
 from pe_toolkit.evaluation.tracks import Tracks
+from pe_toolkit.extensions import in_words, refused
 from pe_toolkit.video import Clip, read_clip
 from pe_toolkit.video.movie import OnProgress
 
@@ -65,19 +66,24 @@ def read_pair(
     Raises:
         ClipError, UsageError: as `video.read_clip`.
     """
-    clips = [_read(path, align, frames, size, on_progress) for path in (reference, video)]
+    paths = (reference, video)
+    clips = [_read(path, align, frames, size, on_progress) for path in paths]
+    whole = [len(clip.frames) for clip in clips]
     notes = [
         f"{clip.source}: {len(clip.frames)} frames of {clip.size[0]}x{clip.size[1]}, "
         f"{clip.fps:.4g} fps"
         + ("" if len(clip.frames) == clip.total_frames else f" ({clip.total_frames} in the file)")
         for clip in clips
     ]
-    count = min(len(clip.frames) for clip in clips)
-    a, b = (_in_step(clip.frames, count, align) for clip in clips)
-    for clip in clips:
-        if len(clip.frames) != count:
-            done = "resampled over its span" if align == "span" else "cut"
-            notes.append(f"{clip.source}: {done} to {count} frames")
+    count = min(whole)
+    for k, path in enumerate(paths):
+        if whole[k] == count:
+            continue
+        done = "resampled over its span" if align == "span" else "cut"
+        notes.append(f"{clips[k].source}: {done} to {count} frames")
+        if align == "span":  # by its times, which a variable rate does not space evenly
+            clips[k] = _read(path, align, count, size, on_progress)
+    a, b = (clip.frames[:count] for clip in clips)
     if a.shape[1:3] != b.shape[1:3]:
         notes.append(
             f"Sizes differ: points are compared in pixels of {clips[0].source}, each axis "
@@ -100,14 +106,6 @@ def _read(
     return read_clip(
         path, frames=frames, fps="native", size=size, fit="stretch", on_progress=on_progress
     )
-
-
-def _in_step(frames: Frames, count: int, align: Alignment) -> Frames:
-    if len(frames) == count:
-        return frames
-    if align == "frames":
-        return frames[:count]
-    return np.asarray(frames[np.rint(np.linspace(0, len(frames) - 1, count)).astype(int)])
 
 
 def tracks_of_both(pair: Pair, tracker: Tracker, side: int = GRID) -> tuple[Tracks, Tracks]:
@@ -209,9 +207,15 @@ def check_needs(name: str, one: Metric, pair: Pair) -> None:
 
 def _result(name: str, one: Metric, pair: Pair) -> Result:
     try:
-        value = one.score(pair)
+        value = float(one.score(pair))
     except UsageError as error:  # such as released scores of another number of points
         return Result(name, None, error.message)
+    except Exception as error:
+        if name in METRICS or isinstance(error, PeError):
+            raise
+        raise refused(GROUP, name, "a metric", f"it failed: {in_words(error)}") from error
     if math.isnan(value):
         return Result(name, None, one.undefined)
+    if math.isinf(value):
+        return Result(name, None, f"it is {value}")
     return Result(name, value)

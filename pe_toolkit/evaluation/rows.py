@@ -89,6 +89,18 @@ def _text(pair: Pair) -> float:
     return clip.text_similarity(pair.video, pair.prompt)
 
 
+def _fetch_clip() -> None:
+    from pe_toolkit.evaluation import clip
+
+    clip.fetch_clip()
+
+
+def _fetch_dino() -> None:
+    from pe_toolkit.evaluation import clip
+
+    clip.fetch_dino()
+
+
 def _driving_clip(pair: Pair) -> float:
     from pe_toolkit.evaluation import clip
 
@@ -196,14 +208,17 @@ LEAK = Metric(
     "lower", frozenset({"unrelated"}),
 )  # fmt: skip
 TEXT_SIMILARITY = Metric(
-    "shows the prompt (CLIP)", _text, -1, 1, "higher", frozenset({"prompt", "download"})
-)
+    "shows the prompt (CLIP)", _text, -1, 1, "higher", frozenset({"prompt", "download"}),
+    prepare=_fetch_clip,
+)  # fmt: skip
 DRIVING_SIMILARITY_CLIP = Metric(
-    "looks like the reference (CLIP)", _driving_clip, -1, 1, "lower", frozenset({"download"})
-)
+    "looks like the reference (CLIP)", _driving_clip, -1, 1, "lower", frozenset({"download"}),
+    prepare=_fetch_clip,
+)  # fmt: skip
 DRIVING_SIMILARITY_DINO = Metric(
-    "looks like the reference (DINO)", _driving_dino, -1, 1, "lower", frozenset({"download"})
-)
+    "looks like the reference (DINO)", _driving_dino, -1, 1, "lower", frozenset({"download"}),
+    prepare=_fetch_dino,
+)  # fmt: skip
 TRUE_COSINE = _true("cosine")
 TRUE_ERROR = _true("trajectory_error")
 TRUE_VISIBILITY = _true("visibility")

@@ -4,6 +4,8 @@ together best.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -78,7 +80,12 @@ def moving_consistency(consistency: float, degree: float, wanted: float) -> floa
     Args:
         consistency, degree: of the video.
         wanted: the `dynamic_degree` of the reference.
+
+    Returns:
+        The score; NaN if any of the three is.
     """
+    if math.isnan(degree + wanted):
+        return float("nan")
     return consistency * (min(1.0, degree / wanted) if wanted > 0 else 1.0)
 
 

@@ -4,7 +4,8 @@
     DIR/journal.jsonl       a line when a job begins and when it ends: how often each was done
 
 Results are written by the jobs themselves, each where it wants to. Records are written whole, and
-after everything else of their job: a job without a record is not done.
+after everything else of their job: a job without a record is not done, nor is one whose files are
+gone.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from pe_toolkit.card.file import write_atomically
 from pe_toolkit.errors import OutputError, PeError
 from pe_toolkit.jobs.job import Job
 from pe_toolkit.jobs.locks import held
+
+MADE = ("card", "video", "reference")
+"""Keys of a result that name files below the folder."""
 
 
 class JobFolder:
@@ -46,21 +50,47 @@ class JobFolder:
         return self.records / f"{job.id}.json"
 
     def record(self, job: Job) -> dict[str, Any] | None:
-        """What is known of a job; None if it is not done.
+        """What is known of a job; None if it never ended.
 
         Raises:
             PeError: the file is no record.
         """
         path = self.file(job)
         try:
-            value = json.loads(path.read_bytes())
+            value: dict[str, Any] = json.loads(path.read_bytes())
         except FileNotFoundError:
             return None
         except (OSError, ValueError, RecursionError) as error:
             raise _damaged(path) from error
-        if not (isinstance(value, dict) and value.get("job") == job.id and "result" in value):
+        known = isinstance(value, dict) and value.get("job") == job.id
+        if not (known and isinstance(value.get("result"), dict)):
             raise _damaged(path)
         return value
+
+    def done(self, job: Job) -> dict[str, Any] | None:
+        """The record of a job whose files are all there (`MADE`); None if it is to be done.
+
+        Raises:
+            PeError: as `record`.
+        """
+        record = self.record(job)
+        if record is None:
+            return None
+        made = (record["result"].get(key) for key in MADE)
+        there = all((self.path / name).is_file() for name in made if isinstance(name, str))
+        return record if there else None
+
+    def again(self, job: Job) -> None:
+        """Let a job be done anew, whatever it made before; `is_again` until it is done."""
+        self._mark(job).touch()
+        self.file(job).unlink(missing_ok=True)
+
+    def is_again(self, job: Job) -> bool:
+        """Whether it is to be done anew and was not yet: what stands in its place may go."""
+        return self._mark(job).exists()
+
+    def _mark(self, job: Job) -> Path:
+        return self.records / f"{job.id}.again"
 
     def keep(self, job: Job, record: Mapping[str, Any]) -> None:
         """Write the record of a job that is done.
@@ -70,6 +100,7 @@ class JobFolder:
         """
         text = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
         write_atomically(self.file(job), [text.encode("utf-8", "backslashreplace")], force=True)
+        self._mark(job).unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def holding(self, job: Job) -> Iterator[None]:

@@ -41,7 +41,7 @@ def run(jobs: Sequence[Job], folder: JobFolder, pool: Pool) -> Iterator[Outcome]
         How each job ended: those that were there first, the others as they end.
 
     Raises:
-        PeError: as `JobFolder.record`.
+        PeError: as `JobFolder.done`.
         ValueError: a job needs one that is neither in the list nor before it.
     """
     known: set[str] = set()
@@ -52,7 +52,7 @@ def run(jobs: Sequence[Job], folder: JobFolder, pool: Pool) -> Iterator[Outcome]
     ended: dict[str, Outcome] = {}
     waiting: dict[str, Job] = {}
     for job in jobs:
-        record = folder.record(job)
+        record = folder.done(job)
         if record is None:
             waiting[job.id] = job
         elif job.id not in ended:

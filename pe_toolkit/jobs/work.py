@@ -27,7 +27,7 @@ def do(job: Job, path: Path, device: str | None) -> Outcome:
     try:
         folder = JobFolder(path)
         with folder.holding(job):
-            there = folder.record(job)
+            there = folder.done(job)
             if there is not None:
                 return Outcome(job, "there", there)
             record = _done(job, folder, device)

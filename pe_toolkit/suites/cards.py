@@ -102,6 +102,7 @@ def card(args: Mapping[str, Any], place: Place) -> dict[str, Any]:
     return {
         "card": path.name,
         "sha256": info.sha256,
+        "clip": clip.sha256,
         "size_bytes": info.size_bytes,
         "seconds": round(seconds, 3),
         "matched": info.spec.reference.matched,

@@ -2,12 +2,13 @@
 
 DIR/cards/ID.safetensors     a card
 DIR/videos/ID.mp4            a video, named after its job
-DIR/references/NAME.mp4      the reference, as the backbone sees it
+DIR/references/NAME-DIGITS.mp4   the reference, as the backbone sees it; the digits are of it
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,9 +68,9 @@ def video(args: dict[str, Any], place: Place) -> dict[str, Any]:
         _, shown, _ = trained(adapter, clip, config, state)
         frames, fps = shown.frames, shown.fps
     seconds = time.monotonic() - began
-    scores = score(args, clip, frames, prompt, settings)
     path = _below(place, "videos", ".mp4")
     write_video(path, frames, fps, force=True)
+    scores = score(args, clip, frames, prompt, settings)
     state.unlink(missing_ok=True)
     return {
         "scores": scores,
@@ -145,7 +146,8 @@ def _adapter(args: dict[str, Any], place: Place) -> Backbone:
 
 
 def _reference(args: dict[str, Any], place: Place, clip: Clip) -> str:
-    path = place.folder / "references" / f"{args['name']}.mp4"
+    seen = hashlib.sha256(str((clip.frames.shape, clip.fps)).encode() + clip.frames.tobytes())
+    path = place.folder / "references" / f"{args['name']}-{seen.hexdigest()[:10]}.mp4"
     if not path.exists():
         _made(path.parent)
         write_video(path, clip.frames, clip.fps, force=True)

@@ -21,6 +21,7 @@ from pe_toolkit.suites.suite import PUBLISHED, Prompt, Suite, SuiteClip
 
 DAVIS_PROMPTS = "prompts.js"
 DAVIS_KINDS = dict(zip(("easy", "medium", "hard"), PUBLISHED, strict=True))
+MOST_FRAMES = 10**7
 DAVIS_SEED = 1
 """The default of the published code."""
 JS_NAME = re.compile(r"^\s*(?:export\s+)?(?:const|let|var)\s+\w+\s*=\s*")
@@ -73,7 +74,7 @@ def _davis_clips(listing: Path, images: Path) -> Iterator[SuiteClip]:
 
 def _range(value: object, where: str) -> list[int]:
     found = [int(n) for n in re.findall(r"\d+", str(value))]
-    if len(found) != 3 or found[2] < 1 or len(range(*found)) < 2:
+    if len(found) != 3 or max(found) > MOST_FRAMES or found[2] < 1 or len(range(*found)) < 2:
         raise SuiteError(f"Expected frame_range [FIRST, STOP, STEP] in {where}, got {value!r}.")
     return found
 

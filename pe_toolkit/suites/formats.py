@@ -57,8 +57,8 @@ def to_csv(table: Table) -> str:
         for kind, group, cells in lines:
             for name, cell in cells.items():
                 own = [cell.mean, cell.low, cell.high, cell.references, cell.videos, cell.missing]
-                values = ("" if v is None else v for v in own)
-                writer.writerow([row.method, kind, group, name, *values])
+                line = [row.method, kind, group, name, *own]
+                writer.writerow(["" if v is None else _inert(v) for v in line])
     return out.getvalue()
 
 
@@ -192,6 +192,8 @@ def to_latex(table: Table) -> str:
         for index, (label, own) in enumerate(cells(table))
     ]
     about = f"% {table.suite}: {table.done} of {table.planned} videos. {NOTE}"
+    if not table.headline:  # nothing is measured yet: no columns
+        return about + "\n"
     lines = [about, *_tabular("Method", table.kinds, table.headline, rows)]
     _, classes = by_class(table)
     if classes and table.by_class:

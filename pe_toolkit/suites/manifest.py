@@ -78,6 +78,7 @@ class ClipRow(Section):
     seeds: tuple[int, ...] | None = optional(ListOf(Integer(0, 2**63 - 1), 1, 1000))
 
     def check_together(self) -> None:
+        _check_seeds(self.seeds, repr(self.name))
         if not self.prompts:
             raise CardError(f"Expected {self.name!r} to have prompts, got none.")
         for kind in self.prompts:
@@ -112,9 +113,15 @@ class ManifestRow(Section):
     seeds: tuple[int, ...] | None = optional(ListOf(Integer(0, 2**63 - 1), 1, 1000))
 
     def check_together(self) -> None:
+        _check_seeds(self.seeds, "the suite")
         names = [clip.name for clip in self.clips]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise CardError(f"Expected every clip to have its own name, got {twice!r} twice.")
+
+
+def _check_seeds(seeds: tuple[int, ...] | None, whose: str) -> None:
+    if seeds is not None and len(set(seeds)) < len(seeds):
+        raise CardError(f"Expected seeds of {whose} that differ, got {list(seeds)[:20]}.")
 
 
 def read_manifest(path: Path) -> Suite:

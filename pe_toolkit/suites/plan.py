@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from pe_toolkit.errors import UsageError
+from pe_toolkit.evaluation import metric
+from pe_toolkit.evaluation.contract import NEEDS
+from pe_toolkit.evaluation.trackers import tracker
 from pe_toolkit.jobs.job import Job
 from pe_toolkit.suites.methods import Method
 from pe_toolkit.suites.suite import Suite, SuiteClip
@@ -112,6 +115,8 @@ class Plan:
         return list(out.values())
 
 
+MEASURING: dict[str, Any] = {"metrics": None, "tracker": Settings.tracker, "grid": None}
+"""What a card does not depend on."""
 SCORED = "by class"
 """How videos of suites with classes of motion are scored: a part of the job, so that those that an
 earlier version scored by one thing's path are made again, and never stand in one table with these.
@@ -128,12 +133,15 @@ def plan(suite: Suite, methods: Sequence[Method], settings: Settings) -> Plan:
         raise UsageError("Expected a method that takes keys and values with --kv, got none.")
     cards: list[Job] = []
     videos: list[Video] = []
-    for number, clip in enumerate(suite.clips):
+    trained = dataclasses.replace(settings, **MEASURING)
+    for place, clip in enumerate(suite.clips):
+        number = place if clip.number is None else clip.number
         for method in methods:
             needs: tuple[str, ...] = ()
             base = _base(clip, method, settings)
             if method.makes == "card":
-                card = Job(f"{method.name}-{clip.name}-card", f"{WORK}:card", base | _other(number))
+                own = _base(clip, method, trained) | _other(number)
+                card = Job(f"{method.name}-{clip.name}-card", f"{WORK}:card", own)
                 cards.append(card)
                 needs = (card.id,)
             videos += _videos(clip, method, base, needs)
@@ -165,7 +173,8 @@ def _videos(
                 args["card"] = needs[0]
             if clip.group:
                 args["measured"] = SCORED
-            name = f"{method.name}-{clip.name}-p{count}-s{seed}"
+            which = count if prompt.number is None else prompt.number
+            name = f"{method.name}-{clip.name}-p{which}-s{seed}"
             job = Job(name, f"{WORK}:video", args, needs)
             yield Video(job, method, clip, prompt.kind, prompt.text, seed)
 
@@ -195,8 +204,11 @@ def check(made: Plan, variant: Variant | None) -> None:
         variant: row of the backbone, where it is known; else only the words are checked.
 
     Raises:
-        UsageError, UnsupportedError: as `TrainConfig.with_overrides` and `TrainConfig.resolve`.
+        UsageError, UnsupportedError: as `TrainConfig.with_overrides` and `TrainConfig.resolve`;
+            metrics that there are not, or of which the suite lacks what they need; no such tracker.
+        DependencyError: one that is not installed, or whose weights cannot be had.
     """
+    _check_metrics(made)
     first = {video.method.name: video for video in made.videos}
     for video in first.values():
         own = Settings.from_dict(video.job.args["settings"])
@@ -205,3 +217,25 @@ def check(made: Plan, variant: Variant | None) -> None:
             config = dataclasses.replace(config, prompts=(video.prompt,), samples=1)
         if variant is not None:
             config.resolve(variant)
+
+
+def _check_metrics(made: Plan) -> None:
+    asked = {name: metric(name) for name in made.settings.metrics or ()}
+    if asked or made.settings.tracker != Settings.tracker:
+        prepare = getattr(tracker(made.settings.tracker), "prepare", None)
+        if prepare is not None:
+            prepare()
+    clips = made.suite.clips
+    there: dict[str, bool] = {
+        "truth": any("bundled" in clip.source for clip in clips),
+        "class": any("bundled" in clip.source and clip.group for clip in clips),
+        "unrelated": any(clip.unrelated for clip in clips),
+    }
+    for name, one in asked.items():
+        if missing := [NEEDS[need] for need in sorted(one.needs) if not there.get(need, True)]:
+            raise UsageError(
+                f"Expected {' and '.join(missing)} for the metric {name}, but the suite "
+                f"{made.suite.name} has none."
+            )
+        if one.prepare is not None:
+            one.prepare()

@@ -1,7 +1,8 @@
 """From a clip of a suite to frames. A source is one of
 
 {"path": P}                                     a video or a folder of images, all of it
-{"path": P, "frames": [first, stop, step]}      some of its frames, counted from 0
+{"path": P, "frames": [first, stop, step]}      some of its frames, counted from 0; a stop beyond
+                                                its end means its end
 {"path": P, "start": seconds, "end": seconds}   a part of it; either may be left out
 {"bundled": suite, "index": n}                  rendered
 """
@@ -13,10 +14,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pe_toolkit.card.sampling import usual_fit, usual_rate
 from pe_toolkit.errors import ClipError
+from pe_toolkit.evaluation.moments import evenly
 from pe_toolkit.suites import bundled
 from pe_toolkit.training.shape import latent_frames
 from pe_toolkit.video import Clip, read_clip
@@ -39,12 +40,15 @@ def read_source(source: Mapping[str, Any], frames: int, size: tuple[int, int], r
     if "bundled" in source:
         return _rendered(source, frames, size)
     fit, path = usual_fit(recipe), source["path"]
-    if not {"frames", "start", "end"}.intersection(source):
+    if "frames" not in source:
+        span = {"start": source.get("start", 0.0), "end": source.get("end")}
         asked = usual_rate(recipe)
         least = latent_frames(frames)
-        return read_clip(path, frames=frames, fps=asked, size=size, fit=fit, min_frames=least)
+        return read_clip(
+            path, **span, frames=frames, fps=asked, size=size, fit=fit, min_frames=least
+        )
     clip = read_clip(path, fps="native", size=size, fit=fit)
-    first, stop, step = _span(source, clip)
+    first, stop, step = source["frames"]
     indices = np.arange(len(clip.frames))[first:stop:step]
     if len(indices) < max(2, latent_frames(frames)):
         raise ClipError(
@@ -63,23 +67,8 @@ def read_source(source: Mapping[str, Any], frames: int, size: tuple[int, int], r
         indices = indices[:frames]
     elif len(indices) != frames:
         rate *= (frames - 1) / (len(indices) - 1)
-        indices = indices[_nearest(len(indices), frames)]
+        indices = indices[evenly(len(indices), frames)]
     return dataclasses.replace(clip, frames=clip.frames[indices], fps=rate, start=first / clip.fps)
-
-
-def _nearest(total: int, frames: int) -> NDArray[np.int64]:
-    """Evenly from the first of `total` to the last; the earlier one of two equally near."""
-    return np.ceil(np.linspace(0, total - 1, frames) - 0.5).astype(np.int64)
-
-
-def _span(source: Mapping[str, Any], clip: Clip) -> tuple[int, int, int]:
-    if "frames" in source:
-        first, stop, step = source["frames"]
-        return first, stop, step
-    first = round(source.get("start", 0.0) * clip.fps)
-    end = source.get("end")
-    stop = len(clip.frames) if end is None else round(end * clip.fps) + 1
-    return first, stop, 1
 
 
 def _rendered(source: Mapping[str, Any], frames: int, size: tuple[int, int]) -> Clip:
@@ -89,7 +78,7 @@ def _rendered(source: Mapping[str, Any], frames: int, size: tuple[int, int]) -> 
     pictures = render(bundled.scene_of(source), max(size))
     total = len(pictures)
     if total != frames:
-        pictures = pictures[_nearest(total, frames)]
+        pictures = pictures[evenly(total, frames)]
     if size[0] != size[1]:
         pictures = np.stack([resize(picture, size, "crop") for picture in pictures])
     return Clip(

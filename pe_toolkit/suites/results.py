@@ -16,12 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from pe_toolkit.card.file import write_atomically
+from pe_toolkit.errors import OutputExistsError
 from pe_toolkit.jobs.folder import now
 from pe_toolkit.jobs.run import Tally
 from pe_toolkit.jobs.work import versions
 from pe_toolkit.suites import formats
 from pe_toolkit.suites.plan import Plan
 from pe_toolkit.suites.tables import Table
+
+TABLES = ("table.md", "table.csv", "table.tex", "table.json", "videos.csv")
 
 
 def write_tables(folder: Path, table: Table, about: Mapping[str, Any]) -> list[Path]:
@@ -30,16 +33,33 @@ def write_tables(folder: Path, table: Table, about: Mapping[str, Any]) -> list[P
     Raises:
         OutputError: one cannot be written.
     """
-    texts = {
-        "table.md": formats.to_markdown(table),
-        "table.csv": formats.to_csv(table),
-        "table.tex": formats.to_latex(table),
-        "table.json": formats.to_json(table, about),
-        "videos.csv": formats.videos_csv(table),
-    }
-    for name, text in texts.items():
+    texts = (
+        formats.to_markdown(table),
+        formats.to_csv(table),
+        formats.to_latex(table),
+        formats.to_json(table, about),
+        formats.videos_csv(table),
+    )
+    for name, text in zip(TABLES, texts, strict=True):
         _write(folder / name, text)
-    return [folder / name for name in texts]
+    return [folder / name for name in TABLES]
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder in which something else has the name of a table.
+
+    Raises:
+        OutputExistsError: no run was recorded in it, and there is one.
+    """
+    if any((folder / "runs").glob("*.json")):  # then they are tables of ours
+        return
+    for name in TABLES:
+        if os.path.lexists(folder / name):
+            raise OutputExistsError(
+                f"Expected no file at {folder / name}, but there is one, and no results of pe eval "
+                "are beside it.",
+                "Choose another -o.",
+            )
 
 
 class RunRecord:

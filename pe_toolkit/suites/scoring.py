@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pe_toolkit.errors import ClipError, DependencyError
 from pe_toolkit.evaluation import metric, pair
 from pe_toolkit.evaluation.contract import Pair
+from pe_toolkit.evaluation.moments import evenly
 from pe_toolkit.evaluation.trackers import tracker
 from pe_toolkit.evaluation.tracks import Tracks
 from pe_toolkit.suites import bundled
@@ -130,7 +131,7 @@ def _resampled(frames: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
     """`count` frames from the first to the last."""
     if len(frames) == count:
         return frames
-    return np.asarray(frames[np.rint(np.linspace(0, len(frames) - 1, count)).astype(int)])
+    return np.asarray(frames[evenly(len(frames), count)])
 
 
 def _other(source: Mapping[str, Any], clip: Clip, settings: Settings) -> NDArray[np.uint8]:

@@ -12,6 +12,8 @@ from pe_toolkit.errors import UsageError
 PUBLISHED = ("Caption", "Subject", "Scene")
 """The kinds of prompts of DiTFlow: what the clip shows; something else in the same place; something
 else somewhere else (`easy`, `medium` and `hard` in its data)."""
+LARGEST = 2**63 - 1
+"""Of all seeds."""
 UNRELATED = 2
 """How many other clips of a suite the leak is counted from."""
 ALL = "All"
@@ -24,6 +26,8 @@ class Prompt:
 
     kind: str
     text: str
+    number: int | None = None
+    """Which one of its clip, from 1, where others were left out; None: as it stands."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class SuiteClip:
         seeds: of the generations; each prompt with each seed.
         unrelated: sources of clips that have nothing to do with this one, for the leak.
         group: its class of motion; "" where there are none.
+        number: which one of the suite, from 0, where others were left out; None: as it stands.
     """
 
     name: str
@@ -45,11 +50,21 @@ class SuiteClip:
     seeds: tuple[int, ...]
     unrelated: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
     group: str = ""
+    number: int | None = None
 
     def begun(self, seeds: int) -> SuiteClip:
-        """With that many seeds: the first ones, then counting on from the last."""
-        own = self.seeds[:seeds]
-        more = tuple(own[-1] + n + 1 for n in range(seeds - len(own)))
+        """With that many seeds: the first ones, then counting on from the largest.
+
+        Raises:
+            UsageError: there are no more.
+        """
+        own, missing = self.seeds[:seeds], max(0, seeds - len(self.seeds))
+        if max(own) + missing > LARGEST:
+            raise UsageError(
+                f"Expected seeds of {self.name!r} up to {LARGEST}, got {missing} more after "
+                f"{max(own)}."
+            )
+        more = tuple(max(own) + n + 1 for n in range(missing))
         return dataclasses.replace(self, seeds=own + more)
 
 
@@ -125,7 +140,13 @@ class Suite:
                     f"Expected kinds of prompts out of {', '.join(self.kinds)}, got {kind!r}."
                 )
         clips = []
-        for clip in self.clips:
-            if own := tuple(prompt for prompt in clip.prompts if prompt.kind in kinds):
-                clips.append(dataclasses.replace(clip, prompts=own))
+        for place, clip in enumerate(self.clips):
+            # Numbered before, so that the jobs are those of the whole suite.
+            own = tuple(
+                dataclasses.replace(prompt, number=number)
+                for number, prompt in enumerate(clip.prompts, 1)
+                if prompt.kind in kinds
+            )
+            if own:
+                clips.append(dataclasses.replace(clip, prompts=own, number=place))
         return dataclasses.replace(self, clips=tuple(clips))

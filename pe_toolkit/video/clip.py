@@ -65,6 +65,7 @@ def read_clip(
     path: Path | str,
     *,
     start: float = 0.0,
+    end: float | None = None,
     frames: int | None = None,
     fps: float | Literal["native"] | None = None,
     size: tuple[int, int] | None = None,
@@ -77,7 +78,7 @@ def read_clip(
     Of several video streams, one that moves comes before a still picture, then the one that is
     marked as default, then the larger.
 
-    The span from `start` to the end is resampled uniformly in time to `frames` frames, first frame
+    The span from `start` to `end` is resampled uniformly in time to `frames` frames, first frame
     to first and last to last, each the source frame nearest in time, so variable frame rates keep
     their speed and a span with fewer frames repeats some. With `fps`, frames are taken at that
     rate from `start` instead; `fps="native"` takes consecutive source frames. For a folder, `fps`
@@ -90,6 +91,7 @@ def read_clip(
     Args:
         path: a file or a folder.
         start: seconds from the first frame.
+        end: the same, the last moment that is taken; None, or past the end: the whole rest.
         frames: how many frames to return, at least 2; None: all that the span holds.
         fps: frames a second to take, `"native"`, or None to resample the span.
         size: (width, height) in pixels; None keeps the source's.
@@ -102,18 +104,18 @@ def read_clip(
 
     Raises:
         ClipError: missing, empty, truncated, encrypted, not a video, sound only, one frame, too
-            short, `start` negative or past the end, or too large to hold.
+            short, `start` negative or past the end, `end` not after it, or too large to hold.
         UsageError: `path` is empty, or `frames`, `fps`, `size` or `fit` make no sense.
     """
     if path == "":
         raise UsageError("Expected a clip, got an empty name.", "Name a video or a folder.")
     path = Path(path)
     name = shown(path)
-    _check_request(start, frames, fps, size, fit)
+    _check_request(start, end, frames, fps, size, fit)
     source, digest = open_source(path, None if fps == "native" else fps, on_progress)
 
     def used(source: Source) -> Clip:
-        indices, rate = _plan(source, name, start, frames, fps, min_frames)
+        indices, rate = _plan(source, name, start, end, frames, fps, min_frames)
         pictures, seen = _take(source, name, indices, size, fit)
         whole, count = source.duration, len(source.times)
         return Clip(pictures, rate, name, digest, whole, count, start, source_size=seen, fit=fit)
@@ -134,6 +136,7 @@ def read_clip(
 
 def _check_request(
     start: float,
+    end: float | None,
     frames: int | None,
     fps: float | str | None,
     size: tuple[int, int] | None,
@@ -144,6 +147,8 @@ def _check_request(
             f"Expected a start of 0 seconds or later, got {start}.",
             hint="The start counts from the first frame of the clip.",
         )
+    if end is not None and not end > start:
+        raise ClipError(f"Expected an end after the start at {start:g} seconds, got {end:g}.")
     if frames is not None and frames < 2:
         raise UsageError(f"Expected at least 2 frames, got {frames}.")
     if isinstance(fps, str):
@@ -161,6 +166,7 @@ def _plan(
     source: Source,
     name: str,
     start: float,
+    until: float | None,
     frames: int | None,
     fps: float | str | None,
     min_frames: int,
@@ -183,6 +189,7 @@ def _plan(
             hint=f"Choose a start below {end:.2f} s.",
         )
     first = min(bisect_left(times, start - _MATCH), len(times) - 1)
+    times, end = _until(times, end, first, until)
     span = times[-1] - times[first]
     left = len(times) - first
     native = (left - 1) / span if span > 0 else 1 / (end - times[first])
@@ -213,6 +220,16 @@ def _plan(
             name, f"at least {max(2, min_frames)} different frames", f"{len(set(indices))} came"
         )
     return indices, rate
+
+
+def _until(
+    times: list[float], end: float, first: int, until: float | None
+) -> tuple[list[float], float]:
+    """Times of frames up to a moment, that of `first` among them, and the end of the clip then."""
+    if until is None or until >= times[-1]:
+        return times, end
+    kept = times[: max(first + 1, bisect_left(times, until + _MATCH))]
+    return kept, max(until, kept[-1]) + 2 * _MATCH
 
 
 def _too_short(name: str, wanted: str, came: str) -> ClipError:

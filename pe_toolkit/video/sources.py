@@ -62,18 +62,28 @@ def open_source(
                 )
             refuse_pointer(head, name, "a clip")
         with ThreadPoolExecutor(1) as beside:  # a second for each gigabyte of a long clip
-            digest = beside.submit(_digest, path)
+            found = beside.submit(_digest, path)
             source: Source
             if _for_pillow(path, head):
                 source = AnimatedImage(path)
             else:
                 source = Movie(path, on_progress=on_progress)
-            return source, digest.result()
+            return source, found.result()
     except OSError as error:
         raise ClipError(
             f"Expected a readable clip, but '{name}' cannot be opened ({error.strerror}).",
             hint="Check that you may read the file and its folder.",
         ) from error
+
+
+def digest(path: Path) -> str:
+    """The digest of a clip, as `Clip.sha256` has it, without decoding it.
+
+    Raises:
+        ClipError: a folder that holds no images.
+        OSError: it cannot be read.
+    """
+    return ImageFolder(path, None).digest() if path.is_dir() else _digest(path)
 
 
 def _digest(path: Path) -> str:

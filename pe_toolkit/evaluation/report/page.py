@@ -255,7 +255,8 @@ def _table(records: Sequence[ScoredVideo], known: Mapping[str, Column]) -> str:
         )
         row += f'<td data-n="{record.seed}">{record.seed}</td><td>{_method(record.method)}</td>'
         for value in (*(record.scores.get(name) for name in known), record.seconds):
-            row += "<td>-</td>" if value is None else f'<td data-n="{value!r}">{value:.3f}</td>'
+            number = None if value is None else float(value)  # numpy's are written otherwise
+            row += "<td>-</td>" if number is None else f'<td data-n="{number!r}">{number:.3f}</td>'
         rows.append(f'<tr data-case="{numbers[record.case]}">{row}</tr>')
     return (
         '<h2 id="all">All videos</h2><p class="small">A click on a heading sorts the table, and '

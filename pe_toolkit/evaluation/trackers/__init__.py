@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from pe_toolkit.extensions import load, names_in, refused
+from pe_toolkit.extensions import in_words, load, names_in, refused
 
 if TYPE_CHECKING:
     from pe_toolkit.evaluation.trackers.base import Tracker
@@ -42,5 +42,12 @@ def tracker(name: str) -> Tracker:
     if not callable(getattr(found, "track", None)):
         why = "it has no `track` (pe_toolkit.evaluation.trackers.base.Tracker)"
         raise refused(GROUP, name, "a tracker", why)
-    made: Tracker = found()
-    return made
+    from pe_toolkit.evaluation.trackers.others import Checked
+
+    try:
+        made: Tracker = found()
+    except Exception as error:
+        if name in TRACKERS:
+            raise
+        raise refused(GROUP, name, "a tracker", f"it failed: {in_words(error)}") from error
+    return made if name in TRACKERS else Checked(name, made)

@@ -22,6 +22,14 @@ MODEL = "cotracker3_offline"
 class CoTracker3:
     """All frames at once, on a GPU where there is one."""
 
+    def prepare(self) -> None:
+        """Have code and weights here, so that what cannot be had is known before any work.
+
+        Raises:
+            DependencyError: as `track`.
+        """
+        _model()
+
     def track(self, frames: Frames, starts: Points) -> Tracks:
         """As `trackers.base.Tracker` says.
 

@@ -26,6 +26,8 @@ STILL = 2.0
 surface there is nothing to follow."""
 COLOUR = 40.0
 """Grey levels. A point whose own colour changes more in a step is covered, or was swept along."""
+MOST = 32_000
+"""Points that OpenCV looks up at a time: `remap` counts rows in 16 bits."""
 
 Grey = NDArray[np.uint8]
 
@@ -100,10 +102,13 @@ def _same_colour(cv2: Any, pair: Frames, before: Points, after: Points) -> Visib
 
 def at(cv2: Any, picture: NDArray[np.float32], points: Points) -> NDArray[np.float32]:
     """Bilinear values `(N,)` or `(N, 3)` of a picture at points; beyond its edge, the edge's."""
-    x, y = points.astype(np.float32).T
-    found = cv2.remap(picture, x[:, None], y[:, None], cv2.INTER_LINEAR,
-                      borderMode=cv2.BORDER_REPLICATE)  # fmt: skip
-    return np.asarray(found[:, 0])
+    x, y = points.astype(np.float32).T[:, :, None]
+    found = [
+        cv2.remap(picture, x[n : n + MOST], y[n : n + MOST], cv2.INTER_LINEAR,
+                  borderMode=cv2.BORDER_REPLICATE)[:, 0]
+        for n in range(0, len(points), MOST)
+    ]  # fmt: skip
+    return np.concatenate(found)
 
 
 def inside(points: Points, width: int, height: int) -> Visible:

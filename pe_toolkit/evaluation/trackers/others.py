@@ -1,0 +1,43 @@
+"""Trackers of other packages: their errors name them, and their tracks are looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pe_toolkit.errors import DependencyError, PeError, UsageError
+from pe_toolkit.evaluation.trackers import GROUP
+from pe_toolkit.evaluation.trackers.base import Frames, Tracker
+from pe_toolkit.evaluation.tracks import Points, Tracks, tracks_of
+from pe_toolkit.extensions import in_words, refused
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A tracker that is not ours."""
+
+    name: str
+    own: Tracker
+
+    def track(self, frames: Frames, starts: Points) -> Tracks:
+        """As `trackers.base.Tracker` says.
+
+        Raises:
+            DependencyError: it failed, or what it returns are no tracks of these points and frames.
+            PeError: what it raises of ours.
+        """
+        shape = (len(starts), len(frames))
+        try:
+            found = self.own.track(frames, starts)
+            tracks = tracks_of(found.points, found.visible, found.size)
+        except UsageError as error:
+            raise self._refused(error.message) from error
+        except PeError:
+            raise
+        except Exception as error:
+            raise self._refused(in_words(error)) from error
+        if tracks.visible.shape != shape:
+            raise self._refused(f"expected tracks {shape}, got {tracks.visible.shape}")
+        return tracks
+
+    def _refused(self, why: str) -> DependencyError:
+        return refused(GROUP, self.name, "a tracker", f"it failed: {why}")
