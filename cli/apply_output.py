@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pe_toolkit.backbones.catalogue.names import named
 from pe_toolkit.backbones.catalogue.variants import VARIANTS
 from pe_toolkit.cli import files
+from pe_toolkit.cli.apply_resume import INTERRUPTED
 from pe_toolkit.cli.output import Output
 from pe_toolkit.cli.progress import Progress
 from pe_toolkit.cli.versions import software
@@ -79,14 +80,21 @@ class Results:
 
         The video first: whatever becomes of its score, and if that is interrupted, it is there.
         """
-        self._write(target, made)
-        score: float | None = None
-        reason: str | None = "interrupted"
-        try:
-            score, reason = self._score(target, made)
-        finally:
-            facts = record(target, made, self.card, self.options, score, reason)
-            files.write_json(target.sidecar, facts, force=self.options.force)
+        from pe_toolkit.video import write_video
+
+        force, texts = self.options.force or target.again, self._texts(made)
+        write_video(target.video, made.frames, made.fps, force=force, metadata=texts)
+        # `--resume` makes anew what the JSON file says was interrupted.
+        facts = record(target, made, self.card, self.options, None, INTERRUPTED)
+        files.write_json(target.sidecar, facts, force=force)
+        if target.side_by_side is not None:
+            from pe_toolkit.visual import side_by_side
+
+            beside = side_by_side([("reference", self.reference), ("result", made.frames)])
+            write_video(target.side_by_side, beside, made.fps, force=force, metadata=texts)
+        score, reason = self._score(target, made)
+        facts = record(target, made, self.card, self.options, score, reason)
+        files.write_json(target.sidecar, facts, force=True)
         if self.options.sheet is not None:
             self.rows.append((f"{short(made.prompt)}, seed {made.seed}", evenly(made.frames)))
         done = Done(
@@ -122,21 +130,10 @@ class Results:
             return None, f"scoring failed ({kind})"
         return following.score, following.reason or None
 
-    def _write(self, target: files.Target, made: Any) -> None:
-        from pe_toolkit.video import write_video
-
-        force, texts = self.options.force, self._texts(made)
-        write_video(target.video, made.frames, made.fps, force=force, metadata=texts)
-        if target.side_by_side is not None:
-            from pe_toolkit.visual import side_by_side
-
-            beside = side_by_side([("reference", self.reference), ("result", made.frames)])
-            write_video(target.side_by_side, beside, made.fps, force=force, metadata=texts)
-
     def _texts(self, made: Any) -> dict[str, str]:
         """What stays in the MP4 itself when its JSON file is lost."""
         texts = {"prompt": made.prompt, "seed": str(made.seed)}
-        if not self.options.no_card and self.options.strength:
+        if not self.options.no_card and (self.options.strength or self.options.phase):
             spec = self.card.spec
             texts |= {"card": f"{spec.name} {spec.version}", "card_digest": spec.digest}
         return texts
@@ -195,7 +192,10 @@ class Results:
         if not values:
             self.out.warn(f"no video has a score: {place} was not written.")
             return None
-        scored = revised(self.card, scores=mean_scores("motion_follows", values))
+        scores = mean_scores("motion_follows", values)
+        known = self.card.spec.scores
+        same = all(known.get(name) == value for name, value in scores.items())
+        scored = self.card if same else revised(self.card, scores=scores)
         scored.save(place, force=self.options.force)
         self.out.talk(f"{place} is a new card with the mean of {len(values)} scores.")
         return place

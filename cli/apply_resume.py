@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from pe_toolkit.cli.files import Target
 from pe_toolkit.errors import ResumeError
 
+INTERRUPTED = "interrupted"
+"""In the JSON file of a video, why it has no score, until all of its files are there."""
 FORCE = "Repeat the options of the interrupted run, or begin anew with --force instead of --resume."
 
 
 def finished(
     targets: Sequence[Target], wanted: Mapping[Target, Mapping[str, object]]
 ) -> list[Target]:
-    """Those of which the video and its JSON file are there.
+    """Those of which the video and its JSON file are there; with `again` where the run that made
+    them was interrupted in the middle of it, or did not make all that is wanted now.
 
     Args:
         wanted: what the JSON file of each has to say, as far as it is known before generating.
@@ -34,7 +38,9 @@ def finished(
                     f"{key} {facts.get(key)!r} (now {value!r}).",
                     FORCE,
                 )
-        found.append(target)
+        partly = facts.get("motion_follows_reason") == INTERRUPTED
+        lacking = target.side_by_side is not None and not target.side_by_side.is_file()
+        found.append(replace(target, again=partly or lacking))
     return found
 
 

@@ -42,8 +42,10 @@ def targets(
     if options.resume:
         wanted = {target: apply_output.known(target, card, options) for target in planned}
         there = apply_resume.finished(planned, wanted)
-    left = [target for target in planned if target not in there]
-    paths = [path for target in left for path in target.files]
+    begun = {target.video: target for target in there}
+    there = [target for target in there if not target.again]
+    left = [begun.get(t.video, t) for t in planned if t not in there]
+    paths = [path for target in left if not target.again for path in target.files]
     for path, suffix, switch in (
         (options.sheet, ".png", "--sheet"),
         (options.scored_card, ".safetensors", "--scored-card"),
@@ -51,7 +53,9 @@ def targets(
         if path is not None:
             files.check_suffix(path, suffix, switch)
             paths.append(path)
-    read = (options.side_by_side, options.kv_from, options.image, options.card_path)
+    read = (
+        options.side_by_side, options.kv_from, options.image, options.card_path, options.prompt_file
+    )  # fmt: skip
     files.check_not_read(paths, read)
     files.check_outputs(paths, force=options.force)
     return left, there

@@ -76,6 +76,8 @@ class Session:
     """The state that an interrupted training leaves behind."""
     rerun: bool = False
     """Whether the same command goes on where it stopped, as lists of jobs do."""
+    saved: Path | None = None
+    """The card of a training that is on the disk, whatever else could not be written."""
     checkpointing: str | None = None
     """In a training one of its levels, or `auto` until it has chosen; None elsewhere."""
     cache: str = "none"
@@ -192,6 +194,8 @@ def _how_to_resume(session: Session) -> str | None:
 
 def _kept(session: Session) -> str:
     """What of a training survives a disk that cannot be written, and how to go on."""
+    if session.saved is not None:
+        return f" The card is there: {session.saved}."
     if session.resume is None or not session.resume.exists():
         return ""
     return f" Finished steps are kept in {session.resume}. Then continue with: {_again(session)}"

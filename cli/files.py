@@ -24,6 +24,8 @@ class Target:
     seed: int
     video: Path
     side_by_side: Path | None = None
+    again: bool = False
+    """Whether files of an interrupted run are there, which this one makes anew."""
 
     @property
     def sidecar(self) -> Path:

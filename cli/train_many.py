@@ -149,7 +149,7 @@ def _finish(session: Session, tally: Tally, listed: Sequence[Job], folder: JobFo
         [folder.path / result["card"] for result in results],
         {
             str(folder.path / r["card"]): f"{size_text(r['size_bytes'])}, {r['seconds']:.0f} s; "
-            f"{followed(r['matched'])}"
+            f"{r.get('followed') or followed(r['matched'])}"
             for r in results
         },
     )

@@ -258,7 +258,8 @@ def next_command(options: TrainOptions, spec: CardSpec, *, image_to_video: bool)
     """
     from pe_toolkit.backbones.loading import trust
 
-    words = ["pe", "apply", str(options.output)]
+    place = str(options.output)
+    words = ["pe", "apply", f"./{place}" if place.startswith("-") else place]
     own = spec.backbone
     try:
         trust.of_card(own.variant, own.model_id, own.revision)
@@ -295,6 +296,7 @@ def finish(session: Session, options: TrainOptions, result: Result) -> None:
     # Only now: until the card is on the disk, the state is the work.
     options.state.unlink(missing_ok=True)
     session.resume = None
+    session.saved = options.output
     if options.preview is not None and result.preview is not None:
         from pe_toolkit.video import write_video
 

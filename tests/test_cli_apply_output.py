@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from pe_toolkit.apply import Generated
 from pe_toolkit.card import MotionCard
 from pe_toolkit.cli.apply_output import Results, score_words
+from pe_toolkit.cli.apply_resume import finished
 from pe_toolkit.cli.files import Target
 from pe_toolkit.cli.output import Output
 from pe_toolkit.cli.progress import Progress
@@ -140,3 +142,19 @@ def test_of_several_motions_the_score_is_a_mean_that_says_little() -> None:
     assert "may be chance" not in low
     assert "several things move" in low
     assert score_words(0.9, None, several=True) == score_words(0.9, None)
+
+
+def test_what_was_interrupted_is_made_again(tmp_path: Path) -> None:
+    """A video whose score or comparison is not there yet: the JSON file says so."""
+    with pytest.raises(KeyboardInterrupt):
+        taken(KeyboardInterrupt(), tmp_path)
+    target = Target("a red circle", 5, tmp_path / "out.mp4")
+    found = facts(tmp_path)
+    (begun,) = finished([target], {target: {"prompt": "a red circle"}})
+    assert begun.again
+    (tmp_path / "out.json").write_text(json.dumps(found | {"motion_follows_reason": None}))
+    (whole,) = finished([target], {target: {}})
+    assert not whole.again
+    beside = replace(target, side_by_side=tmp_path / "out-side-by-side.mp4")
+    (lacking,) = finished([beside], {beside: {}})
+    assert lacking.again

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +17,10 @@ from pe_toolkit.card.spec import STILL
 from pe_toolkit.cli.main import cli
 from pe_toolkit.editing import Change, changed
 from pe_toolkit.editing.cards import fields_of
+from pe_toolkit.editing.sizes import check_phase, latent_frames
 from pe_toolkit.errors import MismatchError, UnsupportedError, UsageError
 from pe_toolkit.motion.disc import half_disc
+from pe_toolkit.motion.words import camera_words, words
 from pe_toolkit.video import write_image
 from tests.registry.cards import GOLDEN
 
@@ -226,7 +229,10 @@ def test_two_cards_side_by_side_and_one_after_the_other() -> None:
         (PLAIN, Change(speed=17), "speed from 1/16 to 16"),
         (PLAIN, Change(speed=float("nan")), "speed from 1/16 to 16"),
         (PLAIN, Change(mirror=("sideways",)), "left-right, up-down, got 'sideways'"),
-        (PLAIN, Change(frames=10), "Expected 4 frames for each latent frame"),
+        (PLAIN, Change(frames=10), "Expected 8k or 8k \\+ 1 frames, 505 at most, got 10"),
+        (PLAIN, Change(frames=13), "Expected 8k or 8k \\+ 1 frames"),
+        (PLAIN, Change(frames=513), "505 at most"),
+        ("rotary-angle", Change(reverse=True), "heads of a multiple of 16 columns, got 8"),
         (PLAIN, Change(size=(40, 32)), "whole patches of 16 pixels, got 40"),
         (PLAIN, Change(mask=np.ones((2, 2))), "covers a part"),
         (PLAIN, Change(mask=np.full((2, 2), 2.0)), "numbers in"),
@@ -308,3 +314,62 @@ def test_what_changed_gives_is_in_the_format_of_today() -> None:
         *(e.what for e in old.spec.edits or ()),
         "reverse",
     ]
+
+
+@pytest.mark.parametrize(
+    ("have", "clip", "wanted", "count"),
+    [
+        (3, 9, 33, 9), (2, 8, 33, 9), (9, 33, 8, 2), (5, 16 + 1, 16, 4), (4, 16, 33, 9),
+        (13, 49, 81, 21), (11, 81, 49, 7), (11, 81, 9, 2), (6, 24, 25, 7),
+    ],
+)  # fmt: skip
+def test_lengths_are_those_that_can_be_generated(
+    have: int, clip: int, wanted: int, count: int
+) -> None:
+    """Four frames a latent frame; one or two of these a token."""
+    old = golden(PLAIN).spec
+    grid, seconds = replace(old.grid, frames=have), replace(old.clip, frames=clip)
+    assert latent_frames(replace(old, grid=grid, clip=seconds), wanted) == count
+
+
+def test_a_size_holds_the_phase() -> None:
+    old = golden("rotary-offset-ground")
+    assert old.spec.recipe.phase is not None
+    with pytest.raises(UsageError, match="a size that holds the card's phase"):
+        check_phase(2.83, (4, 4))
+    check_phase(2.83, (5, 6))
+
+
+def test_learned_positions_have_one_size() -> None:
+    card = golden(PLAIN)
+    own = replace(card.spec.backbone, variant="cogvideox-5b-i2v")
+    fixed = MotionCard(replace(card.spec, backbone=own, digest=""), card.tensors)
+    for change in (Change(frames=17), Change(size=(64, 64))):
+        with pytest.raises(UnsupportedError, match="learned its positions for 49 frames"):
+            changed(fixed, change)
+
+
+def test_displacements_of_a_patched_card_are_not_compared() -> None:
+    from pe_toolkit.backbones import load_backbone
+    from pe_toolkit.evaluation.following import ReferenceMotion
+
+    adapter, old = load_backbone("bundled"), golden(LAYERED)
+    frames = np.zeros((9, 32, 32, 3), np.uint8)
+    slow = changed(old, Change(speed=0.5, mirror=("left-right",)))
+    assert ReferenceMotion.of_card(adapter, slow).compare(frames).reason == (
+        "the card was edited (speed): its displacements are not those of a clip"
+    )
+    mirrored = changed(old, Change(mirror=("left-right",)))
+    assert "edited" not in ReferenceMotion.of_card(adapter, mirrored).compare(frames).reason
+
+
+def test_words_of_a_card_that_was_stretched_are_true() -> None:
+    """A roll is one of the same angle in another shape of picture, and no crop was taken."""
+    turn = math.radians(40)
+    rolled = [
+        (math.cos(a), -math.sin(a) * stretch, math.sin(a) / stretch, math.cos(a), 0.0, 0.0)
+        for stretch in (2.0,)
+        for a in (0.0, turn / 2, turn)
+    ]
+    assert camera_words(rolled) == "camera rolls 40 degrees counterclockwise"
+    assert words([(1, 0, 0, 1, 0, 0)] * 3, ["hardly"]) == "nothing moves that can be followed"

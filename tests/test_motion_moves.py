@@ -361,3 +361,13 @@ def test_a_camera_is_read_behind_what_hides_much_of_it(name: str, number: int, s
     moves = looked(scene)
     assert moves.camera
     assert camera_off(moves, scene) < 0.25
+
+
+@pytest.mark.parametrize(("seed", "block"), [(0, 1), (2, 1), (0, 8), (1, 8)])
+def test_noise_is_no_thing_that_moves(seed: int, block: int) -> None:
+    side = 128 // block
+    frames = np.random.default_rng(seed).integers(0, 255, (33, side, side, 3), dtype=np.uint8)
+    frames = frames.repeat(block, 1).repeat(block, 2)
+    moves = look(load_backbone("bundled"), Clip(frames, 16.0, "noise", "0" * 64, 2.0, 33)).moves
+    assert not moves.subjects
+    assert not moves.camera

@@ -69,7 +69,8 @@ Example:
     "--phase",
     type=parameters.Finite(0, 1),
     metavar="S",
-    help="How much of the reference's phase, in cards that hold it. Default: as --strength.",
+    help="How much of the reference's phase, in cards that hold it. Default: as --strength, and as "
+    "--subject where no camera moves.",
 )
 @click.option(
     "--camera",

@@ -194,11 +194,12 @@ def _phase(spec: CardSpec) -> dict[str, str]:
 def _used(spec: CardSpec) -> str:
     """What of the reference became the frames of the generations; cards know it since 1.2."""
     ref, clip, parts = spec.reference, spec.clip, []
-    if ref.used is not None:
+    done = {edit.what for edit in spec.edits or ()}
+    if ref.used is not None and not done & {"speed", "frames", "then"}:
         parts.append(reference_words.pace(ref.used, clip.frames, clip.fps)[0])
     if ref.start:
         parts.append(f"from {ref.start:g} s")
-    if ref.fit is not None:
+    if ref.fit is not None and "size" not in done:
         size = (clip.width, clip.height)
         parts.append(reference_words.framing((ref.width, ref.height), size, ref.fit))
     if ref.encoded is not None:

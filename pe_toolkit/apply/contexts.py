@@ -20,7 +20,7 @@ from pe_toolkit.apply.checks import (
     size_check,
     vae_check,
 )
-from pe_toolkit.apply.parts import check_parts, layer_strengths
+from pe_toolkit.apply.parts import check_parts, layer_strengths, phase_strength
 from pe_toolkit.apply.positions import Application, CardPositions
 from pe_toolkit.backbones.contract import Backbone, KeysValues
 from pe_toolkit.backbones.families import backbone_of
@@ -60,7 +60,8 @@ def applied(
             in the guided steps (docs/reproduce.md), at any strength.
         no_kv: apply a card that requires them without.
         phase: how much of the reference's phase goes into the initial noise, if the card holds it:
-            0 (none) to 1 (as trained). Default: `strength`, but 1 at most. Of a
+            0 (none) to 1 (as trained). Default: `strength`, times `subject` for a card without a
+            layer of a camera, but 1 at most. Of a
             scheduler that draws noise at every step, any above 0 keeps the noise of the beginning
             where the phase is (`motion.renewed`).
         camera: scales the layer of the positions that moves with the camera, on top of `strength`,
@@ -84,7 +85,7 @@ def applied(
     """
     card = _positions_of(card, strength)
     check_parts(card.spec, camera=camera, subject=subject, phase=phase)
-    phase = min(max(strength, 0.0), 1.0) if phase is None else phase
+    phase = phase_strength(card.spec, strength, subject) if phase is None else phase
     layers = layer_strengths(card.spec, camera, subject)
     adapter = backbone_of(pipe)
     check_card(adapter, card)

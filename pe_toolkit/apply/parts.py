@@ -57,6 +57,16 @@ def check_parts(
         )
 
 
+def phase_strength(spec: CardSpec, strength: float, subject: float | None) -> float:
+    """How much of the phase where nothing is said of it: as much as of the card, and where subjects
+    are all that moves, as of them: it says where they are.
+    """
+    layers = spec.recipe.layers or ()
+    alone = bool(layers) and CAMERA not in layers
+    times = strength * (subject if alone and subject is not None else 1.0)
+    return min(max(times, 0.0), 1.0)
+
+
 def layer_strengths(
     spec: CardSpec, camera: float | None, subject: float | None
 ) -> tuple[float, ...] | None:

@@ -76,7 +76,8 @@ def path_of(flow: NDArray[np.int8], mask: NDArray[np.bool_]) -> NDArray[np.float
 def _loss(card: MotionCard) -> list[Picture]:
     losses = card.spec.training.loss
     if not losses:
-        words = "Nothing was optimised: the positions come from the reference as it was read."
+        how = "edited" if card.spec.edits else "read"
+        words = f"Nothing was optimised: the positions come from the reference as it was {how}."
         return [label(words, WIDTH)]
     values = [value for first, last in losses for value in (first, last, math.nan)]
     about = (
@@ -103,8 +104,10 @@ def _motion(card: MotionCard) -> list[Picture]:
         for name, way in ways:
             paths.append((name, way - (way.max(0) + way.min(0)) / 2))
             names.append(name)
-    about = "as it was read" if measured is None else motion_words(measured)
-    out = [heading("Motion of the reference", about, WIDTH)]
+    how = "edited" if card.spec.edits else "read"
+    about = f"as it was {how}" if measured is None else motion_words(measured)
+    what = "Motion of the edited reference" if card.spec.edits else "Motion of the reference"
+    out = [heading(what, about, WIDTH)]
     if paths:
         about = "from the ring (first frame) to the dot (last frame); a square is a patch"
         out.append(label(about, WIDTH))

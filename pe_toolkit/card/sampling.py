@@ -30,6 +30,11 @@ def fit_of(spec: CardSpec) -> Fit:
     return spec.reference.fit or usual_fit(spec.recipe.name)  # type: ignore[return-value]
 
 
+def resized(spec: CardSpec) -> bool:
+    """Whether the size of a card is not the one that it was trained at."""
+    return any(edit.what == "size" for edit in spec.edits or ())
+
+
 def check_reference(spec: CardSpec, *, given: bool, waived: bool) -> None:
     """Refuse to do without the clip of a card that was trained with it, unless that is asked for.
 
@@ -83,6 +88,7 @@ def _read(
         frames=spec.clip.frames,
         fps=fps,
         size=(spec.clip.width, spec.clip.height),
-        fit=fit_of(spec),
+        # An edited size stretches the motion of what was seen.
+        fit="stretch" if resized(spec) else fit_of(spec),
         on_progress=on_progress,
     )

@@ -18,8 +18,15 @@ from pe_toolkit.card.text import printable
 from pe_toolkit.editing import fields as fieldwork
 from pe_toolkit.editing import measured
 from pe_toolkit.editing.fields import COLUMNS, ROWS, Fields, Floats
-from pe_toolkit.editing.sizes import latent_frames, latents, on_latents, patches
-from pe_toolkit.errors import MismatchError, UnsupportedError, UsageError
+from pe_toolkit.editing.sizes import (
+    check_fixed,
+    check_phase,
+    latent_frames,
+    latents,
+    on_latents,
+    patches,
+)
+from pe_toolkit.errors import MismatchError, UnsupportedError, UsageError, option
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.stored import quantised, radians
 
@@ -119,15 +126,19 @@ class _Work:
         self._note("mirror", axis=name)
 
     def stretch(self, frames: int) -> None:
-        count = latent_frames(self.first, frames)
+        check_fixed(self.first.spec, "its number of frames")
+        count = latent_frames(self.first.spec, frames)
         self._time(np.linspace(0, self.fields.grid.frames - 1, count))
         self.fields = fieldwork.with_frames(self.fields, count)
         self.clip = replace(self.clip, frames=frames)
         self._note("frames", count=float(frames))
 
     def resize(self, width: int, height: int) -> None:
+        check_fixed(self.first.spec, "its size")
         rows, columns = patches(self.first, width, height)
         before = self.fields.grid
+        if self.fields.phase is not None:
+            check_phase(self.fields.radius, latents(TokenGrid(before.frames, rows, columns)))
         self.motion = measured.sized(self.motion, columns / before.width, rows / before.height)
         grid = TokenGrid(before.frames, rows, columns)
         self.fields = fieldwork.sized(self.fields, rows, columns, latents(grid))
@@ -252,7 +263,7 @@ def fields_of(card: MotionCard) -> Fields:
         raise UnsupportedError(
             "Expected a card that needs no keys and values of its reference: those move as the "
             "reference does.",
-            "Train one without --kv.",
+            "Train one without --kv-from.",
         )
     frames, height, width = spec.grid.token_grid()
     positions = tensors["positions"].astype(np.float64)
@@ -264,7 +275,7 @@ def fields_of(card: MotionCard) -> Fields:
         raise UnsupportedError(
             f"Expected positions that are coordinates, got the parametrisation "
             f"{spec.recipe.parametrisation!r}, which no mirror or clock applies to.",
-            "Train a card with --recipe rich or --set parametrisation=offset.",
+            f"Train a card with --recipe rich or {option('parametrisation')} offset.",
         )
     phase = tensors.get("phase")
     return Fields(
@@ -286,9 +297,14 @@ def _coordinates(angles: Floats) -> Floats:
     """
     from pe_toolkit.embedding.rotary import axis_dims, frequencies
 
+    axes = [axis.numpy() for axis in frequencies(axis_dims(2 * angles.shape[-1]))]
+    if sum(map(len, axes)) != angles.shape[-1]:
+        raise UnsupportedError(
+            f"Expected heads of a multiple of 16 columns, got {2 * angles.shape[-1]}: which angle "
+            "belongs to frame, row or column is not known."
+        )
     found, begin, left = [], 0, 0.0
-    for axis in frequencies(axis_dims(2 * angles.shape[-1])):
-        rates = axis.numpy()
+    for rates in axes:
         part = angles[..., begin : begin + len(rates)]
         begin += len(rates)
         offset = (part @ rates).mean(1) / (rates @ rates)  # (T, S)
@@ -299,7 +315,7 @@ def _coordinates(angles: Floats) -> Floats:
         raise UnsupportedError(
             f"Expected positions that are coordinates, but {share:.0%} of these angles are none: "
             "they were optimised freely.",
-            "Train a card with --recipe rich or --set parametrisation=offset.",
+            f"Train a card with --recipe rich or {option('parametrisation')} offset.",
         )
     return np.stack(found, -1)
 

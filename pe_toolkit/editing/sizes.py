@@ -5,13 +5,19 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pe_toolkit.card import MotionCard
+from pe_toolkit.backbones.catalogue.variants import VARIANTS
+from pe_toolkit.card import CardSpec, MotionCard
 from pe_toolkit.errors import UnsupportedError, UsageError
 from pe_toolkit.grid import TokenGrid
+from pe_toolkit.motion.disc import fits
 
 Floats = NDArray[np.float64]
 LATENTS_PER_PATCH = 2
 """Of every family so far. It matters to half a latent when a phase is mirrored, no more."""
+UNIT = 8
+"""Frames of CogVideoX that are decoded together."""
+MOST_SIDE = 128
+"""Of a card's grid (docs/card-format.md)."""
 
 
 def latents(grid: TokenGrid) -> tuple[int, int]:
@@ -37,13 +43,16 @@ def _between(total: Floats, edge: float, axis: int) -> Floats:
     return found
 
 
-def latent_frames(card: MotionCard, frames: int) -> int:
-    """Latent frames of the tokens of a clip of another length.
+def latent_frames(spec: CardSpec, frames: int) -> int:
+    """Frames of the token grid of a clip of another length.
 
     Raises:
         UsageError: none has that many frames.
+        UnsupportedError: the card's own has a number that is not understood.
     """
-    have, clip = card.spec.grid.frames, card.spec.clip.frames
+    have, clip = spec.grid.frames, spec.clip.frames
+    if spec.backbone.family == "cogvideox":
+        return _of_cogvideox(have, clip, frames)
     per, rest = divmod(clip - 1, max(have - 1, 1))
     if have < 2 or rest:
         raise UnsupportedError(
@@ -57,6 +66,63 @@ def latent_frames(card: MotionCard, frames: int) -> int:
             f"Use {low} or {low + per}.",
         )
     return (frames - 1) // per + 1
+
+
+def _of_cogvideox(have: int, clip: int, frames: int) -> int:
+    """Four frames become a latent frame, the first one alone; 8 k + 1 or 8 k frames can be
+    generated, and one or two (CogVideoX 1.5) latent frames are a token's.
+    """
+    per = {-(-_latent(clip) // n): n for n in (2, 1)}.get(have)
+    if per is None:
+        raise UnsupportedError(
+            f"Expected a clip of {clip} frames in {_latent(clip)} latent frames, or half of them, "
+            f"got {have}: its length cannot be changed.",
+        )
+    longest = MOST_SIDE * per * 4 - 3
+    longest -= (longest - 1) % UNIT
+    if not UNIT <= frames <= longest or frames % UNIT > 1:
+        low = min(max((frames - 1) // UNIT, 1) * UNIT + 1, longest)
+        raise UsageError(
+            f"Expected {UNIT}k or {UNIT}k + 1 frames, {longest} at most, got {frames}.",
+            f"Use {low}." if low == longest else f"Use {low} or {low + UNIT}.",
+        )
+    return -(-_latent(frames) // per)
+
+
+def _latent(frames: int) -> int:
+    return (frames - 1) // 4 + 1
+
+
+def check_fixed(spec: CardSpec, what: str) -> None:
+    """Refuse a card of a backbone that learned its positions for one length and size.
+
+    Args:
+        what: was asked for.
+
+    Raises:
+        UnsupportedError: says so.
+    """
+    row = VARIANTS.get(spec.backbone.variant)
+    if row is not None and row.fixed_size:
+        raise UnsupportedError(
+            f"Expected {what} as it is: {row.name} learned its positions for {row.frames} frames "
+            f"of {row.width}x{row.height} alone."
+        )
+
+
+def check_phase(radius: float, size: tuple[int, int]) -> None:
+    """Refuse latents of `size` (h, w) that are too few for a phase up to `radius`.
+
+    Raises:
+        UsageError: says how many it needs.
+    """
+    if not fits(radius, *size):
+        pixels = 8 * 2 * (int(radius) + 1)
+        raise UsageError(
+            f"Expected a size that holds the card's phase of {radius:g} cycles, got "
+            f"{8 * size[1]}x{8 * size[0]}.",
+            f"Use at least {pixels}x{pixels}.",
+        )
 
 
 def patches(card: MotionCard, width: int, height: int) -> tuple[int, int]:

@@ -51,6 +51,9 @@ CHANCE = 0.7
 of which enough can be followed, 99 % with rendered ones, textures under a moving camera and real
 footage (`python -m benchmarks.chance`; 97 to 99 % with earlier weights, when the line was chosen).
 Two straight ways that happen to agree score 1: of a single video, no line can say more."""
+PATCHED = ("speed", "frames", "size", "then")
+"""Edits after which displacements do not agree with each other: nearest frames and patches of
+others, and none from one half to the other. Mirrored and reversed they are what they were."""
 MEANING = (
     "Motion (a score validated on rendered shapes): 1 is that of the reference, 0 an unrelated "
     f"one, -1 the opposite; below {CHANCE:g} it may be chance."
@@ -77,6 +80,7 @@ class ReferenceMotion:
         flow: hard flow `(F', F', H', W', 2)` of the reference in patches, integers.
         reading: how it was read: videos are read in the same way.
         encoded: how it was encoded, as `Backbone.encode` takes it: videos are, too.
+        unknown: why the flow says nothing of how a video is to move, or "".
     """
 
     def __init__(
@@ -85,8 +89,10 @@ class ReferenceMotion:
         flow: Tensor,
         reading: Reading,
         encoded: tuple[Way | None, ...] | None = None,
+        unknown: str = "",
     ) -> None:
         self.adapter = adapter
+        self.unknown = unknown
         self.encoded = encoded
         self.reading = reading
         self.grid = TokenGrid(*flow.shape[1:4])
@@ -96,13 +102,20 @@ class ReferenceMotion:
 
     @classmethod
     def of_card(cls, adapter: Backbone, card: MotionCard) -> ReferenceMotion:
-        """The motion that a card holds; of its reference, never of what it generates."""
+        """The motion that a card holds; of its reference, never of what it generates. Of one that
+        was put together of frames or patches that were read apart (`PATCHED`) it says nothing.
+        """
+        patched = [edit.what for edit in card.spec.edits or () if edit.what in PATCHED]
+        unknown = f"the card was edited ({', '.join(dict.fromkeys(patched))}): " if patched else ""
+        unknown += "its displacements are not those of a clip" if patched else ""
         blocks, by, timestep = card.spec.recipe.reads()
         reading, encoded = Reading(blocks, by, timestep), ways.again(card.spec.reference.encoded)
-        return cls(adapter, torch.tensor(card.tensors["flow"]), reading, encoded)
+        return cls(adapter, torch.tensor(card.tensors["flow"]), reading, encoded, unknown)
 
     def compare(self, frames: NDArray[np.uint8]) -> Following:
         """Score uint8 RGB frames `(F, H, W, 3)`."""
+        if self.unknown:
+            return Following(None, self.unknown)
         if self.followed < LITTLE:
             share = followed(self.followed)
             return Following(None, f"of the reference, only {share}: too little to compare with")

@@ -41,6 +41,10 @@ GROWTH, TURN = 0.12, 0.35
 """Change of log size, and of angle (radians), within which a thing keeps its size and angle."""
 JERK = 0.35
 """Between two latent frames, neither changes by more: what seems to is laid on itself wrongly."""
+CHANCE, MOST = 2.8, 0.4
+"""Matches that lead back within a patch, in times of what is expected of any: noise, of pixels or
+of blocks of them, has 1.8 to 2.5 on the bundled grid (0.25 to 0.35 of all), rendered clips of all
+classes 3.4 and more (0.48). At most that share of all."""
 FAR = 1.5
 """As `REST`, of a path through matches, each to a patch: those of still clips have up to 1.2."""
 SEEN = 0.15
@@ -201,7 +205,8 @@ def read_moves(
         linear, shift, why = read_camera(grid, pictures, film)
         alone = _along_one_path(flow, (linear, shift), anchor)
         return Moves(anchor, linear, shift, alone, why)
-    told_apart = things_of(flow, *things)
+    seen = flow.matched > by_chance(grid)
+    told_apart = things_of(flow, *things) if seen else []
     weights = torch.ones(tuple(grid), dtype=torch.float64)
     if told_apart:
         covered = torch.stack([thing.mask for thing in told_apart]).amax(0) > FAINT
@@ -232,10 +237,17 @@ def read_moves(
         far = float((subject.path.amax(0) - subject.path.amin(0)).max())
         if far >= REST or _grows(subject):
             subjects.append(subject)
-    if not told and not moved:  # nothing could be told from a background
+    if seen and not told and not moved:  # nothing could be told from a background
         subjects = list(_along_one_path(flow, (linear, shift), anchor))
     subjects.sort(key=lambda s: -s.share)
     return Moves(anchor, linear, shift, tuple(subjects), why)
+
+
+def by_chance(grid: TokenGrid) -> float:
+    """The share of matches up to which a content reading of `grid` says nothing: `CHANCE` times
+    that of nine places out of all, which is where a match that leads back may end.
+    """
+    return min(CHANCE * 9 / grid.per_frame, MOST)
 
 
 def read_camera(

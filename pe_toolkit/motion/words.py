@@ -21,6 +21,8 @@ KEPT = 0.25
 CHANGE, TURN = 0.08, 4.0
 """Change of log size, and degrees, that are spoken of."""
 WITH = "with the camera"
+HARDLY = "hardly"
+"""What a subject does that a slower clip does not show."""
 NOTHING = "nothing moves that can be followed"
 
 
@@ -39,7 +41,7 @@ def camera_words(camera: Sequence[Sequence[float]]) -> str:
     zoom = _growth(zooms, "zooms in {} times", "zooms out {} times")
     if zoom:
         parts.append(zoom)
-    roll = _turns([-math.degrees(math.atan2(c[2], c[0])) for c in camera])
+    roll = _turns([-_turned(c) for c in camera])
     if roll:
         parts.append(f"rolls {roll}")
     return "camera " + ", ".join(parts) if parts else ""
@@ -72,7 +74,7 @@ def subject_words(
     turns = _turns(turn or ())
     if turns:
         parts.append(f"turns {turns}")
-    return ", ".join(parts) or "hardly"
+    return ", ".join(parts) or HARDLY
 
 
 def words(camera: Sequence[Sequence[float]], subjects: Sequence[str]) -> str:
@@ -83,6 +85,7 @@ def words(camera: Sequence[Sequence[float]], subjects: Sequence[str]) -> str:
         subjects: of each, `subject_words`.
     """
     parts = [camera_words(camera)]
+    subjects = [subject for subject in subjects if subject != HARDLY]
     if len(subjects) == 1 and subjects[0].startswith(WITH):
         parts.append(f"one subject goes {subjects[0]}")
     elif len(subjects) == 1:
@@ -92,6 +95,13 @@ def words(camera: Sequence[Sequence[float]], subjects: Sequence[str]) -> str:
     elif subjects:
         parts.append(f"{len(subjects)} things move differently: {'; '.join(subjects)}")
     return "; ".join(part for part in parts if part) or NOTHING
+
+
+def _turned(row: Sequence[float]) -> float:
+    """Degrees of A, also of one that is stretched with its picture: S A S^-1 turns as A does."""
+    a11, a12, a21, a22 = row[:4]
+    sine = math.copysign(math.sqrt(max(-a12 * a21, 0.0)), a21)
+    return math.degrees(math.atan2(sine, (a11 + a22) / 2))
 
 
 def _stays(path: Sequence[Point], camera: Sequence[Sequence[float]]) -> bool:

@@ -79,7 +79,7 @@ def from_dict(data: Mapping[str, Any]) -> TrainRequest:
 
 def card(args: Mapping[str, Any], place: Place) -> dict[str, Any]:
     """Learn the motion of one reference and write its card."""
-    from pe_toolkit.card.followed import little
+    from pe_toolkit.card.followed import followed_by, little
     from pe_toolkit.suites.doing import trained
     from pe_toolkit.suites.loaded import backbone, machine
     from pe_toolkit.training.shape import Shape
@@ -106,6 +106,7 @@ def card(args: Mapping[str, Any], place: Place) -> dict[str, Any]:
         "size_bytes": info.size_bytes,
         "seconds": round(seconds, 3),
         "matched": info.spec.reference.matched,
+        "followed": followed_by(info.spec),
         "little_to_learn_from": little(info.spec),
         "loss_first": loss[0][0] if loss else None,
         "loss_last": loss[-1][1] if loss else None,

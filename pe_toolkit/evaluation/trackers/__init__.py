@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from pe_toolkit.errors import DependencyError
 from pe_toolkit.extensions import in_words, load, names_in, refused
 
 if TYPE_CHECKING:
@@ -42,12 +43,15 @@ def tracker(name: str) -> Tracker:
     if not callable(getattr(found, "track", None)):
         why = "it has no `track` (pe_toolkit.evaluation.trackers.base.Tracker)"
         raise refused(GROUP, name, "a tracker", why)
+    if name in TRACKERS:
+        ours: Tracker = found()
+        return ours
     from pe_toolkit.evaluation.trackers.others import Checked
 
+    def why_not(why: str) -> DependencyError:
+        return refused(GROUP, name, "a tracker", why)
+
     try:
-        made: Tracker = found()
+        return Checked(found(), why_not)
     except Exception as error:
-        if name in TRACKERS:
-            raise
-        raise refused(GROUP, name, "a tracker", f"it failed: {in_words(error)}") from error
-    return made if name in TRACKERS else Checked(name, made)
+        raise why_not(f"it failed: {in_words(error)}") from error

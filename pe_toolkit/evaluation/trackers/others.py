@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pe_toolkit.errors import DependencyError, PeError, UsageError
-from pe_toolkit.evaluation.trackers import GROUP
 from pe_toolkit.evaluation.trackers.base import Frames, Tracker
 from pe_toolkit.evaluation.tracks import Points, Tracks, tracks_of
-from pe_toolkit.extensions import in_words, refused
+from pe_toolkit.extensions import in_words
 
 
 @dataclass(frozen=True)
 class Checked:
-    """A tracker that is not ours."""
+    """A tracker that is not ours.
 
-    name: str
+    Attributes:
+        own: the tracker.
+        refused: the error that names it and its package, from why it does not fit.
+    """
+
     own: Tracker
+    refused: Callable[[str], DependencyError]
 
     def track(self, frames: Frames, starts: Points) -> Tracks:
         """As `trackers.base.Tracker` says.
@@ -30,14 +35,11 @@ class Checked:
             found = self.own.track(frames, starts)
             tracks = tracks_of(found.points, found.visible, found.size)
         except UsageError as error:
-            raise self._refused(error.message) from error
+            raise self.refused(f"it failed: {error.message}") from error
         except PeError:
             raise
         except Exception as error:
-            raise self._refused(in_words(error)) from error
+            raise self.refused(f"it failed: {in_words(error)}") from error
         if tracks.visible.shape != shape:
-            raise self._refused(f"expected tracks {shape}, got {tracks.visible.shape}")
+            raise self.refused(f"it failed: expected tracks {shape}, got {tracks.visible.shape}")
         return tracks
-
-    def _refused(self, why: str) -> DependencyError:
-        return refused(GROUP, self.name, "a tracker", f"it failed: {why}")
