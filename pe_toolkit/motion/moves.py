@@ -41,10 +41,12 @@ GROWTH, TURN = 0.12, 0.35
 """Change of log size, and of angle (radians), within which a thing keeps its size and angle."""
 JERK = 0.35
 """Between two latent frames, neither changes by more: what seems to is laid on itself wrongly."""
-CHANCE, MOST = 2.8, 0.4
-"""Matches that lead back within a patch, in times of what is expected of any: noise, of pixels or
-of blocks of them, has 1.8 to 2.5 on the bundled grid (0.25 to 0.35 of all), rendered clips of all
-classes 3.4 and more (0.48). At most that share of all."""
+CHANCE, MOST, FOLLOWED = 2.8, 0.4, 0.003
+"""Matches that lead back within a patch, in times of what is expected of any, and at most what
+share of all; and the share that is followed. Noise, of pixels or of blocks of them, has 1.8 to 2.8
+(0.25 to 0.39 of all on the bundled grid) and up to 0.002, once 0.005, a thing that enters or leaves
+from 2.5 (0.35) and 0.006 or more where it has less than 3.5, rendered clips of other classes 3.8
+(0.53) and more (docs/experiments.md)."""
 FAR = 1.5
 """As `REST`, of a path through matches, each to a patch: those of still clips have up to 1.2."""
 SEEN = 0.15
@@ -205,7 +207,7 @@ def read_moves(
         linear, shift, why = read_camera(grid, pictures, film)
         alone = _along_one_path(flow, (linear, shift), anchor)
         return Moves(anchor, linear, shift, alone, why)
-    seen = flow.matched > by_chance(grid)
+    seen = flow.matched > by_chance(grid) or flow.followed >= FOLLOWED
     told_apart = things_of(flow, *things) if seen else []
     weights = torch.ones(tuple(grid), dtype=torch.float64)
     if told_apart:
