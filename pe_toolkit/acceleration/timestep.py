@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 
 import torch
@@ -10,8 +11,9 @@ MOST = 4096
 """Timesteps of a schedule that is read at once."""
 
 
-class Reader:
-    """Reads a whole schedule when it is first asked about one of its timesteps.
+class Reader(threading.local):
+    """Reads a whole schedule when it is first asked about one of its timesteps. Each
+    thread has its own.
 
     A pipeline hands on views of `scheduler.timesteps`: where such a view begins says which of them
     it is. A tensor of its own is read once, however many ask about it.

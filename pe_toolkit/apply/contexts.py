@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from pe_toolkit.apply.checks import (
 )
 from pe_toolkit.apply.parts import check_parts, layer_strengths, phase_strength
 from pe_toolkit.apply.positions import Application, CardPositions
+from pe_toolkit.backbones.alone import alone
 from pe_toolkit.backbones.contract import Backbone, KeysValues
 from pe_toolkit.backbones.families import backbone_of
 from pe_toolkit.card import CardSpec, MotionCard
@@ -91,7 +91,9 @@ def applied(
     check_card(adapter, card)
     log = Application(strength)
     kv = keys_values(adapter, card, kv_from, no_kv) if strength or kv_from is not None else None
+    acts = bool(strength) or kv is not None or (bool(phase) and card.spec.recipe.phase is not None)
     with (
+        alone(adapter.transformer) if acts else contextlib.nullcontext(),
         beginning(adapter, card, phase, camera),
         guided_by(adapter, card, strength, kv, log, layers) as select,
     ):
@@ -159,7 +161,6 @@ def guided_by(
         return
     select = CardPositions(adapter, card, strength, log, layers)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(alone(adapter.transformer))
         stack.enter_context(vae_check(adapter))
         stack.enter_context(adapter.reachable())
         stack.enter_context(size_check(adapter, card.spec.grid.token_grid(), card))
@@ -184,29 +185,6 @@ def _positions_of(card: MotionCard | str | Path, strength: float) -> MotionCard:
     if not np.isfinite(strength):
         raise UsageError(f"Expected a finite strength, got {strength}.")
     return card
-
-
-_GUIDED: weakref.WeakSet[Any] = weakref.WeakSet()
-"""Transformers under a card now."""
-
-
-@contextlib.contextmanager
-def alone(transformer: Any) -> Iterator[None]:
-    """One card at a time: two would not add up (rotary tables of one replace those of the other).
-
-    Raises:
-        UnsupportedError: a card is applied to this transformer, by whichever pipeline.
-    """
-    if transformer in _GUIDED:
-        raise UnsupportedError(
-            "Expected one card at a time, got a second while one is applied to this model.",
-            "Leave the first `with applied(...)` before you enter the next.",
-        )
-    _GUIDED.add(transformer)
-    try:
-        yield
-    finally:
-        _GUIDED.discard(transformer)
 
 
 def warn_unguided(log: Application, card: MotionCard, select: CardPositions) -> None:

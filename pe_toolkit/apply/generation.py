@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import torch
@@ -23,7 +24,9 @@ from pe_toolkit.apply.switches import step_cache
 from pe_toolkit.backbones import finite
 from pe_toolkit.backbones.contract import Backbone
 from pe_toolkit.card import CardSpec, MotionCard
+from pe_toolkit.card.asked import check_prompts, checked_seeds
 from pe_toolkit.card.sampling import fit_of
+from pe_toolkit.errors import UsageError
 from pe_toolkit.video import Clip
 from pe_toolkit.video.picture import resize
 
@@ -75,7 +78,8 @@ def generate(
     of a batch).
 
     Steps, guidance scale, negative prompt, frames and size come from the card, else from the
-    backbone.
+    backbone. Between two videos the card stays on the pipeline: take them all, or close the
+    iterator, before the pipeline is used for something else.
 
     Args:
         card: of any kind.
@@ -91,14 +95,18 @@ def generate(
             is cropped, padded or stretched as the reference of the card was; cropped without one.
 
     Raises:
-        UsageError: empty or too long prompts, an unknown scheduler or cache, a part that the card
-            does not hold, or a card that guides no step.
+        UsageError: empty or too long prompts, seeds that are none, an unknown scheduler or cache, a
+            part that the card does not hold, a card that guides no step, a latents card with
+            another strength than 0 and 1 or another scheduler.
         UnsupportedError: `cache="mag"` on a backbone that is not calibrated.
         MismatchError: a card that does not fit.
         CardError: a card that says what cannot be on this backbone.
         BackboneError: NaN or infinity out of the transformer or the VAE; names the dtype to use.
     """
     _check(adapter, prompts, image)
+    seeds = checked_seeds(seeds)
+    _check_numbers(steps, guidance_scale)
+    _check_latents(card, strength, scheduler)
     call = _call(adapter, card, steps, guidance_scale, negative_prompt, scheduler)
     with adapter.scheduler_swapped(scheduler), contextlib.ExitStack() as stack:
         stack.enter_context(adapter.compiled(compile))
@@ -117,8 +125,30 @@ def generate(
 
 def _check(adapter: Backbone, prompts: Sequence[str], image: NDArray[np.uint8] | None) -> None:
     adapter.check_image(image)
+    check_prompts(prompts)
     for prompt in prompts:
         adapter.check_prompt(prompt)
+
+
+def _check_numbers(steps: int | None, guidance_scale: float | None) -> None:
+    if steps is not None and not (isinstance(steps, SupportsIndex) and 1 <= int(steps) <= 1000):
+        raise UsageError(f"Expected steps from 1 to 1000, got {steps}.")
+    if guidance_scale is not None and not math.isfinite(guidance_scale):
+        raise UsageError(f"Expected a finite guidance scale, got {guidance_scale}.")
+
+
+def _check_latents(card: MotionCard | None, strength: float, scheduler: str | None) -> None:
+    """A latents card acts wholly or not at all, with the scheduler that it was made with."""
+    if card is None or card.spec.kind != "latents":
+        return
+    if strength not in (0, 1):
+        raise UsageError(f"Expected a strength of 0 or 1 with a latents card, got {strength}.")
+    if strength and scheduler is not None:
+        raise UsageError(
+            f"Expected no scheduler with a latents card, got {scheduler}: its latents are those of "
+            f"{card.spec.schedule.scheduler}.",
+            "Leave it out.",
+        )
 
 
 @dataclass(frozen=True)
@@ -184,12 +214,14 @@ class _Acting:
     Attributes:
         spec: of the card; None without one, and at strength 0.
         log: what a positions card did.
+        replaced: how many steps of a generation begin with latents of a card.
         extra: arguments of the pipeline.
     """
 
     spec: CardSpec | None
     log: Application | None
     extra: dict[str, Any]
+    replaced: int = 0
 
     def guided(self, steps: int) -> int:
         """How many steps of the last generation were guided.
@@ -198,7 +230,7 @@ class _Acting:
             UsageError: none, of a card that was to guide some.
         """
         if self.log is None:
-            return self.spec.guided_steps if self.spec is not None else 0
+            return self.replaced
         if self.spec is not None and not self.log.guided_steps:
             raise guided_none(self.spec, steps)
         return self.log.guided_steps
@@ -229,7 +261,8 @@ def _acting(
     check_replayed(adapter, card.spec, steps)
     extra = replaying.arguments()
     extra.pop("negative_prompt", None)  # decided by the call
-    return _Acting(spec, None, extra)
+    replaced = set(adapter.timesteps(steps)).intersection(card.spec.schedule.timesteps)
+    return _Acting(spec, None, extra, len(replaced))
 
 
 def _video(adapter: Backbone, prompt: str, seed: int, call: _Call, acting: _Acting) -> Generated:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from pe_toolkit.apply.checks import card_of, check_card, keys_values, vae_check
+from pe_toolkit.backbones.alone import check_alone
 from pe_toolkit.backbones.families import backbone_of
 from pe_toolkit.backbones.precision import unrounded
 from pe_toolkit.card import MotionCard
@@ -64,6 +65,13 @@ def replay(
         )
     adapter = backbone_of(pipe)
     check_card(adapter, card)
+    check_alone(adapter.transformer)
+    if not adapter.begins_with_noise:
+        raise UnsupportedError(
+            "Expected a pipeline that begins with noise, got one that begins with a clip: a "
+            "latents card says where a generation is from its first step on.",
+            "Use the text-to-video pipeline, or a card of positions.",
+        )
     stored = {
         t: torch.from_numpy(z)[None]
         for t, z in zip(

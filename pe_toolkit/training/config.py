@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 from pe_toolkit.backbones.catalogue.variants import Variant
 from pe_toolkit.backbones.reading import KINDS, TIMESTEPS, Reading
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MOST_BLOCKS = 16
 MASKS = ("forward-backward", "nonzero", "consistent", "none", "tracked")
+MODES = ("positions", "latents")
 STARTS = ("zero", "flow", "layers", "auto")
 
 
@@ -139,8 +140,11 @@ class TrainConfig:
         """Refuse what the mode cannot serve on any backbone.
 
         Raises:
+            UsageError: no such mode.
             UnsupportedError: more than one prompt or sample in latents mode.
         """
+        if self.mode not in MODES:
+            raise UsageError(f"Expected a mode out of {', '.join(MODES)}, got {self.mode!r}.")
         if self.mode == "latents" and (len(self.prompts) > 1 or (self.samples or 1) > 1):
             mode, prompts, samples = option("mode"), option("prompts"), option("samples")
             raise UnsupportedError(
@@ -276,7 +280,8 @@ class Resolved:
     def check(self) -> None:
         """Raise UsageError for the first value out of range."""
         check_name(self.objective)
-        low, high = self.guided_range[0], self.guided_range[-1]
+        self._check_shapes()
+        low, high = self.guided_range
         rules = (
             (1 <= self.samples <= 64, "samples from 1 to 64", self.samples),
             (1 <= self.steps <= 1000, "steps from 1 to 1000", self.steps),
@@ -321,6 +326,14 @@ class Resolved:
         for holds, expected, value in rules:
             if not holds:
                 raise UsageError(f"Expected {expected}, got {value}.")
+
+    def _check_shapes(self) -> None:
+        for name in ("samples", "steps", "block", "inner_steps", "reuse"):
+            if not isinstance(value := getattr(self, name), SupportsIndex):
+                raise UsageError(f"Expected a whole number of {name}, got {value}.")
+        for name in ("learning_rates", "guided_range", "phase"):
+            if (value := getattr(self, name)) is not None and len(value) != 2:
+                raise UsageError(f"Expected two numbers as {name}, got {value}.")
 
 
 def _pair(text: str) -> tuple[float, float]:

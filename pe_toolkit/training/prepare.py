@@ -6,6 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pe_toolkit.card.asked import check_prompts, check_words, checked_seeds
+from pe_toolkit.errors import UsageError
 from pe_toolkit.motion.disc import fits
 from pe_toolkit.objectives import objective_class
 from pe_toolkit.training import events
@@ -160,6 +162,8 @@ def prepare(
         UnsupportedError: weights, compiled blocks or attention that training cannot work with.
         MotionError: nothing in the clip moves.
     """
+    config = checked(config)
+    _check_frames(clip)
     require_motion(clip)
     variant = backbone.defaults()
     settings = config.resolve(variant)
@@ -180,6 +184,28 @@ def prepare(
     return Run(backbone, clip, config, settings, variant, prompts, seeds, grid, form, image)
 
 
+def _check_frames(clip: Clip) -> None:
+    frames = clip.frames
+    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype.name != "uint8":
+        raise UsageError(
+            f"Expected a clip of frames uint8 (F, H, W, 3), got {frames.dtype} {frames.shape}."
+        )
+
+
+def checked(config: TrainConfig) -> TrainConfig:
+    """The request, whose words a card can hold.
+
+    Raises:
+        UsageError: they, the prompts or the seeds make no sense.
+    """
+    check_prompts(config.prompts)
+    check_words(
+        name=config.name, version=config.card_version, author=config.author, license=config.license
+    )
+    (seed,) = checked_seeds([config.seed])
+    return dataclasses.replace(config, seed=seed)
+
+
 def samples(
     backbone: Backbone, variant: Variant, config: TrainConfig, settings: Resolved
 ) -> tuple[list[str], list[int]]:
@@ -196,4 +222,5 @@ def samples(
         count = max(settings.samples, len(config.prompts))
     if settings.mode == "latents":
         count = 1
-    return [known[i % len(known)] for i in range(count)], [settings.seed + i for i in range(count)]
+    seeds = checked_seeds(settings.seed + i for i in range(count))
+    return [known[i % len(known)] for i in range(count)], seeds

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pe_toolkit.backbones.alone import alone
 from pe_toolkit.backbones.contract import Backbone, Sampler
 from pe_toolkit.card.motion_words import motion_words
 from pe_toolkit.training import events
@@ -53,13 +54,19 @@ def train(
         TrainingError: the loss is not finite.
         BackboneError: latents of the reference, or a preview, that are not finite.
         ResumeError: the state belongs to another run.
-        UnsupportedError: weights that training cannot work with: quantized in another way than
+        UnsupportedError: a card is applied to the model, or another training is at work on it;
+            weights that training cannot work with: quantized in another way than
             `fp8` or `int8`, or compiled blocks whose weights leave; attention processors of the
             user, or SageAttention, on rotary positions.
     """
     began = time.monotonic()
     run = prepare(adapter, clip, config, image)
-    with adapter.frozen(), adapter.sent_away(), contextlib.ExitStack() as stack:
+    with (
+        alone(adapter.transformer, "a training"),
+        adapter.frozen(),
+        adapter.sent_away(),
+        contextlib.ExitStack() as stack,
+    ):
         sampler = run.sampler()
         run, guided = run.guiding(sampler)
         yield run.started(guided)

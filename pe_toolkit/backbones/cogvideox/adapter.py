@@ -69,6 +69,11 @@ class CogVideoXAdapter(CogVideoXDriving):
             )
         kinds = [kind.__name__ for kind in type(pipe).__mro__]  # also one that somebody derived
         image_to_video = "CogVideoXImageToVideoPipeline" in kinds
+        if getattr(pipe, "vae", None) is None:
+            raise UnsupportedError(
+                f"Expected a {type(pipe).__name__} with its VAE, got one without.",
+                "The VAE says what latents are: load it with the pipeline.",
+            )
         wanted = pipe.vae.config.latent_channels * (2 if image_to_video else 1)
         if core.config.in_channels != wanted:
             raise UnsupportedError(
@@ -113,6 +118,10 @@ class CogVideoXAdapter(CogVideoXDriving):
                 "Expected an image for an image-to-video backbone, got none.",
                 "Use --image: the first frame of the video.",
             )
+        picture = isinstance(image, np.ndarray) and image.dtype == np.uint8
+        if image is not None and not (picture and image.ndim == 3 and image.shape[-1] == 3):
+            came = f"{image.shape} {image.dtype}" if hasattr(image, "dtype") else type(image)
+            raise UsageError(f"Expected an image uint8 (H, W, 3), got {came}.")
         if image is not None and not self.image_to_video:
             raise UsageError(
                 "Expected no image for a text-to-video backbone, got one.",

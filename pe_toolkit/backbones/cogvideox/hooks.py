@@ -72,18 +72,18 @@ def processors(
         with contextlib.ExitStack() as stack:
             for index, attn in enumerate(modules):
                 if own.is_own(before[index]):
-                    attn.processor = reachable[id(before[index])]
+                    own.put(attn, reachable[id(before[index])])
                     stack.enter_context(own.turned_keys(attn, type(before[index]).__name__))
                     continue
                 ours = (replace or {}).get(index, shared)
                 if exchange := getattr(before[index], "exchange", None):
                     ours = PositionedAttnProcessor(ours.tap, exchange)
                 ours._attention_backend = getattr(before[index], "_attention_backend", None)
-                attn.processor = ours
+                own.put(attn, ours)
             yield
     finally:
         for attn, original in zip(modules, before, strict=True):
-            attn.processor = original
+            own.put(attn, original)
 
 
 @contextlib.contextmanager
@@ -217,11 +217,11 @@ def _processor(
     # What an outer context exchanges stays exchanged while an inner one taps.
     ours = PositionedAttnProcessor(tap, exchange or getattr(before, "exchange", None))
     ours._attention_backend = getattr(before, "_attention_backend", None)
-    attn.processor = ours
+    own.put(attn, ours)
     try:
         yield
     finally:
-        attn.processor = before
+        own.put(attn, before)
 
 
 def queries_and_keys(

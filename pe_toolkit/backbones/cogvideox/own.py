@@ -45,6 +45,17 @@ def is_own(processor: Any) -> bool:
     return type(processor) not in _REPLACED
 
 
+def put(attn: nn.Module, processor: Any) -> None:
+    """Make `processor` that of an attention module: what is a module itself is kept in a place of
+    its own, which nothing else may take.
+    """
+    if attn.processor is processor:
+        return
+    attn._modules.pop("processor", None)
+    attn.__dict__.pop("processor", None)
+    attn.processor = processor
+
+
 def check_none(modules: list[Any], what: str) -> None:
     """Refuse processors of the user where they would be put aside.
 
@@ -115,9 +126,12 @@ def positioned(processor: Any) -> Any:
     Raises:
         UnsupportedError: if it takes none.
     """
-    parameters = inspect.signature(processor.__call__).parameters
+    module = isinstance(processor, nn.Module)
+    called = processor.forward if module else processor.__call__
+    parameters = inspect.signature(called).parameters
     if "image_rotary_emb" in parameters:
-        return processor
+        # diffusers looks at the signature of a module's `__call__`, which names nothing.
+        return _Named(processor) if module else processor
     name = type(processor).__name__
     if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
         raise UnsupportedError(

@@ -37,7 +37,7 @@ class Source:
 
 
 def load_backbone(
-    name: str = "auto",
+    name: str | Path = "auto",
     *,
     revision: str | None = None,
     device: str | None = None,
@@ -57,7 +57,7 @@ def load_backbone(
 
     Args:
         name: `auto`, a name of `VARIANTS`, `owner/name` on the Hub (also where there is a folder of
-            that name), or a folder, written as `./folder` or in full.
+            that name), or a folder, written as `./folder` or in full, or a `Path`.
         revision: branch, tag or commit on the Hub.
         device: `cpu`, `cuda`, `cuda:1`, `mps`; default: a GPU if there is one.
         dtype: one of `DTYPES`; default: see `default_dtype` and `nearest_dtype`.
@@ -91,6 +91,7 @@ def load_backbone(
         BackboneError: the model cannot be found, downloaded or loaded, or may not be.
     """
     say, purpose = on_event or (lambda _: None), purpose or Purpose()
+    name = str(name.absolute()) if isinstance(name, Path) else name
     _check_names(offload, dtype)
     weights.check(quantize)
     placement.check(purpose, offload, quantize)

@@ -37,7 +37,7 @@ class LoraWarning(UserWarning):
 
 def load_loras(
     pipe: Any,
-    loras: Sequence[Lora | str],
+    loras: Sequence[Lora | str | Path] | Lora | str | Path,
     *,
     on_event: Callable[[str], None] = lambda _: None,
 ) -> tuple[str, ...]:
@@ -47,7 +47,8 @@ def load_loras(
 
     Args:
         pipe: a CogVideoX pipeline, or the adapter of one.
-        loras: `Lora`s, or what `Lora.parse` takes: `PATH[:WEIGHT]`, `OWNER/NAME[:WEIGHT]`.
+        loras: `Lora`s (or one), or what `Lora.parse` takes: `PATH[:WEIGHT]`,
+            `OWNER/NAME[:WEIGHT]`.
         on_event: gets one sentence for whatever a person should know (from the cache, download).
 
     Returns:
@@ -61,7 +62,9 @@ def load_loras(
     """
     check_peft()
     pipe = getattr(pipe, "pipe", pipe)
-    wanted = [lora if isinstance(lora, Lora) else Lora.parse(lora) for lora in loras]
+    if isinstance(loras, str | Path | Lora):
+        loras = [loras]
+    wanted = [lora if isinstance(lora, Lora) else Lora.parse(str(lora)) for lora in loras]
     if not wanted:
         return ()
     layers = layers_of(pipe.transformer)

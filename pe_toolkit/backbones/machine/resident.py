@@ -58,16 +58,18 @@ class Resident:
         eval mode.
         """
         module = self.transformer
-        training = module.training
+        training = {part: part.training for part in module.modules()}
         wanted = {name: p.requires_grad for name, p in module.named_parameters()}
         module.requires_grad_(False)
         module.eval()
         try:
-            yield
+            with as_written(module):
+                yield
         finally:
             for name, p in module.named_parameters():
                 p.requires_grad_(wanted[name])
-            module.train(training)
+            for part, mode in training.items():
+                part.training = mode
 
     def checkpointing_level(
         self, choice: str, tokens: int, block: int, *, to_positions: bool, compiled: bool
@@ -88,7 +90,8 @@ class Resident:
 
     @contextlib.contextmanager
     def reachable(self) -> Iterator[None]:
-        """For a transformer compiled as a whole: the module inside, its blocks compiled alike.
+        """For a transformer compiled as a whole: the module inside, its blocks compiled alike; for
+        one that was compiled in place the module as it is written.
 
         A graph that was compiled before the card came would not run the card's hooks, silently:
         dynamo does not watch the hooks of submodules. Outside of the blocks there is little to
@@ -96,7 +99,8 @@ class Resident:
         """
         pipe, whole, inside = self.pipe, self.pipe.transformer, self.transformer
         if whole is inside:
-            yield
+            with as_written(inside):
+                yield
             return
         blocks = blocks_of(inside)
         before = [block._compiled_call_impl for block in blocks]
@@ -128,3 +132,23 @@ class Resident:
     def sent_away(self) -> AbstractContextManager[None]:
         """See `machine.offload.sent_away`."""
         return offload.sent_away(self.pipe)
+
+
+@contextlib.contextmanager
+def as_written(module: Any) -> Iterator[None]:
+    """A module that was compiled in place (`module.compile()`, or its `forward`) runs as Python
+    while this is open: its graph would not run hooks that came later. Its blocks, if they are
+    compiled by themselves, stay so.
+    """
+    call, own = module._compiled_call_impl, module.__dict__
+    forward = own.get("forward")
+    graph = forward if hasattr(forward, "_torchdynamo_orig_callable") else None
+    module._compiled_call_impl = None
+    if graph is not None:
+        del own["forward"]
+    try:
+        yield
+    finally:
+        module._compiled_call_impl = call
+        if graph is not None:
+            own["forward"] = graph

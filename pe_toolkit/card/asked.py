@@ -1,0 +1,56 @@
+"""What a request has to be so that a card, or a generation, can be made of it: found before any
+work.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from operator import index
+
+from pe_toolkit.card.spec import CardSpec
+from pe_toolkit.errors import CardError, UsageError
+
+LARGEST_SEED = 2**63 - 1
+
+
+def check_prompts(prompts: Sequence[str]) -> None:
+    """Refuse one string where several are expected: it would be taken letter by letter.
+
+    Raises:
+        UsageError: for that, or something that is no string among them.
+    """
+    if isinstance(prompts, str) or not all(isinstance(prompt, str) for prompt in prompts):
+        raise UsageError(f"Expected a list of prompts, got {prompts!r:.80}.", 'Such as ["a cat"].')
+
+
+def checked_seeds(seeds: Iterable[int]) -> list[int]:
+    """The seeds as plain integers.
+
+    Raises:
+        UsageError: one is no whole number, or not from 0 to 2^63 - 1.
+    """
+    found = []
+    for seed in seeds:
+        try:
+            found.append(index(seed))
+        except TypeError as error:
+            raise UsageError(f"Expected seeds that are whole numbers, got {seed!r}.") from error
+        if not 0 <= found[-1] <= LARGEST_SEED:
+            raise UsageError(f"Expected a seed from 0 to 2^63 - 1, got {seed}.")
+    return found
+
+
+def check_words(**words: str) -> None:
+    """Fields of a card's description by their names, such as its `name`.
+
+    Raises:
+        UsageError: one that no card can have.
+    """
+    rules = {field.name: field.metadata["rule"] for field in dataclasses.fields(CardSpec)
+             if "rule" in field.metadata}  # fmt: skip
+    for name, value in words.items():
+        try:
+            rules[name].check(value, name)
+        except CardError as error:
+            raise UsageError(error.message, error.hint) from error
