@@ -197,7 +197,8 @@ class Results:
         same = all(known.get(name) == value for name, value in scores.items())
         scored = self.card if same else revised(self.card, scores=scores)
         scored.save(place, force=self.options.force)
-        self.out.talk(f"{place} is a new card with the mean of {len(values)} scores.")
+        what = "the card, which has" if same else "a new card with"
+        self.out.talk(f"{place} is {what} the mean of {len(values)} scores.")
         return place
 
 

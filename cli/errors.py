@@ -181,7 +181,8 @@ def _less_memory(session: Session) -> str:
 
 def _how_to_resume(session: Session) -> str | None:
     before, total = session.batch
-    if done := before + len(session.made):
+    if total:  # perhaps one is there whose score or comparison is not
+        done = before + len(session.made)
         return f"{done} of {total} videos are done. Continue with: {_again(session)}"
     if session.rerun:
         return f"What is done is kept. Go on with: {shlex.join(['pe', *session.argv])}"

@@ -171,7 +171,7 @@ def caught_noise(
 
     def prepare(own: Callable[..., Any], *args: Any, **options: Any) -> Any:
         scheduler, added = pipe.scheduler, []
-        plain = scheduler.add_noise
+        plain, theirs = scheduler.add_noise, vars(scheduler).get("add_noise")
 
         def add_noise(latents: torch.Tensor, noise: torch.Tensor, t: Any) -> torch.Tensor:
             added.append(noise)
@@ -181,7 +181,9 @@ def caught_noise(
         try:
             drawn = own(*args, **options)
         finally:
-            del scheduler.add_noise  # the method of the class is there again
+            del scheduler.add_noise  # the method of the class is there again, or what was before
+            if theirs is not None:
+                scheduler.add_noise = theirs
         noise = drawn[0] if isinstance(drawn, tuple) else drawn  # with the image's
         take(added[0] if added else noise / scheduler.init_noise_sigma)
         return drawn
