@@ -215,7 +215,7 @@ def read_moves(
         weights = 1 - functional.max_pool2d(covered.double(), 3, 1, 1)
     if float(weights.mean()) < SEEN:
         weights = torch.ones_like(weights)
-    background, (linear, shift, why) = _background(grid, pictures, weights, anchor, film)
+    background, (linear, shift, why) = _background(grid, pictures, weights, anchor, film, told=seen)
     if why == "unclear" and bool((weights != 1).any()):
         # In footage that the backbone does not know, things that are none hide what moves.
         whole = torch.ones_like(weights)
