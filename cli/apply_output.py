@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from pe_toolkit.cli.apply_resume import INTERRUPTED
 from pe_toolkit.cli.output import Output
 from pe_toolkit.cli.progress import Progress
 from pe_toolkit.cli.versions import software
+from pe_toolkit.errors import OutputExistsError
 
 if TYPE_CHECKING:
     from pe_toolkit.card import CardSpec, MotionCard
@@ -63,6 +65,11 @@ class Results:
     there: list[Path] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
 
+    def leave_all(self, targets: Sequence[files.Target]) -> None:
+        """Each as `leave` does."""
+        for target in targets:
+            self.leave(target)
+
     def leave(self, target: files.Target) -> None:
         """Count a video of an earlier run, which stays as it is."""
         self.there.append(target.video)
@@ -83,7 +90,13 @@ class Results:
         from pe_toolkit.video import write_video
 
         force, texts = self.options.force or target.again, self._texts(made)
-        write_video(target.video, made.frames, made.fps, force=force, metadata=texts)
+        try:
+            write_video(target.video, made.frames, made.fps, force=force, metadata=texts)
+        except OutputExistsError:
+            if self.options.output is not None:
+                raise
+            target = files.next_free(target)  # nobody named it, and another command took the name
+            write_video(target.video, made.frames, made.fps, metadata=texts)
         # `--resume` makes anew what the JSON file says was interrupted.
         facts = record(target, made, self.card, self.options, None, INTERRUPTED)
         files.write_json(target.sidecar, facts, force=force)

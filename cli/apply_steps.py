@@ -106,6 +106,16 @@ def tell(
         )
 
 
+def finish_without(
+    card: MotionCard, options: ApplyOptions, there: Sequence[files.Target], out: Output
+) -> None:
+    """The sheet, the scored card and the list, of videos that are all there."""
+    beside = read_beside(options.side_by_side, card.spec, out)
+    results = apply_output.Results(card, options, out, None if beside is None else beside.frames)
+    results.leave_all(there)
+    results.finish()
+
+
 def read_beside(path: Path | None, spec: CardSpec, out: Output) -> Clip | None:
     """The clip of `--side-by-side`, if there is one; warns when it is another one than the card was
     made from. (Keys and values of another one are warned of by the library.)

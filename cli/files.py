@@ -8,7 +8,7 @@ import json
 import shlex
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,20 @@ def check_outputs(paths: Iterable[Path], *, force: bool) -> None:
         )
     for folder in dict.fromkeys(path.parent for path in paths):
         probe_folder(folder)
+
+
+def next_free(target: Target) -> Target:
+    """The same under the first number of which no file is there."""
+
+    def at(path: Path, number: int) -> Path:
+        return path.with_name(f"{path.stem}-{number}{path.suffix}")
+
+    for number in itertools.count(2):
+        beside = None if target.side_by_side is None else at(target.side_by_side, number)
+        found = replace(target, video=at(target.video, number), side_by_side=beside)
+        if not any(map(there, found.files)):
+            return found
+    raise AssertionError("there is always another number")
 
 
 def check_not_read(written: Iterable[Path], read: Iterable[Path | None]) -> None:

@@ -19,6 +19,7 @@ from pe_toolkit.cli.files import Target
 from pe_toolkit.cli.output import Output
 from pe_toolkit.cli.progress import Progress
 from pe_toolkit.cli.requests.apply import ApplyOptions
+from pe_toolkit.errors import OutputExistsError
 from pe_toolkit.evaluation.following import Following
 from pe_toolkit.video import read_clip
 
@@ -158,3 +159,24 @@ def test_what_was_interrupted_is_made_again(tmp_path: Path) -> None:
     beside = replace(target, side_by_side=tmp_path / "out-side-by-side.mp4")
     (lacking,) = finished([beside], {beside: {}})
     assert lacking.again
+
+
+def test_a_name_that_nobody_gave_makes_room(tmp_path: Path, monkeypatch: Any) -> None:
+    """Of two commands at once without -o, the later one takes the next number."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out.mp4").write_bytes(b"of another command")
+    frames = np.zeros((9, 32, 32, 3), np.uint8)
+    card = MotionCard.load(GOLDEN / "rotary-angle.safetensors")
+    for output, name in ((None, "out-2.mp4"), (Path("out.mp4"), None)):
+        results = Results(card, replace(OPTIONS, output=output), Output())
+        made = Generated("a red circle", 5, frames, 8.0, 2, "TheScheduler", 0.5)
+        target = Target("a red circle", 5, Path("out.mp4"))
+        with Progress(results.out, "video", 1) as bar:
+            if name is None:
+                with pytest.raises(OutputExistsError):
+                    results.take(target, made, bar)
+                continue
+            results.take(target, made, bar)
+        assert results.done[0].video == Path(name)
+        assert json.loads((tmp_path / "out-2.json").read_text("utf-8"))["video"] == name
+    assert (tmp_path / "out.mp4").read_bytes() == b"of another command"

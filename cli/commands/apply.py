@@ -148,8 +148,8 @@ def apply(session: Session, /, **parsed: Any) -> None:
     seeds = request.seeds_for(card.spec)
     targets, there = apply_steps.targets(request, card, seeds, session.card_name)
     apply_steps.tell(session.card_called, targets, there, card.spec, out)
-    if not (targets or request.sheet or request.scored_card):
-        apply_output.Results(card, request, out, there=[old.video for old in there]).finish()
+    if not targets:  # nothing to generate: no model is loaded
+        apply_steps.finish_without(card, request, there, out)
         return
     session.batch = (len(there), len(there) + len(targets))
     apply_steps.warn_prompts(card.spec, request, out)
@@ -178,8 +178,7 @@ def apply(session: Session, /, **parsed: Any) -> None:
     motion = apply_steps.motion(adapter, card, request.score)
     results = apply_output.Results(card, request, out, frames, motion)
     session.made = results.done
-    for old in there:
-        results.leave(old)
+    results.leave_all(there)
     with Progress(out, "video", len(targets)) as bar:
         videos = apply_steps.videos(
             adapter, card, request, targets, given, bar, alone=motion is not None
