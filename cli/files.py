@@ -48,9 +48,14 @@ def plan(
     for number, prompt in enumerate(prompts, 1):
         for seed in seeds:
             stem = out.stem if alone else f"{out.stem}-p{number:0{digits}d}-s{seed}"
-            beside = out.with_name(f"{stem}-side-by-side{out.suffix}") if side_by_side else None
-            targets.append(Target(prompt, seed, out.with_name(stem + out.suffix), beside))
+            video = out.with_name(stem + out.suffix)
+            targets.append(Target(prompt, seed, video, beside(video) if side_by_side else None))
     return targets
+
+
+def beside(video: Path) -> Path:
+    """Where reference and result stand side by side."""
+    return video.with_name(f"{video.stem}-side-by-side{video.suffix}")
 
 
 def numbered(stem: str, suffix: str) -> Iterator[Path]:
@@ -90,14 +95,12 @@ def check_outputs(paths: Iterable[Path], *, force: bool) -> None:
 
 
 def next_free(target: Target) -> Target:
-    """The same under the first number of which no file is there."""
-
-    def at(path: Path, number: int) -> Path:
-        return path.with_name(f"{path.stem}-{number}{path.suffix}")
-
-    for number in itertools.count(2):
-        beside = None if target.side_by_side is None else at(target.side_by_side, number)
-        found = replace(target, video=at(target.video, number), side_by_side=beside)
+    """The same under the next of the names that nobody gave (`numbered`) of which no file is
+    there.
+    """
+    for video in itertools.islice(numbered(target.video.stem, target.video.suffix), 1, None):
+        side_by_side = None if target.side_by_side is None else beside(video)
+        found = replace(target, video=video, side_by_side=side_by_side)
         if not any(map(there, found.files)):
             return found
     raise AssertionError("there is always another number")

@@ -131,7 +131,7 @@ def drawn(out: Output) -> Iterator[Callable[[PartLoaded], None]]:
 
         def draw(event: PartLoaded) -> None:
             nonlocal bar
-            out.library_event(event)
+            out.pass_on(event)
             if bar is None and event.total > WORTH_A_BAR:
                 bar = stack.enter_context(Progress(out, "loading", 100))
             if bar is not None:

@@ -80,7 +80,7 @@ class Output:
             # ASCII only: no character of a card can act on a terminal, and any locale can print it.
             _stdout(json.dumps({"event": name} | plain(fields), allow_nan=False))
 
-    def library_event(self, event: object) -> None:
+    def pass_on(self, event: object) -> None:
         """An event of the library: `GuidedStep(...)` -> `{"event": "guided-step", ...}`."""
         if self.json and dataclasses.is_dataclass(event):
             name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", type(event).__name__).lower()

@@ -194,7 +194,7 @@ def draw(events: Iterator[Any], session: Session) -> Result:
     with contextlib.ExitStack() as stack:
         bar = Progress(out, "guided step", 1)
         for event in events:
-            out.library_event(event)
+            out.pass_on(event)
             match event:
                 case kinds.Started():
                     inner, expected = max(event.inner_steps, 1), event.guided_steps

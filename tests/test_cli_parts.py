@@ -58,7 +58,7 @@ def test_json_mode_prints_objects_only(capsys: pytest.CaptureFixture[str]) -> No
     assert err == "Warning: careful\n"
 
 
-def test_library_events_keep_numbers_and_drop_pixels(capsys: pytest.CaptureFixture[str]) -> None:
+def test_pass_ons_keep_numbers_and_drop_pixels(capsys: pytest.CaptureFixture[str]) -> None:
     @dataclass(frozen=True)
     class PreviewFrames:
         frames: np.ndarray
@@ -68,7 +68,7 @@ def test_library_events_keep_numbers_and_drop_pixels(capsys: pytest.CaptureFixtu
 
     card = MotionCard.load(GOLDEN / "rotary-angle.safetensors")
     event = PreviewFrames(np.zeros((2, 4, 4, 3), np.uint8), 8.0, (1, 2, 3), card)
-    Output(json=True).library_event(event)
+    Output(json=True).pass_on(event)
     got = json.loads(capsys.readouterr().out)
     assert got == {"event": "preview-frames", "fps": 8.0, "grid": [1, 2, 3]}
 

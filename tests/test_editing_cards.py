@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -330,6 +331,23 @@ def test_lengths_are_those_that_can_be_generated(
     old = golden(PLAIN).spec
     grid, seconds = replace(old.grid, frames=have), replace(old.clip, frames=clip)
     assert latent_frames(replace(old, grid=grid, clip=seconds), wanted) == count
+
+
+def test_lengths_are_those_of_the_backbone() -> None:
+    """The rule without a model is that of one."""
+    from tests.tiny import SIDE, tiny_adapter
+
+    adapter, old = tiny_adapter(), golden(PLAIN).spec
+
+    def of(rule: Callable[[int], int], frames: int) -> int | None:
+        try:
+            return rule(frames)
+        except UsageError:
+            return None
+
+    for frames in range(1, 60):
+        here = of(lambda n: latent_frames(old, n), frames)
+        assert here == of(lambda n: adapter.grid_for(n, SIDE, SIDE).frames, frames), frames
 
 
 def test_a_size_holds_the_phase() -> None:

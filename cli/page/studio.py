@@ -53,7 +53,7 @@ class Said(Output):
     def event(self, name: str, /, **fields: Any) -> None:
         """Nothing on stdout."""
 
-    def library_event(self, event: object) -> None:
+    def pass_on(self, event: object) -> None:
         """Of a model that is being read, how far it is."""
         total = getattr(event, "total", 0)
         if self.job is not None and type(event).__name__ == "PartLoaded" and total:

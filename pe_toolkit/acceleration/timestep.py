@@ -12,8 +12,8 @@ MOST = 4096
 
 
 class Reader(threading.local):
-    """Reads a whole schedule when it is first asked about one of its timesteps. Each
-    thread has its own.
+    """Reads a whole schedule when it is first asked about one of its timesteps; one for
+    each thread.
 
     A pipeline hands on views of `scheduler.timesteps`: where such a view begins says which of them
     it is. A tensor of its own is read once, however many ask about it.

@@ -61,9 +61,8 @@ def applied(
         no_kv: apply a card that requires them without.
         phase: how much of the reference's phase goes into the initial noise, if the card holds it:
             0 (none) to 1 (as trained). Default: `strength`, times `subject` for a card without a
-            layer of a camera, but 1 at most. Of a
-            scheduler that draws noise at every step, any above 0 keeps the noise of the beginning
-            where the phase is (`motion.renewed`).
+            layer of a camera, but 1 at most. Of a scheduler that draws noise at every step, any
+            above 0 keeps the noise of the beginning where the phase is (`motion.renewed`).
         camera: scales the layer of the positions that moves with the camera, on top of `strength`,
             and how far the noise that is fixed to it goes: 0 is off, 1 (the default) as trained.
         subject: scales all other layers, likewise.

@@ -54,7 +54,8 @@ def replay(
     drawn before). `kv_from` and `no_kv` as in `applied`.
 
     Raises:
-        UnsupportedError: a positions card (use `applied`).
+        UnsupportedError: a positions card (use `applied`), a pipeline that begins with a clip, or a
+            card that is applied to the model already.
         MismatchError: another backbone or size; also inside, of a generation.
         UnsupportedError: also inside, a VAE that cannot decode as it is offloaded.
     """

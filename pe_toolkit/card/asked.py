@@ -8,10 +8,8 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from operator import index
 
-from pe_toolkit.card.spec import CardSpec
-from pe_toolkit.errors import CardError, UsageError
-
-LARGEST_SEED = 2**63 - 1
+from pe_toolkit.card.spec import LARGEST_SEED, CardSpec
+from pe_toolkit.errors import CardError, UsageError, option
 
 
 def check_prompts(prompts: Sequence[str]) -> None:
@@ -42,15 +40,17 @@ def checked_seeds(seeds: Iterable[int]) -> list[int]:
 
 
 def check_words(**words: str) -> None:
-    """Fields of a card's description by their names, such as its `name`.
+    """What goes into a card as it is obeys the card's rules now, not after an hour of training.
+
+    Args:
+        words: by the names of a request's fields: `name`, `card_version`, `author`, `license`.
 
     Raises:
-        UsageError: one that no card can have.
+        UsageError: one that no card may hold.
     """
-    rules = {field.name: field.metadata["rule"] for field in dataclasses.fields(CardSpec)
-             if "rule" in field.metadata}  # fmt: skip
+    rules = {field.name: field.metadata["rule"] for field in dataclasses.fields(CardSpec)}
     for name, value in words.items():
         try:
-            rules[name].check(value, name)
+            rules[name.removeprefix("card_")].check(value, option(name))
         except CardError as error:
             raise UsageError(error.message, error.hint) from error

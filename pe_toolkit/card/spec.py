@@ -52,7 +52,8 @@ _SEMVER = r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Z
 _TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|\+00:00)"
 _TAGGED = Text(pattern=r"sha256:[0-9a-f]{64}", like='"sha256:" and 64 hex digits')
 _SIDE = Integer(1, 16_384)
-_SEED = Integer(0, 2**63 - 1)
+LARGEST_SEED = 2**63 - 1
+_SEED = Integer(0, LARGEST_SEED)
 _SECONDS = Number(0, 1e7)
 _FPS = Number(0, 1000, open_low=True)
 _UNIT = Number(0, 1)

@@ -301,7 +301,8 @@ def _coordinates(angles: Floats) -> Floats:
     if sum(map(len, axes)) != angles.shape[-1]:
         raise UnsupportedError(
             f"Expected heads of a multiple of 16 columns, got {2 * angles.shape[-1]}: which angle "
-            "belongs to frame, row or column is not known."
+            "belongs to frame, row or column is not known.",
+            f"Train a card with --recipe rich or {option('parametrisation')} offset.",
         )
     found, begin, left = [], 0, 0.0
     for rates in axes:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from pe_toolkit.backbones.catalogue.variants import VARIANTS
 from pe_toolkit.card import CardSpec, MotionCard
+from pe_toolkit.card.spec import MAX_SIDE
 from pe_toolkit.errors import UnsupportedError, UsageError
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.disc import fits
@@ -14,10 +15,10 @@ from pe_toolkit.motion.disc import fits
 Floats = NDArray[np.float64]
 LATENTS_PER_PATCH = 2
 """Of every family so far. It matters to half a latent when a phase is mirrored, no more."""
+PIXELS = 8
+"""A side of a latent, of every family so far."""
 UNIT = 8
 """Frames of CogVideoX that are decoded together."""
-MOST_SIDE = 128
-"""Of a card's grid (docs/card-format.md)."""
 
 
 def latents(grid: TokenGrid) -> tuple[int, int]:
@@ -70,15 +71,17 @@ def latent_frames(spec: CardSpec, frames: int) -> int:
 
 def _of_cogvideox(have: int, clip: int, frames: int) -> int:
     """Four frames become a latent frame, the first one alone; 8 k + 1 or 8 k frames can be
-    generated, and one or two (CogVideoX 1.5) latent frames are a token's.
+    generated, and one or two (CogVideoX 1.5) latent frames are a token's: the rule of the backbone
+    (`cogvideox.geometry.latent_shape`), which is not here.
     """
     per = {-(-_latent(clip) // n): n for n in (2, 1)}.get(have)
     if per is None:
         raise UnsupportedError(
             f"Expected a clip of {clip} frames in {_latent(clip)} latent frames, or half of them, "
             f"got {have}: its length cannot be changed.",
+            "Train the card anew with the --frames that it is to have.",
         )
-    longest = MOST_SIDE * per * 4 - 3
+    longest = MAX_SIDE * per * 4 - 3
     longest -= (longest - 1) % UNIT
     if not UNIT <= frames <= longest or frames % UNIT > 1:
         low = min(max((frames - 1) // UNIT, 1) * UNIT + 1, longest)
@@ -106,7 +109,8 @@ def check_fixed(spec: CardSpec, what: str) -> None:
     if row is not None and row.fixed_size:
         raise UnsupportedError(
             f"Expected {what} as it is: {row.name} learned its positions for {row.frames} frames "
-            f"of {row.width}x{row.height} alone."
+            f"of {row.width}x{row.height} alone.",
+            "Edit a card of another backbone.",
         )
 
 
@@ -117,11 +121,12 @@ def check_phase(radius: float, size: tuple[int, int]) -> None:
         UsageError: says how many it needs.
     """
     if not fits(radius, *size):
-        pixels = 8 * 2 * (int(radius) + 1)
+        height, width = (PIXELS * side for side in size)
+        least = PIXELS * LATENTS_PER_PATCH * (int(radius) + 1)
         raise UsageError(
             f"Expected a size that holds the card's phase of {radius:g} cycles, got "
-            f"{8 * size[1]}x{8 * size[0]}.",
-            f"Use at least {pixels}x{pixels}.",
+            f"{width}x{height}.",
+            f"Use at least {least}x{least}.",
         )
 
 

@@ -105,12 +105,13 @@ class ReferenceMotion:
         """The motion that a card holds; of its reference, never of what it generates. Of one that
         was put together of frames or patches that were read apart (`PATCHED`) it says nothing.
         """
-        patched = [edit.what for edit in card.spec.edits or () if edit.what in PATCHED]
-        unknown = f"the card was edited ({', '.join(dict.fromkeys(patched))}): " if patched else ""
-        unknown += "its displacements are not those of a clip" if patched else ""
+        done = dict.fromkeys(edit.what for edit in card.spec.edits or () if edit.what in PATCHED)
+        why = f"the card was edited ({', '.join(done)}): its displacements are not those of a clip"
         blocks, by, timestep = card.spec.recipe.reads()
         reading, encoded = Reading(blocks, by, timestep), ways.again(card.spec.reference.encoded)
-        return cls(adapter, torch.tensor(card.tensors["flow"]), reading, encoded, unknown)
+        return cls(
+            adapter, torch.tensor(card.tensors["flow"]), reading, encoded, why if done else ""
+        )
 
     def compare(self, frames: NDArray[np.uint8]) -> Following:
         """Score uint8 RGB frames `(F, H, W, 3)`."""

@@ -35,6 +35,7 @@ from pe_toolkit.card.schema import (
     refuse,
     ruled,
 )
+from pe_toolkit.card.spec import LARGEST_SEED
 from pe_toolkit.errors import CardError, SuiteError
 from pe_toolkit.suites.suite import ALL, Prompt, Suite, SuiteClip
 
@@ -75,7 +76,7 @@ class ClipRow(Section):
     frames: tuple[int, ...] | None = optional(ListOf(Integer(0, 10**7), 3, 3))
     start: float | None = optional(Number(0, 1e6))
     end: float | None = optional(Number(0, 1e6, open_low=True))
-    seeds: tuple[int, ...] | None = optional(ListOf(Integer(0, 2**63 - 1), 1, 1000))
+    seeds: tuple[int, ...] | None = optional(ListOf(Integer(0, LARGEST_SEED), 1, 1000))
 
     def check_together(self) -> None:
         _check_seeds(self.seeds, repr(self.name))
@@ -110,7 +111,7 @@ class ManifestRow(Section):
     name: str = ruled(Text(most=80, pattern=NAME, like=NAME_WORDS))
     clips: tuple[ClipRow, ...] = ruled(ListOf(Record(ClipRow), 1, MOST_CLIPS))
     about: str | None = optional(Text(least=0, most=2000))
-    seeds: tuple[int, ...] | None = optional(ListOf(Integer(0, 2**63 - 1), 1, 1000))
+    seeds: tuple[int, ...] | None = optional(ListOf(Integer(0, LARGEST_SEED), 1, 1000))
 
     def check_together(self) -> None:
         _check_seeds(self.seeds, "the suite")

@@ -235,7 +235,8 @@ def _check_metrics(made: Plan) -> None:
         if missing := [NEEDS[need] for need in sorted(one.needs) if not there.get(need, True)]:
             raise UsageError(
                 f"Expected {' and '.join(missing)} for the metric {name}, but the suite "
-                f"{made.suite.name} has none."
+                f"{made.suite.name} has none.",
+                "Leave it out of --metrics (docs/metrics.md says what each needs).",
             )
         if one.prepare is not None:
             one.prepare()

@@ -7,13 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pe_toolkit.card.spec import LARGEST_SEED
 from pe_toolkit.errors import UsageError
 
 PUBLISHED = ("Caption", "Subject", "Scene")
 """The kinds of prompts of DiTFlow: what the clip shows; something else in the same place; something
 else somewhere else (`easy`, `medium` and `hard` in its data)."""
-LARGEST = 2**63 - 1
-"""Of all seeds."""
 UNRELATED = 2
 """How many other clips of a suite the leak is counted from."""
 ALL = "All"
@@ -59,10 +58,11 @@ class SuiteClip:
             UsageError: there are no more.
         """
         own, missing = self.seeds[:seeds], max(0, seeds - len(self.seeds))
-        if max(own) + missing > LARGEST:
+        if max(own) + missing > LARGEST_SEED:
             raise UsageError(
-                f"Expected seeds of {self.name!r} up to {LARGEST}, got {missing} more after "
-                f"{max(own)}."
+                f"Expected seeds of {self.name!r} up to {LARGEST_SEED}, got {missing} more after "
+                f"{max(own)}.",
+                "Ask for fewer, or give smaller ones.",
             )
         more = tuple(max(own) + n + 1 for n in range(missing))
         return dataclasses.replace(self, seeds=own + more)

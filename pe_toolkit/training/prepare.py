@@ -188,7 +188,8 @@ def _check_frames(clip: Clip) -> None:
     frames = clip.frames
     if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype.name != "uint8":
         raise UsageError(
-            f"Expected a clip of frames uint8 (F, H, W, 3), got {frames.dtype} {frames.shape}."
+            f"Expected a clip of frames uint8 (F, H, W, 3), got {frames.dtype} {frames.shape}.",
+            "Read it with pe_toolkit.read_clip.",
         )
 
 
@@ -200,7 +201,10 @@ def checked(config: TrainConfig) -> TrainConfig:
     """
     check_prompts(config.prompts)
     check_words(
-        name=config.name, version=config.card_version, author=config.author, license=config.license
+        name=config.name,
+        card_version=config.card_version,
+        author=config.author,
+        license=config.license,
     )
     (seed,) = checked_seeds([config.seed])
     return dataclasses.replace(config, seed=seed)

@@ -4,14 +4,14 @@ motion is learned. It makes what `train` takes: the clip and a `TrainConfig`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pe_toolkit.backbones.machine.placement import Purpose
 from pe_toolkit.card.sampling import usual_fit, usual_rate
 from pe_toolkit.embedding import form_for
-from pe_toolkit.errors import CardError, UsageError, option
+from pe_toolkit.errors import UsageError, option
 from pe_toolkit.objectives import check_name
 from pe_toolkit.training.config import TrainConfig
 from pe_toolkit.training.shape import Shape, latent_frames
@@ -26,8 +26,6 @@ PAPER_FRAMES = 24
 """The published setting: the first 24 frames, six latent frames. Not where a backbone has learned
 its positions for one frame count.
 """
-TEXTS = ("name", "card_version", "author", "license")
-"""What goes into the card as it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +87,14 @@ class TrainRequest:
                 f"{self.kv_from}.",
                 "Name the same file: the card remembers one clip.",
             )
-        self._check_texts()
+        from pe_toolkit.card.asked import check_words
+
+        check_words(
+            name=self.card_name,
+            card_version=self.card_version,
+            author=self.author,
+            license=self.license,
+        )
         self._config().with_overrides(dict(self.overrides)).check_mode()
         if self.mode == "latents" and self.parametrisation:
             raise UsageError(
@@ -231,18 +236,6 @@ class TrainRequest:
             card_version=self.card_version,
             preview=preview,
         )
-
-    def _check_texts(self) -> None:
-        """What will stand in the card obeys the card's rules now, not after an hour of training."""
-        from pe_toolkit.card.spec import CardSpec
-
-        rules = {field.name: field.metadata["rule"] for field in fields(CardSpec)}
-        for name in TEXTS:
-            value = self.card_name if name == "name" else getattr(self, name)
-            try:
-                rules[name.removeprefix("card_")].check(value, option(name))
-            except CardError as error:
-                raise UsageError(error.message, error.hint) from error
 
 
 def _same(first: Path, second: Path) -> bool:

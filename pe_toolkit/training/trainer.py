@@ -55,9 +55,9 @@ def train(
         BackboneError: latents of the reference, or a preview, that are not finite.
         ResumeError: the state belongs to another run.
         UnsupportedError: a card is applied to the model, or another training is at work on it;
-            weights that training cannot work with: quantized in another way than
-            `fp8` or `int8`, or compiled blocks whose weights leave; attention processors of the
-            user, or SageAttention, on rotary positions.
+            weights that training cannot work with: quantized in another way than `fp8` or `int8`,
+            or compiled blocks whose weights leave; attention processors of the user, or
+            SageAttention, on rotary positions.
     """
     began = time.monotonic()
     run = prepare(adapter, clip, config, image)

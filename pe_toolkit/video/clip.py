@@ -148,7 +148,10 @@ def _check_request(
             hint="The start counts from the first frame of the clip.",
         )
     if end is not None and not end > start:
-        raise ClipError(f"Expected an end after the start at {start:g} seconds, got {end:g}.")
+        raise ClipError(
+            f"Expected an end after the start at {start:g} seconds, got {end:g}.",
+            hint="Both count from the first frame of the clip.",
+        )
     if frames is not None and frames < 2:
         raise UsageError(f"Expected at least 2 frames, got {frames}.")
     if isinstance(fps, str):

@@ -121,7 +121,10 @@ class CogVideoXAdapter(CogVideoXDriving):
         picture = isinstance(image, np.ndarray) and image.dtype == np.uint8
         if image is not None and not (picture and image.ndim == 3 and image.shape[-1] == 3):
             came = f"{image.shape} {image.dtype}" if hasattr(image, "dtype") else type(image)
-            raise UsageError(f"Expected an image uint8 (H, W, 3), got {came}.")
+            raise UsageError(
+                f"Expected an image uint8 (H, W, 3), got {came}.",
+                'np.asarray(Image.open("first.png").convert("RGB")) is one.',
+            )
         if image is not None and not self.image_to_video:
             raise UsageError(
                 "Expected no image for a text-to-video backbone, got one.",
