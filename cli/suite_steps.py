@@ -27,12 +27,13 @@ def run_suite(session: Session, options: SuiteOptions, html: Path) -> None:
     code 1, after all others were done.
     """
     from pe_toolkit.jobs.folder import JobFolder
-    from pe_toolkit.suites.results import RunRecord, check_folder, settings_in_words
+    from pe_toolkit.suites.results import RunRecord, check_clips, check_folder, settings_in_words
 
     out = session.out
     check_folder(options.output)
     planned, variant = _plan(options, session)
     folder = JobFolder(options.output)
+    check_clips(planned, folder)
     small = variant is not None and variant.bundled
     pool, words = job_pools.pool_for(options, options.output, options.device, small=small)
     out.talk(

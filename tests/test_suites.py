@@ -31,7 +31,7 @@ from pe_toolkit.suites.methods import METHODS, choose
 from pe_toolkit.suites.named import load_suite
 from pe_toolkit.suites.plan import Plan, Settings, check, plan
 from pe_toolkit.suites.reading import read_source
-from pe_toolkit.suites.results import check_folder
+from pe_toolkit.suites.results import check_clips, check_folder
 from pe_toolkit.suites.scoring import score
 from pe_toolkit.suites.suite import Prompt
 from pe_toolkit.suites.tables import Table, build_table, interval
@@ -631,6 +631,21 @@ def test_tables_of_somebody_else_stay(tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "20261127T000000Z-1.json").write_text("{}")
     check_folder(tmp_path)
+
+
+def test_a_clip_that_changed_under_its_name(tmp_path: Path) -> None:
+    frames = counting(tmp_path / "dog.mp4")
+    made = plan(read_manifest(manifest(tmp_path)), choose("none"), S)
+    folder, job = JobFolder(tmp_path / "out"), made.videos[0].job
+    check_clips(made, folder)
+    clip = read_source(job.args["clip"], 9, (32, 32), "default")
+    result = {"scores": {}, "sha256": clip.sha256}
+    folder.keep(job, {"job": job.id, "result": result, "run": {}})
+    check_clips(made, folder)
+    first = next(frames.glob("*.jpg"))
+    Image.fromarray(np.full((24, 32, 3), 99, np.uint8)).save(first)
+    with pytest.raises(SuiteError, match=f"{job.name} was done with, but it has changed"):
+        check_clips(made, folder)
 
 
 def test_seconds_are_those_of_the_frames(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pe_toolkit.backbones.machine.offload import group_offload
 from pe_toolkit.cli.main import cli
 from pe_toolkit.errors import UnsupportedError
 from pe_toolkit.training import TrainConfig, train
+from pe_toolkit.training.events import Finished
 from tests.tiny import moving_square, tiny_adapter
 
 
@@ -113,3 +114,14 @@ def test_the_command_refuses_it_before_anything_is_read(
     alone = pe(tmp_path, *words)  # the reference is what is missing then
     assert "missing.mp4" in alone.stderr
     assert "missing.mp4" in pe(tmp_path, "--compile", "--offload", "model").stderr
+
+
+def test_a_whole_graph_without_breaks_can_be_trained() -> None:
+    """What reads queries leaves a block in its middle, which one graph of everything cannot."""
+    adapter = tiny_adapter()
+    whole = torch.compile(adapter.pipe.transformer, backend="aot_eager", fullgraph=True)
+    adapter.pipe.transformer = whole
+    config = TrainConfig(prompts=("a red circle",), samples=1, seed=3)
+    *_, last = train(adapter, moving_square(), config)
+    assert isinstance(last, Finished)
+    assert adapter.pipe.transformer is whole

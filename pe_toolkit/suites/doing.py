@@ -49,7 +49,11 @@ def card(args: dict[str, Any], place: Place) -> dict[str, Any]:
     path = _below(place, "cards", ".safetensors")
     made.save(path, force=True)
     _below(place, "cards", ".resume").unlink(missing_ok=True)
-    return {"card": _relative(path, place), "seconds": round(seconds, 3)} | machine(adapter)
+    return {
+        "card": _relative(path, place),
+        "sha256": clip.sha256,
+        "seconds": round(seconds, 3),
+    } | machine(adapter)
 
 
 def video(args: dict[str, Any], place: Place) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from pe_toolkit.card.file import write_atomically
-from pe_toolkit.errors import OutputExistsError
-from pe_toolkit.jobs.folder import now
+from pe_toolkit.errors import OutputExistsError, SuiteError
+from pe_toolkit.jobs.folder import JobFolder, now
 from pe_toolkit.jobs.run import Tally
 from pe_toolkit.jobs.work import versions
 from pe_toolkit.suites import formats
@@ -59,6 +59,32 @@ def check_folder(folder: Path) -> None:
                 f"Expected no file at {folder / name}, but there is one, and no results of pe eval "
                 "are beside it.",
                 "Choose another -o.",
+            )
+
+
+def check_clips(plan: Plan, folder: JobFolder) -> None:
+    """Refuse to go on with clips that are not those that some of the jobs were done with.
+
+    Raises:
+        SuiteError: a reference changed under its name.
+        PeError: as `JobFolder.record`.
+    """
+    from pe_toolkit.video.sources import digest
+
+    now: dict[str, str] = {}
+    for job in plan.jobs:
+        record, path = folder.record(job), job.args["clip"].get("path")
+        was = None if record is None else record["result"].get("sha256")
+        if was is None or path is None or not os.path.exists(path):
+            continue
+        if path not in now:
+            now[path] = digest(Path(path))
+        if now[path] != was:
+            raise SuiteError(
+                f"Expected {path} to be the clip that {job.name} was done with, but it has "
+                "changed since.",
+                "Put that clip back, give this one a name of its own in the suite, or choose "
+                "another -o.",
             )
 
 

@@ -63,7 +63,7 @@ class Resident:
         module.requires_grad_(False)
         module.eval()
         try:
-            with as_written(module):
+            with self.reachable():
                 yield
         finally:
             for name, p in module.named_parameters():
