@@ -125,6 +125,12 @@ def describe(exc: BaseException, session: Session) -> tuple[str, str | None, int
         hint += _of_the_cache(str(exc.filename)) + _kept(session)
         return f"Expected to read or write a file{place}, but {reason}.", hint, 1
     text = " ".join(str(exc).split()) or "no message"
+    if isinstance(exc, ValueError) and (names := _settings_of_hub(exc)):
+        return (
+            f"Expected huggingface_hub to understand its settings, but: {text}.",
+            f"Correct one of these variables: {', '.join(names)}.",
+            2,
+        )
     return (
         f"Unexpected error: {type(exc).__name__}: {text}",
         "This should not happen. Run again with --debug, and please report what it prints.",
@@ -141,15 +147,28 @@ def _of_the_cache(path: str) -> str:
     return ""
 
 
+def _settings_of_hub(exc: BaseException) -> list[str]:
+    """The variables that are set of huggingface_hub, if it could not be imported: it reads them
+    then, and says what it does not understand without a name.
+    """
+    frames = (frame.f_code for frame, _ in traceback.walk_tb(exc.__traceback__))
+    importing = any(
+        code.co_name == "<module>" and "huggingface_hub" in Path(code.co_filename).parts
+        for code in frames
+    )
+    return sorted(name for name in os.environ if name.startswith("HF_")) if importing else []
+
+
 def without_tokens(text: str) -> str:
     """`text` without the token of the Hub, and without what looks like one: a traceback has the
     words of a server that may have repeated what we sent.
     """
     if "huggingface_hub" in sys.modules:
-        from huggingface_hub import get_token
-
         with contextlib.suppress(Exception):  # it reads files; we are reporting an error already
+            from huggingface_hub import get_token
+
             text = text.replace(get_token() or "\0", "***")
+    text = re.sub(r"(https?://)[^/\s@]+@", r"\1***@", text)  # a password in HF_ENDPOINT or a proxy
     return re.sub(r"hf_[A-Za-z0-9]{20,}", "***", text)
 
 

@@ -36,8 +36,13 @@ def check_length(folder: Path) -> None:
     """Make sure that a registry can lie in a folder, as far as its path tells.
 
     Raises:
-        UsageError: if its path, links followed, or a name in it is too long.
+        UsageError: if its path, links followed, or a name in it is too long, or a file lies there.
     """
+    if os.path.isfile(folder):
+        raise UsageError(
+            f"Expected a folder for the registry, got the file {shown(str(folder))}.",
+            "Set PE_HOME to a folder of your choice.",
+        )
     size = len(os.fsencode(os.path.realpath(folder)))
     if size > LONGEST:
         problem = f"at most {LONGEST} bytes, got {size}"

@@ -355,7 +355,7 @@ def _schema(connection: sqlite3.Connection) -> int:
         raise RegistryError(
             f"Expected an index of version {rows.SCHEMA}, got {number}: a newer pe-toolkit made "
             "it, or it is damaged.",
-            "Install a newer pe-toolkit: pip install --upgrade pe-toolkit. If there is none: "
+            "Install a newer pe-toolkit: as its README says. If there is none: "
             "pe verify --all --rebuild",
         )
     return number

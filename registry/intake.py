@@ -6,11 +6,13 @@ they came from. The copy gets a name only by `keep`; else it is discarded.
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from pe_toolkit.errors import PeError
 from pe_toolkit.registry import naming, objects
 from pe_toolkit.registry.entry import Entry, facts
 from pe_toolkit.registry.references import slug
@@ -78,14 +80,29 @@ class Intake:
             target.name, target.version or "", f"sha256:{info.sha256}", self._store.objects.folder,
             info.size_bytes, origin, utc_now(), None, facts(info.spec),
         )  # fmt: skip
-        with objects.disk_errors(self._store.root), self._store.index.writing() as change:
-            there = self._store.claim(change, entry, force=force)
-            if origin is not None and there is None:
-                self._store.objects.note_origin(entry.digest, origin)
-            self._store.objects.publish(staged, entry.digest)  # also mends a damaged object
-            if there is None:
-                change.insert(entry)
+        kept, published = self._store.objects, False
+        with objects.disk_errors(self._store.root):
+            try:
+                with self._store.index.writing() as change:
+                    there = self._store.claim(change, entry, force=force)
+                    published = not kept.path(entry.digest).exists()
+                    if origin is not None and there is None:
+                        kept.note_origin(entry.digest, origin)
+                    kept.publish(staged, entry.digest)  # also mends a damaged object
+                    if there is None:
+                        change.insert(entry)
+            except BaseException:
+                if published:
+                    self._take_back(entry.digest)
+                raise
         return there or entry
+
+    def _take_back(self, digest: str) -> None:
+        """The index could not be written (a full disk): the file goes, unless somebody else added
+        the same card meanwhile."""
+        with contextlib.suppress(PeError, OSError), self._store.index.writing() as change:
+            if digest not in change.digests():
+                self._store.objects.delete(self._store.objects.path(digest))
 
     def lay_by(self) -> Entry:
         """Keep the card that was checked without a name: it was only looked at."""

@@ -225,8 +225,13 @@ def _elsewhere(pin: Pin) -> str:
 
 def _relative(path: Path, folder: Path) -> str:
     """`path` as seen from the lock file, with / on every platform, in the form of a path."""
+    path, folder = path.absolute(), folder.absolute()
     try:
-        seen = PurePath(os.path.relpath(path.absolute(), folder.absolute())).as_posix()
+        seen = PurePath(os.path.relpath(path, folder)).as_posix()
+        if os.path.realpath((folder / seen).parent) != os.path.realpath(path.parent):
+            # `..` of a linked folder is not where its text says.
+            there = os.path.join(os.path.realpath(path.parent), path.name)
+            seen = PurePath(os.path.relpath(there, os.path.realpath(folder))).as_posix()
     except ValueError:  # Windows: another drive
-        seen = path.absolute().as_posix()
+        seen = path.as_posix()
     return seen if isinstance(parse(seen), PathReference) else f"./{seen}"

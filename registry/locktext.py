@@ -122,7 +122,11 @@ def key_of(card: str) -> str:
     reference = parse(card)
     if isinstance(reference, RemoteReference):
         return reference.key
-    return os.path.normpath(card) if isinstance(reference, PathReference) else card
+    if not isinstance(reference, PathReference):
+        return card
+    path = os.path.normpath(card)
+    # `./wave` is another card than `wave` of the registry.
+    return path if os.path.isabs(path) else f"./{path}"
 
 
 def word(text: str) -> str:

@@ -13,6 +13,12 @@ from pe_toolkit.registry.entry import Entry
 from pe_toolkit.registry.errors import RegistryError
 from pe_toolkit.registry.references import LocalReference, local
 
+_SEARCHED = (
+    "name", "version", "author", "license", "kind", "form", "family", "variant", "positions",
+    "prompts",
+)  # fmt: skip
+"""Facts (`entry.facts`) that have words. Sizes, dates and digests fit by chance."""
+
 
 def target(name: str, version: str) -> LocalReference:
     """Name and version that a card can have.
@@ -40,9 +46,10 @@ def fits(reference: LocalReference, entry: Entry) -> bool:
 
 def searched(entry: Entry) -> str:
     """Everything about a card that the words of `pe list` are looked for in, in lower case."""
-    values = [entry.name, entry.version, entry.digest, entry.origin or ""]
-    for value in entry.facts.values():
-        values += value if isinstance(value, list) else [str(value)]
+    values = [entry.name, entry.version, entry.origin or ""]
+    for fact in _SEARCHED:
+        value = entry.facts.get(fact)
+        values += value if isinstance(value, list) else [str(value or "")]
     return "\n".join(values).casefold()
 
 
@@ -99,6 +106,8 @@ def change_of_meaning(name: str, before: Iterable[Entry], after: Iterable[Entry]
         return None
     if now is not None:
         said = f"{name} alone now means {now.reference}"
+        if was and was.reference == now.reference:  # `--force`
+            return f"{said} with file {now.digest[:19]}, before {was.digest[:19]}."
         return f"{said}, before {was.reference}." if was else f"{said}."
     ones = [f"{e.reference} ({printable(e.source) or 'a file'})" for e in _of_each(new)]
     return f"{name} alone means nothing any more, because its cards come from several sources: " + (

@@ -122,11 +122,11 @@ class FolderReference(UrlReference):
     def key(self) -> str:
         """Escapes, doubled slashes and the host `localhost` do not count, nor does case in the
         name of the card, nor a v before its version."""
-        head, _, last = unquote(urlsplit(self.url).path).rpartition("/")
-        name, at, rest = last.partition("@")
+        *head, last = PurePosixPath("/", unquote(urlsplit(self.url).path)).parts
+        name, _, rest = last.partition("@")
         version = rest[1:] if rest[:1] in ("v", "V") else rest
-        path = PurePosixPath("/", *head.split("/"), name.lower() or ".")
-        return f"file://{path}{at}{version}"
+        path = PurePosixPath("/", *head, name.lower())
+        return f"file://{path}{'@' if version else ''}{version}"
 
 
 Reference = PathReference | LocalReference | RemoteReference
@@ -144,6 +144,10 @@ def parse(text: str) -> Reference:
     if scheme == "hf":
         return _hub(text, text[len("hf://") :])
     if scheme == "file":
+        try:
+            urlsplit(text)
+        except ValueError as error:
+            raise _malformed(text, "file:///folder/name") from error
         return FolderReference(text)
     if scheme:
         if not is_scheme(scheme):
@@ -166,7 +170,10 @@ def local(text: str, forms: str = LOCAL_FORMS) -> LocalReference:
     name, at, rest = text.partition("@")
     name = name.lower()
     if NAME.fullmatch(name) is None:
-        expected = f"a name of letters, digits, - and _ (up to {MAX_NAME} characters)"
+        expected = (
+            "a name of letters, digits, - and _, a letter or digit first and last, of up to "
+            f"{MAX_NAME} characters"
+        )
         raise _malformed(text, expected, forms)
     if not at:
         return LocalReference(name)
@@ -193,6 +200,8 @@ def slug(text: str) -> str:
 
     `Zoë's Wave` -> `zoe-s-wave`. Never empty; `slug(slug(x)) == slug(x)`.
     """
+    if NAME.fullmatch(text):  # `a--b` is a name: it must not become that of another card
+        return text
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode("ascii").lower()
     plain = re.sub(r"[^a-z0-9_]+", "-", plain)[:MAX_NAME].strip("-_")
     return plain or "card"
@@ -211,6 +220,8 @@ def _is_path(text: str) -> bool:
 
 
 def _expanded(text: str) -> Path:
+    if not text.startswith("~"):  # `./~` is a folder of that name
+        return Path(text)
     try:
         return Path(text).expanduser()
     except (RuntimeError, UnicodeError):  # `~nobody/wave`: a path all the same, not to be found

@@ -45,10 +45,11 @@ def order(text: str) -> Key:
     match = VERSION.fullmatch(text)
     if match is None:
         raise ValueError(f"expected a version such as 1.0.0, got {text!r}")
+    # The text itself breaks ties: of `-1` and `-01`, and of builds.
     core = (int(match[1]), int(match[2]), int(match[3]))
     if match[4] is None:
-        return core, True, (), match[5] or ""
+        return core, True, (), text
     parts = tuple(
         (0, int(part), "") if part.isdigit() else (1, 0, part) for part in match[4][1:].split(".")
     )
-    return core, False, parts, match[5] or ""
+    return core, False, parts, text

@@ -82,8 +82,14 @@ def default_key() -> Path:
         UsageError: if there is none.
     """
     if text := os.environ.get("PE_SIGNING_KEY"):
-        return Path(text).expanduser()
-    folder = Path.home() / ".ssh"
+        return _expanded(text)
+    try:
+        folder = Path.home() / ".ssh"
+    except RuntimeError as error:
+        raise UsageError(
+            "Expected a home folder with a key to sign with, but this machine names none.",
+            "Name the key: --key FILE, or PE_SIGNING_KEY.",
+        ) from error
     for name in _KEYS:
         if (folder / name).is_file():
             return folder / name
@@ -106,7 +112,7 @@ def who(text: str, signers: Path | None = None) -> Who:
     if FINGERPRINT.fullmatch(text):
         return Who(text, fingerprint=text)
     if text.endswith(".pub") or "/" in text or "\\" in text:
-        return Who(text, fingerprint=_fingerprint(Path(text).expanduser()))
+        return Who(text, fingerprint=_fingerprint(_expanded(text)))
     if _NAME.fullmatch(text) is None:
         raise UsageError(
             f"Expected a fingerprint, a public key or a name, got {shown(text)}.",
@@ -121,6 +127,13 @@ def who(text: str, signers: Path | None = None) -> Who:
             "Or say whose key it is: SHA256:... or zoe.pub.",
         )
     return Who(text, signers=file)
+
+
+def _expanded(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # `~nobody/key`: a path all the same, not to be found
+        return Path(text)
 
 
 def _fingerprint(path: Path) -> str:

@@ -13,6 +13,7 @@ and a file without a row is at worst garbage.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -96,7 +97,7 @@ class Store:
             OutputExistsError: if the new name belongs to other bytes, without `force`.
         """
         old = self.resolve(reference)
-        target = naming.target(new.name, new.version or old.version)
+        target = naming.target(new.name, new.digest or new.version or old.version)
         entry = Entry(
             target.name, target.version or "", old.digest, old.folder, old.size,
             old.origin, utc_now(), None, old.facts,
@@ -164,9 +165,10 @@ class Store:
             return self.check(entry)
         try:
             self.check(entry)
-            os.utime(entry.path)  # looked at just now: `gc` keeps it
-        except (PeError, OSError):
+        except PeError:
             return None  # it will be fetched again
+        with contextlib.suppress(OSError):  # a disk that cannot be written to
+            os.utime(entry.path)  # looked at just now: `gc` keeps it
         return entry
 
     def nameless(self, digest: str, size: int) -> Entry:

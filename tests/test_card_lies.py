@@ -386,7 +386,7 @@ def test_a_newer_major_version_names_what_is_needed(tmp_path: Path) -> None:
 
     for error in check(tmp_path / "x", edited(newer), "needs a newer pe-toolkit"):
         assert isinstance(error, CardVersionError)
-        assert "pip install --upgrade pe-toolkit" in (error.hint or "")
+        assert "Install a newer pe-toolkit" in (error.hint or "")
 
 
 def test_a_newer_minor_version_is_read_strictly(tmp_path: Path) -> None:

@@ -152,11 +152,13 @@ def _check_registered(found: Found, card: str) -> None:
     """
     from pe_toolkit.card import printable
     from pe_toolkit.errors import UsageError
+    from pe_toolkit.registry.references import RemoteReference
 
-    if found.entry is None and found.origin is not None:
+    if isinstance(found.reference, RemoteReference):  # whether or not its bytes are here
+        here = found.entry and f"Or name it as it is named here: {found.entry.reference}"
         raise UsageError(
             "Expected -o NEW.safetensors for a card that is on a remote.",
-            f"Or give it a name here first: pe pull {printable(card)}",
+            here or f"Or give it a name here first: pe pull {printable(card)}",
         )
     if found.entry is None:
         raise UsageError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,8 +61,12 @@ def lock(
     who = wanted(signed_by, signers)
     if who is not None and not cards:
         raise UsageError("Expected the cards that are signed.", "pe lock CARD... --signed-by WHO")
+    if who is not None and remove:
+        raise UsageError("Expected --remove without --signed-by: the whole pin goes.")
     if remove and not cards:
         raise UsageError("Expected the cards to take out.", "pe lock --remove CARD...")
+    if path.is_symlink():  # the file that it leads to is changed, and its paths are seen from there
+        path = Path(os.path.realpath(path))
     old = lockfile.read(path) if check or remove or not cards or path.exists() else []
     if check:
         _check(ctx, session, old, path)

@@ -41,7 +41,7 @@ SINCE: Mapping[str, tuple[str, ...]] = {
 UNTIL: Mapping[str, tuple[str, ...]] = {"1.4": ("parent", "recipe.reference_block")}
 """Keys that cards of a later version do not have."""
 
-UPGRADE = "Install a newer pe-toolkit: pip install --upgrade pe-toolkit"
+UPGRADE = "Install a newer pe-toolkit, as its README says."
 
 
 def reaches(version: str, other: str) -> bool:

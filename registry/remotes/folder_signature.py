@@ -30,7 +30,9 @@ def planned(
     file = signature_files.beside(target)
     there = signature_files.read(file)
     if signature is None:
-        return "deleted" if os.path.lexists(file) and not same else None
+        if same:
+            return "deleted" if there is not None and not _fits(card, there) else None
+        return "deleted" if os.path.lexists(file) else None
     if there is None or not same:
         return "changed" if os.path.lexists(file) else "new"
     with contextlib.suppress(SignatureError):
@@ -44,6 +46,18 @@ def planned(
                 "Replace it with --force. Who needs both asks both to sign a copy of their own.",
             )
     return "changed"
+
+
+def _fits(card: Path, signature: bytes) -> bool:
+    """Whether it is one of this card, as far as can be told here. One that is not was left by a
+    push that did not come to its end, when it put this card in the place of another."""
+    try:
+        signatures.signer(card, signature)
+    except signatures.MissingToolError:
+        return True
+    except SignatureError:
+        return False
+    return True
 
 
 def place(target: Path, signature: bytes | None, change: str | None) -> None:

@@ -204,11 +204,13 @@ def _gated(where: str, token: str | None) -> AccessError:
 
 
 def _missing(where: str, token: str | None) -> RemoteMissingError:
+    name = "/".join(where.split("/")[-2:])
+    file = f"For the file of that name, write ./{name}. " if os.path.isfile(name) else ""
     return RemoteMissingError(
         f"Expected the repository {where}, but it does not exist, or is private.",
-        f"Check the name. If it is private: {LOG_IN[0].lower()}{LOG_IN[1:]}"
+        f"{file}Check the name. If it is private: {LOG_IN[0].lower()}{LOG_IN[1:]}"
         if token is None
-        else "Check the name. If it is private, your token must have access to it.",
+        else f"{file}Check the name. If it is private, your token must have access to it.",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from huggingface_hub.errors import EntryNotFoundError, RevisionNotFoundError
 
 from pe_toolkit.card import CardInfo
 from pe_toolkit.card.header import MAX_FILE_BYTES
+from pe_toolkit.card.text import printable
 from pe_toolkit.errors import CardError, PeError
 from pe_toolkit.registry import semver, signature_files
 from pe_toolkit.registry.remotes.base import CARD_FILE, SIGNATURE_FILE, Check, Pulled
@@ -68,17 +70,16 @@ def fetch(remote: HubRemote, check: Check) -> Pulled:
             "That is not a motion card.",
         )
     for force in (False, True):  # again from the server, if the copy in the cache is damaged
-        path = _download(remote, revision, announced, force=force)
-        if path.parent.name != announced.commit_hash:
-            revision, announced = _announced(remote)  # it moved while we looked
-            path = _download(remote, revision, announced, force=force)
+        path = _download(remote, announced, force=force)
         info = None
         with contextlib.suppress(CardError):  # whoever keeps it says what is wrong
             info = check(path)
         if info is not None and info.sha256 == announced.etag:
+            _keep_ref(path, revision)
             return _pulled(remote, path, info.sha256, info.size_bytes, info=info)
         sha256, sha1, size = _digests(path, git=len(announced.etag) == 40)
         if announced.etag in (sha256, sha1):
+            _keep_ref(path, revision)
             sound = info is not None and info.sha256 == sha256
             return _pulled(remote, path, sha256, size, info=info if sound else None)
         discard(path)
@@ -96,7 +97,13 @@ def cached(remote: HubRemote) -> Pulled | None:
     path = _in_cache(remote)
     if path is None:
         return None
-    sha256, _, size = _digests(path, git=False)
+    name = path.resolve().name  # of the file behind the link: what the Hub announced
+    sha256, sha1, size = _digests(path, git=len(name) == 40)
+    if HEX.fullmatch(name) and name not in (sha256, sha1):
+        raise RemoteError(
+            f"Expected the copy of {remote.url} in the cache to be as it came, but it is damaged.",
+            f"Pull it again with a connection. It lies in {printable(str(path))}.",
+        )
     found = _pulled(remote, path, sha256, size, offline=True)
     return replace(found, signature=signature_files.read(path.with_name(SIGNATURE_FILE)))
 
@@ -204,12 +211,31 @@ def _announced(remote: HubRemote) -> tuple[str, Any]:
     raise AssertionError
 
 
-def _download(remote: HubRemote, revision: str, announced: Any, *, force: bool) -> Path:
+def _keep_ref(path: Path, revision: str) -> None:
+    """Remember which commit a branch or tag is, where the client does: it would do so before the
+    bytes are there, and the copy of the last pull could not be found after one that failed.
+    """
+    commit, repository = path.parent.name, path.parents[2]
+    if revision == commit or path.parents[1].name != "snapshots":
+        return
+    place = repository / "refs" / revision
+    with contextlib.suppress(OSError):  # only who is offline misses it
+        place.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=place.parent, prefix=".")
+        with os.fdopen(handle, "w", encoding="ascii") as file:
+            file.write(commit)
+        os.replace(name, place)
+
+
+def _download(remote: HubRemote, announced: Any, *, force: bool) -> Path:
+    """The card of the commit that was announced, wherever its branch is by now."""
+
     def download() -> Path:
         return Path(
             hf_hub_download(
-                remote.repo_id, CARD_FILE, revision=revision, endpoint=remote.endpoint,
-                token=remote.token or False, etag_timeout=remote.timeout, force_download=force,
+                remote.repo_id, CARD_FILE, revision=announced.commit_hash,
+                endpoint=remote.endpoint, token=remote.token or False,
+                etag_timeout=remote.timeout, force_download=force,
             )
         )  # fmt: skip
 

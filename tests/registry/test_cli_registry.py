@@ -348,3 +348,30 @@ def test_nothing_heavy_is_imported(words: list[str], tmp_path: Path) -> None:
         [sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert run.stdout.splitlines()[-1] == "heavy: [] code: 0", run.stdout + run.stderr
+
+
+def test_the_form_of_a_card_decides_where_its_edit_goes(tmp_path: Path) -> None:
+    """A card on a remote is one, whether or not its bytes have a name here."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    assert pe("push", CARD, shared.as_uri()).exit_code == 0
+    (name,) = [path.name for path in shared.iterdir() if path.is_dir()]
+    for hint in ("pe pull", "wave@"):
+        result = pe("edit", f"{shared.as_uri()}/{name}", "--card-version", "9.0.0")
+        assert result.exit_code == 2
+        assert "for a card that is on a remote" in result.stderr
+        assert hint in result.stderr
+        pe("add", CARD, "wave")
+
+
+def test_settings_of_the_hub_that_are_none(tmp_path: Path) -> None:
+    """huggingface_hub reads them when it is imported, and says what is wrong without a name."""
+    for name, value in (("HF_HUB_ETAG_TIMEOUT", "abc"), ("HF_ENDPOINT", "http://[::1")):
+        done = subprocess.run(
+            [sys.executable, "-m", "pe_toolkit", "pull", "owner/wave"],
+            cwd=ROOT, capture_output=True, text=True, check=False,
+            env=os.environ | {name: value, "PE_HOME": str(tmp_path)},
+        )  # fmt: skip
+        assert done.returncode == 2, done.stderr
+        assert "Traceback" not in done.stderr
+        assert name in done.stderr.partition("Correct one of these variables: ")[2]

@@ -85,9 +85,37 @@ def test_it_moves_while_we_look(hub: HubServer, there: str, folder: Path) -> Non
     newer = make_card(folder, version="1.1.0").read_bytes()
     push = lambda: hub.put("zoe/wave", {"card.safetensors": newer})  # noqa: E731
     hub.faults += [Fault("HEAD", RESOLVE, 1), Fault("HEAD", RESOLVE, 1, action=push)]
-    pulled = remote(hub).pull()
-    assert pulled.path.read_bytes() == newer
+    pulled = remote(hub).pull()  # what was announced, of that commit
+    assert pulled.origin == f"hf://zoe/wave@{there}"
     assert pulled.digest == f"sha256:{verify_card(pulled.path).sha256}"
+    assert remote(hub).pull().path.read_bytes() == newer
+
+
+def test_a_pull_that_fails_leaves_the_copy_of_the_last_one(
+    hub: HubServer, card: Path, there: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client says that a branch has moved before the bytes have come."""
+    remote(hub).pull()
+    hub.put("zoe/wave", {"card.safetensors": make_card(folder, version="1.1.0").read_bytes()})
+    hub.faults.append(Fault("GET", DOWNLOAD, times=100, status=403))
+    with pytest.raises(AccessError):
+        remote(hub).pull()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    offline = remote(hub).pull()
+    assert offline.path.read_bytes() == card.read_bytes()
+    assert offline.offline
+    assert offline.origin == f"hf://zoe/wave@{there}"
+
+
+def test_a_copy_in_the_cache_that_changed_is_not_taken_offline(
+    hub: HubServer, there: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pulled = remote(hub).pull()
+    pulled.path.resolve().write_bytes(make_card(folder, seed=8).read_bytes())
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(RemoteError, match="in the cache to be as it came") as error:
+        remote(hub).pull()
+    assert "Pull it again with a connection" in str(error.value.hint)
 
 
 # Rights

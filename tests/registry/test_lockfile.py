@@ -322,3 +322,53 @@ def test_pinning_all_again_does_not_bring_back_what_another_took_out(
     monkeypatch.setattr(pinning, "pin", slow)
     assert pe("lock").exit_code == 0
     assert "wave" not in [pin.card for pin in lockfile.read(Path("pe.lock"))]
+
+
+def test_a_file_and_a_card_of_one_name_are_two_pins(project: Path) -> None:
+    make_card(project).rename(project / "wave")
+    assert pe("lock", "./wave", "wave").stdout.count("  new\n") == 2
+    assert [pin.card for pin in lockfile.read(Path("pe.lock"))] == ["./wave", "wave"]
+    assert pe("lock", "--remove", "./wave").exit_code == 0
+    assert [pin.card for pin in lockfile.read(Path("pe.lock"))] == ["wave"]
+
+
+def test_links_lead_where_they_lead(project: Path, tmp_path: Path) -> None:
+    """`..` of a linked folder is not the folder that the link lies in."""
+    here = make_card(project)
+    (tmp_path / "other" / "dir").mkdir(parents=True)
+    there = make_card(tmp_path / "other", seed=5)
+    (project / "lnk").symlink_to(tmp_path / "other" / "dir")
+    assert pe("lock", here.name, "-f", "lnk/pe.lock").exit_code == 0
+    assert pe("lock", "--check", "-f", "lnk/pe.lock").exit_code == 0
+    assert pe("lock", f"lnk/../{there.name}").exit_code == 0
+    assert pe("lock", "--check").exit_code == 0
+    (pin,) = lockfile.read(Path("pe.lock"))
+    assert pin.card == f"../other/{there.name}"
+
+
+def test_a_card_in_a_linked_folder_keeps_its_name(project: Path, tmp_path: Path) -> None:
+    """The project's own spelling is what everybody else has as well."""
+    (tmp_path / "big").mkdir()
+    card = make_card(tmp_path / "big")
+    (project / "data").symlink_to(tmp_path / "big")
+    assert pe("lock", f"data/{card.name}").exit_code == 0
+    assert [pin.card for pin in lockfile.read(Path("pe.lock"))] == [f"data/{card.name}"]
+
+
+def test_a_lock_file_that_is_a_link_stays_one(project: Path) -> None:
+    (project / "sub").mkdir()
+    pe("lock", "wave")
+    (project / "sub" / "pe.lock").symlink_to("../pe.lock")
+    card = make_card(project / "sub")
+    assert pe("lock", f"sub/{card.name}", "-f", "sub/pe.lock").exit_code == 0
+    assert (project / "sub" / "pe.lock").is_symlink()
+    cards = [pin.card for pin in lockfile.read(project / "pe.lock")]
+    assert cards == [f"sub/{card.name}", "wave"]
+    assert pe("lock", "--check", "-f", "sub/pe.lock").exit_code == 0
+
+
+def test_a_pin_goes_as_a_whole(project: Path) -> None:
+    pe("lock", "wave")
+    refused = pe("lock", "--remove", "wave", "--signed-by", "SHA256:" + "A" * 43)
+    assert refused.exit_code == 2
+    assert "without --signed-by" in refused.stderr

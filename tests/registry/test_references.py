@@ -79,6 +79,35 @@ def test_hub(text: str, expected: HubReference) -> None:
     assert parse(str(expected)) == expected
 
 
+@pytest.mark.parametrize("text", ["file://[x/wave", "file://[::1/wave"])
+def test_no_url(text: str) -> None:
+    with pytest.raises(UsageError, match="file:///folder/name"):
+        parse(text)
+
+
+def test_spellings_of_a_card_in_a_folder_are_one_pin() -> None:
+    def key(text: str) -> str:
+        reference = parse(text)
+        assert isinstance(reference, FolderReference)
+        return reference.key
+
+    same = ("Wave", "wave@", "wave/", "WAVE/.", "./wave", "/wave")
+    assert {key(f"file:///cards/{text}") for text in same} == {"file:///cards/wave"}
+    versions = ("wave@1.0.0", "Wave@v1.0.0", "wave@V1.0.0/")
+    assert {key(f"file:///cards/{text}") for text in versions} == {"file:///cards/wave@1.0.0"}
+    assert key("file://localhost/") == "file:///"
+
+
+def test_a_name_is_its_own_slug() -> None:
+    assert slug("a--b") == "a--b"
+    assert slug("A--b") == "a-b"
+
+
+def test_a_folder_called_like_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert parse("./~/c.safetensors") == PathReference(Path("~/c.safetensors"))
+
+
 def test_folder() -> None:
     assert parse("file:///shared/cards/wave") == FolderReference("file:///shared/cards/wave")
     assert parse("FILE:///wave").scheme == "file"  # type: ignore[union-attr]
@@ -179,6 +208,7 @@ def test_semver_order() -> None:
     ]  # fmt: skip
     assert sorted(reversed(ordered), key=semver.order) == ordered
     assert [text for text in ordered if not semver.is_release(text)][:2] == ordered[3:5]
+    assert semver.order("1.0.0-1") != semver.order("1.0.0-01")
 
 
 def test_semver_refuses() -> None:

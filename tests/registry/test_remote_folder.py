@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from pathlib import Path
@@ -262,6 +263,19 @@ def test_what_a_command_is_given_is_kept_without_a_name(folder: Path, shared: Pa
     assert admit(pulled) == named  # it keeps the name that it has
 
 
+def test_what_was_looked_at_is_there_on_a_disk_that_cannot_be_written_to(
+    folder: Path, shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push(shared.as_uri(), make_card(folder))
+    entry = admit(open_remote(parse(f"{shared.as_uri()}/wave")).pull())
+
+    def read_only(path: Path) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(os, "utime", read_only)
+    assert Store().held(entry.digest) == entry
+
+
 def test_looking_changes_no_name(folder: Path, shared: Path) -> None:
     push(shared.as_uri(), make_card(folder, version="9.0.0"))
     mine = Store().add(make_card(folder, seed=5))
@@ -330,3 +344,15 @@ def test_a_shared_folder_may_itself_be_a_link(folder: Path, shared: Path, tmp_pa
     (tmp_path / "link").symlink_to(shared)
     push((tmp_path / "link").as_uri(), make_card(folder))
     assert open_remote(parse(f"{(tmp_path / 'link').as_uri()}/wave")).pull().name == "wave"
+
+
+def test_two_names_stay_two(folder: Path, shared: Path) -> None:
+    """`a--b` is a name, and not that of `a-b`."""
+    for name, version in (("a-b", "1.0.0"), ("a--b", "1.1.0")):
+        push(shared.as_uri(), make_card(folder, version=version), name=name)
+    assert sorted(path.name for path in shared.iterdir() if path.is_dir()) == ["a--b", "a-b"]
+    pulled = FolderRemote(f"{shared.as_uri()}/a-b").pull()
+    assert pulled.origin == f"{shared.as_uri()}/a-b@1.0.0"
+    names = [found.reference for found in FolderRemote(shared.as_uri()).search(
+        [], backbone=None, author=None, limit=9)]  # fmt: skip
+    assert len(names) == 2

@@ -294,6 +294,29 @@ def test_push_and_pull_over_a_folder(
     assert pe("verify", name, "--signed-by", f"{eve}.pub").exit_code == 1
 
 
+def test_a_signature_that_a_killed_push_left_goes(
+    card: Path, folder: Path, zoe: Path, tmp_path: Path
+) -> None:
+    """The card came into the place of another one, whose signature was still there."""
+    team = tmp_path / "team"
+    team.mkdir()
+    pe("push", card, team.as_uri(), "--sign", "--key", zoe)
+    other = make_card(folder, seed=7)
+    (team / "wave" / "1.0.0.safetensors").write_bytes(other.read_bytes())
+    assert "1.0.0.safetensors.sig  deleted" in pe("push", other, team.as_uri()).stdout
+    assert "Nothing to do" in pe("push", other, team.as_uri()).stdout
+
+
+def test_keys_of_nobody(card: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PE_SIGNING_KEY", "~nobody-of-that-name/key")
+    result = pe("push", card, tmp_path.as_uri(), "--sign")
+    assert "Unexpected" not in result.stderr
+    assert "~nobody-of-that-name/key" in result.stderr
+    result = pe("verify", card, "--signed-by", "~nobody-of-that-name/zoe.pub")
+    assert result.exit_code == 2
+    assert "Unexpected" not in result.stderr
+
+
 def test_the_default_key(
     card: Path, zoe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

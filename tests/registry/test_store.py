@@ -17,10 +17,12 @@ from pe_toolkit.card.reader import CheckedBytes
 from pe_toolkit.errors import CardError, OutputError, OutputExistsError, UsageError
 from pe_toolkit.registry import home as home_module
 from pe_toolkit.registry import signature_files
+from pe_toolkit.registry.change import Transaction
 from pe_toolkit.registry.entry import Entry
 from pe_toolkit.registry.errors import RegistryBusyError, RegistryError
 from pe_toolkit.registry.home import LONGEST, home
 from pe_toolkit.registry.intake import Intake
+from pe_toolkit.registry.naming import change_of_meaning
 from pe_toolkit.registry.objects import ABANDONED_SECONDS
 from pe_toolkit.registry.references import LocalReference, local
 from pe_toolkit.registry.store import Store
@@ -542,3 +544,62 @@ def test_what_is_there_again_has_not_to_come_back(store: Store, folder: Path) ->
     store.add(path)
     with pytest.raises(OutputExistsError, match="the same card is there again"):
         store.restore()
+
+
+def test_an_index_that_cannot_be_written_leaves_no_file(
+    store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = store.add(make_card(folder))
+    path, close = make_card(folder, seed=1, version="1.1.0"), Transaction.close
+
+    def no_room() -> sqlite3.Error:
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        return error
+
+    full = [no_room()]
+
+    def closing(self: Transaction) -> None:
+        if full:
+            raise full.pop()
+        close(self)
+
+    monkeypatch.setattr(Transaction, "close", closing)
+    with pytest.raises(OutputError, match="disk is full"):
+        store.add(path, origin="hf://a/b@c")
+    assert files(store) == {first.digest[7:]}
+    assert not list((store.root / "objects").rglob("*.origin"))
+    assert store.add(path).path.exists()
+    full.append(no_room())
+    with pytest.raises(OutputError):
+        store.add(path, "other")  # the same bytes have a name: they stay
+    assert store.resolve(local("wave@1.1.0")).path.exists()
+
+
+def test_a_registry_is_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "f").touch()
+    with pytest.raises(UsageError, match="got the file"):
+        Store(tmp_path / "f")
+
+
+def test_a_card_cannot_choose_its_digest(store: Store, folder: Path) -> None:
+    store.add(make_card(folder))
+    with pytest.raises(UsageError, match="Expected a version"):
+        store.tag(local("wave"), local("fav@sha256:00000000"))
+
+
+def test_words_are_looked_for_in_words(store: Store, folder: Path) -> None:
+    entry = store.add(make_card(folder))
+    for word in (entry.digest[7:12], "2026", "None", str(entry.size)):
+        assert store.entries([word]) == [], word
+
+
+def test_a_name_that_means_other_bytes_of_one_version(store: Store, folder: Path) -> None:
+    store.add(make_card(folder))
+    before = store.entries()
+    new = store.add(make_card(folder, seed=1), force=True)
+    said = change_of_meaning("wave", before, store.entries())
+    assert said == (
+        f"wave alone now means wave@1.0.0 with file {new.digest[:19]}, before "
+        f"{before[0].digest[:19]}."
+    )
