@@ -396,7 +396,7 @@ def test_a_newer_minor_version_is_read_strictly(tmp_path: Path) -> None:
     for error in check(tmp_path / "x", described(newer), "unknown key 'mood'"):
         assert isinstance(error, CardVersionError)
         assert "2.7" in error.message
-        assert "--upgrade" in (error.hint or "")
+        assert "Install a newer pe-toolkit" in (error.hint or "")
 
 
 def test_a_newer_minor_version_without_news_is_read_and_kept(tmp_path: Path) -> None:
