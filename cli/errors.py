@@ -76,6 +76,8 @@ class Session:
     """The state that an interrupted training leaves behind."""
     rerun: bool = False
     """Whether the same command goes on where it stopped, as lists of jobs do."""
+    anew: bool = False
+    """Whether files were made that the same command does not go on with."""
     saved: Path | None = None
     """The card of a training that is on the disk, whatever else could not be written."""
     checkpointing: str | None = None
@@ -205,6 +207,9 @@ def _how_to_resume(session: Session) -> str | None:
         return f"{done} of {total} videos are done. Continue with: {_again(session)}"
     if session.rerun:
         return f"What is done is kept. Go on with: {shlex.join(['pe', *session.argv])}"
+    if session.anew:
+        again = shlex.join(["pe", *(word for word in session.argv if word != "--force"), "--force"])
+        return f"What was made is there. Begin anew with: {again}"
     if session.resume is None:
         return "Nothing half-written was left behind."
     if not session.resume.exists():

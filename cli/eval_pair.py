@@ -83,7 +83,7 @@ def _report(
         reference=str(asked.reference),
         kind="",
         prompt=asked.prompt or "",
-        seed=0,
+        seed=None,
         method=os.fsencode(asked.video.name).decode("utf-8", "backslashreplace"),
         video=str(asked.video),
         scores={r.name: r.value for r in results},

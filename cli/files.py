@@ -106,15 +106,27 @@ def next_free(target: Target) -> Target:
     raise AssertionError("there is always another number")
 
 
+PICTURES = (".png",)
+"""Endings of what we write that a folder of pictures is read from."""
+
+
 def check_not_read(written: Iterable[Path], read: Iterable[Path | None]) -> None:
     """Nothing that is read is overwritten, not by force either: what was drawn from it would be
-    all that is left.
+    all that is left. Nor does a picture come into a folder of pictures that is read: it would be
+    one of them the next time.
 
     Raises:
         UsageError: a file is both.
     """
     for path, source in itertools.product(written, filter(None, read)):
         with contextlib.suppress(OSError):
+            picture = path.suffix.lower() in PICTURES
+            if picture and source.is_dir() and path.parent.samefile(source):
+                raise UsageError(
+                    f"Expected a file outside of {source} to write, whose pictures are read, got "
+                    f"{path}.",
+                    "Choose another folder.",
+                )
             if path.samefile(source):
                 raise UsageError(
                     f"Expected another file than {source} to write, which is read.",
@@ -141,6 +153,22 @@ def probe_folder(folder: Path) -> None:
             f"Expected to write into {folder}, but: {error.strerror or error}.",
             "Check its permissions and the free space, or choose another place.",
         ) from error
+
+
+def make_folder(folder: Path) -> None:
+    """Have a folder that a file can be made in.
+
+    Raises:
+        OutputError: if that cannot be.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"Expected to make the folder {folder}, but: {error.strerror or error}.",
+            "Choose another place.",
+        ) from error
+    probe_folder(folder)
 
 
 def check_suffix(path: Path, suffix: str, option: str = "-o") -> None:

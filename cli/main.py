@@ -7,6 +7,7 @@ at the top of a command's module, may import torch, diffusers, numpy or rich.
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
@@ -17,7 +18,7 @@ import click
 
 from pe_toolkit.cli.errors import Session, interruptible, plain_warnings, report
 from pe_toolkit.cli.options import debug_option
-from pe_toolkit.cli.output import deaf_stdout
+from pe_toolkit.cli.output import deaf
 
 COMMANDS = {
     "train": "Learn the motion of a clip: reference clip -> motion card.",
@@ -125,7 +126,7 @@ def read_or_not() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        deaf_stdout()
+        deaf(sys.stdout)
         raise click.exceptions.Exit(0) from None
 
 
@@ -164,6 +165,9 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point of the `pe` script and of `python -m pe_toolkit`."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed before we began, as some services do
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # any locale can print any name

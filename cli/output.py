@@ -14,7 +14,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -110,10 +110,13 @@ class Output:
         self._print(fold(text, width_of(sys.stderr), "  "))
 
     def _print(self, text: str) -> None:
-        if self.bars is not None:
-            self.bars.console.print(safe(text), markup=False, highlight=False, soft_wrap=True)
-        else:
-            click.echo(safe(text), err=True)
+        try:
+            if self.bars is not None:
+                self.bars.console.print(safe(text), markup=False, highlight=False, soft_wrap=True)
+            else:
+                click.echo(safe(text), err=True)
+        except OSError:  # nobody listens any more, or a log is full: the work is not lost for it
+            deaf(sys.stderr)
 
 
 def aligned(rows: Mapping[str, object], total: int | None = None) -> Iterator[str]:
@@ -131,13 +134,13 @@ def _stdout(text: str) -> None:
         click.echo(text)
         sys.stdout.flush()
     except BrokenPipeError:
-        deaf_stdout()
+        deaf(sys.stdout)
 
 
-def deaf_stdout() -> None:
-    """Send everything that is still written to stdout to nowhere."""
+def deaf(stream: TextIO) -> None:
+    """Send everything that is still written to a stream to nowhere."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
+    os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 

@@ -15,6 +15,17 @@ if TYPE_CHECKING:
     import torch
 
 
+def frames_per_latent(frames: int, latent: int) -> tuple[int, float]:
+    """How many frames of a clip the first latent frame was made of, and how many each other one: a
+    causal VAE makes latent frames of 4 frames each, the first of one frame alone where there are
+    4k + 1, of 4 as well where there are 4k.
+    """
+    alone = (frames - 1) / (latent - 1) if latent > 1 else float(frames)
+    if frames % latent == 0 and alone not in (1, 2, 4, 8):
+        return frames // latent, frames / latent
+    return 1, alone
+
+
 @dataclass(frozen=True)
 class TokenGrid:
     """`frames` x `height` x `width` video tokens (latent frames, patch rows, patch columns).

@@ -16,6 +16,7 @@ from pe_toolkit.card.plot import card_plot, path_of
 from pe_toolkit.cli.main import cli
 from pe_toolkit.errors import UsageError
 from pe_toolkit.visual import field_picture, path_picture, phase_pictures
+from pe_toolkit.visual.fields import fitting
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -83,6 +84,15 @@ def test_paths_go_from_ring_to_dot() -> None:
     assert not light[:20].any()
 
 
+def test_paths_stay_in_the_picture() -> None:
+    far = [("a", np.array([[-30.0, 0.0], [30.0, 0.0]])), ("b", np.array([[0.0, -3.0], [0.0, 3.0]]))]
+    shown, times = fitting(far, (30, 45))
+    assert times == pytest.approx(0.69)
+    assert np.abs(shown[0][1]).max() < 22.5
+    assert shown[1][1] == pytest.approx(far[1][1] * times)
+    assert fitting(far[1:], (30, 45))[1] == 1.0
+
+
 def test_pe_show_draws_a_card_without_torch(tmp_path: Path) -> None:
     out = tmp_path / "card.png"
     code = (
@@ -102,6 +112,11 @@ def test_what_is_there_is_kept(tmp_path: Path) -> None:
     assert refused.exit_code == 2
     assert out.read_bytes() == b"mine"
     assert CliRunner().invoke(cli, ["show", card, "--plot", str(out), "--force"]).exit_code == 0
+    mine = tmp_path / "mine.png"
+    mine.write_bytes(Path(card).read_bytes())  # a card, whatever its name
+    refused = CliRunner().invoke(cli, ["show", str(mine), "--plot", str(mine), "--force"])
+    assert refused.exit_code == 2
+    assert mine.read_bytes() == Path(card).read_bytes()
     wrong = CliRunner().invoke(cli, ["show", card, "--plot", "card.jpg"])
     assert wrong.exit_code == 2
     assert "card.png" in wrong.stderr

@@ -262,3 +262,39 @@ def test_out_of_memory_names_the_next_switch_and_keeps_the_work(tmp_path: Path) 
     assert "saved" not in hint(checkpointing="on", resume=state)
     state.write_bytes(b"")
     assert "--resume continues them" in hint(checkpointing="on", resume=state)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("flow", "frames", "-o", "frames/000.png"),
+        ("flow", "frames", "-o", "frames/motion.png"),
+        ("train", "frames", "-o", "c.safetensors", "--plot", "frames/001.png"),
+        (
+            "apply",
+            "card.safetensors",
+            "-o",
+            "v.mp4",
+            "--sheet",
+            "frames/s.png",
+            "--side-by-side",
+            "frames",
+            "--prompt",
+            "a",
+        ),
+    ],
+)
+def test_nothing_comes_into_a_folder_of_pictures_that_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    """It would be one of them the next time, or is one now."""
+    monkeypatch.chdir(tmp_path)
+    Path("frames").mkdir()
+    for number, picture in enumerate(moving_square(9)):
+        Image.fromarray(picture).save(f"frames/{number:03d}.png")
+    before = {path: path.read_bytes() for path in Path("frames").iterdir()}
+    shutil.copy(GOLDEN / "rotary-angle-used.safetensors", tmp_path / "card.safetensors")
+    result = pe(*words, "--force")
+    assert result.exit_code == 2, result.stderr
+    assert "Expected a file outside of frames to write" in result.stderr
+    assert {path: path.read_bytes() for path in Path("frames").iterdir()} == before

@@ -309,3 +309,34 @@ def test_a_reader_that_has_seen_enough_is_no_error(words: list[str]) -> None:
     )  # fmt: skip
     os.close(writing)
     assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such shell there")
+@pytest.mark.parametrize("words", ["show CARD", "show CARD --json", "list", "doctor --json"])
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_streams_that_were_closed_before(words: str, closed: str, tmp_path: Path) -> None:
+    """As some services have them."""
+    line = f"exec {sys.executable} -m pe_toolkit {words.replace('CARD', str(CARD))} {closed}"
+    done = subprocess.run(
+        ["sh", "-c", line], capture_output=True, text=True, check=False, cwd=ROOT,
+        env=os.environ | {"PE_HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such pipes there")
+def test_nobody_listens_to_what_is_said(tmp_path: Path) -> None:
+    """What was asked for is done all the same, and the exit code says so."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    card = tmp_path / "new.safetensors"
+    words = ["edit", str(CARD), "--name", "n", "-o", str(card)]
+    for given, code in ((words, 0), (["show", "no-such-card"], 1)):
+        result = subprocess.run(
+            [sys.executable, "-m", "pe_toolkit", *given],
+            stdout=subprocess.PIPE, stderr=writing, text=True, check=False, cwd=ROOT,
+        )  # fmt: skip
+        assert result.returncode == code
+    os.close(writing)
+    assert card.exists()

@@ -285,6 +285,10 @@ def test_frames_that_stand_for_latent_frames() -> None:
     assert frames_of(33, 9)[-1] == (30, 31)
     assert frames_of(1, 1) == [(0, 0)]
     assert frames_of(5, 5) == [(k, k) for k in range(5)]
+    # CogVideoX makes latent frames of 4 frames each where there are 4k.
+    assert frames_of(24, 6) == [(1, 2), (5, 6), (9, 10), (13, 14), (17, 18), (21, 22)]
+    assert frames_of(9, 3) == [(0, 0), (2, 3), (6, 7)]
+    assert frames_of(8, 2) == [(1, 2), (5, 6)]
 
 
 def camera(*rows: tuple[float, float, float, float, float, float]) -> list[tuple[float, ...]]:
@@ -307,6 +311,10 @@ def test_motion_in_words() -> None:
         "to and fro within 3.0 patches, 6.0 in all, grows 1.5 times and back, "
         "turns 20 degrees counterclockwise"
     )
+    away = subject_words([(0, 0)] * 3, size=[1, 0.5, 1], turn=[0, -30, 0])
+    assert away == "shrinks 2 times and back, turns 30 degrees counterclockwise and back"
+    out = camera((0.5, 0, 0, 0.5, 0, 0), (1, 0, 0, 1, 0, 0))
+    assert camera_words(out) == "camera zooms out 2 times and back"
     assert words(rest, [one, "left 2.0 patches"]).startswith(
         "two things move differently: one right and down"
     )

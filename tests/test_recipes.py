@@ -328,6 +328,28 @@ def test_paper_guides_a_fifth_whatever_the_steps():
     assert [step.total for step in steps] == [2, 2]
 
 
+def test_an_objective_that_is_named_is_optimised() -> None:
+    row = VARIANTS["bundled"]
+    assert TrainConfig().resolve(row).recipe == "rich"
+    assert TrainConfig().resolve(row).objective == "amf"
+    for name in ("amf", "smm"):
+        asked = TrainConfig(objective=name).resolve(row)
+        assert (asked.recipe, asked.objective) == ("default", name)
+        assert TrainConfig().with_overrides({"objective": name}).resolve(row).recipe == "default"
+    with pytest.raises(UsageError, match="positions are not optimised, got 0 with smm"):
+        TrainConfig(recipe="rich", objective="smm").resolve(row)
+
+
+def test_a_radius_alone_keeps_the_recipes_gamma() -> None:
+    row = VARIANTS["bundled"]
+    asked = TrainConfig().with_overrides({"phase": "4"}).resolve(row)
+    assert asked.phase == (4.0, TrainConfig().resolve(row).phase[1])  # type: ignore[index]
+    plain = TrainConfig(recipe="default").with_overrides({"phase": "4"}).resolve(row)
+    assert plain.phase == (4.0, 2.0)
+    with pytest.raises(UsageError, match="--set reading=content, got reading="):
+        TrainConfig().with_overrides({"reading": ""})
+
+
 def test_the_noise_that_positions_go_with_is_part_of_rich() -> None:
     row = VARIANTS["bundled"]
     for asked in ({"phase": (3.0, 2.0)}, {"ground": 1.0}, {"guided_range": (0.0, 1.0)}):

@@ -12,12 +12,14 @@ import pytest
 import torch
 
 from pe_toolkit.backbones import VARIANTS, load_backbone
+from pe_toolkit.card.followed import LITTLE
 from pe_toolkit.cli.look_words import look_words
 from pe_toolkit.errors import UsageError
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.apart import taken_apart
 from pe_toolkit.motion.flow import AttentionMotionFlow
-from pe_toolkit.motion.moves import Moves, Subject, similarity
+from pe_toolkit.motion.moves import ONE_PATH, Moves, Subject, similarity
+from pe_toolkit.motion.path import one_path
 from pe_toolkit.training import TrainConfig
 from pe_toolkit.training.describe import motion_spec
 from pe_toolkit.training.looking import Look
@@ -114,7 +116,16 @@ def test_auto_takes_layers_where_one_path_does_not_say_what_moves() -> None:
     assert begun(by_chance(), moves(subject()), auto) == "layers"
     assert begun(by_chance(), moves(subject(), subject()), auto) == "layers"
     assert begun(by_chance(), moves(), auto) == "zero"
-    asked = settings(start="layers", start_scale=1.5)
+    # No path says a zoom or a roll, nor do a few matches, by chance along one, what a thing does.
+    assert begun(along(), moves(zoom=1.3), auto) == "layers"
+    assert begun(along(), moves(roll=0.3), auto) == "layers"
+    few = along()  # moves of a patch, which also a clip at rest seems to have
+    few.displacement[:, :, :, 1:] = 0
+    few.mask[:, :, :, 1:] = False
+    assert one_path(few) > ONE_PATH
+    assert few.followed < LITTLE
+    assert begun(few, moves(subject(far=2.0)), auto) == "layers"
+    asked = settings(start="layers", start_scale=1.25)
     once = settings(start="auto", start_scale=1.0)
     found = first_layers(by_chance(), moves(zoom=1.3), once)["camera"]
     assert torch.equal(found, first_layers(by_chance(), moves(zoom=1.3), asked)["camera"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import socket
 import subprocess
 import sys
@@ -250,8 +251,14 @@ def page(tmp_path: Path, work: Work) -> Any:
     return Page(studio, work, explainer(Session()))
 
 
+@pytest.fixture
+def clip(page: Any, orbit: Path) -> Path:
+    """A clip that came to the page."""
+    return Path(shutil.copy(orbit, page.studio.served))
+
+
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def orbit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from pe_toolkit.video import write_video
     from pe_toolkit.world.scenes import render, sample_scene
 
@@ -316,7 +323,7 @@ def test_a_training_that_is_stopped_leaves_nothing(page: Any, clip: Path) -> Non
     assert stopped
     assert "Stopped" in update[2]
     assert page.studio.trained == {}
-    assert not page.studio.output.exists()
+    assert list(page.studio.output.iterdir()) == []
     backbone = page.studio.adapter
     assert all(p.requires_grad for p in backbone.pipe.transformer.parameters())  # as it was
     again = last(page.reopened())
@@ -335,21 +342,19 @@ def test_a_request_that_makes_no_sense_is_refused_at_once(page: Any, clip: Path)
 
 
 @pytest.mark.parametrize("kind", ["text", "picture", "nothing"])
-def test_a_wrong_file_is_answered_in_the_librarys_words(
-    page: Any, tmp_path: Path, kind: str
-) -> None:
+def test_a_wrong_file_is_answered_in_the_librarys_words(page: Any, kind: str) -> None:
     from PIL import Image
 
     from pe_toolkit.video import read_clip
 
-    wrong = tmp_path / "clip.mp4"
+    wrong = page.studio.served / "clip.mp4"
     match kind:
         case "text":
             wrong.write_text("not a video\n" * 100)
         case "nothing":
             wrong.touch()
         case "picture":
-            wrong = tmp_path / "picture.png"
+            wrong = page.studio.served / "picture.png"
             Image.new("RGB", (64, 64), "red").save(wrong)
     with pytest.raises(PeError) as caught:
         read_clip(wrong)
@@ -357,6 +362,101 @@ def test_a_wrong_file_is_answered_in_the_librarys_words(
     assert words.text(caught.value.message) in shown
     learned = last(page.train(str(wrong), "", "fast", 0.0, "crop", 1, 2, 0))
     assert words.text(caught.value.message) in learned[2]
+
+
+def test_files_that_did_not_come_to_the_page_stay_unread(
+    page: Any, orbit: Path, card: Path
+) -> None:
+    """A request may name any file of this machine."""
+    Store().add(card)
+    link = page.studio.served / "link.mp4"
+    link.symlink_to(orbit)
+    for foreign in (str(orbit), str(page.studio.served / ".." / orbit.name), str(link)):
+        shown, told = last(page.see(foreign, 0.0, "crop"))
+        assert "<video" not in shown
+        assert "given to this page" in told
+        learned = last(page.train(foreign, "n", "rich", 0.0, "crop", 1, 2, 0))
+        assert "given to this page" in learned[2]
+        asked = ("wave@1.0.0", "a red circle", 1, 1.0, *AS_TRAINED, False, 2, foreign)
+        assert "given to this page" in last(page.make(*asked))[2]
+
+
+LAUNCHED = """
+import sys
+from pathlib import Path
+import gradio as gr
+from pe_toolkit.cli.page import layout, studio, work
+gr.mount_gradio_app = lambda app, blocks, **_: blocks
+asked = studio.BackboneOptions(backbone="bundled")
+made = studio.Studio(asked, Path(sys.argv[1]), Path(sys.argv[1]))
+print(layout.build(made, work.Work(lambda error: ("", None)), None).has_launched)
+"""
+
+
+def test_gradio_looks_at_what_a_request_names(tmp_path: Path) -> None:
+    """It does for pages that it launched itself; this one is mounted."""
+    pytest.importorskip("gradio")
+    done = subprocess.run(
+        [sys.executable, "-c", LAUNCHED, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "True"
+
+
+def test_strength_is_that_of_pe_apply(
+    page: Any, card: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts whose sliders stay at 1 go as the strength has them go."""
+    from pe_toolkit.cli.page import handlers
+
+    asked: list[Any] = []
+    monkeypatch.setattr(
+        handlers, "make", lambda studio, job, card, request, **_: asked.append(request)
+    )
+    golden = Path(__file__).parent / "golden" / "rotary-angle-phase.safetensors"
+    Store().add(golden, "phased")
+    for phase in (1.0, 0.4):
+        last(page.make("phased@1.0.0", "a red circle", 1, 0.5, phase, 1, 1, False, None, None))
+    assert [(request.strength, request.phase) for request in asked] == [(0.5, None), (0.5, 0.4)]
+
+
+def test_where_results_go_is_tried_before_any_work(page: Any, clip: Path, tmp_path: Path) -> None:
+    page.studio.output = tmp_path / "file" / "deep"
+    (tmp_path / "file").touch()
+    learned = last(page.train(str(clip), "n", "rich", 0.0, "crop", 1, 2, 0))
+    assert "Expected to make the folder" in learned[2]
+    result = CliRunner().invoke(cli, ["ui", "-o", str(tmp_path / "file")])
+    assert result.exit_code == 1
+
+
+def test_a_card_that_cannot_be_kept_can_be_downloaded(
+    page: Any, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(name: str, suffix: str) -> Path:
+        raise OutputError("Expected room on the disk, but it is full.")
+
+    monkeypatch.setattr(page.studio, "free", full)
+    learned = last(page.train(str(clip), "n", "rich", 0.0, "crop", 1, 2, 0))
+    assert "Learned in" in learned[2]
+    assert "Download the card" in learned[4]
+    (made,) = page.studio.trained.values()
+    assert made.card.is_file()
+
+
+def test_a_damaged_registry_stops_no_training(page: Any, clip: Path) -> None:
+    root = Store().root
+    root.mkdir(parents=True)
+    (root / "index.sqlite3").write_bytes(b"garbage" * 1000)
+    learned = last(page.train(str(clip), "n", "rich", 0.0, "crop", 1, 2, 0))
+    assert "Learned in" in learned[2]
+    items, _, told = page.gallery("")
+    assert items == []
+    assert "pe-error" in told
+
+
+@pytest.mark.parametrize("host", ["nosuch.invalid", "127.0.0.1:7860", "192.0.2.77", "a\udcff"])
+def test_no_address_of_this_machine(host: str) -> None:
+    with pytest.raises(UsageError, match="--host to be an address of this machine"):
+        server.listen(host, None)
 
 
 def test_only_cards_that_are_listed_are_opened(page: Any, card: Path) -> None:

@@ -285,6 +285,12 @@ class TestMotion:
         there = moving_square(12)
         require_motion(self.clip(np.concatenate([there, there[::-1]])))
 
+    @pytest.mark.parametrize("period", [2, 4])
+    def test_a_loop_as_long_as_what_lies_between_the_frames_that_are_compared(
+        self, period: int
+    ) -> None:
+        require_motion(self.clip(np.concatenate([moving_square(period)] * (32 // period))[:33]))
+
     def test_still_is_refused(self) -> None:
         still = np.repeat(textured(1), 12, axis=0)
         with pytest.raises(MotionError, match=r"x\.mp4.*0\.0 of 255") as caught:

@@ -383,6 +383,12 @@ class TestContainers:
         assert clip.fps == pytest.approx(25, rel=0.01)
         np.testing.assert_allclose(positions(clip.frames), np.arange(24) * 3, atol=2)
 
+    @pytest.mark.parametrize("fps", [12, 24, 50])
+    def test_the_rate_of_a_raw_stream_is_that_of_its_codec(self, tmp_path: Path, fps: int) -> None:
+        clip = read_clip(write_clip(tmp_path / "a.h264", moving_square(24), fps=fps))
+        assert clip.fps == pytest.approx(fps, rel=0.01)
+        assert clip.duration == pytest.approx(24 / fps, rel=0.01)
+
     @pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png", "a.apng", "a.avif"])
     def test_animations(self, tmp_path: Path, name: str) -> None:
         delays = [100, 100, 300, *[100] * 5]

@@ -190,7 +190,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf")])
     def test_rate(self, tmp_path: Path, frames: np.ndarray, fps: float) -> None:
-        with pytest.raises(UsageError, match="positive"):
+        with pytest.raises(UsageError, match=r"at least 0\.01"):
             write_video(tmp_path / "a.mp4", frames, fps)
 
 

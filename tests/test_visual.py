@@ -10,6 +10,7 @@ import pytest
 from pe_toolkit.errors import UsageError
 from pe_toolkit.visual import contact_sheet, flow_arrows, label, loss_curve, side_by_side
 from pe_toolkit.visual.labels import BACKGROUND, font, shorten, wrapped
+from pe_toolkit.visual.motion import latent_of
 
 
 def ramp(frames: int, size: tuple[int, int] = (32, 24)) -> np.ndarray:
@@ -17,6 +18,23 @@ def ramp(frames: int, size: tuple[int, int] = (32, 24)) -> np.ndarray:
     clip = np.empty((frames, size[1], size[0], 3), np.uint8)
     clip[:] = (np.arange(frames) * 10)[:, None, None, None]
     return clip
+
+
+@pytest.mark.parametrize(
+    ("frames", "latent", "starts"),
+    [
+        (33, 9, [0, 1, 5, 9, 13, 17, 21, 25, 29]),
+        (49, 13, [0, *range(1, 49, 4)]),
+        (24, 6, [0, 4, 8, 12, 16, 20]),  # as CogVideoX encodes 4k frames
+        (9, 3, [0, 1, 5]),
+        (1, 1, [0]),
+        (5, 5, [0, 1, 2, 3, 4]),
+    ],
+)
+def test_which_latent_frame_is_shown(frames: int, latent: int, starts: list[int]) -> None:
+    shown = [latent_of(index, frames, latent) for index in range(frames)]
+    assert [shown.index(at) for at in range(latent)] == starts
+    assert shown == sorted(shown)
 
 
 class TestLabel:

@@ -59,6 +59,7 @@ def demo(session: Session, /, **parsed: Any) -> None:
         scene, pixels = demo_steps.make_reference(motion, request.seed, variant)
         reference = places.reference(motion)
         write_video(reference, pixels, variant.fps, force=request.force)
+        session.anew = True
         out.talk(f"Made {reference}: {motion.words} ({scene.caption})")
         since = time.monotonic()
         asked = request.training(reference, f"demo-{motion.name}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pe_toolkit.cli import card_plot, options, parameters, reference_words
+from pe_toolkit.cli import card_plot, files, options, parameters, reference_words
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.motion_edits import edit_words
 from pe_toolkit.cli.output import size_text
@@ -75,6 +75,7 @@ def show(session: Session, /, card: str, every: bool, plot: Path | None, force: 
     if plot is not None:
         from pe_toolkit.card import MotionCard  # numpy
 
+        files.check_not_read([plot], [found.path])
         card_plot.write(plot, MotionCard.load(found.path), session.out, force=force)
     session.out.event("summary", path=found.path, **where, signers=signers, **info.summary())
 

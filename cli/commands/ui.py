@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from pe_toolkit.cli import options, parameters
+from pe_toolkit.cli import files, options, parameters
 from pe_toolkit.cli.errors import Session, explainer
 from pe_toolkit.cli.requests.ui import UiOptions
 
@@ -68,6 +68,7 @@ def ui(session: Session, /, **parsed: Any) -> None:
     asked.check_quantize()
     hosts = server.check_host(asked.host)
     session.smaller = "fewer examples to learn with, or a smaller --backbone."
+    files.make_folder(asked.output)
     made = server.listen(asked.host, asked.port)
     tell(session, asked.host, made.getsockname()[1], hosts)
     with made, tempfile.TemporaryDirectory(prefix="pe-ui-") as name:

@@ -79,7 +79,10 @@ class Page:
 
     def cards(self, chosen: str | None = None) -> Any:
         """The list of cards, with one of them chosen."""
-        choices = self.studio.choices()
+        try:
+            choices = self.studio.choices()
+        except Exception:  # the gallery says what is wrong with the registry
+            choices = self.studio.made()
         values = [value for _, value in choices]
         if chosen not in values:
             chosen = values[0] if values else None
@@ -97,12 +100,17 @@ class Page:
 
     def see(self, clip: str | None, start: float | None, fit: str) -> Iterator[list[Any]]:
         """Read a clip as soon as it is there."""
-        if not clip:
+        try:
+            given = self.studio.given(clip)
+        except Exception as error:
+            yield [FIRST, words.failure(*self.explain(error))]
+            return
+        if given is None:
             yield [FIRST, ""]
             return
-        request = TrainRequest(reference=Path(clip), start=start or 0.0, fit=fit)  # type: ignore[arg-type]
+        request = TrainRequest(reference=given, start=start or 0.0, fit=fit)  # type: ignore[arg-type]
         job = self.work.submit(
-            f"Looking at {Path(clip).name}", "see", lambda job: self.studio.see(job, request)
+            f"Looking at {given.name}", "see", lambda job: self.studio.see(job, request)
         )
         for _ in job.watch():
             shown = words.seen(job.result) if job.result is not None else self.bar(job)
@@ -118,8 +126,10 @@ class Page:
             yield [0, gr.skip(), told, "", "", *NO_CARD]
             return
         try:
+            given = self.studio.given(clip)
+            assert given is not None
             request = TrainRequest(
-                reference=Path(clip),
+                reference=given,
                 name=(name or "").strip() or None,  # None: of a field that was never shown
                 recipe=recipe,  # type: ignore[arg-type]
                 start=start or 0.0,
@@ -169,7 +179,10 @@ class Page:
         texts = [line for line in (lines or "").split("\n") if line.strip()]
         try:
             spec = _facts(self.studio.path(chosen or ""))
-            given: dict[str, Any] = dict(zip(PARTS, (phase, camera, subject), strict=True))
+            beside = self.studio.given(reference)
+            # At 1 a part goes as `strength` has it go, as in `pe apply` where it is not named.
+            sliders = dict(zip(PARTS, (phase, camera, subject), strict=True))
+            given: dict[str, Any] = {part: None if at == 1 else at for part, at in sliders.items()}
             request = ApplyRequest(
                 prompts=prompts.clean(texts),
                 # A latents card brings its own.
@@ -182,7 +195,6 @@ class Page:
         except Exception as error:
             yield [0, OFF, words.failure(*self.explain(error)), gr.skip(), ""]
             return
-        beside = Path(reference) if reference else None
         job = self.work.submit(
             f"Making videos with {chosen}",
             "make",
@@ -207,7 +219,10 @@ class Page:
     def gallery(self, search: str | None) -> list[Any]:
         """Pictures of the cards in the registry, and what they are called."""
         items, names, broken = [], [], []
-        found = self.studio.entries(search or "")
+        try:
+            found = self.studio.entries(search or "")
+        except Exception as error:
+            return [[], [], words.failure(*self.explain(error))]
         for entry in found[:GALLERY]:
             try:
                 picture = self.studio.preview(entry.path, entry.digest)

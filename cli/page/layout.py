@@ -48,20 +48,22 @@ def build(studio: Studio, work: Work, explain: Explain) -> Any:
                 make = _make(studio.output)
             with gr.Tab("Cards", id="cards") as cards_tab:
                 cards = _cards()
-        _wire_learn(page, learn, make, tabs)
+        reopened = blocks.load(page.reopened, None, [*learn.outputs, make.card], **QUIET)
+        _wire_learn(page, learn, make, tabs, reopened)
         _wire_make(page, make)
         _wire_cards(page, cards, make, tabs, cards_tab)
         blocks.load(page.model, None, model, **QUIET)
         blocks.load(page.cards, None, make.card, **QUIET)
-        blocks.load(page.reopened, None, [*learn.outputs, make.card], **QUIET)
     blocks.queue(default_concurrency_limit=None)  # the work has a queue of its own
     from fastapi import FastAPI
 
     app = FastAPI(openapi_url=None)
-    return gr.mount_gradio_app(
+    served = gr.mount_gradio_app(
         app, blocks, path="/", footer_links=[], run_history=False, ssr_mode=False, pwa=False,
         enable_monitoring=False, mcp_server=False, css=CSS, show_error=False, allowed_paths=[],
     )  # fmt: skip
+    blocks.has_launched = True  # else gradio takes any file of this machine that a request names
+    return served
 
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -116,7 +118,9 @@ def _make(output: Path) -> SimpleNamespace:
                 label="What to show, one video a line",
                 lines=2,
             )
-            ui.strength = gr.Slider(0, 2, 1, step=0.05, label="Strength: 0 is without the card")
+            ui.strength = gr.Slider(
+                0, 2, 1, step=0.05, label="Strength of all of it: 0 is without the card"
+            )
             ui.parts = [
                 gr.Slider(0, most, 1, step=0.05, label=label, visible=False)
                 for most, label in PARTS
@@ -146,7 +150,7 @@ def _cards() -> SimpleNamespace:
     )
     ui.said = gr.HTML()
     ui.gallery = gr.Gallery(
-        label="Your cards: the arrows are the motion",
+        label="Your cards, and the motion in them",
         columns=4, object_fit="contain", allow_preview=False, interactive=False, buttons=[],
         fit_columns=False, height="auto",
     )  # fmt: skip
@@ -163,13 +167,16 @@ def _cards() -> SimpleNamespace:
     return ui
 
 
-def _wire_learn(page: Page, ui: SimpleNamespace, make: SimpleNamespace, tabs: Any) -> None:
+def _wire_learn(
+    page: Page, ui: SimpleNamespace, make: SimpleNamespace, tabs: Any, reopened: Any
+) -> None:
     looked = [ui.clip, ui.start, ui.fit]
     for changed in (ui.clip.change, ui.start.submit, ui.fit.input):
         changed(page.see, looked, [ui.seen, ui.seen_said], **QUIET)
     ui.example.click(lambda: str(page.studio.example()), None, ui.clip, **QUIET)
     asked = [ui.clip, ui.name, ui.recipe, ui.start, ui.fit, ui.samples, ui.steps, ui.seed]
-    ui.train.click(lambda: "", None, ui.kept, **QUIET)
+    # From now on this tab shows, and stops, its own training, not the one it found at work.
+    ui.train.click(lambda: "", None, ui.kept, cancels=[reopened], **QUIET)
     ui.train.click(page.train, asked, [*ui.outputs, make.card], **QUIET)
     ui.stop.click(page.work.stop, ui.job, None, **QUIET)
     ui.keep.click(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 import threading
@@ -17,6 +18,7 @@ from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from pe_toolkit.card.text import shown
 from pe_toolkit.cli.page.studio import Said
 from pe_toolkit.errors import OutputError, UsageError
 
@@ -25,6 +27,8 @@ Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 
 FIRST_PORT = 7860
+WATCHERS = 1000
+"""Threads for what is asked of the page: a tab that waits for a job takes one."""
 PORTS = 40
 """How many ports are tried where none was asked for."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -64,12 +68,29 @@ def listen(host: str, port: int | None) -> socket.socket:
             made.bind((host, number))
             made.listen(100)  # from now on a browser waits rather than being refused
             return made
-        except OSError as error:
+        except (OSError, TypeError, UnicodeError) as error:
             made.close()
+            if not isinstance(error, OSError) or isinstance(error, socket.gaierror):
+                raise _no_address(host) from error
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise _no_address(host) from error
             reason = error.strerror or str(error)
+    if port is None:
+        raise OutputError(
+            f"Expected to serve at {host}, at a port from {FIRST_PORT} to {ports[-1]}, but: "
+            f"{reason}.",
+            "Let the machine choose one: --port 0",
+        )
     raise OutputError(
-        f"Expected to serve at {host}:{ports[0]}, but: {reason}.",
+        f"Expected to serve at {host}:{port}, but: {reason}.",
         "Choose another --port, or leave it out.",
+    )
+
+
+def _no_address(host: str) -> UsageError:
+    return UsageError(
+        f"Expected --host to be an address of this machine, got {shown(host)}.",
+        "Leave it out, or use 0.0.0.0 for all of them.",
     )
 
 
@@ -100,6 +121,7 @@ class Front:
         self.build, self.hosts = build, hosts
         self.inner: Any = None
         self.failed: BaseException | None = None
+        self.ending = False
         self.on_failure: Callable[[], None] = lambda: None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -130,6 +152,7 @@ class Front:
         task = asyncio.create_task(self._begin(stack, begun))
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        self.ending = True
         if begun.is_set():
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -138,9 +161,15 @@ class Front:
 
     async def _begin(self, stack: contextlib.AsyncExitStack, begun: asyncio.Event) -> None:
         """Import and build in a thread, then let gradio's application live until the end."""
+        import anyio
+
+        # Who watches a job waits in a thread; nobody else is to wait for a free one.
+        anyio.to_thread.current_default_thread_limiter().total_tokens = WATCHERS
         async with stack:
             try:
                 inner = await asyncio.to_thread(self.build)
+                if self.ending:  # Ctrl-C in the first seconds
+                    return
                 await stack.enter_async_context(inner.router.lifespan_context(inner))
             except BaseException as error:
                 self.failed = error
@@ -148,6 +177,8 @@ class Front:
                 return
             self.inner = inner
             begun.set()
+            if self.ending:
+                return
             await asyncio.Event().wait()  # until it is cancelled
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,18 +14,22 @@ from pe_toolkit.cli import files, loading, machine, train_steps
 from pe_toolkit.cli.loading import BackboneOptions
 from pe_toolkit.cli.output import Output
 from pe_toolkit.cli.page.work import Job
-from pe_toolkit.errors import UsageError
+from pe_toolkit.errors import PeError, UsageError
+from pe_toolkit.registry.references import slug
 
 if TYPE_CHECKING:
     from pe_toolkit.backbones.catalogue.variants import Variant
     from pe_toolkit.backbones.contract import Backbone
     from pe_toolkit.card import CardSpec, MotionCard
+    from pe_toolkit.card.spec import MotionSpec
     from pe_toolkit.registry.entry import Entry
     from pe_toolkit.training.request import TrainRequest
     from pe_toolkit.video import Clip
 
 DRAWN = 512
 """Pixels of the longer side of what arrows are drawn on: on 128 they would be dots."""
+ARROW = 1.5
+"""Patches that an arrow of a camera's motion is long at most: longer ones cross each other."""
 GALLERY = 60
 """Cards that the gallery shows; more are found by their words."""
 
@@ -169,6 +172,19 @@ class Studio:
             shown[0], shown[1], shown[2], first, tuple(more), tuple(part_words(found.apart))
         )
 
+    def given(self, clip: str | None) -> Path | None:
+        """A file that came to the page, and no other of this machine.
+
+        Raises:
+            UsageError: it lies elsewhere.
+        """
+        if not clip:
+            return None
+        path = Path(clip)
+        if not path.resolve().is_relative_to(self.served.resolve()):
+            raise UsageError("Expected a file that was given to this page.", "Drop it here.")
+        return path
+
     def _read(self, job: Job, request: TrainRequest) -> Clip:
         """The clip as the model wants it, once what makes no sense was refused."""
         from pe_toolkit.training.shape import Shape
@@ -203,16 +219,22 @@ class Studio:
         from pe_toolkit.card.followed import little
         from pe_toolkit.training import train
 
+        files.make_folder(self.output)
         clip, adapter = self._read(job, request), self.load(job)
         job.tell(0.0, "Reading its motion")
         events: Any = train(adapter, clip, request.config(self.variant))
         with contextlib.closing(events):  # when it is stopped, hooks come off the model now
             card = _followed(job, events)
         train_steps.warn_unfollowed(card, self.said)
-        place = self.free(request.card_name, ".safetensors")
-        card.save(place)
-        served = self.place(place.name)
-        shutil.copyfile(place, served)
+        served = self.place(f"{slug(request.card_name)}.safetensors")
+        card.save(served)
+        try:
+            place = self.free(request.card_name, ".safetensors")
+            card.save(place)
+        except (PeError, OSError) as error:  # the work is not lost for it
+            why = error.message if isinstance(error, PeError) else str(error)
+            self.said.warn(f"{why} Download the card: it goes with this page.")
+            place = served
         done = Trained(place, served, request.reference, card.spec, little(card.spec))
         self.trained[place.name] = done
         return done
@@ -225,13 +247,16 @@ class Studio:
 
         return Store().entries(words.split())
 
-    def choices(self) -> list[tuple[str, str]]:
-        """(what to show, value) of every card: those made here first, the newest first."""
-        made = [
+    def made(self) -> list[tuple[str, str]]:
+        """(what to show, value) of every card that was made here, the newest first."""
+        return [
             (f"{t.spec.name} (made here, {name})", name)
             for name, t in reversed(list(self.trained.items()))
         ]
-        return made + [
+
+    def choices(self) -> list[tuple[str, str]]:
+        """As `made`, then those of the registry."""
+        return self.made() + [
             (f"{e.reference} ({e.facts['variant']})", str(e.reference)) for e in self.entries()
         ]
 
@@ -288,9 +313,7 @@ class Studio:
 
     def free(self, name: str, suffix: str) -> Path:
         """A file that is not there yet, in the folder where results are kept."""
-        from pe_toolkit.registry.references import slug
-
-        self.output.mkdir(parents=True, exist_ok=True)
+        files.make_folder(self.output)
         for place in files.numbered(slug(name), suffix):
             if not files.there(self.output / place):
                 return self.output / place
@@ -336,9 +359,39 @@ def motion_picture(card: MotionCard) -> Any:
     flow, mask = card.tensors["flow"], card.mask
     rows, columns = flow.shape[2:4]
     side = max(1, DRAWN // max(rows, columns))
+    if card.spec.reference.motion is not None and card.spec.recipe.start == "layers":
+        return measured_picture(card.spec.reference.motion, (rows, columns), rows * side)
     picture = np.full((rows * side, columns * side, 3), 24, np.uint8)
     for at in range(len(flow) - 1):
         pair, moves = slice(at, at + 2), np.abs(flow[at : at + 2, at : at + 2]).sum(-1) > 0
         kept = mask[pair, pair] & moves
         picture = flow_arrows(np.stack([picture, picture]), flow[pair, pair], kept)[0]
     return picture
+
+
+def measured_picture(motion: MotionSpec, grid: tuple[int, int], height: int) -> Any:
+    """uint8 RGB: the camera and the subjects of a card whose positions come from them. Its patches
+    hardly say what moves.
+    """
+    import numpy as np
+
+    from pe_toolkit.visual import field_picture, path_picture
+    from pe_toolkit.visual.fields import fitting
+
+    rows = np.array(motion.camera, float).reshape(-1, 6)
+    linear, shift = rows[:, :4].reshape(-1, 2, 2), rows[:, 4:]
+    turned = np.abs(linear - np.eye(2)).max((1, 2))
+    if turned.max() > 0:  # a zoom or a roll: an arrow for each patch, to where it is at its height
+        y, x = np.mgrid[: grid[0], : grid[1]]
+        at = np.stack([x, y], -1) - (np.array(grid[::-1]) - 1) / 2
+        far, first = int(np.argmax(turned + np.arange(len(turned)) * 1e-6)), 0
+        if far < len(turned) // 2:
+            far, first = len(turned) - 1, far
+        moved = [at @ linear[f].T + shift[f] for f in (first, far)]
+        field = moved[1] - moved[0]
+        longest = float(np.hypot(*np.moveaxis(field, -1, 0)).max())
+        return field_picture(field * min(1.0, ARROW / longest), height=height)
+    ways = [("camera", -shift)] if np.ptp(shift, axis=0).max() > 0 else []
+    ways += [(str(n), np.array(s.path, float)) for n, s in enumerate(motion.subjects)]
+    middled = [(name, way - (way.max(0) + way.min(0)) / 2) for name, way in ways]
+    return path_picture(fitting(middled, grid)[0], grid, height=height)

@@ -194,7 +194,7 @@ def _call(
         width,
         height,
         fps,
-        steps=steps or usual,
+        steps=usual if steps is None else steps,
         guidance_scale=guidance if scale is None else scale,
         dynamic_cfg=dynamic and adapter.changes_guidance(scheduler),
         negative_prompt=negative or "",

@@ -137,7 +137,7 @@ class ApplyRequest:
         """Those of the card unless others are asked for, also for the plain comparison."""
         own, scale, negative = spec.schedule, self.guidance_scale, self.negative_prompt
         return Settings(
-            self.steps or own.steps,
+            own.steps if self.steps is None else self.steps,
             own.guidance_scale if scale is None else scale,
             (own.negative_prompt or "") if negative is None else negative,
         )

@@ -15,9 +15,11 @@ from pe_toolkit.card.motion_words import motion_words
 from pe_toolkit.card.text import printable
 from pe_toolkit.motion.disc import half_disc
 from pe_toolkit.motion.stored import radians
+from pe_toolkit.motion.words import LEAST
 from pe_toolkit.visual.curves import loss_curve
 from pe_toolkit.visual.fields import (
     field_picture,
+    fitting,
     heading,
     path_colour,
     path_picture,
@@ -99,7 +101,7 @@ def _motion(card: MotionCard) -> list[Picture]:
     if measured is not None:
         paths, names = [], []
         camera = -np.array([numbers[4:6] for numbers in measured.camera])
-        ways = [("camera", camera)] if np.ptp(camera, axis=0).max() > 0 else []
+        ways = [("camera", camera)] if np.ptp(camera, axis=0).max() >= LEAST else []
         ways += [(f"subject {i + 1}", np.array(s.path)) for i, s in enumerate(measured.subjects)]
         for name, way in ways:
             paths.append((name, way - (way.max(0) + way.min(0)) / 2))
@@ -109,9 +111,12 @@ def _motion(card: MotionCard) -> list[Picture]:
     what = "Motion of the edited reference" if card.spec.edits else "Motion of the reference"
     out = [heading(what, about, WIDTH)]
     if paths:
-        about = "from the ring (first frame) to the dot (last frame); a square is a patch"
+        shown, times = fitting(paths, (rows, columns))
+        less = f"; drawn {times:.2g} times as long" if times < 1 else ""
+        about = f"from the ring (first frame) to the dot (last frame); a square is a patch{less}"
         out.append(label(about, WIDTH))
-        out.append(path_picture(paths, (rows, columns), height=_PATH))
+        height = min(_PATH, max(1, WIDTH * rows // columns))
+        out.append(path_picture(shown, (rows, columns), height=height))
         out += [_key(name, i) for i, name in enumerate(names)]
     height, steps = _height(frames - 1, columns / rows), range(frames - 1)
     fields = [field_picture(flow[i, i + 1], kept[i, i + 1], height=height) for i in steps]

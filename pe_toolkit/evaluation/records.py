@@ -21,7 +21,7 @@ class ScoredVideo:
         reference: path of the clip to move like.
         kind: of prompt (Caption, Subject, Scene); "" where there are none.
         prompt: what was to be shown.
-        seed: of the generation.
+        seed: of the generation; None where nobody knows.
         method: how it was made; "none" without a card.
         video: its path.
         scores: numbers by name; None where one could not be measured.
@@ -33,7 +33,7 @@ class ScoredVideo:
     reference: str
     kind: str
     prompt: str
-    seed: int
+    seed: int | None
     method: str
     video: str
     scores: Mapping[str, float | None] = field(default_factory=dict)
@@ -52,18 +52,18 @@ class ScoredVideo:
         Raises:
             UsageError: names the first thing that is not as it should be.
         """
-        if isinstance(value, dict):
-            value = {"group": ""} | value  # records of before there were classes
-        if not isinstance(value, dict) or set(value) != {f.name for f in fields(cls)}:
-            wanted = ", ".join(f.name for f in fields(cls))
+        wanted = [f.name for f in fields(cls)]
+        # Records of before there were classes have no group.
+        if not isinstance(value, dict) or {*value, "group"} != set(wanted):
             got = sorted(map(str, value)) if isinstance(value, dict) else type(value).__name__
-            raise UsageError(f"Expected a record with {wanted}, got {got}.")
+            raise UsageError(f"Expected a record with {', '.join(wanted)}, got {got or 'nothing'}.")
+        value = {"group": ""} | value
         for name in ("case", "reference", "kind", "prompt", "method", "video", "group"):
             if not isinstance(value[name], str):
                 raise UsageError(f"Expected {name} of a record as text, got {value[name]!r}.")
         scores, seed = value["scores"], value["seed"]
-        if not isinstance(seed, int) or isinstance(seed, bool):
-            raise UsageError(f"Expected seed of a record as a whole number, got {seed!r}.")
+        if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
+            raise UsageError(f"Expected seed of a record as a whole number or null, got {seed!r}.")
         if not isinstance(scores, dict):
             raise UsageError(f"Expected scores of a record by name, got {scores!r}.")
         for name, number in [*scores.items(), ("seconds", value["seconds"])]:

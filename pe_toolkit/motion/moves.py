@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from pe_toolkit.grid import TokenGrid
+from pe_toolkit.grid import TokenGrid, frames_per_latent
 from pe_toolkit.motion.film import confirmed, everywhere, grey_film
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.ground import Ground
@@ -215,7 +215,8 @@ def read_moves(
         weights = 1 - functional.max_pool2d(covered.double(), 3, 1, 1)
     if float(weights.mean()) < SEEN:
         weights = torch.ones_like(weights)
-    background, (linear, shift, why) = _background(grid, pictures, weights, anchor, film, told=seen)
+    sure = seen and bool((weights != 1).any())
+    background, (linear, shift, why) = _background(grid, pictures, weights, anchor, film, told=sure)
     if why == "unclear" and bool((weights != 1).any()):
         # In footage that the backbone does not know, things that are none hide what moves.
         whole = torch.ones_like(weights)
@@ -320,7 +321,8 @@ def _camera(
         return *still, "plain"
     if not bool(found.rest.isfinite().all()):
         return *still, "unclear"
-    if float(camera_layer(grid, linear, shift).abs().max()) < REST:
+    goes = camera_layer(grid, linear, shift).reshape(grid.frames, -1)
+    if float((goes.amax(0) - goes.amin(0)).max()) < REST:  # from first to last, not from the middle
         return *still, "rests"
     jumps = float(torch.stack(turning(linear)).diff(dim=1).abs().max()) > JERK
     rest, before = float(found.rest.sum()), float(found.still.sum())
@@ -418,10 +420,11 @@ def pictures_of(frames: NDArray[np.uint8], latent: int) -> Tensor:
 
 def frames_of(count: int, latent: int) -> list[tuple[int, int]]:
     """Which two of `count` frames stand for each of `latent` latent frames: the middle of those
-    that the VAE made it from (the first one for itself).
+    that the VAE made it from (`grid.frames_per_latent`).
     """
     if latent == 1:
         return [(0, 0)]
-    ratio = (count - 1) / (latent - 1)
-    centres = [0.0] + [(k - 1) * ratio + (ratio + 1) / 2 for k in range(1, latent)]
+    first, ratio = frames_per_latent(count, latent)
+    others = [first + (k - 1) * ratio + (ratio - 1) / 2 for k in range(1, latent)]
+    centres = [(first - 1) / 2, *others]
     return [(math.floor(c), math.ceil(c)) for c in centres]

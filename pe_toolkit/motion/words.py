@@ -139,7 +139,8 @@ def _growth(logs: Sequence[float], more: str, less: str) -> str:
         return ""
     net = logs[-1] - logs[0]
     if abs(net) < STRAIGHT * span:
-        return more.format(f"{math.exp(span):.2g}") + " and back"
+        words = more if _farther(logs) > 0 else less
+        return words.format(f"{math.exp(span):.2g}") + " and back"
     return (more if net > 0 else less).format(f"{math.exp(abs(net)):.2g}")
 
 
@@ -148,9 +149,16 @@ def _turns(degrees: Sequence[float]) -> str:
     if span < TURN:
         return ""
     net = degrees[-1] - degrees[0]
-    if abs(net) < STRAIGHT * span:
-        return f"{span:.0f} degrees and back"
-    return f"{abs(net):.0f} degrees {'clockwise' if net > 0 else 'counterclockwise'}"
+    back = abs(net) < STRAIGHT * span
+    far = _farther(degrees) if back else net
+    words = f"{span if back else abs(net):.0f} degrees {'' if far > 0 else 'counter'}clockwise"
+    return f"{words} and back" if back else words
+
+
+def _farther(values: Sequence[float]) -> float:
+    """Of the largest and the smallest, the one that is farther from the first, against it."""
+    up, down = max(values) - values[0], min(values) - values[0]
+    return up if up >= -down else down
 
 
 def _number(patches: float) -> str:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 MOST_BLOCKS = 16
 MASKS = ("forward-backward", "nonzero", "consistent", "none", "tracked")
 MODES = ("positions", "latents")
+AMF = "amf"
+"""The objective where none is named."""
 STARTS = ("zero", "flow", "layers", "auto")
 
 
@@ -39,8 +41,9 @@ class TrainConfig:
             larger rate (`training.recipes.fast`); `rich`: what carries motion without optimising
             (`training.recipes.RICH`), and in latents mode noise that bears the reference's phase.
         parametrisation: one of `pe_toolkit.embedding.names()`: `angle`, `table` or `offset`.
-        objective: what "the same motion" means, one of `pe_toolkit.objectives.names()`: `amf`, the
-            baselines `smm`, `moft`, `motionclone`, or one that an installed package adds.
+        objective: what "the same motion" means, one of `pe_toolkit.objectives.names()`: `amf` (the
+            default), the baselines `smm`, `moft`, `motionclone`, or one that an installed package
+            adds. Whoever names one wants it optimised: recipe `auto` is `default` then.
         steps, guidance_scale: of the denoising schedule.
         block: transformer block whose queries and keys are compared.
         tau: temperature of the soft displacement, above 0.
@@ -56,8 +59,9 @@ class TrainConfig:
             (`training.start.unsaid`).
         start_scale: how far, in times of that motion; above 1 within 0.6 of the picture.
         phase: (radius in cycles per picture, gamma) of the reference's phase in the initial noise
-            (`pe_toolkit.motion.phase`); () for none. Default: the recipe's, of `rich` on the
-            bundled backbones by what moves (`training.recipes.BUNDLED`).
+            (`pe_toolkit.motion.phase`), or the radius alone, with the recipe's gamma; () for none.
+            Default: the recipe's, of `rich` on the bundled backbones by what moves
+            (`training.recipes.BUNDLED`).
         ground: with a phase: how much of the noise is fixed to the reference's camera
             (`pe_toolkit.motion.ground`), in times of what is so anyway; 0 for nothing. Before one
             that rests the phase is then that of what moves alone (`motion.foreground`). Default:
@@ -85,7 +89,7 @@ class TrainConfig:
     mode: Literal["positions", "latents"] = "positions"
     recipe: Literal["auto", "default", "paper", "fast", "rich"] = "auto"
     parametrisation: str | None = None
-    objective: str = "amf"
+    objective: str | None = None
     steps: int | None = None
     guidance_scale: float | None = None
     seed: int = 0
@@ -176,6 +180,8 @@ class TrainConfig:
         if layered:
             changed = {"parametrisation": "offset", **changed}
         phase = None if self.phase == () else pick("phase")
+        if phase is not None and len(phase) == 1:
+            phase = (*phase, changed.get("phase", RICH["phase"])[1])
         ground = changed.get("ground", 0.0) if phase else 0.0
         resolved = Resolved(
             samples=1 if self.mode == "latents" else pick("samples"),
@@ -187,7 +193,7 @@ class TrainConfig:
             mode=self.mode,
             recipe=self.recipe,
             parametrisation=None if self.mode == "latents" else pick("parametrisation"),
-            objective=self.objective,
+            objective=self.objective or AMF,
             steps=pick("steps"),
             guidance_scale=float(pick("guidance_scale")),
             dynamic_cfg=variant.dynamic_cfg,
@@ -218,7 +224,7 @@ class TrainConfig:
             self.start_scale, self.tau,
         )  # fmt: skip
         plain = all(value is None for value in own) and self.reuse == 1 and not self.kv
-        plain = plain and self.mode == "positions" and self.objective == "amf"
+        plain = plain and self.mode == "positions" and self.objective is None
         return "rich" if variant.bundled and plain else "default"
 
     def _reading(self, variant: Variant, layered: bool) -> Reading:
@@ -320,8 +326,13 @@ class Resolved:
                 ",".join(map(str, self.reading.blocks)),
             ),
             (not self.ground or self.phase is not None, "a phase with a ground", "none"),
+            (
+                self.inner_steps > 0 or self.mode == "latents" or self.objective == AMF,
+                "K above 0 (or another recipe) with an objective: positions are not optimised",
+                f"{self.inner_steps} with {self.objective}",
+            ),
             (1 <= self.reuse <= 1000, "a reuse from 1 to 1000", self.reuse),
-            (0 <= self.seed < 2**63, "a seed from 0", self.seed),
+            (0 <= self.seed < 2**63, "a seed from 0 to 2^63 - 1", self.seed),
         )
         for holds, expected, value in rules:
             if not holds:
@@ -345,7 +356,13 @@ def _phase(text: str) -> tuple[float, ...]:
     if text == "off":
         return ()
     radius, _, gamma = text.partition(",")
-    return float(radius), float(gamma or RICH["phase"][1])
+    return (float(radius), float(gamma)) if gamma else (float(radius),)
+
+
+def _kind(text: str) -> str:
+    if text not in KINDS:
+        raise ValueError(text)
+    return text
 
 
 def _blocks(text: str) -> tuple[int, ...]:
@@ -376,7 +393,7 @@ _OVERRIDES: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "phase": ("phase", _phase, "2.83,2"),
     "ground": ("ground", float, "1.5"),
     "reuse": ("reuse", int, "2"),
-    "reading": ("reading", str, "content"),
+    "reading": ("reading", _kind, "content"),
     "reference_block": ("reference_blocks", _blocks, "4,6"),
     "objective": ("objective", str, "amf"),
 }

@@ -223,7 +223,7 @@ class TrainRequest:
             mode=self.mode,
             recipe=self.recipe,
             parametrisation=self.parametrisation,
-            objective=self.objective or "amf",
+            objective=self.objective,
             steps=self.steps,
             guidance_scale=self.guidance_scale,
             seed=self.seed,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from pe_toolkit.card.followed import LITTLE
 from pe_toolkit.embedding import LAYERED
 from pe_toolkit.embedding.base import PositionalForm
 from pe_toolkit.motion.flow import AttentionMotionFlow
@@ -15,10 +16,10 @@ from pe_toolkit.motion.path import mean_path, one_path, reach
 from pe_toolkit.motion.words import NOTHING
 from pe_toolkit.training.config import Resolved
 
-FARTHER = 1.5
-"""How much farther `auto` starts from layers of a camera that zooms or rolls, or of a slow thing:
-generations follow them in part, 0.43 of a zoom at 1, 0.64 at 1.5; a pan wholly, 0.9 at 1
-(docs/experiments.md)."""
+FARTHER, TURNED = 1.5, 1.25
+"""How much farther `auto` starts from layers of a slow thing, and of a camera that zooms or rolls:
+generations follow them in part; of a zoom 1.0 of the true change is seen at 1.25, 1.2 at 1.5. A pan
+they follow wholly (docs/experiments.md)."""
 AGAINST = 0.4
 """Of a subject's layer before a camera that moves, of `auto`. Layers are on all tokens, as what is
 moved in part is torn, and of what is held the two cancel: of the background behind it 0.48 of the
@@ -117,9 +118,9 @@ def begun(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> str:
 
 def scale(start: str, moves: Moves, settings: Resolved) -> float:
     """How far the start that is taken goes, in times of the motion that was read."""
-    more = moves.turns or slow(moves)
-    farther = settings.start == "auto" and start == "layers" and more
-    return settings.start_scale * (FARTHER if farther else 1)
+    more = TURNED if moves.turns else FARTHER if slow(moves) else 1.0
+    own = settings.start == "auto" and start == "layers"
+    return settings.start_scale * (more if own else 1.0)
 
 
 def slow(moves: Moves) -> bool:
@@ -132,7 +133,8 @@ def slow(moves: Moves) -> bool:
 
 def sought(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> str:
     """The start that was asked for. Of `auto` it is `layers` where one path does not say what
-    moves and a camera or one subject was read (zoom, roll, a thing that is hard to match), of one
+    moves and a camera or one subject was read (zoom, roll, a thing that is hard to match, of which
+    one path explains much of the little that matches), of one
     thing that moves otherwise than the camera (a background behind what stays), of one slow thing,
     and of two things; else `flow` (docs/experiments.md). With a reading by attention, which tells
     no things from a background, it is `layers` where the pictures show a camera that moves.
@@ -146,7 +148,8 @@ def sought(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> str:
     if moves.two:
         return "layers"
     otherwise = moves.camera and len(moves.subjects) == 1
-    alone = one_path(flow) >= ONE_PATH and not slow(moves) and not otherwise
+    said = one_path(flow) >= ONE_PATH and flow.followed >= LITTLE and not moves.turns
+    alone = said and not slow(moves) and not otherwise
     return "flow" if alone else "layers"
 
 

@@ -29,6 +29,8 @@ _SEEKABLE = {"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg1video", "mpeg2v
 # Frames: below, decoding on costs no more than a seek and what lies between the key and the frame.
 _WORTH_A_SEEK = 24
 
+_NO_TIMES = 0x80
+"""FFmpeg's flag of formats that hold no times (`AVFMT_NOTIMESTAMPS`)."""
 _log = logging.getLogger(__name__)
 
 OnProgress = Callable[[int, int], None]
@@ -83,8 +85,9 @@ class Movie:
         self._on_progress = on_progress
         self._stream = self._choose() if stream is None else stream
         with self._open() as (container, stream_):
-            # The guess first: for raw streams it is the codec's, and the average is made up.
-            rate = float(stream_.guessed_rate or stream_.average_rate or 25)
+            # The guess first: of raw streams the average is made up, and the codec knows best.
+            raw = container.format.flags & _NO_TIMES and stream_.codec_context.framerate
+            rate = float(raw or stream_.guessed_rate or stream_.average_rate or 25)
             base = float(stream_.time_base or 1 / rate)
             packets, hidden = [], 0
             for p in self._packets(container, stream_):

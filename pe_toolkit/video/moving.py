@@ -23,11 +23,12 @@ MOTIONLESS = 6.0  # of 255
 def motion_level(frames: Picture) -> float:
     """How much the frames differ, in grey levels from 0 (still) to 255.
 
-    Nine evenly spaced frames are shrunk to 128 pixels and blurred over 3x3 pixels, which averages
-    away sensor and codec noise. Of every pair of them (neighbours alone would miss slow motion,
-    first against last would miss a loop) the 99.5th percentile of the absolute difference, averaged
-    over the channels, is taken: what moves must change 0.5 % of the picture. The largest pair
-    counts.
+    Nine evenly spaced frames, and the one after each, are shrunk to 128 pixels and blurred over 3x3
+    pixels, which averages away sensor and codec noise. Of every pair of the nine (neighbours alone
+    would miss slow motion, first against last a loop), and of each with the one after it (the nine
+    alone would miss a loop as long as what lies between them), the 99.5th percentile of the
+    absolute difference, averaged over the channels, is taken: what moves must change 0.5 % of the
+    picture. The largest pair counts.
 
     Args:
         frames: `(F, H, W, 3)` uint8.
@@ -36,11 +37,13 @@ def motion_level(frames: Picture) -> float:
     scale = min(1.0, _SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     moments = np.unique(np.linspace(0, len(frames) - 1, _MOMENTS).round().astype(int))
-    small = [_blur(resize(frames[i], size, "stretch")) for i in moments]
+    after = np.minimum(moments + 1, len(frames) - 1)
+    small = {i: _blur(resize(frames[i], size, "stretch")) for i in {*moments, *after}}
+    pairs = {*combinations(moments, 2), *zip(moments, after, strict=True)}
     return max(
         (
-            float(np.percentile(np.abs(a - b).mean(axis=-1), _PERCENTILE))
-            for a, b in combinations(small, 2)
+            float(np.percentile(np.abs(small[a] - small[b]).mean(axis=-1), _PERCENTILE))
+            for a, b in pairs
         ),
         default=0.0,
     )

@@ -15,7 +15,7 @@ def shown(path: Path) -> str:
     """The name of a file as valid Unicode: on Linux a name is bytes of any kind, and neither a card
     nor JSON can hold those that mean nothing.
     """
-    return os.fsencode(path.name).decode("utf-8", "replace")
+    return os.fsencode(path.name or path).decode("utf-8", "replace")  # `.` and `/` have no name
 
 
 def refuse_pointer(head: bytes, name: str, wanted: str) -> None:

@@ -22,6 +22,8 @@ from pe_toolkit.video.picture import Picture
 
 VIDEO_SUFFIXES = (".mp4", ".gif")
 IMAGE_SUFFIXES = (".png",)
+SLOWEST = 0.01
+"""Frames a second: a GIF cannot show a picture for much longer than 100 seconds."""
 CRF = 18
 """Of H.264: nobody sees a difference."""
 
@@ -131,7 +133,7 @@ def write_video(
             `exiftool` and PyAV's `container.metadata` show them); a GIF keeps none.
 
     Raises:
-        UsageError: another ending, frames of another shape or type, a rate that is not positive.
+        UsageError: another ending, frames of another shape or type, a rate below `SLOWEST`.
         OutputExistsError: the file is there and `force` is not set.
         OutputError: the folder is missing or not writable, the disk is full, the encoder failed.
     """
@@ -141,8 +143,8 @@ def write_video(
         raise UsageError(
             f"Expected frames (F, H, W, 3) uint8, got {frames.shape} {frames.dtype}.",
         )
-    if not (math.isfinite(fps) and fps > 0):
-        raise UsageError(f"Expected a positive number of frames a second, got {fps}.")
+    if not (math.isfinite(fps) and fps >= SLOWEST):
+        raise UsageError(f"Expected at least {SLOWEST} frames a second, got {fps}.")
     if path.suffix.lower() == ".gif":
         return write_atomic(path, _gif(frames, fps), force=force)
     return write_atomic(path, encode_mp4(frames, fps, metadata=metadata), force=force)

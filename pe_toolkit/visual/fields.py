@@ -95,6 +95,19 @@ def path_picture(
     return np.asarray(image.resize((width, height), Image.Resampling.BOX))
 
 
+def fitting(
+    paths: Sequence[tuple[str, NDArray[np.floating]]], grid: tuple[int, int]
+) -> tuple[list[tuple[str, NDArray[np.floating]]], float]:
+    """Paths for `path_picture`, all as many times as long as fits into it, and how many times that
+    is, 1 at most.
+    """
+    rows, columns = grid
+    half = np.array([columns, rows]) / 2 * 0.92  # rings and dots have a size
+    most = max((float((np.abs(path) / half).max()) for _, path in paths if len(path)), default=0.0)
+    times = 1 / max(most, 1.0)
+    return [(name, path * times) for name, path in paths], times
+
+
 def path_colour(index: int) -> tuple[int, int, int]:
     """Of the path with that number."""
     turn = 0.6 + 2.4 * index

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from pe_toolkit.errors import UsageError
+from pe_toolkit.grid import frames_per_latent
 from pe_toolkit.visual.arrows import arrow, colour_of
 from pe_toolkit.visual.labels import BACKGROUND, FOREGROUND, Picture, font, wrapped
 
@@ -92,9 +94,10 @@ def enlargement(frames: Picture) -> int:
 
 
 def latent_of(index: int, frames: int, latent: int) -> int:
-    """The latent frame that is shown: the first has one frame, each other one the same number."""
-    per = max(1, (frames - 1) // max(latent - 1, 1))
-    return min(-(-index // per), latent - 1)
+    """The latent frame that is shown at a frame (`grid.frames_per_latent`)."""
+    first, per = frames_per_latent(frames, latent)
+    later = math.floor((index - first) / per) + 1 if index >= first else 0
+    return min(later, latent - 1)
 
 
 def _draw(

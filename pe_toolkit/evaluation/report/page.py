@@ -253,7 +253,12 @@ def _table(records: Sequence[ScoredVideo], known: Mapping[str, Column]) -> str:
         row = "".join(
             f"<td>{text_of(cell)}</td>" for cell in (record.case, record.kind, record.prompt)
         )
-        row += f'<td data-n="{record.seed}">{record.seed}</td><td>{_method(record.method)}</td>'
+        row += (
+            "<td>-</td>"
+            if record.seed is None
+            else f'<td data-n="{record.seed}">{record.seed}</td>'
+        )
+        row += f"<td>{_method(record.method)}</td>"
         for value in (*(record.scores.get(name) for name in known), record.seconds):
             number = None if value is None else float(value)  # numpy's are written otherwise
             row += "<td>-</td>" if number is None else f'<td data-n="{number!r}">{number:.3f}</td>'
@@ -282,7 +287,8 @@ def _cases(
     for case, index in _case_numbers(records).items():
         own = sorted((r for r in records if r.case == case), key=lambda r: order[r.method])
         first = own[0]
-        facts = [text_of(first.group), text_of(first.kind), f"seed {first.seed}"]
+        seed = "" if first.seed is None else f"seed {first.seed}"
+        facts = [text_of(first.group), text_of(first.kind), seed]
         about = ", ".join(filter(None, facts))
         figures = _figure("reference", "", media[first.reference], number[first.reference])
         for record in own:
@@ -295,7 +301,7 @@ def _cases(
             figures += _figure(name, scores, media[record.video], number[record.video])
         parts.append(
             f'<article id="c{index}"><h3>{text_of(first.prompt) or "(no prompt)"}</h3>'
-            f'<p class="small">{text_of(case)}: {about}</p>'
+            f'<p class="small">{text_of(case)}{": " if about else ""}{about}</p>'
             f'<div class="row">{figures}</div></article>'
         )
     return "".join([*parts, "</div>"])
