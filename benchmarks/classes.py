@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import class_drawing, class_table
+from benchmarks import class_drawing, class_table, kept
 from benchmarks.transfer import clip_of, say
 from pe_toolkit.apply import generate
 from pe_toolkit.backbones import load_backbone
@@ -135,9 +135,7 @@ class Store:
         self.folder, self.raw = folder, folder / "raw.jsonl"
         for part in ("frames", "cards"):
             (folder / part).mkdir(parents=True, exist_ok=True)
-        self.lines: list[dict[str, Any]] = []
-        if self.raw.exists():
-            self.lines = [json.loads(line) for line in self.raw.read_text().splitlines() if line]
+        self.lines = kept.lines(self.raw)
         self.keys = {self.key(line) for line in self.lines}
 
     @staticmethod
@@ -147,8 +145,7 @@ class Store:
     def add(self, line: dict[str, Any], frames: NDArray[np.uint8] | None = None) -> None:
         if frames is not None:
             np.savez_compressed(self.frames(self.key(line)), frames=frames)
-        with self.raw.open("a") as f:
-            f.write(json.dumps(line) + "\n")
+        kept.add(self.raw, line)
         self.lines.append(line)
         self.keys.add(self.key(line))
 
@@ -245,6 +242,8 @@ def main() -> None:
     args.controls = [name for name in args.controls.split(",") if name]
     if unknown := {*args.classes} - {*CLASSES} | {*args.controls} - {*CONTROLS}:
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    if not args.table:
+        kept.same_settings(args.folder / "settings.json", {"backbone": args.backbone})
     store = Store(args.folder)
     if args.draws:
         class_drawing.draws(store, args)

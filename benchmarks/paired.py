@@ -18,7 +18,6 @@ first: of a zoom and a roll the share of the true change, else a cosine.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import kept
 from benchmarks.classes import pair
 from benchmarks.transfer import (
     interval,
@@ -100,14 +100,8 @@ def numbers_by_class(frames: NDArray[np.uint8], prompt: str, scene: Scene) -> di
 
 
 def measured(raw: Path, motion: str | None = None) -> list[dict[str, Any]]:
-    """What there is already, of that class; a line that was cut off counts as not measured."""
-    out = []
-    for line in raw.read_text().splitlines() if raw.is_file() else ():
-        try:
-            out.append(json.loads(line))
-        except ValueError:
-            continue
-    return [entry for entry in out if entry.get("motion") == motion]
+    """What there is already, of that class."""
+    return [entry for entry in kept.lines(raw) if entry.get("motion") == motion]
 
 
 def world(args: argparse.Namespace) -> tuple[list[Scene], list[list[tuple[str, int]]], Numbers]:
@@ -146,8 +140,7 @@ def run(args: argparse.Namespace) -> None:
                     for prompt, s in pool[r]
                     for video in generate(adapter, [prompt], [s], card=card)
                 ]
-            with raw.open("a") as file:
-                file.write(json.dumps(entry) + "\n")
+            kept.add(raw, entry)
             shown = {k: [round(m["cosine"], 2) for m in entry[k]] for k in (OWN, NEW) if k in entry}
             say(f"{r + 1}/{len(scenes)} {scene.family}: {row}: {shown}, {seconds:.0f} s")
 
@@ -218,6 +211,8 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="measure nothing")
     args = parser.parse_args()
     if not args.table:
+        made = {"backbone": args.backbone, "pairs": args.pairs, "seed": args.seed}
+        kept.same_settings(args.raw.with_suffix(".settings.json"), made)
         run(args)
     print(table(args.rows, args.raw, args.motion))
 

@@ -20,16 +20,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.paired import measured
+from benchmarks import kept
 from benchmarks.transfer import interval, say
 from pe_toolkit.apply import generate
 from pe_toolkit.backbones import load_backbone
@@ -46,8 +46,8 @@ from pe_toolkit.visual import contact_sheet
 
 ROWS: dict[str, dict[str, str] | None] = {
     "no-card": None,
-    "default": {},
-    "default-17": {"block": "17"},
+    "default": {"recipe": "default"},
+    "default-17": {"recipe": "default", "block": "17"},
     "rich": {"recipe": "rich"},
     "rich-17": {"recipe": "rich", "block": "17"},
     "rich-content": {"recipe": "rich", "reading": "content"},
@@ -113,10 +113,17 @@ def jobs(folder: Path, adapter: Backbone) -> Iterator[Job]:
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     if not paths:
         raise SystemExit(f"Expected videos in {folder}, found none.")
+    for one, other in pairwise(sorted(paths, key=lambda path: path.stem)):
+        if one.stem == other.stem:  # results are kept by it
+            raise SystemExit(f"Expected clips with names of their own, got {one} and {other}.")
     row, (width, height) = adapter.defaults(), adapter.size
     reading = row.reading or Reading((row.block,))
     for path in paths:
-        clip = read_clip(path, frames=adapter.frames, size=(width, height))
+        try:
+            clip = read_clip(path, frames=adapter.frames, size=(width, height))
+        except PeError as error:  # one of them is not the end of the evening
+            say(error.message)
+            continue
         q, k = adapter.reference_queries_and_keys(
             adapter.encode(clip.frames).latents, reading, adapter.frames, width, height,
             adapter.encode_image(clip.frames),
@@ -129,7 +136,7 @@ def jobs(folder: Path, adapter: Backbone) -> Iterator[Job]:
 
 def run(bench: Bench, job: Job, row: str) -> None:
     """Make and score what is missing of a row."""
-    have = {(m["row"], m["clip"], m["prompt"], m["seed"]) for m in measured(bench.raw)}
+    have = {(m["row"], m["clip"], m["prompt"], m["seed"]) for m in kept.lines(bench.raw)}
     card: MotionCard | None = None
     for number, prompt in enumerate(job.prompts):
         for seed in bench.seeds:
@@ -159,8 +166,7 @@ def run(bench: Bench, job: Job, row: str) -> None:
                 "row": row, "clip": job.name, "prompt": prompt, "seed": seed,
                 "score": found.score, "why": found.reason, "seconds": round(seconds, 1),
             }  # fmt: skip
-            with bench.raw.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
+            kept.add(bench.raw, entry)
             say(f"{about}: {found.score if found.score is not None else found.reason}")
 
 
@@ -216,23 +222,23 @@ def below(out: Path, name: str) -> Path:
 
 def table(raw: Path, rows: list[str]) -> str:
     """Markdown: every row over all clips, and its difference to `no-card`."""
-    lines = [
+    text = [
         "| row | videos | with a score | score [95 % over clips] | minus no-card, paired "
         "| s a video |",
         "|---|---|---|---|---|---|",
     ]
-    entries = measured(raw)
+    entries = kept.lines(raw)
     plain = means(entries, "no-card")
     for row in rows:
         own = [e for e in entries if e["row"] == row]
         found = means(entries, row)
         both = {clip: found[clip] - plain[clip] for clip in found if clip in plain}
-        lines.append(
+        text.append(
             f"| {row} | {len(own)} | {sum(e['score'] is not None for e in own)} | {_spread(found)} "
             f"| {'' if row == 'no-card' else _spread(both)} "
             f"| {np.median([e['seconds'] for e in own]) if own else float('nan'):.0f} |"
         )
-    return "\n".join(lines) + "\n"
+    return "\n".join(text) + "\n"
 
 
 def means(entries: list[dict[str, Any]], row: str) -> dict[str, float]:
@@ -288,6 +294,11 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"expected rows out of {', '.join(ROWS)}, got {unknown[0]}")
     if args.clips is None or not args.clips.is_dir():
         parser.error("expected --clips DIR, a folder of videos")
+    if args.seeds < 1:
+        parser.error("expected --seeds from 1")
+    kept.same_settings(
+        args.output / "settings.json", {"backbone": args.backbone, "steps": args.steps}
+    )
     adapter = load_backbone(
         args.backbone, dtype=args.dtype, device=args.device, offload=args.offload
     )

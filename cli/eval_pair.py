@@ -11,7 +11,7 @@ from pe_toolkit.cli.output import Output
 from pe_toolkit.cli.progress import reading
 from pe_toolkit.cli.requests.eval import PairOptions
 from pe_toolkit.errors import DependencyError
-from pe_toolkit.evaluation import metric, pair
+from pe_toolkit.evaluation import metric, pair, prepare
 from pe_toolkit.evaluation.contract import Metric, Pair
 from pe_toolkit.evaluation.records import ScoredVideo
 from pe_toolkit.evaluation.report import Column
@@ -32,7 +32,7 @@ def run(out: Output, asked: PairOptions, html: Path | None = None) -> None:
     """
     wanted = None if asked.names is None else {name: metric(name) for name in asked.names}
     with reading(out) as bar:
-        reference, video, notes = pair.read_pair(
+        reference, video, notes, totals = pair.read_counted(
             asked.reference, asked.video, align=asked.align, frames=asked.frames, size=asked.size,
             on_progress=bar,
         )  # fmt: skip
@@ -44,9 +44,10 @@ def run(out: Output, asked: PairOptions, html: Path | None = None) -> None:
     for name, one in (wanted or {}).items():
         if "tracks" not in one.needs:
             pair.check_needs(name, one, two)
+        prepare(name, one)
     source = "none"
     if wanted is None or any("tracks" in one.needs for one in wanted.values()):
-        two, source = _with_tracks(two, asked, out, needed=wanted is not None)
+        two, source = _with_tracks(two, asked, totals, out, needed=wanted is not None)
     names = list(wanted) if wanted is not None else pair.default_names(two)
     results = pair.score(two, names)
     rows = {name: metric(name) for name in names}
@@ -89,7 +90,10 @@ def _report(
         scores={r.name: r.value for r in results},
     )
     columns = {name: Column(name, one.better, one.title) for name, one in rows.items()}
-    eval_report.write(html, [record], Path(), "Motion of a pair", columns, out)
+    following = None if asked.tracker == "lk" else tracker(asked.tracker)
+    eval_report.write(html, [record], Path(), "Motion of a pair", columns, out, following)
+    if asked.tracks_ref is not None:
+        out.talk("The points on the page are the usual tracker's; the scores are of the files.")
 
 
 def _unrelated(asked: PairOptions, bar: OnProgress) -> tuple[pair.Frames, ...]:
@@ -99,13 +103,15 @@ def _unrelated(asked: PairOptions, bar: OnProgress) -> tuple[pair.Frames, ...]:
     )
 
 
-def _with_tracks(two: Pair, asked: PairOptions, out: Output, *, needed: bool) -> tuple[Pair, str]:
+def _with_tracks(
+    two: Pair, asked: PairOptions, totals: tuple[int, int], out: Output, *, needed: bool
+) -> tuple[Pair, str]:
     """The pair with tracks, and where these are from. Without `needed`, it does without where no
     tracker is installed.
     """
     if asked.tracks_ref is not None and asked.tracks_video is not None:
         tracks = load_tracks(asked.tracks_ref), load_tracks(asked.tracks_video)
-        return pair.with_tracks(two, *tracks, asked.align), "files"
+        return pair.with_tracks(two, *tracks, asked.align, totals=totals), "files"
     try:
         found = pair.with_tracks(
             two, *pair.tracks_of_both(two, tracker(asked.tracker), asked.grid or pair.GRID)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pe_toolkit.evaluation.records import ScoredVideo
     from pe_toolkit.evaluation.report import Column
     from pe_toolkit.evaluation.report.media import Frames, Track
+    from pe_toolkit.evaluation.trackers.base import Tracker
     from pe_toolkit.evaluation.tracks import Points, Visible
 
 POINTS = 8
@@ -60,8 +61,11 @@ def write(
     title: str,
     columns: Mapping[str, Column],
     out: Output,
+    following: Tracker | None = None,
 ) -> None:
-    """Write the page and say what is in it."""
+    """Write the page and say what is in it. `following`: whose points it draws over the videos;
+    default: those of the usual tracker, where it is installed.
+    """
     from pe_toolkit.evaluation.report import write_report
 
     if not records:
@@ -75,7 +79,7 @@ def write(
             folder,
             title=title,
             columns=columns,
-            track=points_of(out),
+            track=usual(out) if following is None else points_of(following),
             force=True,
             on_progress=lambda done, _: bar.reach(done),
         )
@@ -87,10 +91,9 @@ def write(
     out.event("report", path=path, videos=written.videos, size_bytes=written.size)
 
 
-def points_of(out: Output) -> Track | None:
+def usual(out: Output) -> Track | None:
     """What the page draws over the videos; None where no tracker is installed."""
     from pe_toolkit.evaluation.trackers import tracker
-    from pe_toolkit.evaluation.trackers.base import grid_points
     from pe_toolkit.evaluation.trackers.lucas_kanade import opencv
 
     try:
@@ -98,7 +101,12 @@ def points_of(out: Output) -> Track | None:
     except DependencyError as error:
         out.talk(f"No tracks in the report: {error.hint}")
         return None
-    following = tracker("lk")
+    return points_of(tracker("lk"))
+
+
+def points_of(following: Tracker) -> Track:
+    """What a page draws, of a tracker."""
+    from pe_toolkit.evaluation.trackers.base import grid_points
 
     def track(frames: Frames) -> tuple[Points, Visible]:
         height, width = frames.shape[1:3]

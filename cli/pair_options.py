@@ -21,7 +21,8 @@ pair_options = options.combine(
         "names",
         type=parameters.Metrics(),
         metavar="A,B",
-        help="Only these. Default: all for which everything is there, without a download.",
+        help="Of a pair only these; of a suite these as well. Default: all for which everything is "
+        "there, without a download.",
     ),
     click.option(
         "--unrelated",

@@ -35,7 +35,10 @@ PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
         "pe_toolkit",
         ("training.request:TrainRequest", "apply.request:ApplyRequest"),
     ),
-    "What contexts give": ("pe_toolkit.apply", ("positions:Application", "latents:Replay")),
+    "Contexts, and what they give": (
+        "pe_toolkit.apply",
+        ("contexts:applied", "latents:replay", "positions:Application", "latents:Replay"),
+    ),
     "Events of a training": ("pe_toolkit.training.events", ()),
     "Scores": ("pe_toolkit.evaluation.following", ("ReferenceMotion", "Following")),
     "Metrics of a pair of clips": (
@@ -45,6 +48,7 @@ PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
             "metric",
             "contract:Metric",
             "contract:Pair",
+            "pair:compare",
             "pair:read_pair",
             "pair:tracks_of_both",
             "pair:with_tracks",
@@ -58,6 +62,10 @@ PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
             "trackers.base:Tracker",
             "trackers.base:grid_points",
         ),
+    ),
+    "Objectives of other packages": (
+        "pe_toolkit.objectives",
+        ("base:Objective", "base:MotionReference"),
     ),
     "Metrics of tracks and frames": (
         "pe_toolkit.evaluation",

@@ -232,6 +232,9 @@ def test_fused_projections_are_refused_by_name():
     with pytest.raises(UnsupportedError, match="fused"), applied(adapter.pipe, card):
         pass
     adapter.pipe.unfuse_qkv_projections()
+    with applied(adapter.pipe, card) as log:  # as the message says
+        run(adapter.pipe)
+    assert log.timesteps
 
 
 def test_latents_cards_replay_to_the_trained_video():

@@ -20,7 +20,7 @@ from pe_toolkit.evaluation import pair, trackers
 from pe_toolkit.evaluation.contract import Pair
 from pe_toolkit.evaluation.trackers import cotracker
 from pe_toolkit.evaluation.trackers.base import grid_points
-from pe_toolkit.evaluation.tracks import Tracks, load_tracks, save_tracks
+from pe_toolkit.evaluation.tracks import Tracks, load_tracks, save_tracks, tracks_of
 from pe_toolkit.video import read_clip, write_video
 from pe_toolkit.world.motions import scenes_of
 from pe_toolkit.world.points import true_points
@@ -548,3 +548,21 @@ def test_clip_that_cannot_be_had_is_said(clips):
     assert result.exit_code == 1
     assert "Expected the weights of facebook/dino-vitb16" in result.stderr
     assert "Hint: They are fetched from the Hub on first use" in result.stderr
+
+
+def test_tracks_that_are_not_of_the_clips_are_refused():
+    """CoTracker has frames first; transposed, they would be resampled into plausible nonsense."""
+    frames = np.zeros((8, 32, 32, 3), np.uint8)
+    two = Pair(frames, frames)
+
+    def tracks(points, count):
+        return tracks_of(np.zeros((points, count, 2)), np.ones((points, count), bool), (32, 32))
+
+    fit, longer = tracks(30, 8), tracks(30, 16)
+    assert pair.with_tracks(two, fit, longer, totals=(8, 16)).video_tracks is not None
+    assert pair.with_tracks(two, fit, tracks(30, 15), totals=(8, 16)).video_tracks is not None
+    for reference, video, which in ((tracks(8, 30), fit, "reference"), (fit, longer, "video")):
+        with pytest.raises(UsageError, match=f"frames of the {which}.*points") as caught:
+            pair.with_tracks(two, reference, video, totals=(8, 8))
+        assert "transposed" in str(caught.value.hint)
+    assert pair.with_tracks(two, fit, longer).video_tracks is not None  # as many as they like

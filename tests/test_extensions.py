@@ -7,15 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from pe_toolkit import extensions
-from pe_toolkit.errors import DependencyError, UsageError
+from pe_toolkit import evaluation, extensions
+from pe_toolkit.errors import DependencyError, TrainingError, UsageError
+from pe_toolkit.training import TrainConfig, train
+from pe_toolkit.training.events import Finished, GuidedStep
+from tests.tiny import moving_square, tiny_adapter
 
 GROUP = "pe_toolkit.objectives"
 OWN = {"dumps": "json:dumps"}
 
 
 def install(
-    folder: Path, name: str, module: str | None, entries: str, version: str = "0.3"
+    folder: Path,
+    name: str,
+    module: str | None,
+    entries: str,
+    version: str = "0.3",
+    group: str = GROUP,
 ) -> None:
     """What `pip install` leaves: the module, and a dist-info that declares its entry points."""
     folder.mkdir(exist_ok=True)
@@ -26,7 +34,7 @@ def install(
     (about / "METADATA").write_text(
         f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", encoding="utf-8"
     )
-    (about / "entry_points.txt").write_text(f"[{GROUP}]\n{entries}\n", encoding="utf-8")
+    (about / "entry_points.txt").write_text(f"[{group}]\n{entries}\n", encoding="utf-8")
 
 
 @pytest.fixture
@@ -99,3 +107,70 @@ def test_one_that_does_not_fit_is_refused_by_its_package(site) -> None:
     error = extensions.refused(GROUP, "smooth", "an objective", "it has no `loss`")
     assert "smooth 0.3" in error.message
     assert "it has no `loss`" in error.message
+
+
+OBJECTIVE = """
+class Own:
+    reads = "attention"
+    @classmethod
+    def of(cls, reference, tau):
+        {of}
+        return cls()
+    def loss(self, q, k):
+        return {loss}
+"""
+
+
+@pytest.mark.parametrize(
+    ("of", "loss", "said"),
+    [
+        ("raise KeyError('x')", "q.mean() ** 2", "KeyError"),
+        ("pass", "1.0", "a scalar tensor, and is float"),
+        ("pass", "(q ** 2).mean((1, 2, 3))", r"a scalar tensor, and is \(1,\)"),
+        ("pass", "(q.detach() ** 2).mean()", "has no gradient"),
+        ("pass", "q.nothing", "AttributeError"),
+    ],
+)
+def test_an_objective_that_fails_names_its_package(site, of, loss, said) -> None:
+    install(site, "smooth", OBJECTIVE.format(of=of, loss=loss), "own = smooth:Own")
+    config = TrainConfig(prompts=("a",), samples=1, objective="own", inner_steps=1)
+    with pytest.raises(DependencyError, match=said) as caught:
+        list(train(tiny_adapter(), moving_square(), config))
+    assert "smooth 0.3" in caught.value.message
+
+
+def test_a_loss_below_zero_is_refused_before_all_steps_are_done(site) -> None:
+    install(
+        site, "smooth", OBJECTIVE.format(of="pass", loss="-(q ** 2).mean()"), "own = smooth:Own"
+    )
+    config = TrainConfig(prompts=("a",), samples=1, objective="own", inner_steps=1)
+    steps = []
+    with pytest.raises(TrainingError, match="a loss of at least 0"):
+        steps += train(tiny_adapter(), moving_square(), config)
+    assert not [event for event in steps if isinstance(event, GuidedStep)]
+    install(site, "other", OBJECTIVE.format(of="pass", loss="(q ** 2).mean()"), "good = other:Own")
+    config = TrainConfig(prompts=("a",), samples=1, objective="good", inner_steps=1)
+    *_, last = train(tiny_adapter(), moving_square(), config)
+    assert isinstance(last, Finished)
+
+
+METRIC = """
+from pe_toolkit.evaluation.contract import Metric
+def fail(): raise ZeroDivisionError
+made = Metric("m", lambda pair: 0.5, 0, 1, {more})
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("needs=frozenset({'track'})", "needs track"),
+        ("better='up'", "'up', not 'higher'"),
+        ("prepare=fail", "ZeroDivisionError"),
+    ],
+)
+def test_a_metric_that_does_not_fit_is_found_before_any_work(site, more, said) -> None:
+    install(site, "smooth", METRIC.format(more=more), "own = smooth:made", group=evaluation.GROUP)
+    with pytest.raises(DependencyError, match=said) as caught:
+        evaluation.prepare("own", evaluation.metric("own"))
+    assert "smooth 0.3" in caught.value.message

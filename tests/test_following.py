@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from pe_toolkit.backbones import CogVideoXAdapter, load_backbone
+from pe_toolkit.backbones.reading import Reading
 from pe_toolkit.card.followed import LITTLE, followed
+from pe_toolkit.errors import UsageError
 from pe_toolkit.evaluation.following import (
     MEANING,
     ReferenceMotion,
@@ -22,6 +24,7 @@ from pe_toolkit.evaluation.following import (
 )
 from pe_toolkit.motion.displacement import hard_displacement
 from pe_toolkit.world.scenes import Scene, Thing, render
+from tests.tiny import tiny_adapter
 
 BUNDLED = Path(__file__).parents[1] / "pe_toolkit" / "backbones" / "bundled"
 SIDE = 10
@@ -150,3 +153,14 @@ def test_what_is_read_from_the_pictures_needs_no_patches_that_are_followed() -> 
         "its motion is read from the pictures; 0.0% of them can be followed by patches"
     )
     assert followed(0.2, read=True) == followed(0.2)
+
+
+def test_frames_in_floats_are_refused() -> None:
+    """Those of diffusers' `output_type="np"` would be read as black."""
+    adapter = tiny_adapter()
+    grid = adapter.grid
+    still = torch.zeros(grid.frames, grid.frames, grid.height, grid.width, 2, dtype=torch.int8)
+    motion = ReferenceMotion(adapter, still, Reading((1,)))
+    for frames in (np.zeros((9, 32, 32, 3)), np.zeros((9, 3, 32, 32), np.uint8), [1]):
+        with pytest.raises(UsageError, match=r"Expected frames \(F, H, W, 3\) uint8"):
+            motion.compare(frames)  # type: ignore[arg-type]

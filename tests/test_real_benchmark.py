@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import real
+from benchmarks import kept, real
 from benchmarks.transfer import clip_of, references
 from pe_toolkit.video import write_video
 from pe_toolkit.video.image import read_image
@@ -23,7 +23,7 @@ def clips(tmp_path_factory):
 def run(clips, out, rows):
     real.main(["--backbone", "bundled", "--clips", str(clips), "-o", str(out), "--steps", "2",
                "--rows", rows])  # fmt: skip
-    return real.measured(out / "results.jsonl")
+    return kept.lines(out / "results.jsonl")
 
 
 def test_rows_are_made_once_and_more_can_follow(clips, tmp_path, capsys) -> None:
@@ -46,6 +46,41 @@ def test_rows_are_made_once_and_more_can_follow(clips, tmp_path, capsys) -> None
     assert read_image(tmp_path / "ball.png").ndim == 3
     assert not list((tmp_path / "cards").glob("*.resume"))
     assert "| no-card | 1 |" in capsys.readouterr().out
+
+
+def test_results_of_other_settings_and_clips_of_one_name(clips, tmp_path) -> None:
+    run(clips, tmp_path / "out", "no-card")
+    with pytest.raises(SystemExit, match=r"Expected steps 2.*got 3"):
+        real.main(["--backbone", "bundled", "--clips", str(clips), "-o", str(tmp_path / "out"),
+                   "--steps", "3"])  # fmt: skip
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for name in ("a.mp4", "a.MOV"):
+        (folder / name).write_bytes((clips / "ball.mp4").read_bytes())
+    with pytest.raises(SystemExit, match="names of their own"):
+        run(folder, tmp_path / "other", "no-card")
+    (folder / "a.MOV").unlink()
+    (folder / "b.mp4").write_text("no video")  # it is not the end of the evening
+    found = run(folder, tmp_path / "third", "no-card")
+    assert {entry["clip"] for entry in found} == {"a"}
+
+
+def test_a_line_after_one_that_was_cut_off_is_kept(tmp_path) -> None:
+    path = tmp_path / "raw.jsonl"
+    path.write_text('{"a": 1}\n{"b"')
+    kept.add(path, {"c": 3})
+    kept.add(path, {"d": 4})
+    assert kept.lines(path) == [{"a": 1}, {"c": 3}, {"d": 4}]
+
+
+def test_rows_differ_in_what_is_asked() -> None:
+    from pe_toolkit.backbones.catalogue.variants import VARIANTS
+
+    bench = real.Bench(None, None, None, (0,))  # type: ignore[arg-type]
+    recipes = {row: bench.config(row).resolve(VARIANTS["bundled"]).recipe for row in real.ROWS
+               if row != "no-card" and "17" not in row}  # fmt: skip
+    assert recipes["default"] == "default"
+    assert recipes["rich"] == "rich"
 
 
 def test_every_row_is_a_training_that_makes_sense() -> None:

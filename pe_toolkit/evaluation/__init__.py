@@ -16,7 +16,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from pe_toolkit.extensions import load, names_in, refused
+from pe_toolkit.errors import PeError
+from pe_toolkit.extensions import in_words, load, names_in, refused
 
 if TYPE_CHECKING:
     from pe_toolkit.evaluation.contract import Metric
@@ -51,9 +52,30 @@ def metric(name: str) -> Metric:
         UsageError: there is none of that name; lists those there are.
         DependencyError: one of another package that cannot be loaded, or is none.
     """
-    from pe_toolkit.evaluation.contract import Metric
+    from pe_toolkit.evaluation.contract import BETTER, NEEDS, Metric
 
     found = load(GROUP, METRICS, name, "a metric")
     if not isinstance(found, Metric):
         raise refused(GROUP, name, "a metric", "it is no pe_toolkit.evaluation.contract.Metric")
+    if unknown := sorted(map(str, found.needs - NEEDS.keys())):
+        raise refused(GROUP, name, "a metric", f"it needs {', '.join(unknown)}, which nothing is")
+    if found.better not in BETTER:
+        why = f"its `better` is {found.better!r}, not {' or '.join(map(repr, BETTER))}"
+        raise refused(GROUP, name, "a metric", why)
     return found
+
+
+def prepare(name: str, one: Metric) -> None:
+    """Have what a metric fetches.
+
+    Raises:
+        DependencyError: it cannot be had; names the package of another's.
+    """
+    if one.prepare is None:
+        return
+    try:
+        one.prepare()
+    except Exception as error:
+        if name in METRICS or isinstance(error, PeError):
+            raise
+        raise refused(GROUP, name, "a metric", f"it failed: {in_words(error)}") from error

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pe_toolkit.errors import option
 from pe_toolkit.evaluation.tracks import Tracks
 
 if TYPE_CHECKING:
@@ -26,6 +27,18 @@ NEEDS: dict[Need, str] = {
     "download": "weights that are fetched when asked for by name",
 }
 """What a metric may need beside the two clips, in words."""
+HOW: dict[Need, str] = {
+    "tracks": "Leave it out, or install a tracker.",
+    "prompt": f"Give it: {option('prompt')}.",
+    "truth": "Rendered references have it: pe eval --suite bundled.",
+    "class": "Rendered references have one: pe eval --suite bundled-classes.",
+    "unrelated": f"Give some: {option('unrelated')}.",
+    "download": "",
+}
+"""What to do where it is missing."""
+
+
+BETTER = ("higher", "lower", "neither")
 
 
 @dataclass(frozen=True, eq=False)

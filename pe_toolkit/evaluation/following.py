@@ -114,7 +114,12 @@ class ReferenceMotion:
         )
 
     def compare(self, frames: NDArray[np.uint8]) -> Following:
-        """Score uint8 RGB frames `(F, H, W, 3)`."""
+        """Score uint8 RGB frames `(F, H, W, 3)`.
+
+        Raises:
+            UsageError: frames of another kind, such as floats in [0, 1].
+        """
+        check_frames(frames)
         if self.unknown:
             return Following(None, self.unknown)
         if self.followed < LITTLE:
@@ -150,6 +155,21 @@ class ReferenceMotion:
             )  # fmt: skip
         grid = adapter.grid_for(count, width, height)
         return hard_displacement(q, k, grid, mutual=self.reading.mutual)[0].cpu()
+
+
+def check_frames(frames: object) -> None:
+    """Refuse what is no uint8 RGB clip `(F, H, W, 3)`: floats in [0, 1] would be read as black.
+
+    Raises:
+        UsageError: says what came.
+    """
+    shape: tuple[int, ...] = getattr(frames, "shape", ())
+    kind = getattr(frames, "dtype", type(frames).__name__)
+    if kind != np.uint8 or len(shape) != 4 or shape[-1] != 3:
+        raise UsageError(
+            f"Expected frames (F, H, W, 3) uint8, got {tuple(shape)} {kind}.",
+            "Of floats in [0, 1]: (frames * 255).round().astype('uint8').",
+        )
 
 
 def mean_displacements(flow: Tensor) -> Tensor:

@@ -7,14 +7,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pe_toolkit.errors import DependencyError, PeError, UsageError
 from pe_toolkit.evaluation import GROUP, METRICS, metric
-from pe_toolkit.evaluation.contract import NEEDS, Metric, Pair
+from pe_toolkit.evaluation.contract import HOW, NEEDS, Metric, Pair
 from pe_toolkit.evaluation.trackers.base import Tracker, grid_points
 from pe_toolkit.evaluation.tracks import Tracks
 from pe_toolkit.extensions import in_words, refused
@@ -53,7 +53,8 @@ def read_pair(
     size: tuple[int, int] | None = None,
     on_progress: OnProgress | None = None,
 ) -> tuple[Frames, Frames, list[str]]:
-    """Two clips with as many frames, and in words what was done to them.
+    """Two clips with as many frames, and in words what was done to them; `read_counted` without the
+    counts.
 
     Args:
         align: `span`: the longer one is resampled to the frames of the shorter, first to first and
@@ -66,6 +67,20 @@ def read_pair(
     Raises:
         ClipError, UsageError: as `video.read_clip`.
     """
+    asked: dict[str, Any] = {"align": align, "frames": frames, "size": size}
+    return read_counted(reference, video, on_progress=on_progress, **asked)[:3]
+
+
+def read_counted(
+    reference: Path | str,
+    video: Path | str,
+    *,
+    align: Alignment = "span",
+    frames: int | None = None,
+    size: tuple[int, int] | None = None,
+    on_progress: OnProgress | None = None,
+) -> tuple[Frames, Frames, list[str], tuple[int, int]]:
+    """As `read_pair`, and how many frames both files have."""
     paths = (reference, video)
     clips = [_read(path, align, frames, size, on_progress) for path in paths]
     whole = [len(clip.frames) for clip in clips]
@@ -75,7 +90,7 @@ def read_pair(
         + ("" if len(clip.frames) == clip.total_frames else f" ({clip.total_frames} in the file)")
         for clip in clips
     ]
-    count = min(whole)
+    count, total = min(whole), (clips[0].total_frames, clips[1].total_frames)
     for k, path in enumerate(paths):
         if whole[k] == count:
             continue
@@ -89,7 +104,7 @@ def read_pair(
             f"Sizes differ: points are compared in pixels of {clips[0].source}, each axis "
             "stretched by itself"
         )
-    return a, b, notes
+    return a, b, notes, total
 
 
 def _read(
@@ -128,14 +143,23 @@ def tracks_of(frames: Frames, tracker: Tracker, side: int = GRID) -> Tracks:
     return tracker.track(frames, grid_points(width, height, side))
 
 
-def with_tracks(pair: Pair, reference: Tracks, video: Tracks, align: Alignment = "span") -> Pair:
+def with_tracks(
+    pair: Pair,
+    reference: Tracks,
+    video: Tracks,
+    align: Alignment = "span",
+    *,
+    totals: tuple[int, int] | None = None,
+) -> Pair:
     """The pair with tracks from elsewhere, brought to its frames and into pixels of the reference.
 
     Args:
         align: how tracks of more frames are brought to those of the pair, as `read_pair` did.
+        totals: how many frames the files have (`read_counted`): tracks have as many, or those of
+            the pair. None: as many as they like.
 
     Raises:
-        UsageError: tracks of fewer frames than the pair has.
+        UsageError: tracks of fewer frames than the pair has, or of another number than `totals`.
     """
     count = len(pair.reference)
     height, width = pair.reference.shape[1:3]
@@ -146,6 +170,13 @@ def with_tracks(pair: Pair, reference: Tracks, video: Tracks, align: Alignment =
                 f"Expected tracks of at least the {count} frames that are compared, got "
                 f"{tracks.frames} of the {name}.",
                 "Track the clip that is given here, or compare fewer frames (--frames).",
+            )
+        own = None if totals is None else totals[name == "video"]
+        if own is not None and tracks.frames != count and abs(tracks.frames - own) > 1:
+            raise UsageError(
+                f"Expected tracks of the {own} frames of the {name}, got {tracks.frames} frames of "
+                f"{tracks.points.shape[0]} points.",
+                "`points` is (points, frames, 2): CoTracker has frames first, and is transposed.",
             )
         if tracks.frames > count:
             tracks = tracks.resampled(count) if align == "span" else tracks.cut(count)
@@ -202,7 +233,10 @@ def check_needs(name: str, one: Metric, pair: Pair) -> None:
     """
     missing = [NEEDS[need] for need in sorted(one.needs) if not pair.has(need)]
     if missing:
-        raise UsageError(f"Expected {' and '.join(missing)} for the metric {name}, got none.")
+        raise UsageError(
+            f"Expected {' and '.join(missing)} for the metric {name}, got none.",
+            " ".join(HOW[need] for need in sorted(one.needs) if not pair.has(need)),
+        )
 
 
 def _result(name: str, one: Metric, pair: Pair) -> Result:

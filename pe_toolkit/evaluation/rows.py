@@ -16,7 +16,7 @@ from pe_toolkit.world import metrics as world
 
 INF = float("inf")
 _TRACKS: frozenset[Need] = frozenset({"tracks"})
-_REST = "a point rests for a step, which the released scripts do not allow"
+_REST = "a point rests for a step, or is nowhere, which the released scripts do not allow"
 _POINTS = "no point is seen long enough in both"
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from pe_toolkit.errors import UsageError
-from pe_toolkit.evaluation import metric
+from pe_toolkit.evaluation import metric, prepare
 from pe_toolkit.evaluation.contract import NEEDS
 from pe_toolkit.evaluation.trackers import tracker
 from pe_toolkit.jobs.job import Job
@@ -222,9 +222,9 @@ def check(made: Plan, variant: Variant | None) -> None:
 def _check_metrics(made: Plan) -> None:
     asked = {name: metric(name) for name in made.settings.metrics or ()}
     if asked or made.settings.tracker != Settings.tracker:
-        prepare = getattr(tracker(made.settings.tracker), "prepare", None)
-        if prepare is not None:
-            prepare()
+        get = getattr(tracker(made.settings.tracker), "prepare", None)
+        if get is not None:
+            get()
     clips = made.suite.clips
     there: dict[str, bool] = {
         "truth": any("bundled" in clip.source for clip in clips),
@@ -238,5 +238,4 @@ def _check_metrics(made: Plan) -> None:
                 f"{made.suite.name} has none.",
                 "Leave it out of --metrics (docs/metrics.md says what each needs).",
             )
-        if one.prepare is not None:
-            one.prepare()
+        prepare(name, one)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MOST_BLOCKS = 16
 MASKS = ("forward-backward", "nonzero", "consistent", "none", "tracked")
 MODES = ("positions", "latents")
+CHECKPOINTING = ("auto", "off", "little", "partly", "on")
 AMF = "amf"
 """The objective where none is named."""
 STARTS = ("zero", "flow", "layers", "auto")
@@ -164,6 +165,11 @@ class TrainConfig:
             UsageError: a value out of range.
             UnsupportedError: a request that the mode or backbone cannot serve.
         """
+        if self.checkpointing not in CHECKPOINTING:
+            raise UsageError(
+                f"Expected a checkpointing out of {', '.join(CHECKPOINTING)}, got "
+                f"{self.checkpointing!r}."
+            )
         if self.recipe not in RECIPES:
             raise UsageError(f"Expected a recipe out of {', '.join(RECIPES)}, got {self.recipe!r}.")
         if self.recipe == "auto":

@@ -170,6 +170,12 @@ class Problem:
     @staticmethod
     def _finite(value: Pending, index: int) -> float:
         loss = value.number()
+        if loss < 0:
+            raise TrainingError(
+                f"Expected a loss of at least 0, got {loss} at step {index}.",
+                "The objective comes from another package: its `loss` is a distance, such as 1 - "
+                "cosine (pe_toolkit.objectives.base.Objective).",
+            )
         if not math.isfinite(loss):
             raise TrainingError(
                 f"Expected a finite loss, got {loss} at step {index}.",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pe_toolkit.card.asked import check_prompts, check_words, checked_seeds
 from pe_toolkit.errors import UsageError
 from pe_toolkit.motion.disc import fits
-from pe_toolkit.objectives import objective_class
+from pe_toolkit.objectives.others import objective_of
 from pe_toolkit.training import events
 from pe_toolkit.training.config import Resolved, TrainConfig
 from pe_toolkit.training.modes import LatentMode, Mode, PositionMode, Problem
@@ -129,7 +129,7 @@ class Run:
         `encode_text([""])`.
         """
         settings, seen = self.settings, reference.seen_by(self, silence)
-        objective = objective_class(settings.objective).of(seen, settings.tau)
+        objective = objective_of(settings.objective, seen, settings.tau)
         problem = Problem(sampler, objective, settings.block, settings.reuse)
         if self.form is None:
             return LatentMode(problem)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from diffusers.models.attention_processor import FusedCogVideoXAttnProcessor2_0
 from torch import nn
 
 from pe_toolkit.backbones.cogvideox import own
@@ -44,9 +45,13 @@ def check_unfused(transformer: nn.Module) -> None:
     """Refuse fused QKV projections: queries and keys cannot be positioned separately there.
 
     Raises:
-        UnsupportedError: if `fuse_qkv_projections` was called.
+        UnsupportedError: if `fuse_qkv_projections` was called, and not undone: that leaves the
+            attention's own flag as it is, and takes the processor off.
     """
-    if any(getattr(attn, "fused_projections", False) for attn in attention_modules(transformer)):
+    if any(
+        isinstance(attn.processor, FusedCogVideoXAttnProcessor2_0)
+        for attn in attention_modules(transformer)
+    ):
         raise UnsupportedError(
             "Expected separate query, key and value projections, got fused ones.",
             "Call pipe.unfuse_qkv_projections() first; fusing saves little on CogVideoX.",
