@@ -12,7 +12,7 @@ import gradio as gr
 
 from pe_toolkit.apply.parts import CAMERA
 from pe_toolkit.apply.request import ApplyRequest
-from pe_toolkit.cli import prompts
+from pe_toolkit.cli import files, prompts
 from pe_toolkit.cli.page import words
 from pe_toolkit.cli.page.making import make
 from pe_toolkit.cli.page.studio import GALLERY, Studio, Trained
@@ -192,6 +192,7 @@ class Page:
                 **{part: given[part] for part in parts(spec)},
             )
             request.check()
+            files.make_folder(self.studio.output)
         except Exception as error:
             yield [0, OFF, words.failure(*self.explain(error)), gr.skip(), ""]
             return

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pe_toolkit.cli import apply_steps, files, prompts
+from pe_toolkit.cli import apply_steps, prompts
 from pe_toolkit.cli.apply_output import score_words, several_move
 from pe_toolkit.cli.page.work import Job
 
@@ -59,7 +59,6 @@ def make(
     from pe_toolkit.video.output import write_atomic
 
     request.check()
-    files.make_folder(studio.output)
     card, adapter = MotionCard.load(studio.path(chosen)), studio.load(job)
     spec, said, seeds = card.spec, studio.said, request.seeds_for(card.spec)
     if reference is None and chosen in studio.trained:

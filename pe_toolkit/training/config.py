@@ -141,6 +141,13 @@ class TrainConfig:
                 raise UsageError(f"Expected --set {key}={example}, got {key}={text}.") from error
         return dataclasses.replace(self, **changes)
 
+    def _check_words(self) -> None:
+        words = (("recipe", self.recipe, RECIPES),
+                 ("checkpointing", self.checkpointing, CHECKPOINTING))  # fmt: skip
+        for name, value, known in words:
+            if value not in known:
+                raise UsageError(f"Expected a {name} out of {', '.join(known)}, got {value!r}.")
+
     def check_mode(self) -> None:
         """Refuse what the mode cannot serve on any backbone.
 
@@ -165,13 +172,7 @@ class TrainConfig:
             UsageError: a value out of range.
             UnsupportedError: a request that the mode or backbone cannot serve.
         """
-        if self.checkpointing not in CHECKPOINTING:
-            raise UsageError(
-                f"Expected a checkpointing out of {', '.join(CHECKPOINTING)}, got "
-                f"{self.checkpointing!r}."
-            )
-        if self.recipe not in RECIPES:
-            raise UsageError(f"Expected a recipe out of {', '.join(RECIPES)}, got {self.recipe!r}.")
+        self._check_words()
         if self.recipe == "auto":
             return dataclasses.replace(self, recipe=self.chosen_recipe(variant)).resolve(variant)
         self.check_mode()
