@@ -142,7 +142,7 @@ def load_tracks(path: Path | str) -> Tracks:
     try:
         return tracks_of(arrays["points"], arrays.get("visible"), (int(size[0]), int(size[1])))
     except UsageError as error:
-        raise _refused(path, f"it does not fit. {error.message}") from error
+        raise _refused(path, f"it does not fit. {error.message.rstrip('.')}") from error
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:

@@ -141,5 +141,6 @@ def settings_in_words(plan: Plan) -> str:
         for field in dataclasses.fields(own)
         if field.name not in ("backbone", "overrides") and getattr(own, field.name) != field.default
     }
+    said |= {name: ",".join(v) for name, v in said.items() if isinstance(v, tuple)}
     words = [own.backbone, *(f"{k} {v}" for k, v in said.items())]
     return ", ".join([*words, *(f"{key}={value}" for key, value in own.overrides)])

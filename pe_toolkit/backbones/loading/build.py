@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,8 @@ def pipeline(
         if part in files.STEMS:
             more |= {"dtype": dtype, "use_safetensors": True, "variant": found[part].variant}
         try:
-            parts[part] = getattr(library, name).from_pretrained(str(places[part]), **more)
+            with _no_bars():
+                parts[part] = getattr(library, name).from_pretrained(str(places[part]), **more)
         except PeError:
             raise
         except Exception as error:  # whatever diffusers, transformers, safetensors raise about it
@@ -81,6 +83,22 @@ def pipeline(
         done += sizes.get(part, 0)
         tell(PartLoaded(part, done, total))
     return getattr(diffusers, layout.pipeline)(**parts)
+
+
+@contextlib.contextmanager
+def _no_bars() -> Iterator[None]:
+    """`tell` says how far it is: bars of the libraries would be printed by ours."""
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    shown = [each for each in (of_diffusers, of_transformers) if each.is_progress_bar_enabled()]
+    for each in shown:
+        each.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for each in shown:
+            each.enable_progress_bar()
 
 
 def _first_line(error: Exception) -> str:
