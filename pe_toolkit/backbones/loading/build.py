@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,16 +90,22 @@ def pipeline(
 def _no_bars() -> Iterator[None]:
     """`tell` says how far it is: bars of the libraries would be printed by ours."""
     from diffusers.utils import logging as of_diffusers
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
     from transformers.utils import logging as of_transformers
 
     shown = [each for each in (of_diffusers, of_transformers) if each.is_progress_bar_enabled()]
-    for each in shown:
-        each.disable_progress_bar()
+    off = are_progress_bars_disabled()
+    with warnings.catch_warnings(action="ignore"):  # transformers switches those of the Hub, too
+        for each in shown:
+            each.disable_progress_bar()
     try:
         yield
     finally:
-        for each in shown:
-            each.enable_progress_bar()
+        with warnings.catch_warnings(action="ignore"):
+            for each in shown:
+                each.enable_progress_bar()
+            if off:
+                disable_progress_bars()
 
 
 def _first_line(error: Exception) -> str:
