@@ -90,7 +90,7 @@ def pipeline(
 def _no_bars() -> Iterator[None]:
     """`tell` says how far it is: bars of the libraries would be printed by ours."""
     from diffusers.utils import logging as of_diffusers
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars
     from transformers.utils import logging as of_transformers
 
     shown = [each for each in (of_diffusers, of_transformers) if each.is_progress_bar_enabled()]
