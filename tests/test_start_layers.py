@@ -104,6 +104,9 @@ def test_a_path_through_chance_matches_is_no_start() -> None:
     assert "one path explains only" in unsaid(by_chance(), moves(subject()), settings(start="flow"))
     assert unsaid(by_chance(), moves(subject()), settings(start="layers")) == ""
     assert unsaid(along(), moves(subject()), settings(start="flow")) == ""
+    for turned in (moves(zoom=1.3), moves(roll=0.3)):
+        assert "no path says" in unsaid(along(), turned, settings(start="flow"))
+        assert unsaid(along(), turned, settings(start="layers")) == ""
     assert unsaid(by_chance(), moves(subject(), subject()), settings(start="layers")) == ""
     assert first_layers(along(), moves(subject()), settings(start="flow"))["whole"].any()
 

@@ -164,6 +164,8 @@ def unsaid(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> str:
         return ""
     if not moves.camera and not moves.subjects:
         return NOTHING
+    if start == "flow" and moves.turns:
+        return "its camera zooms or rolls, which no path says"
     if start == "flow" and (share := one_path(flow)) < ONE_PATH:
         return f"one path explains only {max(0.0, share):.0%} of what moves"
     return ""
