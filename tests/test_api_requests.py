@@ -88,7 +88,7 @@ def test_a_latents_card_says_what_it_did(adapter):
         ({"seed": 2**63 - 1, "samples": 3}, "Expected a seed from 0 to"),
         ({"mode": "Latents"}, "a mode out of positions, latents, got 'Latents'"),
         ({"guided_range": (0.5,)}, "two numbers as guided_range"),
-        ({"phase": (1.0,)}, "two numbers as phase"),
+        ({"phase": (1.0, 2.0, 3.0)}, "two numbers as phase"),
         ({"learning_rates": (0.1, 0.1, 0.1)}, "two numbers as learning_rates"),
         ({"samples": 1.5}, "a whole number of samples"),
         ({"block": 1.0}, "a whole number of block"),

@@ -298,7 +298,7 @@ def test_recipes_and_requests():
     assert TrainConfig(recipe="default").resolve(variant).phase is None
     off = TrainConfig(recipe="rich").with_overrides({"phase": "off"}).resolve(variant)
     assert off.phase is None
-    assert TrainConfig().with_overrides({"phase": "2"}).resolve(variant).phase == (2.0, 2.0)
+    assert TrainConfig().with_overrides({"phase": "2"}).resolve(variant).phase == (2.0, 3.0)
     for wrong in ("20", "2,0.5", "-1"):
         with pytest.raises(UsageError, match="phase RADIUS,GAMMA"):
             TrainConfig().with_overrides({"phase": wrong}).resolve(variant)
