@@ -25,7 +25,7 @@ def check(path: Path | None, *, force: bool) -> None:
     if path.suffix.lower() != ".png":
         raise UsageError(
             f"Expected --plot to end in .png, got {path.name!r}.",
-            f"Use --plot {path.stem or 'card'}.png",
+            f"Use --plot {path.stem.strip('.-') or 'card'}.png",
         )
     files.check_outputs([path], force=force)
 

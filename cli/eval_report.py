@@ -87,7 +87,8 @@ def write(
         out.warn(f"Not in the report: {name}: {why}")
     if written.left_out:
         out.warn(f"{written.left_out} videos are not in the report: it would grow too large.")
-    out.talk(f"{path}: {written.videos} videos, {size_text(written.size)}; open it in a browser.")
+    videos = "1 video" if written.videos == 1 else f"{written.videos} videos"
+    out.talk(f"{path}: {videos}, {size_text(written.size)}; open it in a browser.")
     out.event("report", path=path, videos=written.videos, size_bytes=written.size)
 
 

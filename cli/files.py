@@ -180,7 +180,7 @@ def check_suffix(path: Path, suffix: str, option: str = "-o") -> None:
     if path.suffix.lower() != suffix:
         raise UsageError(
             f"Expected {option} to end in {suffix}, got {path.name!r}.",
-            f"Use {option} {path.with_suffix(suffix).name if path.stem else 'out' + suffix}",
+            f"Use {option} {path.stem.strip('.-') or 'out'}{suffix}",
         )
 
 

@@ -41,7 +41,7 @@ class FlowOptions(ReferenceOptions):
         if self.output.suffix.lower() not in ENDINGS:
             raise UsageError(
                 f"Expected -o to end in {', '.join(ENDINGS)}, got {self.output.name!r}.",
-                f"Use -o {self.output.stem or 'flow'}.mp4",
+                f"Use -o {self.output.stem.strip('.-') or 'flow'}.mp4",
             )
         files.check_not_read([self.output], [self.reference, self.image])
         files.check_outputs([self.output], force=self.force)
