@@ -218,6 +218,16 @@ def _size(gigabytes: float) -> str:
     return f"{gigabytes * 1000:.0f} MB" if gigabytes < 1 else f"{gigabytes:.1f} GB"
 
 
+def check(variant: Variant, asked: DoctorOptions) -> None:
+    """Refuse a clip that a backbone cannot make.
+
+    Raises:
+        UsageError: says what it makes.
+    """
+    width, height = asked.size or (variant.width, variant.height)
+    _check(variant, asked.frames or variant.frames, width, height)
+
+
 def _check(variant: Variant, frames: int, width: int, height: int) -> None:
     Shape.of_variant(variant).check(frames, (width, height))
     if width % 16 or height % 16:

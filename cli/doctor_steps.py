@@ -112,6 +112,7 @@ def needs(name: str, facts: Facts, asked: DoctorOptions) -> Fit:
     chosen, variant, _ = machine.resolve(name, None)
     if variant is None:
         return Fit(chosen, True, "not in our table: try it", {})
+    doctor_estimate.check(variant, asked)
     if variant.hub_id is None:
         there = machine.bundled_here(variant.name)
         verdict = "fits: runs on any CPU" if there else "missing: reinstall, or make train-bundled"
@@ -128,6 +129,9 @@ def needs(name: str, facts: Facts, asked: DoctorOptions) -> Fit:
     lacking = [] if fits else [verdict]
     if cached != "yes" and disk < variant.download_gb:
         lacking.append(f"{variant.download_gb:.1f} GB of disk ({disk:.1f} GB are free)")
+    memory = facts.memory_total_gb
+    if memory is not None and expected.main_memory_gb > memory:
+        lacking.append(f"{expected.main_memory_gb:.1f} GB of main memory ({memory:.1f} GB in all)")
     if lacking:
         other = facts.auto.backbone
         instead = f"; use --backbone {other}" if other != chosen else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,13 +88,15 @@ def _check_outputs(listed: Sequence[Job], folder: JobFolder, *, force: bool) -> 
     Raises:
         OutputExistsError: one is there that this list did not make, or not of the clip as it is.
     """
+    from pe_toolkit.video.sources import digest
+
     for job in listed:
-        if force:
-            folder.again(job)
         card = folder.path / f"{job.args['card']}.safetensors"
-        if not card.exists() or folder.is_again(job):
-            continue
-        if why := _otherwise(card, job, folder):
+        if force:
+            if card.exists():
+                folder.own(job.id, digest(card))
+            folder.again(job)
+        elif card.exists() and (why := _otherwise(card, job, folder)):
             raise OutputExistsError(
                 f"Expected no file at {card}, but there is one, {why}.",
                 "Use --force to overwrite it, or choose another -o.",
@@ -104,12 +107,15 @@ def _otherwise(card: Path, job: Job, folder: JobFolder) -> str:
     """In words, why a card is not the one that the job would make; "" if it is."""
     from pe_toolkit.video.sources import digest
 
-    record = folder.record(job)
-    if record is None or record["result"]["sha256"] != digest(card):
+    record, there = folder.record(job), digest(card)
+    if record is None:
+        return "" if there in folder.owned(job.id) else "made otherwise"
+    if record["result"]["sha256"] != there:
         return "made otherwise"
-    reference, was = Path(job.args["request"]["reference"]), record["result"].get("clip")
-    if was is not None and reference.exists() and digest(reference) != was:
-        return f"made of another {reference.name}"
+    for name, key in (("reference", "clip"), ("image", "image")):
+        asked, was = job.args["request"].get(name), record["result"].get(key)
+        if was is not None and os.path.exists(asked) and digest(Path(asked)) != was:
+            return f"made of another {Path(asked).name}"
     return ""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -12,10 +13,11 @@ from pe_toolkit.card import MotionCard
 from pe_toolkit.cli.main import cli
 from pe_toolkit.jobs.folder import JobFolder
 from pe_toolkit.jobs.job import Job
-from pe_toolkit.suites import cards
+from pe_toolkit.suites import cards, doing
 from pe_toolkit.suites.bundled import moving_scenes
 from pe_toolkit.training.request import TrainRequest
 from pe_toolkit.video import write_video
+from pe_toolkit.video.sources import digest
 from pe_toolkit.world.scenes import render
 
 CHEAP = ("--backbone", "bundled", "--recipe", "rich", "--steps", "2", "--samples", "1")
@@ -135,8 +137,21 @@ def test_what_is_there_has_to_be_what_would_be_made(clips: list[Path], tmp_path:
     assert (other.exit_code, card.read_bytes()) == (2, made + b"x")
     assert "made otherwise" in other.stderr
     card.write_bytes(made)
-    JobFolder(out).again(cards_jobs(out))  # as after `--force`, interrupted: goes on without it
+    # As after `--force`, or a kill between the card and its record: the same command goes on.
+    folder, job = JobFolder(out), cards_jobs(out)
+    folder.own(job.id, digest(card))
+    folder.again(job)
     assert "1 cards made, 0 were there" in pe(*words).stderr
+    assert folder.owned(job.id) == set()
+    # And not, if another list has put its own there since.
+    folder.own(job.id, digest(card))
+    folder.again(job)
+    assert "1 cards made" in pe(*words, "--seed", 7, "--force").stderr
+    theirs = card.read_bytes()
+    other = pe(*words)
+    assert (other.exit_code, card.read_bytes()) == (2, theirs)
+    assert "made otherwise" in other.stderr
+    assert "1 cards made" in pe(*words, "--force").stderr
     clip.write_bytes(clips[1].read_bytes())
     other = pe(*words)
     assert other.exit_code == 2
@@ -148,6 +163,24 @@ def cards_jobs(out: Path) -> Job:
     """The one job of a folder."""
     (record,) = (json.loads(path.read_text()) for path in (out / "records").glob("*.json"))
     return Job(record["args"]["card"], record["work"], record["args"])
+
+
+def test_a_card_that_comes_while_they_are_made_stays(
+    clips: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of somebody else, or of another list with a reference of that name."""
+    out, made = tmp_path / "cards", doing.trained
+
+    def slow(*given: Any) -> Any:
+        (out / "ref.safetensors").write_bytes(b"mine")
+        return made(*given)
+
+    monkeypatch.setattr(doing, "trained", slow)
+    result = pe(clips[0], "-o", out, "--jobs", 1, *CHEAP)
+    assert result.exit_code == 1
+    assert "Expected no file at" in result.stderr
+    assert (out / "ref.safetensors").read_bytes() == b"mine"
+    assert not list((out / "records").glob("*.safetensors"))
 
 
 def test_a_folder_has_to_be_named(clips: list[Path]) -> None:

@@ -254,10 +254,13 @@ def test_a_job_whose_file_is_gone_is_done_again(tmp_path: Path) -> None:
     assert (tmp_path / "n1.txt").exists()
 
 
-def test_a_job_that_is_to_be_done_again_says_so_until_it_is(tmp_path: Path) -> None:
+def test_what_a_job_may_replace_is_known_until_it_is_done(tmp_path: Path) -> None:
     folder = JobFolder(tmp_path)
     all_of([job(1)], tmp_path)
     folder.again(job(1))
-    assert folder.is_again(job(1))
+    assert folder.owned(job(1).id) == set()
+    for digest in ("a" * 64, "b" * 64):
+        folder.own(job(1).id, digest)
+    assert folder.owned(job(1).id) == {"a" * 64, "b" * 64}
     assert states(all_of([job(1)], tmp_path)) == {"n1": "done"}
-    assert not folder.is_again(job(1))
+    assert folder.owned(job(1).id) == set()

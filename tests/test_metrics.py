@@ -277,3 +277,26 @@ def test_a_reference_that_is_not_seen_sets_no_pace():
     assert math.isnan(steadiness.moving_consistency(0.9, 1.0, math.nan))
     assert math.isnan(steadiness.moving_consistency(0.9, math.nan, 1.0))
     assert steadiness.moving_consistency(0.9, 0.0, 0.0) == 0.9
+
+
+def test_integers_are_numbers() -> None:
+    """Of unsigned ones no difference is below 0; files of tracks may hold any."""
+    left = np.stack([np.stack([np.arange(90, 40, -10), np.full(5, 20)], -1)] * 3)  # (3, 5, 2)
+    seen = np.ones((3, 5), int)
+    seen[0, 2] = 0
+    for kind in (np.uint8, np.uint16, np.int64, np.float32):
+        points, back = left.astype(kind), left[:, ::-1].astype(kind)
+        asked = left.astype(float), left[:, ::-1].astype(float)
+        assert mf(points, back) == pytest.approx(mf(*asked))
+        assert mf_official(points, back) == pytest.approx(mf_official(*asked))
+        assert shapes.endpoint_error(points, back) == pytest.approx(shapes.endpoint_error(*asked))
+        here = steadiness.dynamic_degree(points, seen, (100, 100))  # type: ignore[arg-type]
+        assert here == pytest.approx(
+            steadiness.dynamic_degree(asked[0], seen.astype(bool), (100, 100))
+        )
+    with pytest.raises(UsageError, match="visible"):
+        steadiness.dynamic_degree(left.astype(float), np.ones((2, 5), bool), (100, 100))
+
+
+def test_a_leak_of_what_is_not_known_is_not_known() -> None:
+    assert math.isnan(likeness.leak(0.5, [math.nan]))

@@ -478,3 +478,24 @@ def test_importing_needs_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_pictures_whose_range_nothing_says_are_refused(tmp_path: Path) -> None:
+    for name, kind in (("f", np.float32), ("i", np.int32)):
+        folder = tmp_path / name
+        folder.mkdir()
+        for number in range(3):
+            Image.fromarray(np.full((32, 32), number / 3, kind)).save(folder / f"{number}.tif")
+        with pytest.raises(ClipError, match="of 8 or 16 bits"):
+            read_clip(folder)
+
+
+def test_a_transparent_grey_of_16_bits(tmp_path: Path) -> None:
+    for number in range(3):
+        levels = np.full((32, 32), 40_000, np.uint16)
+        levels[:16] = 51_200
+        path = tmp_path / f"{number}.png"
+        Image.fromarray(levels).save(path, transparency=51_200)
+    frames = read_clip(tmp_path).frames
+    assert (frames[:, :16] == 0).all()
+    assert (frames[:, 16:] == 40_000 >> 8).all()

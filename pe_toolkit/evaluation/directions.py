@@ -56,7 +56,8 @@ def mf_official(reference: Points, video: Points) -> float:
             "Use `mf`.",
         )
     steps = min(reference.shape[1], video.shape[1]) - 1
-    a, b = (np.diff(tracks[:, : steps + 1], axis=1) for tracks in (video, reference))
+    both = (np.asarray(tracks, np.float64)[:, : steps + 1] for tracks in (video, reference))
+    a, b = (np.diff(tracks, axis=1) for tracks in both)
     with np.errstate(invalid="ignore"):
         a, b = (v / np.linalg.norm(v, axis=-1, keepdims=True) for v in (a, b))
     a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
@@ -153,12 +154,13 @@ def _steps(points: Points, visible: Visible | None) -> tuple[Floats, Visible]:
     """`(N', F - 1, 2)` displacements and `(N', F - 1)` whether they are seen, of the points that
     are seen in at least `LEAST_SEEN` of the steps; zero where not seen.
     """
-    seen = np.ones(points.shape[:2], bool) if visible is None else visible
+    seen = np.ones(points.shape[:2], bool) if visible is None else np.asarray(visible, bool)
     if seen.shape != points.shape[:2]:
         raise UsageError(f"Expected visible {points.shape[:2]}, got {seen.shape}.")
     both = seen[:, 1:] & seen[:, :-1]
     kept = both.mean(1) >= LEAST_SEEN
-    steps = np.where(both[..., None], np.diff(points, axis=1), 0.0)
+    # In float64: of unsigned integers no difference is below 0.
+    steps = np.where(both[..., None], np.diff(np.asarray(points, np.float64), axis=1), 0.0)
     return steps[kept], both[kept]
 
 

@@ -7,6 +7,7 @@ fidelity, lower being better. Here of pictures at a small scale, so that it need
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -63,6 +64,8 @@ def leak(similarity: float, unrelated: Sequence[float]) -> float:
     if not len(unrelated):
         raise UsageError("Expected the similarity of at least one unrelated clip, got none.")
     chance = float(np.mean(unrelated))
+    if math.isnan(chance):
+        return chance
     return (similarity - chance) / (1 - chance) if chance < 1 else 0.0
 
 

@@ -169,7 +169,8 @@ def endpoint_error(
     both = _both(reference, reference_visible, video_visible)[:, 1:]
     if not both.any():
         return float("nan")
-    return float(np.linalg.norm(reference - video, axis=-1)[:, 1:][both].mean())
+    off = np.asarray(reference, np.float64) - np.asarray(video, np.float64)
+    return float(np.linalg.norm(off, axis=-1)[:, 1:][both].mean())
 
 
 def _frechet(a: Floats, b: Floats) -> Floats:
@@ -207,7 +208,7 @@ def _distances(a: Floats, b: Floats) -> Floats:
 
 
 def _always(tracks: Points, seen: Visible | None) -> Visible:
-    return np.ones(len(tracks), bool) if seen is None else np.asarray(seen.all(1))
+    return np.ones(len(tracks), bool) if seen is None else np.asarray(np.asarray(seen, bool).all(1))
 
 
 def _both(tracks: Points, first: Visible | None, second: Visible | None) -> Visible:
@@ -216,7 +217,7 @@ def _both(tracks: Points, first: Visible | None, second: Visible | None) -> Visi
         if seen is not None:
             if seen.shape != both.shape:
                 raise UsageError(f"Expected visible {both.shape}, got {seen.shape}.")
-            both &= seen
+            both &= np.asarray(seen, bool)
     return both
 
 

@@ -38,6 +38,7 @@ def temporal_consistency(frames: Frames, points: Points, visible: Visible) -> fl
         UsageError: shapes that do not fit.
     """
     _check(frames, points, visible)
+    visible = np.asarray(visible, bool)
     colours = np.stack(
         [_colours(frame, points[:, t], visible[:, t]) for t, frame in enumerate(frames)], axis=1
     )
@@ -61,9 +62,15 @@ def dynamic_degree(points: Points, visible: Visible, size: tuple[int, int]) -> f
 
     Returns:
         The degree; NaN if nothing is seen in two neighbouring frames.
+
+    Raises:
+        UsageError: shapes that do not fit.
     """
-    both = visible[:, 1:] & visible[:, :-1]
-    speeds = np.linalg.norm(np.diff(points, axis=1), axis=-1)
+    seen_at = np.asarray(visible, bool)
+    if seen_at.shape != points.shape[:2]:
+        raise UsageError(f"Expected visible {points.shape[:2]}, got {seen_at.shape}.")
+    both = seen_at[:, 1:] & seen_at[:, :-1]
+    speeds = np.linalg.norm(np.diff(np.asarray(points, np.float64), axis=1), axis=-1)
     found = []
     for t in range(both.shape[1]):
         seen = np.sort(speeds[both[:, t], t])

@@ -81,16 +81,22 @@ class JobFolder:
         return record if there else None
 
     def again(self, job: Job) -> None:
-        """Let a job be done anew, whatever it made before; `is_again` until it is done."""
-        self._mark(job).touch()
+        """Let a job be done anew, whatever it made before."""
         self.file(job).unlink(missing_ok=True)
 
-    def is_again(self, job: Job) -> bool:
-        """Whether it is to be done anew and was not yet: what stands in its place may go."""
-        return self._mark(job).exists()
+    def own(self, id: str, digest: str) -> None:
+        """Note that a file with this SHA-256 is a job's to replace: until it is done no record says
+        what it made, and whoever goes on has to know it from what somebody else put there.
+        """
+        with (self.records / f"{id}.own").open("a", encoding="ascii") as file:
+            file.write(f"{digest}\n")
 
-    def _mark(self, job: Job) -> Path:
-        return self.records / f"{job.id}.again"
+    def owned(self, id: str) -> set[str]:
+        """What `own` noted of a job that is not done."""
+        try:
+            return set((self.records / f"{id}.own").read_text(encoding="ascii").split())
+        except (OSError, ValueError):
+            return set()
 
     def keep(self, job: Job, record: Mapping[str, Any]) -> None:
         """Write the record of a job that is done.
@@ -100,7 +106,7 @@ class JobFolder:
         """
         text = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
         write_atomically(self.file(job), [text.encode("utf-8", "backslashreplace")], force=True)
-        self._mark(job).unlink(missing_ok=True)
+        (self.records / f"{job.id}.own").unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def holding(self, job: Job) -> Iterator[None]:

@@ -30,7 +30,7 @@ from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.ground import Ground
 from pe_toolkit.motion.layers import blended, camera_layer, compose, middle, undo
 from pe_toolkit.motion.path import mean_path, path_shares, reach
-from pe_toolkit.motion.registration import NOISE, READABLE, Registration, left, register
+from pe_toolkit.motion.registration import NOISE, READABLE, Registration, after, left, register
 from pe_toolkit.motion.segments import FAINT
 from pe_toolkit.motion.things import WHOLE, Thing, things_of
 
@@ -349,7 +349,8 @@ def _subject(
     start = (place - place[anchor]) / torch.tensor([grid.width, grid.height])
     found = register(pictures, around, anchor, start)
     ok = found.rest.isfinite() & found.still.isfinite()
-    if bool(ok.all()) and float(found.rest.sum()) < BETTER * float(found.still.sum()):
+    better = bool(ok.all()) and float(found.rest.sum()) < BETTER * float(found.still.sum())
+    if better and _turned(grid, pictures, around, place[anchor], found, anchor):
         size, turn = (
             own - cam for own, cam in zip(turning(found.linear), turning(camera[0]), strict=True)
         )
@@ -360,6 +361,29 @@ def _subject(
         _steady(turn, TURN),
         max(0.0, thing.share),
     )
+
+
+def _turned(
+    grid: TokenGrid,
+    pictures: Tensor,
+    around: Tensor,
+    place: Tensor,
+    found: Registration,
+    anchor: int,
+) -> bool:
+    """Whether its pictures lie better for a growth and a turn: beside the same fit without, which
+    takes its middle to the same places. The course of a cut mask is coarse, and much of what a fit
+    gains on it is a better course.
+    """
+    height, width = pictures.shape[1:]
+    sides = torch.tensor([width, height]) / min(width, height)
+    middle_of = ((place + 0.5) / torch.tensor([grid.width, grid.height]) * 2 - 1) * sides
+    at = torch.cat([torch.zeros(2), middle_of]).to(found.motions)
+    moved = torch.stack([after(at, motion) for motion in found.motions]) - at
+    moved[:, :2] = 0
+    alone = dataclasses.replace(found, motions=moved)
+    rest, without = (left(pictures, around, anchor, each)[0] for each in (found, alone))
+    return rest < BETTER * without
 
 
 def _steady(values: Tensor, least: float) -> Tensor:

@@ -6,12 +6,20 @@ DIR/NAME.safetensors     a card for each reference, named after it
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from pe_toolkit.errors import OutputExistsError
+from pe_toolkit.jobs.folder import JobFolder
 from pe_toolkit.jobs.job import Job, Place
+from pe_toolkit.jobs.locks import held
 from pe_toolkit.training.request import TrainRequest
+from pe_toolkit.video.sources import digest
+
+if TYPE_CHECKING:
+    from pe_toolkit.card import CardInfo, MotionCard
 
 WORK = f"{__name__}:card"
 _PATHS = ("reference", "kv_from", "image")
@@ -77,8 +85,45 @@ def from_dict(data: Mapping[str, Any]) -> TrainRequest:
     return TrainRequest(**values)
 
 
+def check_free(path: Path, id: str, folder: JobFolder) -> None:
+    """Refuse to write over a card that is not this job's own.
+
+    Raises:
+        OutputExistsError: there is one.
+    """
+    if path.exists() and digest(path) not in folder.owned(id):
+        raise OutputExistsError(
+            f"Expected no file at {path}, but there is one, made otherwise.",
+            "Use --force to overwrite it, or choose another -o.",
+        )
+
+
+def _put(made: MotionCard, path: Path, id: str, folder: JobFolder) -> CardInfo:
+    """Write a card, having noted whose it is."""
+    beside = folder.records / f"{id}.safetensors"
+    try:
+        info = made.save(beside, force=True)
+        check_free(path, id, folder)
+        folder.own(id, info.sha256)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return info
+
+
 def card(args: Mapping[str, Any], place: Place) -> dict[str, Any]:
-    """Learn the motion of one reference and write its card."""
+    """Learn the motion of one reference and write its card.
+
+    Raises:
+        OutputExistsError: another list has put one there.
+    """
+    folder = JobFolder(place.folder)
+    # Of two lists with a reference of this name the second one waits, and is refused.
+    with held(folder.records / f".{args['card']}.card.lock", wait=True):
+        return _learned(args, place, folder)
+
+
+def _learned(args: Mapping[str, Any], place: Place, folder: JobFolder) -> dict[str, Any]:
     from pe_toolkit.card.followed import followed_by, little
     from pe_toolkit.suites.doing import trained
     from pe_toolkit.suites.loaded import backbone, machine
@@ -93,16 +138,18 @@ def card(args: Mapping[str, Any], place: Place) -> dict[str, Any]:
     clip = request.read(shape)
     require_motion(clip)
     path = place.folder / f"{args['card']}.safetensors"
+    check_free(path, place.id, folder)
     state = path.with_name(f"{path.name}.resume")
     config = request.config(adapter.variant)
     made, _, seconds = trained(adapter, clip, config, state, request.read_image())
-    info = made.save(path, force=True)
+    info = _put(made, path, place.id, folder)
     state.unlink(missing_ok=True)
     loss = info.spec.training.loss
     return {
         "card": path.name,
         "sha256": info.sha256,
         "clip": clip.sha256,
+        "image": None if request.image is None else digest(request.image),
         "size_bytes": info.size_bytes,
         "seconds": round(seconds, 3),
         "matched": info.spec.reference.matched,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pe_toolkit.card.asked import check_prompts, check_words, checked_seeds
-from pe_toolkit.errors import UsageError
+from pe_toolkit.errors import UsageError, option
 from pe_toolkit.motion.disc import fits
 from pe_toolkit.objectives.others import objective_of
 from pe_toolkit.training import events
@@ -170,6 +170,12 @@ def prepare(
     backbone.check_trainable(compiled=config.compile)
     frames, height, width = clip.frames.shape[:3]
     grid = backbone.grid_for(frames, width, height)
+    if grid.frames < 2:
+        raise UsageError(
+            f"Expected two latent frames of tokens or more, between which something can move, got "
+            f"one: {frames} frames.",
+            f"Use more ({option('frames')}).",
+        )
     for block in (settings.block, *settings.reading.blocks):
         backbone.check_block(block)
     prompts, seeds = samples(backbone, variant, config, settings)

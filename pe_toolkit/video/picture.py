@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from pe_toolkit.errors import ClipError
+
 Picture = NDArray[np.uint8]
 Fit = Literal["crop", "pad", "stretch"]
 FITS: tuple[str, ...] = get_args(Fit)
@@ -23,10 +25,23 @@ def over_black(rgba: Picture) -> Picture:
 
 
 def from_pillow(image: Image.Image) -> Picture:
-    """Any Pillow image as `(H, W, 3)` uint8 RGB: EXIF rotation applied, alpha over black."""
+    """Any Pillow image as `(H, W, 3)` uint8 RGB: EXIF rotation applied, alpha over black.
+
+    Raises:
+        ClipError: pixels of floating point or 32 bits.
+    """
+    saved_as = image.format  # which a copy does not know
     image = ImageOps.exif_transpose(image)
+    if image.mode == "F" or (image.mode == "I" and saved_as not in ("PNG", None)):
+        kind = "floating point" if image.mode == "F" else "32 bits"
+        raise ClipError(
+            f"Expected pictures of 8 or 16 bits, got one of {kind}, whose range nothing says.",
+            "Save it with 8 or 16 bits.",
+        )
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow's convert would clip at 255
-        grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+        levels = np.asarray(image).astype(np.int64)
+        grey = (levels >> 8).clip(0, 255).astype(np.uint8)
+        grey[levels == image.info.get("transparency", -1)] = 0
         return np.repeat(grey[..., None], 3, axis=-1)
     if image.has_transparency_data:
         return over_black(np.asarray(image.convert("RGBA")))
