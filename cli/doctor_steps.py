@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pe_toolkit.backbones.catalogue.names import named
+from pe_toolkit.backbones.loading import trust
 from pe_toolkit.cli import doctor_estimate, machine, versions
 from pe_toolkit.cli.machine import Gpu
 from pe_toolkit.cli.requests.doctor import DoctorOptions
@@ -108,10 +110,14 @@ def needs(name: str, facts: Facts, asked: DoctorOptions) -> Fit:
 
     Raises:
         UsageError: an unknown backbone, or a clip that it cannot make.
+        BackboneError: a folder that holds no model.
     """
     chosen, variant, _ = machine.resolve(name, None)
     if variant is None:
-        return Fit(chosen, True, "not in our table: try it", {})
+        folder = named(chosen).folder
+        if folder is not None:  # else nothing is known before it is downloaded
+            trust.check_folder(folder, chosen)
+        return Fit(chosen, True, "not in our table, so nothing can be estimated: try it", {})
     doctor_estimate.check(variant, asked)
     if variant.hub_id is None:
         there = machine.bundled_here(variant.name)

@@ -514,6 +514,24 @@ def test_doctor_estimates_what_is_asked_for() -> None:
 
 def test_doctor_unknown_backbone() -> None:
     assert doctor("--backbone", "nope").exit_code == 2
+    assert doctor("--backbone", "bundled", "--frames", "50").exit_code == 2
+    assert doctor("--backbone", "bundled", "--size", "100x100").exit_code == 2
+    missing = doctor("--backbone", "./nothere")
+    assert missing.exit_code == 1
+    assert "no such folder" in missing.stderr
+
+
+def test_doctor_says_where_main_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "gpus", lambda: ([machine.Gpu("G", 40.0, 40.0)], None))
+    monkeypatch.setattr(machine, "measured_rate", lambda: None)
+    for memory, words in (
+        ((4.0, 8.0), "21.1 GB of main memory (8.0 GB in all)"),
+        ((60.0, 64.0), ""),
+    ):
+        monkeypatch.setattr(machine, "memory_gb", lambda memory=memory: memory)
+        (line,) = doctor("--backbone", "cogvideox-5b", "--json").stdout.splitlines()
+        assert words in json.loads(line)["backbone"]["verdict"]
+        assert ("main memory" in json.loads(line)["backbone"]["verdict"]) == bool(words)
 
 
 def test_auto_choice() -> None:
