@@ -30,6 +30,7 @@ NEW_BUNDLED = "a white circle on a blue background"
 NEW_TWO = "a white circle and an orange cross on a blue background"
 NEW = "a paper plane over a city"
 """What the suggested command shows."""
+PATH_ALONE = "  its path is learned, not that it grows or turns"
 LITTLE_LEARNT = 3
 """Exit code of a training whose card was made, but of a reference with little to learn from."""
 
@@ -212,6 +213,8 @@ def draw(events: Iterator[Any], session: Session) -> Result:
                         out.talk(f"  {event.zero}: left to the phase in the noise")
                     elif event.zero:
                         out.warn(f"{event.zero}: the positions start from zero.")
+                    if event.path_alone:
+                        out.talk(PATH_ALONE)
                     if event.guided_steps not in (None, expected):
                         out.talk(f"  so {event.guided_steps} steps are guided")
                         if not drawn:

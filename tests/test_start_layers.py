@@ -24,7 +24,7 @@ from pe_toolkit.training import TrainConfig
 from pe_toolkit.training.describe import motion_spec
 from pe_toolkit.training.looking import Look
 from pe_toolkit.training.prepare import prepare
-from pe_toolkit.training.start import AGAINST, begun, first_layers, unsaid
+from pe_toolkit.training.start import AGAINST, begun, first_layers, path_alone, unsaid
 from pe_toolkit.video import Clip
 from pe_toolkit.world.motions import scenes_of
 from pe_toolkit.world.scenes import render
@@ -122,6 +122,11 @@ def test_auto_takes_layers_where_one_path_does_not_say_what_moves() -> None:
     # No path says a zoom or a roll, nor do a few matches, by chance along one, what a thing does.
     assert begun(along(), moves(zoom=1.3), auto) == "layers"
     assert begun(along(), moves(roll=0.3), auto) == "layers"
+    growing = moves(subject(torch.tensor([0.0, 0.1, 0.3], dtype=torch.float64)))
+    assert begun(along(), growing, auto) == "flow"
+    assert path_alone(along(), growing, auto)
+    assert not path_alone(along(), moves(subject()), auto)
+    assert not path_alone(along(), growing, settings(start="layers"))
     few = along()  # moves of a patch, which also a clip at rest seems to have
     few.displacement[:, :, :, 1:] = 0
     few.mask[:, :, :, 1:] = False

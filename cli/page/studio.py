@@ -335,6 +335,8 @@ def _followed(job: Job, events: Any) -> MotionCard:
                 job.words.append(f"Reference: {followed(event.followed, read=event.read)}")
                 if event.guided_steps not in (None, steps):
                     job.words.append(f"So {event.guided_steps} steps are guided.")
+                if event.path_alone:
+                    job.words.append(train_steps.PATH_ALONE.strip().capitalize())
                 steps = event.guided_steps or steps
                 job.tell(0.02)
             case kinds.InnerStep():

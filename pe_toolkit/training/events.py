@@ -50,6 +50,7 @@ class ReferenceMatched:
             displacements there are.
         guided_steps: how many denoising steps are guided now that it is known what moves; None
             where that is not said.
+        path_alone: whether a subject grows or turns, and positions say its path only.
     """
 
     fraction: float
@@ -60,6 +61,7 @@ class ReferenceMatched:
     phase: bool = False
     guided_steps: int | None = None
     read: bool = False
+    path_alone: bool = False
 
 
 @dataclass(frozen=True)

@@ -153,6 +153,14 @@ def sought(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> str:
     return "flow" if alone else "layers"
 
 
+def path_alone(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> bool:
+    """Whether a subject grows or turns, and the start is a path, which says neither. (Layers of
+    what grows bring a third of it, and follow its path less well: docs/experiments.md.)
+    """
+    turned = any(bool((s.size != 0).any() or (s.turn != 0).any()) for s in moves.subjects)
+    return turned and begun(flow, moves, settings) == "flow"
+
+
 def unsaid(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> str:
     """Why a start other than `zero` begins at zero nevertheless, or "".
 
