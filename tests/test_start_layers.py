@@ -18,7 +18,7 @@ from pe_toolkit.errors import UsageError
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.apart import taken_apart
 from pe_toolkit.motion.flow import AttentionMotionFlow
-from pe_toolkit.motion.moves import ONE_PATH, Moves, Subject, similarity
+from pe_toolkit.motion.moves import ONE_PATH, Moves, Subject, not_against, similarity
 from pe_toolkit.motion.path import one_path
 from pe_toolkit.training import TrainConfig
 from pe_toolkit.training.describe import motion_spec
@@ -330,3 +330,17 @@ def test_two_things_whose_ways_cancel_are_not_called_little_to_learn_from() -> N
 
     assert "little of its motion will transfer" in said(moves())
     assert "little" not in said(moves(subject(), subject()))
+
+
+@pytest.mark.parametrize(("explained", "against"), [(0.02, True), (0.9, False)])
+def test_a_subject_against_all_that_matches_is_the_gap_between_things(
+    explained: float, against: bool
+) -> None:
+    """Two like things that go right side by side: what is cut out between them goes left."""
+    all_right, left = along(), dataclasses.replace(subject(), path=-PATH, share=explained)
+    found = not_against(left, all_right, 1)
+    assert (found is not left) == against
+    if against:
+        assert torch.allclose(found.path, PATH, atol=0.1)
+    same = dataclasses.replace(subject(), share=explained)
+    assert not_against(same, all_right, 1) is same  # it goes the same way

@@ -37,6 +37,9 @@ from pe_toolkit.motion.things import WHOLE, Thing, things_of
 REST = 0.3
 """Patches: a path that stays within is at rest. Still clips have up to 0.07 (noise of 6 grey levels
 included), the slowest of slow ones 0.47 (docs/experiments.md)."""
+MORE, EACH, SURE = 4.0, 0.05, 0.05
+"""How many times as much a mean path has to explain of what moves, `EACH` at least, to be believed
+against a subject that goes the other way; and the share that is followed."""
 GROWTH, TURN = 0.12, 0.35
 """Change of log size, and of angle (radians), within which a thing keeps its size and angle."""
 JERK = 0.35
@@ -242,6 +245,8 @@ def read_moves(
             subjects.append(subject)
     if seen and not told and not moved:  # nothing could be told from a background
         subjects = list(_along_one_path(flow, (linear, shift), anchor))
+    if len(subjects) == 1 and not moved and subjects[0].cover is not None:
+        subjects = [not_against(subjects[0], flow, anchor)]
     subjects.sort(key=lambda s: -s.share)
     return Moves(anchor, linear, shift, tuple(subjects), why)
 
@@ -264,6 +269,20 @@ def read_camera(
     """
     weights = torch.ones(tuple(grid), dtype=torch.float64)
     return _background(grid, pictures, weights, grid.frames // 2, film, told=False)[1]
+
+
+def not_against(subject: Subject, flow: AttentionMotionFlow, anchor: int) -> Subject:
+    """A subject, or the mean path in its place where that goes the other way and explains more: two
+    like things that go side by side are cut as what lies between and behind them.
+    """
+    path = mean_path(flow, anchor).double()
+    share = path_shares(flow, [path])[0]
+    against = float((path.diff(dim=0) * subject.path.diff(dim=0)).sum()) < 0
+    little = flow.followed < SURE or share < MORE * max(subject.share, EACH)
+    if little or not against:
+        return subject
+    zero = torch.zeros(len(path), dtype=torch.float64)
+    return Subject(path, path + middle(flow.grid), zero, zero, share)
 
 
 def _along_one_path(
