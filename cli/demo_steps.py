@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from pe_toolkit.cli import files
 from pe_toolkit.cli.output import Output
-from pe_toolkit.errors import OutputError
 
 if TYPE_CHECKING:
     from pe_toolkit.backbones.contract import Backbone
@@ -107,13 +106,7 @@ def check(places: Places, *, force: bool) -> None:
         OutputError, OutputExistsError, UsageError: as `files.check_outputs`.
     """
     for folder in {place.parent: None for place in places.all()}:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"Expected to make the folder {folder}, but: {error.strerror}.",
-                "Choose another place.",
-            ) from error
+        files.make_folder(folder)
     files.check_outputs(places.all(), force=force)
 
 

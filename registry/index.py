@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from pe_toolkit.card.migrations import UPGRADE
 from pe_toolkit.card.text import printable
 from pe_toolkit.errors import OutputError
 from pe_toolkit.registry import locks, objects, rows
@@ -355,8 +356,7 @@ def _schema(connection: sqlite3.Connection) -> int:
         raise RegistryError(
             f"Expected an index of version {rows.SCHEMA}, got {number}: a newer pe-toolkit made "
             "it, or it is damaged.",
-            "Install a newer pe-toolkit: as its README says. If there is none: "
-            "pe verify --all --rebuild",
+            f"{UPGRADE} If there is none: pe verify --all --rebuild",
         )
     return number
 

@@ -154,7 +154,7 @@ def parse(text: str) -> Reference:
             raise _malformed(text, "letters and digits before ://, such as hf:// or file://")
         return UrlReference(text)
     if _is_path(text):
-        return PathReference(_expanded(text))
+        return PathReference(expanded(text))
     return _hub(text, text) if "/" in text else local(text, FORMS)
 
 
@@ -219,7 +219,8 @@ def _is_path(text: str) -> bool:
     return head.count("/") > 1 or head.endswith("/")
 
 
-def _expanded(text: str) -> Path:
+def expanded(text: str) -> Path:
+    """A path as it was written, `~` at its beginning expanded if that is known."""
     if not text.startswith("~"):  # `./~` is a folder of that name
         return Path(text)
     try:

@@ -28,6 +28,7 @@ from pe_toolkit.errors import UsageError
 from pe_toolkit.registry import objects
 from pe_toolkit.registry.errors import SignatureError
 from pe_toolkit.registry.home import home
+from pe_toolkit.registry.references import expanded
 from pe_toolkit.registry.signature_files import FINGERPRINT, sound
 
 NAMESPACE = "pe-card"
@@ -82,7 +83,7 @@ def default_key() -> Path:
         UsageError: if there is none.
     """
     if text := os.environ.get("PE_SIGNING_KEY"):
-        return _expanded(text)
+        return expanded(text)
     try:
         folder = Path.home() / ".ssh"
     except RuntimeError as error:
@@ -112,7 +113,7 @@ def who(text: str, signers: Path | None = None) -> Who:
     if FINGERPRINT.fullmatch(text):
         return Who(text, fingerprint=text)
     if text.endswith(".pub") or "/" in text or "\\" in text:
-        return Who(text, fingerprint=_fingerprint(_expanded(text)))
+        return Who(text, fingerprint=_fingerprint(expanded(text)))
     if _NAME.fullmatch(text) is None:
         raise UsageError(
             f"Expected a fingerprint, a public key or a name, got {shown(text)}.",
@@ -127,13 +128,6 @@ def who(text: str, signers: Path | None = None) -> Who:
             "Or say whose key it is: SHA256:... or zoe.pub.",
         )
     return Who(text, signers=file)
-
-
-def _expanded(text: str) -> Path:
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:  # `~nobody/key`: a path all the same, not to be found
-        return Path(text)
 
 
 def _fingerprint(path: Path) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +19,10 @@ from huggingface_hub import (
 from huggingface_hub.errors import EntryNotFoundError, RevisionNotFoundError
 
 from pe_toolkit.card import CardInfo
+from pe_toolkit.card.file import write_atomically
 from pe_toolkit.card.header import MAX_FILE_BYTES
 from pe_toolkit.card.text import printable
-from pe_toolkit.errors import CardError, PeError
+from pe_toolkit.errors import CardError, OutputError, PeError
 from pe_toolkit.registry import semver, signature_files
 from pe_toolkit.registry.remotes.base import CARD_FILE, SIGNATURE_FILE, Check, Pulled
 from pe_toolkit.registry.remotes.errors import RemoteError, UnreachableError
@@ -219,12 +219,9 @@ def _keep_ref(path: Path, revision: str) -> None:
     if revision == commit or path.parents[1].name != "snapshots":
         return
     place = repository / "refs" / revision
-    with contextlib.suppress(OSError):  # only who is offline misses it
+    with contextlib.suppress(OSError, OutputError):  # only who is offline misses it
         place.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=place.parent, prefix=".")
-        with os.fdopen(handle, "w", encoding="ascii") as file:
-            file.write(commit)
-        os.replace(name, place)
+        write_atomically(place, [commit.encode()], force=True)
 
 
 def _download(remote: HubRemote, announced: Any, *, force: bool) -> Path:
