@@ -37,9 +37,10 @@ from numpy.typing import NDArray
 
 from benchmarks import class_drawing, class_table, kept
 from benchmarks.transfer import clip_of, say
-from pe_toolkit.apply import generate
+from pe_toolkit.apply import Draft, drafts, generate
 from pe_toolkit.backbones import load_backbone
 from pe_toolkit.card import MotionCard
+from pe_toolkit.evaluation.following import ReferenceMotion
 from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.training.events import Finished
 from pe_toolkit.training.recipes import RECIPES
@@ -171,6 +172,13 @@ def card_of(adapter: Any, store: Store, name: str, scene: Scene, r: int, args: A
     raise AssertionError("the trainer always ends with Finished")
 
 
+def drafted(adapter: Any, card: MotionCard, prompt: str, seed: int, count: int) -> list[Draft]:
+    """Drafts as `pe apply --drafts` makes them, the best first."""
+    steps, seeds = drafts.draft_steps(card.spec.schedule.steps), drafts.seeds_of(seed, count)
+    made = generate(adapter, [prompt], seeds, card=card, steps=steps)
+    return drafts.judged(made, ReferenceMotion.of_card(adapter, card).rank)
+
+
 def tasks(store: Store, args: Any) -> Iterator[tuple[str, int, int, str]]:
     """(class, reference, pair, row) of what is still to be made, references first: after half of
     the time every class has half of its references.
@@ -205,8 +213,12 @@ def run(store: Store, args: Any) -> None:
             used = card[1]
             if row != args.name:
                 used = shuffled(used, CHANGES[row.removeprefix(args.name + " ")], r)
-        (video,) = generate(adapter, [prompt], [seed], card=used, scheduler=args.scheduler)
         line = {"class": name, "reference": r, "pair": k, "row": row, "prompt": prompt}
+        if args.drafts > 1 and used is not None:
+            found = drafted(adapter, used, prompt, seed, args.drafts)
+            line["drafts"] = [vars(draft) for draft in found]
+            seed = found[0].seed
+        (video,) = generate(adapter, [prompt], [seed], card=used, scheduler=args.scheduler)
         line |= {"seed": seed, "seconds": round(video.seconds, 2)}
         store.add(line | record(video.frames, prompt, scenes[name], r), video.frames)
         shown = {key: round(value, 2) for key, value in store.lines[-1]["values"].items()}
@@ -221,6 +233,7 @@ def main() -> None:
     parser.add_argument("--recipe", choices=RECIPES, default="default")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--scheduler", choices=("ddim", "dpm"), default=None)
+    parser.add_argument("--drafts", type=int, default=1, help="as `pe apply --drafts`")
     parser.add_argument("--name", default=None, help="of the row; default: recipe and settings")
     parser.add_argument("--classes", default=",".join(ORDER))
     parser.add_argument("--references", type=int, default=8)
@@ -237,7 +250,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=None, help="write the table's numbers here")
     parser.add_argument("--sheets", type=Path, default=None, help="contact sheets, one a class")
     args = parser.parse_args()
-    args.name = args.name or " ".join([args.recipe, *args.set, *filter(None, [args.scheduler])])
+    how = [*args.set, *filter(None, [args.scheduler])]
+    how += [f"drafts {args.drafts}"] if args.drafts > 1 else []
+    args.name = args.name or " ".join([args.recipe, *how])
     args.classes = args.classes.split(",")
     args.controls = [name for name in args.controls.split(",") if name]
     if unknown := {*args.classes} - {*CLASSES} | {*args.controls} - {*CONTROLS}:

@@ -18,6 +18,7 @@ from pe_toolkit.cli.versions import software
 from pe_toolkit.errors import OutputExistsError
 
 if TYPE_CHECKING:
+    from pe_toolkit.apply.drafts import Draft
     from pe_toolkit.card import CardSpec, MotionCard
     from pe_toolkit.cli.requests.apply import ApplyOptions
     from pe_toolkit.evaluation.following import ReferenceMotion
@@ -42,6 +43,7 @@ class Done:
     motion_follows: float | None
     motion_follows_reason: str | None
     seconds: float
+    drafts: list[Draft] = field(default_factory=list)
 
 
 @dataclass
@@ -82,8 +84,11 @@ class Results:
             frames = read_clip(target.video).frames
             self.rows.append((f"{short(target.prompt)}, seed {target.seed}", evenly(frames)))
 
-    def take(self, target: files.Target, made: Any, bar: Progress) -> None:
-        """Write a video with everything beside it, and count it as done.
+    def take(
+        self, target: files.Target, made: Any, bar: Progress, drafts: Sequence[Draft] = ()
+    ) -> None:
+        """Write a video with everything beside it, and count it as done; `drafts`: those that it
+        was chosen by, the best first.
 
         The video first: whatever becomes of its score, and if that is interrupted, it is there.
         """
@@ -98,15 +103,17 @@ class Results:
             target = files.next_free(target)  # nobody named it, and another command took the name
             write_video(target.video, made.frames, made.fps, metadata=texts)
         # `--resume` makes anew what the JSON file says was interrupted.
-        facts = record(target, made, self.card, self.options, None, INTERRUPTED)
+        chosen = {"chosen_seed": made.seed, "drafted": [vars(d) for d in drafts]}
+        more = chosen if drafts else {}
+        facts = record(target, made, self.card, self.options, None, INTERRUPTED) | more
         files.write_json(target.sidecar, facts, force=force)
         if target.side_by_side is not None:
             from pe_toolkit.visual import side_by_side
 
-            beside = side_by_side([("reference", self.reference), ("result", made.frames)])
+            beside = side_by_side([(self._reference, self.reference), ("result", made.frames)])
             write_video(target.side_by_side, beside, made.fps, force=force, metadata=texts)
         score, reason = self._score(target, made)
-        facts = record(target, made, self.card, self.options, score, reason)
+        facts = record(target, made, self.card, self.options, score, reason) | more
         files.write_json(target.sidecar, facts, force=True)
         if self.options.sheet is not None:
             self.rows.append((f"{short(made.prompt)}, seed {made.seed}", evenly(made.frames)))
@@ -121,6 +128,7 @@ class Results:
             motion_follows=score,
             motion_follows_reason=reason,
             seconds=made.seconds,
+            drafts=list(drafts),
         )
         self.done.append(done)
         self.out.event("generated", **vars(done))
@@ -158,7 +166,7 @@ class Results:
             from pe_toolkit.video import write_image
             from pe_toolkit.visual import contact_sheet
 
-            first = [] if self.reference is None else [("reference", self.reference)]
+            first = [] if self.reference is None else [(self._reference, self.reference)]
             picture = contact_sheet([*first, *self.rows], COLUMNS)
             write_image(sheet, picture, force=self.options.force)
         shown = {str(video): "from an earlier run" for video in self.there}
@@ -169,7 +177,8 @@ class Results:
                 if self.motion is None
                 else f", {in_words(done, edited=bool(self.card.spec.edits), several=several)}"
             )
-            shown[str(done.video)] = f'"{short(done.prompt)}", seed {done.seed}{follows}'
+            best = f", the best of {len(done.drafts)} drafts" if done.drafts else ""
+            shown[str(done.video)] = f'"{short(done.prompt)}", seed {done.seed}{best}{follows}'
             if done.side_by_side is not None:
                 shown[str(done.side_by_side)] = "reference | result"
         if sheet is not None:
@@ -185,6 +194,11 @@ class Results:
             scored_card=scored,
             there=self.there,
         )
+
+    @property
+    def _reference(self) -> str:
+        """What the clip of `--side-by-side` is called."""
+        return "reference, before the edits" if self.card.spec.edits else "reference"
 
     def _explain(self) -> None:
         if any(done.motion_follows is not None for done in self.done):
@@ -290,6 +304,7 @@ def known(target: files.Target, card: MotionCard, options: ApplyOptions) -> dict
         "prompt": target.prompt,
         "negative_prompt": used.negative_prompt,
         "seed": target.seed,
+        "drafts": options.drafts,
         "card": {"name": spec.name, "version": spec.version, "digest": spec.digest}
         if applied
         else None,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pe_toolkit.apply.drafts import Draft
 from pe_toolkit.card.sampling import read_as_trained
 from pe_toolkit.cli import apply_output, apply_resume, files
 from pe_toolkit.cli.output import Output
@@ -118,7 +119,8 @@ def finish_without(
 
 def read_beside(path: Path | None, spec: CardSpec, out: Output) -> Clip | None:
     """The clip of `--side-by-side`, if there is one; warns when it is another one than the card was
-    made from. (Keys and values of another one are warned of by the library.)
+    made from, or the card was edited since. (Keys and values of another one are warned of by the
+    library.)
 
     Raises:
         ClipError: it cannot be read.
@@ -131,6 +133,12 @@ def read_beside(path: Path | None, spec: CardSpec, out: Output) -> Clip | None:
         out.warn(
             f"the clip of --side-by-side (sha256 {clip.sha256}) is not the one that the card was "
             f"made from ({spec.reference.sha256}): the videos need not move as it does."
+        )
+    elif spec.edits:
+        done = ", ".join(dict.fromkeys(edit.what for edit in spec.edits))
+        out.warn(
+            f"the clip of --side-by-side is the reference as it was before the card was edited "
+            f"({done}): the videos do not move as it does."
         )
     return clip
 
@@ -239,6 +247,21 @@ def motion(adapter: Backbone, card: MotionCard, wanted: bool | None) -> Referenc
     return ReferenceMotion.of_card(adapter, card)
 
 
+def judge(
+    adapter: Backbone, card: MotionCard, drafts: int, motion: ReferenceMotion | None, out: Output
+) -> ReferenceMotion | None:
+    """What drafts are compared with; None where there are none, or nothing says which is better."""
+    if drafts == 1:
+        return None
+    from pe_toolkit.evaluation.following import ReferenceMotion
+
+    found = motion or ReferenceMotion.of_card(adapter, card)
+    if found.silent:
+        out.warn(f"nothing says which draft is better: {found.silent}. No drafts are made.")
+        return None
+    return found
+
+
 def videos(
     adapter: Backbone,
     card: MotionCard,
@@ -248,22 +271,34 @@ def videos(
     bar: Progress,
     *,
     alone: bool,
-) -> Iterator[Generated]:
-    """One video for each target, in their order. `alone`: nothing of the card is on the model when
-    one comes out, so that the transformer can be run for its score.
+    judge: ReferenceMotion | None = None,
+) -> Iterator[tuple[Generated, list[Draft]]]:
+    """One video for each target, in their order, and the drafts that it was chosen by.
+
+    Args:
+        alone: nothing of the card is on the model when one comes out, so that the transformer can
+            be run for its score.
+        judge: says which draft is the best; None: the seeds are taken as they are.
     """
     report = reporter(bar)
     texts = tuple(dict.fromkeys(target.prompt for target in targets))
     seeds = list(dict.fromkeys(target.seed for target in targets))
-    if not alone and len(targets) == len(texts) * len(seeds):  # all of a batch
-        yield from request.generate(adapter, card, texts, seeds, given, report)
+    if judge is None and not alone and len(targets) == len(texts) * len(seeds):  # all of a batch
+        for made in request.generate(adapter, card, texts, seeds, given, report):
+            yield made, []
         return
+    drafting = reporter(bar, "drafts, ")
     for target in targets:
-        one = ([target.prompt], [target.seed])
-        yield from list(request.generate(adapter, card, *one, given, report))
+        drafts, seed = list[Draft](), target.seed
+        if judge is not None:
+            asked = (target.prompt, seed, judge.rank)
+            drafts = request.draft(adapter, card, *asked, given, drafting)
+            seed = drafts[0].seed
+        for made in list(request.generate(adapter, card, [target.prompt], [seed], given, report)):
+            yield made, drafts
 
 
-def reporter(bar: Progress) -> Callable[[int, int], None]:
+def reporter(bar: Progress, what: str = "") -> Callable[[int, int], None]:
     """Shows each denoising step with what remains of its video; seen on a terminal only."""
     began = [time.monotonic(), 0.0]
 
@@ -274,6 +309,9 @@ def reporter(bar: Progress) -> Callable[[int, int], None]:
         pace = (now - began[0]) / (done - began[1]) if done > began[1] else 0.0
         left = f", {pace * (steps - done):.0f} s left" if pace and done < steps else ""
         # Decoding follows the last step.
-        bar.part(done / (steps + 1), f"step {done}/{steps}{left}" if done < steps else "decoding")
+        bar.part(
+            done / (steps + 1),
+            f"{what}step {done}/{steps}{left}" if done < steps else f"{what}decoding",
+        )
 
     return report

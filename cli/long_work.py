@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from pe_toolkit.apply.drafts import SHARE
 from pe_toolkit.cli.output import Output, size_text
 
 if TYPE_CHECKING:
@@ -130,6 +131,8 @@ def tell_generation(
     expected = seconds(
         variant, "apply", frames=spec.clip.frames, size=size, steps=steps, samples=videos, gpu=gpu
     )
+    if asked.drafts > 1:
+        expected *= 1 + asked.drafts * SHARE
     _tell_time(out, expected, gpu=gpu)
 
 

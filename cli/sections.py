@@ -56,7 +56,8 @@ TRAIN = {
 }  # fmt: skip
 APPLY = {
     "Options": (
-        "output", "prompts", "prompt_file", "seeds", "strength", "camera", "subject", "no_card",
+        "output", "prompts", "prompt_file", "seeds", "drafts", "strength", "camera", "subject",
+        "no_card",
         "negative_prompt", "image", "side_by_side", "sheet", "score", "scored_card", "resume",
         "force",
     ),

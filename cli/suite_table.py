@@ -36,15 +36,31 @@ def draw(table: Table, out: Output, width: int | None) -> None:
 def _fitting(
     first: str, head: Head, rows: Rows, metrics: int, out: Output, width: int | None
 ) -> None:
-    """All columns side by side if they fit, or those of one metric after the other."""
+    """All columns side by side if they fit, or those of one metric after the other, as many beside
+    each other as fit.
+    """
     room = width or MOST
     text = _text(first, head, rows, MOST)
-    if max(map(len, text.splitlines()), default=0) <= room:
+    if _wide(text) <= room:
         out.data(text)
         return
     for n in range(metrics):
         some = [(label, own[n::metrics]) for label, own in rows]
-        out.data(_text(first, head[n::metrics], some, room))
+        left = head[n::metrics]
+        while left:
+            count = len(left)
+            while count > 1 and _wide(_text(first, left[:count], _first(some, count), MOST)) > room:
+                count -= 1
+            out.data(_text(first, left[:count], _first(some, count), room))
+            left, some = left[count:], [(label, own[count:]) for label, own in some]
+
+
+def _wide(text: str) -> int:
+    return max(map(len, text.splitlines()), default=0)
+
+
+def _first(rows: Rows, count: int) -> Rows:
+    return [(label, own[:count]) for label, own in rows]
 
 
 def _text(first: str, head: Head, rows: Rows, width: int) -> str:
@@ -58,7 +74,7 @@ def _text(first: str, head: Head, rows: Rows, width: int) -> str:
     from pe_toolkit.suites.tables import shown
 
     drawn = Drawn(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    drawn.add_column(first)
+    drawn.add_column(first, no_wrap=True)
     for above, metric in head:
         drawn.add_column(Text(f"{printable(above)}\n{metric}"), justify="right", no_wrap=True)
     for label, own in rows:

@@ -171,13 +171,19 @@ def read_reference(request: TrainRequest, shape: Shape | None, out: Output) -> C
     return clip
 
 
-def tracking(events: Iterator[Any], options: TrainOptions, out: Output) -> Iterator[Any]:
+def tracking(
+    events: Iterator[Any], options: TrainOptions, variant: Variant, out: Output
+) -> Iterator[Any]:
     """The events, written to the dashboard that was asked for, if one was."""
     if options.track is None:
         return events
     from pe_toolkit.training import track
 
-    out.talk(f"Losses: {track.show(options.track)}")
+    settings = options.config(variant).resolve(variant)
+    if settings.inner_steps:
+        out.talk(f"Losses: {track.show(options.track)}")
+    else:
+        out.talk(f"Nothing is optimised, so no losses: {track.show(options.track)}")
     about = {
         "reference": options.reference, "backbone": options.backbone, "mode": options.mode,
         "recipe": options.recipe, "objective": options.objective or "amf",

@@ -64,7 +64,7 @@ def load(group: str, own: Mapping[str, str], name: str, what: str) -> Any:
         )
     try:
         return entry.load()
-    except Exception as error:  # whatever a stranger's module does when it is imported
+    except (Exception, SystemExit) as error:  # whatever a stranger's module does on import
         raise DependencyError(
             f"Expected {what} {name!r} from the package {_package(entry)} ({entry.value}), got "
             f"{type(error).__name__}: {error}",
@@ -81,7 +81,7 @@ def refused(group: str, name: str, what: str, why: str) -> DependencyError:
     )
 
 
-def in_words(error: Exception) -> str:
+def in_words(error: BaseException) -> str:
     """What a stranger's code raised, in one line."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -9,10 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import CogVideoXPipeline, CogVideoXVideoToVideoPipeline
+from diffusers import (
+    CogVideoXPipeline,
+    CogVideoXVideoToVideoPipeline,
+    EulerDiscreteScheduler,
+    FirstBlockCacheConfig,
+)
 from diffusers.models.attention_processor import CogVideoXAttnProcessor2_0
 from torch import nn
 
+from pe_toolkit.acceleration import timestep
 from pe_toolkit.acceleration.timestep import read_timestep
 from pe_toolkit.apply import applied, generate, replay
 from pe_toolkit.apply.parts import phase_strength
@@ -20,6 +26,7 @@ from pe_toolkit.backbones import CogVideoXAdapter
 from pe_toolkit.card import MotionCard
 from pe_toolkit.errors import PeError, UnsupportedError, UsageError
 from pe_toolkit.training import TrainConfig, train
+from pe_toolkit.training.events import GuidedStep
 from tests.test_apply import card_for, run
 from tests.tiny import moving_square, tiny_adapter, tiny_pipe
 
@@ -115,6 +122,13 @@ def test_nothing_is_trained_or_replayed_under_a_card():
     begun.close()
     with applied(own.pipe, card):
         run(own.pipe)
+    for second in (applied(own.pipe, card), replay(own.pipe, latents)):
+        with (
+            replay(own.pipe, latents),
+            pytest.raises(UnsupportedError, match="one card at a time"),
+            second,
+        ):
+            pass
 
 
 class Own(nn.Module):
@@ -173,7 +187,7 @@ def test_threads_read_timesteps_of_their_own():
     seen = []
     whole = torch.arange(9, 0, -1)
     assert read_timestep(whole[3:4]) == 6
-    thread = threading.Thread(target=lambda: seen.append(dict(vars(read_timestep))["_values"]))
+    thread = threading.Thread(target=lambda: seen.append(dict(vars(timestep._READER))["_values"]))
     thread.start()
     thread.join()
     assert seen == [[]]
@@ -210,3 +224,70 @@ def test_the_phase_goes_with_the_subjects_where_they_are_all_that_moves():
     assert [phase_strength(one, 1.0, 0.25) for one in (two, seen, plain)] == [0.25, 1.0, 1.0]
     assert [phase_strength(one, 2.0, None) for one in (two, seen, plain)] == [1.0, 1.0, 1.0]
     assert phase_strength(two, 0.5, 4.0) == 1.0
+
+
+OPTIMISED = TrainConfig(prompts=("a red",), samples=1, recipe="fast", seed=3)
+
+
+def with_euler(**changes):
+    """A pipeline whose scheduler counts in sigmas."""
+    own = tiny_adapter()
+    own.pipe.scheduler = EulerDiscreteScheduler.from_config(own.pipe.scheduler.config, **changes)
+    return own
+
+
+def test_latents_of_another_scale_are_neither_learned_nor_replayed(adapter):
+    card, own = card_for(adapter, None, mode="latents"), with_euler()
+    with pytest.raises(UnsupportedError, match="whose latents are scaled"), replay(own.pipe, card):
+        pass
+    with pytest.raises(UnsupportedError, match="whose steps a training cannot take"):
+        next(train(own, moving_square(), OPTIMISED))
+    settled = dataclasses.replace(OPTIMISED, recipe="rich", phase=(1.0, 2.0))
+    assert list(train(own, moving_square(), settled))[-1].card.spec.kind == "positions"
+
+
+def test_keys_and_values_with_timesteps_between_whole_ones(adapter):
+    card, clip = card_for(adapter), moving_square()
+    own, plain = with_euler(use_karras_sigmas=True), with_euler(use_karras_sigmas=True)
+    with applied(own.pipe, card, kv_from=clip):
+        assert not torch.equal(run(own.pipe), run(plain.pipe))
+
+
+def test_a_training_gets_its_gradients_wherever_it_is_called(adapter):
+    def learned():
+        return list(train(adapter, moving_square(), OPTIMISED))[-1].card.tensors["positions"]
+
+    wanted = learned()
+    with torch.no_grad():
+        assert np.array_equal(learned(), wanted)
+    with torch.inference_mode(), pytest.raises(UsageError, match="outside of torch"):
+        learned()
+
+
+def test_a_call_of_the_pipeline_does_not_change_what_a_training_learns():
+    own, config = tiny_adapter(), dataclasses.replace(OPTIMISED, kv=True, guided_range=(0.5, 1.0))
+    cards = []
+    for disturbed in (False, True):
+        for event in train(own, moving_square(), config):
+            if disturbed and isinstance(event, GuidedStep):
+                run(own.pipe)
+        cards.append(event.card.tensors["positions"])
+    assert np.array_equal(*cards)
+
+
+def test_a_model_compiled_under_a_card_is_guided(adapter):
+    card, pipe = card_for(adapter), tiny_pipe()
+    with applied(pipe, card):
+        wanted = run(pipe)
+        pipe.transformer = torch.compile(pipe.transformer, backend="eager")
+        torch.testing.assert_close(run(pipe), wanted)
+
+
+def test_a_cache_that_comes_under_a_card_is_refused(adapter):
+    card, pipe = card_for(adapter), tiny_pipe()
+    with applied(pipe, card):
+        pipe.transformer.enable_cache(FirstBlockCacheConfig(threshold=0.1))
+        with pytest.raises(UnsupportedError, match="Expected no FirstBlockCacheConfig"):
+            run(pipe)
+        pipe.transformer.disable_cache()
+        run(pipe)

@@ -16,7 +16,7 @@ from pe_toolkit.card.plot import card_plot, path_of
 from pe_toolkit.cli.main import cli
 from pe_toolkit.errors import UsageError
 from pe_toolkit.visual import field_picture, path_picture, phase_pictures
-from pe_toolkit.visual.fields import fitting
+from pe_toolkit.visual.fields import fitting, heading
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -120,3 +120,9 @@ def test_what_is_there_is_kept(tmp_path: Path) -> None:
     wrong = CliRunner().invoke(cli, ["show", card, "--plot", "card.jpg"])
     assert wrong.exit_code == 2
     assert "card.png" in wrong.stderr
+
+
+def test_a_heading_stays_on_its_sheet() -> None:
+    long = heading("card " * 60, "words " * 90, 300)
+    assert long.shape == (58, 300, 3)
+    assert (long[:, -6:] == long[0, 0]).all()

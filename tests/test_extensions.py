@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pe_toolkit import evaluation, extensions
 from pe_toolkit.errors import DependencyError, TrainingError, UsageError
+from pe_toolkit.evaluation import trackers
+from pe_toolkit.evaluation.contract import Pair
+from pe_toolkit.evaluation.pair import score
 from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.training.events import Finished, GuidedStep
 from tests.tiny import moving_square, tiny_adapter
@@ -125,6 +130,8 @@ class Own:
     ("of", "loss", "said"),
     [
         ("raise KeyError('x')", "q.mean() ** 2", "KeyError"),
+        ("raise SystemExit(7)", "q.mean() ** 2", "SystemExit: 7"),
+        ("return None", "q.mean() ** 2", "returned NoneType, which has no `loss`"),
         ("pass", "1.0", "a scalar tensor, and is float"),
         ("pass", "(q ** 2).mean((1, 2, 3))", r"a scalar tensor, and is \(1,\)"),
         ("pass", "(q.detach() ** 2).mean()", "has no gradient"),
@@ -166,6 +173,8 @@ made = Metric("m", lambda pair: 0.5, 0, 1, {more})
     [
         ("needs=frozenset({'track'})", "needs track"),
         ("better='up'", "'up', not 'higher'"),
+        ("needs=None", "`needs` are no set"),
+        ("prepare=exit", "SystemExit"),
         ("prepare=fail", "ZeroDivisionError"),
     ],
 )
@@ -174,3 +183,52 @@ def test_a_metric_that_does_not_fit_is_found_before_any_work(site, more, said) -
     with pytest.raises(DependencyError, match=said) as caught:
         evaluation.prepare("own", evaluation.metric("own"))
     assert "smooth 0.3" in caught.value.message
+
+
+def test_a_loss_of_something_else_is_no_loss(site) -> None:
+    loss = "torch.ones((), requires_grad=True) * 1.0"
+    install(site, "smooth", "import torch\n" + OBJECTIVE.format(of="pass", loss=loss), OWN_ENTRY)
+    config = TrainConfig(prompts=("a",), samples=1, objective="own", inner_steps=1)
+    with pytest.raises(TrainingError, match="depends on what is optimised"):
+        list(train(tiny_adapter(), moving_square(), config))
+
+
+OWN_ENTRY = "own = smooth:Own"
+WRITES = """
+import numpy as np
+from pe_toolkit.evaluation.contract import Metric
+from pe_toolkit.evaluation.tracks import Tracks
+
+def blacken(pair):
+    pair.video[:] = 0
+    return 0.5
+
+made = Metric("m", blacken, 0, 1)
+
+class Own:
+    def track(self, frames, starts):
+        frames[:] = 0
+        points = np.repeat(starts[:, None], len(frames), 1)
+        return Tracks(points, np.ones(points.shape[:2], bool), {size})
+"""
+
+
+def test_what_others_write_on_is_theirs(site) -> None:
+    text = WRITES.format(size="frames.shape[2:0:-1]")
+    install(site, "smooth", text, "own = smooth:made", group=evaluation.GROUP)
+    frames = np.full((5, 8, 12, 3), 9, np.uint8)
+    (result,) = score(Pair(frames.copy(), frames), ["own"])
+    assert result.value == 0.5
+    assert (frames == 9).all()
+
+
+@pytest.mark.parametrize("size", ["frames.shape[2:0:-1]", "(1920, 1080)"])
+def test_tracks_are_of_the_clip_that_was_followed(site, size) -> None:
+    text = WRITES.format(size=size)
+    install(site, "smooth", text, "own = smooth:Own", group=trackers.GROUP)
+    frames, starts = np.full((5, 8, 12, 3), 9, np.uint8), np.full((2, 2), 3.0)
+    right = size.startswith("frames")
+    wrong = pytest.raises(DependencyError, match=r"in \(12, 8\) pixels, got \(1920, 1080\)")
+    with contextlib.nullcontext() if right else wrong:
+        trackers.tracker("own").track(frames, starts)
+    assert (frames == 9).all()

@@ -300,3 +300,4 @@ def test_integers_are_numbers() -> None:
 
 def test_a_leak_of_what_is_not_known_is_not_known() -> None:
     assert math.isnan(likeness.leak(0.5, [math.nan]))
+    assert math.isnan(likeness.leak(1.0, [1.0]))  # the "unrelated" clip is the video itself

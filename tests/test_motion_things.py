@@ -10,6 +10,7 @@ from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.things import OWN, things_of
 from pe_toolkit.world.motions import scenes_of
+from pe_toolkit.world.scenes import Scene, Thing
 from tests.test_motion_moves import (
     GRID,
     OWN_SEED,
@@ -136,3 +137,23 @@ def test_where_nothing_moves_nothing_is_explained() -> None:
         grid,
     )
     assert all(thing.share == 0 for thing in things_of(rest, near(torch.zeros(3, 4, 4)), grid))
+
+
+@pytest.mark.parametrize("style", ["flat", "texture"])
+@pytest.mark.parametrize(
+    ("start", "end", "stays"),
+    [
+        # The cut takes both as one: its middle goes half as far.
+        ((0.2, 0.3), (0.75, 0.3), (0.5, 0.78)),
+        ((0.7, 0.7), (0.3, 0.7), (0.5, 0.25)),
+    ],
+)
+def test_one_that_goes_beside_one_that_rests_goes_as_far_as_it_does(
+    start: tuple[float, float], end: tuple[float, float], stays: tuple[float, float], style: str
+) -> None:
+    count, radius = 33, np.full(33, 0.16)
+    goes, rests = np.linspace(start, end, count), np.tile(stays, (count, 1))
+    things = Thing("red", "circle", goes, radius), Thing("green", "square", rests, radius)
+    (subject,) = looked(Scene("line", things, "blue", style, np.zeros((count, 2)), 1)).subjects
+    true = on_latent_frames(goes, len(subject.place)) - 0.5
+    assert float(np.linalg.norm(subject.place.numpy() - true, axis=1).mean()) < 0.3

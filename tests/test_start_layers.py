@@ -320,12 +320,13 @@ def test_a_card_says_what_was_read_in_numbers() -> None:
 
 def test_two_things_whose_ways_cancel_are_not_called_little_to_learn_from() -> None:
     rest = flow(torch.zeros(3, 3, 4, 4, 2))
+    rich = TrainConfig(recipe="rich").resolve(VARIANTS["bundled"])
 
     def said(read: Moves) -> str:
         path = np.zeros((3, 2), np.float32)
         apart = taken_apart(rest, read)
         return " ".join(
-            look_words(Look(rest, rest.mask.numpy(), path, 0.0, read, apart), "bundled")
+            look_words(Look(rest, rest.mask.numpy(), path, 0.0, read, apart), "bundled", rich)
         )
 
     assert "little of its motion will transfer" in said(moves())

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pe_toolkit.cli import suite_table
+from pe_toolkit.cli.output import Output
 from pe_toolkit.errors import (
     ClipError,
     DependencyError,
@@ -371,6 +373,20 @@ def test_intervals_are_over_references() -> None:
         assert high is not None
         inside += low < 0 < high
     assert 180 <= inside <= 199  # 95 % are 190; a bootstrap of 24 is a little too narrow
+
+
+@pytest.mark.parametrize("width", [45, 60, None])
+def test_rows_have_their_names_however_narrow_the_terminal_is(
+    width: int | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = scored(tmp_path, small_plan())
+    suite_table.draw(table, Output(), width)
+    lines = capsys.readouterr().out.splitlines()
+    assert width is None or max(map(len, lines)) <= width
+    heads = [line for line in lines if line.lstrip().startswith("method")]
+    for row in table.rows:
+        assert sum(line.lstrip().startswith(row.label) for line in lines) == len(heads) >= 1
+    assert not any("\u2026" in line for line in lines)
 
 
 def test_a_table_as_text(tmp_path: Path) -> None:

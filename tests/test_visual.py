@@ -9,7 +9,7 @@ import pytest
 
 from pe_toolkit.errors import UsageError
 from pe_toolkit.visual import contact_sheet, flow_arrows, label, loss_curve, side_by_side
-from pe_toolkit.visual.labels import BACKGROUND, font, shorten, wrapped
+from pe_toolkit.visual.labels import BACKGROUND, font, readable, shorten, wrapped
 from pe_toolkit.visual.motion import latent_of
 
 
@@ -49,6 +49,14 @@ class TestLabel:
     def test_any_text_fits(self, text: str, width: int) -> None:
         assert label(text, width).shape == (22, width, 3)
         assert font(14).getlength(shorten(text, 200, 14)) <= 200
+
+    def test_letters_that_the_font_lacks_are_said_in_others(self) -> None:
+        assert readable("ein weißer Kreis über Grün: carré, à côté \u2013 5\u00d75") == (
+            "ein weisser Kreis uber Grun: carre, a cote - 5x5"
+        )
+        assert readable("\u5149") == "\\u5149"
+        assert readable("\u5149\u5f71") != readable("\u5149\u5149")
+        assert (label("\u5149", 200) != label("\u5f71", 200)).any()
 
     def test_long_text_goes_on_in_the_next_line(self) -> None:
         text = "a red circle on a black background"

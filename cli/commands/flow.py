@@ -8,7 +8,7 @@ import click
 
 from pe_toolkit.cli import options, parameters, sections, train_steps
 from pe_toolkit.cli.errors import Session
-from pe_toolkit.cli.look_words import look_words
+from pe_toolkit.cli.look_words import by_layers, look_words
 from pe_toolkit.cli.requests.flow import FlowOptions
 from pe_toolkit.training.recipes import RECIPES
 
@@ -78,13 +78,17 @@ def flow(session: Session, /, **parsed: Any) -> None:
     from pe_toolkit.visual import part_words
 
     seen = look(adapter, clip, request.config(adapter.variant), image=request.read_image())
-    words = look_words(seen, adapter.defaults().name)
+    settings = request.config(adapter.variant).resolve(adapter.defaults())
+    words = look_words(seen, adapter.defaults().name, settings)
     _draw(request, clip, seen, words)
     for line in words:
         out.talk(line)
     for line in part_words(seen.apart):
         out.talk(f"  {line}")
-    out.talk(f"{request.output}: arrows are what a card would learn.")
+    if by_layers(seen, adapter.defaults().name, settings):
+        out.talk(f"{request.output}: a card takes camera and subjects apart, in their colours.")
+    else:
+        out.talk(f"{request.output}: arrows are what a card would learn.")
     motion = seen.flow
     out.event(
         "summary",

@@ -177,6 +177,8 @@ def run_training(session: Session, request: TrainOptions) -> None:
 
     session.resume = request.state
     events = run(adapter, clip, config, state=request.state, resume=request.resume, image=image)
-    result = train_steps.draw(train_steps.tracking(events, request, out), session)
+    result = train_steps.draw(
+        train_steps.tracking(events, request, adapter.defaults(), out), session
+    )
     result.image_to_video = adapter.image_to_video
     train_steps.finish(session, request, result)

@@ -156,7 +156,8 @@ class Studio:
 
         clip, adapter = self._read(job, request), self.load(job)
         job.tell(0.4, "Looking for what moves")
-        found = look(adapter, clip, request.config(self.variant))
+        config = request.config(self.variant)
+        found = look(adapter, clip, config)
         job.tell(0.8, "Drawing it")
         shown = []
         for name, frames in zip(
@@ -167,7 +168,7 @@ class Studio:
             place = self.place(f"{name}.mp4")
             write_video(place, frames, adapter.defaults().fps)
             shown.append(place)
-        first, *more = look_words(found, self.name)
+        first, *more = look_words(found, self.name, config.resolve(adapter.defaults()))
         return Seen(
             shown[0], shown[1], shown[2], first, tuple(more), tuple(part_words(found.apart))
         )

@@ -165,9 +165,36 @@ def held_off(transformer: Any, guided: Guided) -> Iterator[None]:
     with empty caches, also after one that was interrupted.
 
     Raises:
-        UnsupportedError: a cache that cannot be held off (FasterCache and others), by name.
+        UnsupportedError: a cache that cannot be held off (FasterCache and others), by name; also
+            inside, at a pass with another cache than at the beginning.
     """
     config = getattr(transformer, "_cache_config", None)
+
+    def look(module: Any, args: tuple[Any, ...]) -> None:
+        now = getattr(transformer, "_cache_config", None)
+        if now is not None and now is not config:
+            raise UnsupportedError(
+                f"Expected no {type(now).__name__} to be switched on under a card: it would answer "
+                "in place of guided steps.",
+                "Call pipe.transformer.enable_cache(...) before the card is applied.",
+            )
+
+    with _watched(transformer, look), _gated(transformer, config, guided):
+        yield
+
+
+@contextlib.contextmanager
+def _watched(transformer: Any, look: Callable[[Any, tuple[Any, ...]], None]) -> Iterator[None]:
+    handle = transformer.register_forward_pre_hook(look)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextlib.contextmanager
+def _gated(transformer: Any, config: Any, guided: Guided) -> Iterator[None]:
+    """Keep the cache of that configuration out of the guided steps."""
     if config is None:
         yield
         return

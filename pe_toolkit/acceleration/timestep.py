@@ -26,7 +26,7 @@ class Reader(threading.local):
 
     def __call__(self, timestep: torch.Tensor) -> int:
         """The first element, on whatever device it is."""
-        if torch.compiler.is_compiling() or timestep.is_inference():  # no versions to go by
+        if timestep.is_inference():  # no versions to go by
             return int(timestep.flatten()[0])
         base = timestep if timestep._base is None else timestep._base
         whole = base.is_contiguous() and base.numel() <= MOST and base.dtype == timestep.dtype
@@ -38,5 +38,12 @@ class Reader(threading.local):
         return self._values[timestep.storage_offset() - base.storage_offset()]
 
 
-read_timestep = Reader()
+_READER = Reader()
 """The one that all hooks of a pass share."""
+
+
+def read_timestep(timestep: torch.Tensor) -> int:
+    """The first element, on whatever device it is; also where the hook that asks is compiled."""
+    if torch.compiler.is_compiling():
+        return int(timestep.flatten()[0])
+    return _READER(timestep)

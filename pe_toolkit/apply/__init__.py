@@ -7,6 +7,7 @@ The pipeline stays the user's: hooks come off on exit, whatever happens inside, 
 without the card is bit for bit what it was before.
 
 request      what is asked, before a model is loaded
+drafts       which of several seeds follows best, seen in a fifth of the steps
 positions    what the card says at each timestep
 checks       whether it fits
 contexts     `applied`
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pe_toolkit.apply.checks import CardWarning, check_card
     from pe_toolkit.apply.contexts import applied
+    from pe_toolkit.apply.drafts import Draft
     from pe_toolkit.apply.generation import Generated, generate
     from pe_toolkit.apply.latents import Replay, replay
     from pe_toolkit.apply.positions import Application, CardPositions, weights_at
@@ -34,6 +36,7 @@ _WHERE = {
     "ApplyRequest": "request",
     "CardPositions": "positions",
     "CardWarning": "checks",
+    "Draft": "drafts",
     "Generated": "generation",
     "Replay": "latents",
     "applied": "contexts",
@@ -48,6 +51,7 @@ __all__ = [
     "ApplyRequest",
     "CardPositions",
     "CardWarning",
+    "Draft",
     "Generated",
     "Replay",
     "applied",

@@ -55,7 +55,8 @@ def applied(
             offload, compiled).
         card: a positions card for this backbone, or the path of one (`pe_toolkit.applied` takes
             names, too).
-        strength: scales the card; 0 leaves the pipeline bit for bit alone, 1 is as trained.
+        strength: scales the card; 0 leaves the pipeline bit for bit alone (but for a `phase` that
+            is given), 1 is as trained.
         kv_from: the reference clip, at the card's frames and size: its keys and values are injected
             in the guided steps (docs/reproduce.md), at any strength.
         no_kv: apply a card that requires them without.
@@ -73,8 +74,8 @@ def applied(
         beneath them) is warned of when the context is left.
 
     Raises:
-        MismatchError: wrong backbone, or (inside, at the call) another grid or frame count than the
-            card's.
+        MismatchError: wrong backbone, or (inside, at the call) another token grid than the card's.
+            (CogVideoX 1.5 fills up frames: a few frames more have the same grid.)
         UnsupportedError: a latents card (use `replay`), fused QKV, an attention processor that
             positions cannot reach, or a second card while one is applied; inside, a VAE that cannot
             decode as it is offloaded.
@@ -187,10 +188,11 @@ def _positions_of(card: MotionCard | str | Path, strength: float) -> MotionCard:
 
 
 def warn_unguided(log: Application, card: MotionCard, select: CardPositions) -> None:
-    """Say so if there were passes and the card guided none of them."""
-    if not select.visited or log.timesteps or not log.strength:
+    """Say so if of a generation there were passes and the card guided none of them."""
+    select.close()
+    if not select.unguided or not log.strength:
         return
-    levels = [select.adapter.noise_level(t) for t in sorted(select.visited)]
+    levels = [select.adapter.noise_level(t) for t in sorted(select.unguided)]
     first, last = card.spec.schedule.noise[0], card.spec.schedule.noise[-1]
     warnings.warn(
         f"The card guided no step: it guides noise levels of {last:.3f} to {first:.3f}, and the "

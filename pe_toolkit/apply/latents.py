@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from pe_toolkit.apply.checks import card_of, check_card, keys_values, vae_check
-from pe_toolkit.backbones.alone import check_alone
+from pe_toolkit.backbones.alone import alone
 from pe_toolkit.backbones.families import backbone_of
 from pe_toolkit.backbones.precision import unrounded
 from pe_toolkit.card import MotionCard
@@ -54,8 +54,9 @@ def replay(
     drawn before). `kv_from` and `no_kv` as in `applied`.
 
     Raises:
-        UnsupportedError: a positions card (use `applied`), a pipeline that begins with a clip, or a
-            card that is applied to the model already.
+        UnsupportedError: a positions card (use `applied`), a pipeline that begins with a clip, a
+            scheduler that keeps latents in another scale (Euler, Heun), or a card that is applied
+            to the model already.
         MismatchError: another backbone or size; also inside, of a generation.
         UnsupportedError: also inside, a VAE that cannot decode as it is offloaded.
     """
@@ -66,7 +67,7 @@ def replay(
         )
     adapter = backbone_of(pipe)
     check_card(adapter, card)
-    check_alone(adapter.transformer)
+    adapter.check_scheduler()
     if not adapter.begins_with_noise:
         raise UnsupportedError(
             "Expected a pipeline that begins with noise, got one that begins with a clip: a "
@@ -87,7 +88,7 @@ def replay(
 
     whole = first == max(adapter.timesteps(card.spec.schedule.steps))
     kv = keys_values(adapter, card, kv_from, no_kv)
-    with contextlib.ExitStack() as stack:
+    with alone(adapter.transformer), contextlib.ExitStack() as stack:
         stack.enter_context(vae_check(adapter))
         if kv is not None or adapter.dtype == torch.bfloat16:
             stack.enter_context(adapter.reachable())

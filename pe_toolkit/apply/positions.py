@@ -31,7 +31,9 @@ class Application:
 
     @property
     def guided_steps(self) -> int:
-        """How many denoising steps the card guided; 0 before a generation, and at strength 0."""
+        """How many denoising steps the card guided; 0 before a generation, and at strength 0, but
+        for those in which keys and values are injected.
+        """
         return len(self.timesteps)
 
 
@@ -93,18 +95,31 @@ class CardPositions:
         # The last one only: absolute tables of a CogVideoX-2b card would be 1.3 GB together.
         self.last: tuple[int, Any] | None = None
         self.visited: set[int] = set()
-        """Timesteps of the passes so far, guided or not."""
+        """Timesteps of this generation's passes so far, guided or not."""
+        self.unguided: set[int] = set()
+        """Those of the last generation of which none was guided."""
+        self._guided, self._before = False, -1
 
     def __call__(self, timestep: torch.Tensor) -> Any:
         """The injected positions at a timestep, or None to leave the model's own."""
         t = read_timestep(timestep)
+        if t > self._before:
+            self.close()
+        self._before = t
         self.visited.add(t)
         if self.last is None or self.last[0] != t:
             self.last = None  # before the next one is made: two need twice the memory
             self.last = (t, self._at(t))
         if self.last[1] is not None:
             self.log.timesteps.add(t)
+            self._guided = True
         return self.last[1]
+
+    def close(self) -> None:
+        """A generation is over: the next one visits timesteps of its own."""
+        if self.visited and not self._guided:
+            self.unguided = self.visited
+        self.visited, self._guided = set(), False
 
     def guides(self, t: int) -> bool:
         """Whether the card says anything at a timestep."""

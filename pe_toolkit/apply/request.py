@@ -5,10 +5,11 @@ card, and how the videos are generated. It makes what `generate` takes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pe_toolkit.apply.drafts import MOST, Draft, Judge, draft_steps, judged, seeds_of
 from pe_toolkit.apply.parts import check_parts
 from pe_toolkit.backbones.machine.placement import Purpose
 from pe_toolkit.card.sampling import check_reference, read_as_trained
@@ -63,6 +64,8 @@ class ApplyRequest:
         camera, subject: how much of the layer that moves with the camera, and of the others, on top
             of `strength`, 0 to 2; default 1. For cards that have such layers.
         image: a picture to begin with, for image-to-video backbones.
+        drafts: how many seeds each video is chosen from, by what a fifth of the steps makes of them
+            (`apply.drafts`); 1: the seed as it is.
 
     The others are as in `generate`.
     """
@@ -83,13 +86,22 @@ class ApplyRequest:
     camera: float | None = None
     subject: float | None = None
     image: Path | None = None
+    drafts: int = 1
 
     def check(self) -> None:
         """Refuse what makes no sense whatever the card.
 
         Raises:
-            UsageError: no prompt, or a prompt or seed given twice.
+            UsageError: no prompt, a prompt or seed given twice, or drafts of nothing.
         """
+        if not 1 <= self.drafts <= MOST:
+            raise UsageError(f"Expected 1 to {MOST} {option('drafts')}, got {self.drafts}.")
+        if self.drafts > 1 and (self.no_card or not self.strength):
+            raise UsageError(
+                f"Expected a card that acts, for {option('drafts')}, got none: there is nothing "
+                "that they are to follow.",
+                f"Leave {option('drafts')} out.",
+            )
         if not self.prompts:
             prompts, lines = option("prompts"), option("prompt_file")
             raise UsageError(f"Expected {prompts} or {lines}, got none.", "Say what to show.")
@@ -109,7 +121,7 @@ class ApplyRequest:
 
         Raises:
             UsageError: a phase or a strength of a layer with a card that holds none; seeds, a
-                strength, a scheduler or other steps with a latents card.
+                strength, a scheduler, drafts or other steps with a latents card.
         """
         if not self.no_card:
             check_parts(spec, camera=self.camera, subject=self.subject, phase=self.phase)
@@ -120,6 +132,7 @@ class ApplyRequest:
             "strength": self.strength != 1.0,
             "scheduler": self.scheduler is not None,
             "steps": self.steps not in (None, spec.schedule.steps),
+            "drafts": self.drafts > 1,
         }
         for name in (option(field) for field, given in bound.items() if given):
             raise UsageError(
@@ -168,6 +181,31 @@ class ApplyRequest:
             return Conditions(image=image)
         clip = read_as_trained(self.kv_from, spec, on_progress)
         return Conditions(clip, image)
+
+    def draft(
+        self,
+        adapter: Backbone,
+        card: MotionCard,
+        prompt: str,
+        seed: int,
+        follows: Judge,
+        conditions: Conditions | None = None,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> list[Draft]:
+        """Drafts of a video of that prompt from `seed` and others that belong to it, the one that
+        follows best first.
+
+        Args:
+            follows: as in `drafts.judged`; it may run the transformer.
+
+        Raises:
+            UsageError, UnsupportedError, MismatchError: as `pe_toolkit.apply.generate`.
+        """
+        steps = draft_steps(self.settings(card.spec).steps)
+        short = replace(self, steps=steps, cache="none")
+        seeds = seeds_of(seed, self.drafts)
+        made = short.generate(adapter, card, [prompt], seeds, conditions, on_step)
+        return judged(made, follows)
 
     def generate(
         self,

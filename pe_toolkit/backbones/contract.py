@@ -318,6 +318,13 @@ class Backbone(Protocol):
         """
         ...
 
+    def check_scheduler(self, *, stepping: bool = False) -> None:
+        """Raises UnsupportedError where the scheduler keeps latents in another scale than that of
+        the diffusion (`sqrt(alpha) x + sqrt(1 - alpha) noise`), as Euler's does; `stepping`: or
+        cannot be stepped outside of the pipeline, as trainings do.
+        """
+        ...
+
     def check_decoder(self) -> None:
         """Raises UnsupportedError where weights would be elsewhere when clips are decoded."""
         ...

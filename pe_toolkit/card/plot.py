@@ -18,6 +18,7 @@ from pe_toolkit.motion.stored import radians
 from pe_toolkit.motion.words import LEAST
 from pe_toolkit.visual.curves import loss_curve
 from pe_toolkit.visual.fields import (
+    every,
     field_picture,
     fitting,
     heading,
@@ -83,8 +84,9 @@ def _loss(card: MotionCard) -> list[Picture]:
         return [label(words, WIDTH)]
     values = [value for first, last in losses for value in (first, last, math.nan)]
     about = (
-        f"in each of {len(losses)} guided steps, from before its first inner step to its last; in "
-        "patches squared"
+        f"in {'the one guided step' if len(losses) == 1 else f'each of {len(losses)} guided steps'}"
+        ", from before its first inner step to its last"
+        + ("; in patches squared" if card.spec.recipe.objective == "amf" else "")
     )
     ends = ("first guided step (noisiest)", "last")
     return [heading("Loss", about, WIDTH), loss_curve(values[:-1], (WIDTH - 240, 220), ends)]
@@ -113,7 +115,10 @@ def _motion(card: MotionCard) -> list[Picture]:
     if paths:
         shown, times = fitting(paths, (rows, columns))
         less = f"; drawn {times:.2g} times as long" if times < 1 else ""
-        about = f"from the ring (first frame) to the dot (last frame); a square is a patch{less}"
+        about = (
+            "from the ring (first frame) to the dot (last frame), each around the middle; a square "
+            f"is a patch{less}"
+        )
         out.append(label(about, WIDTH))
         height = min(_PATH, max(1, WIDTH * rows // columns))
         out.append(path_picture(shown, (rows, columns), height=height))
@@ -123,7 +128,9 @@ def _motion(card: MotionCard) -> list[Picture]:
     if not any(kept[i, i + 1].any() for i in steps):
         out.append(label("Of its patches none counts from one frame to the next.", WIDTH))
     elif fields:
-        about = "an arrow for each patch that counts, to where it is in the next latent frame"
+        nth = every(rows)
+        which = "each patch" if nth == 1 else f"one patch in {nth} by {nth}, where it is one"
+        about = f"an arrow for {which} that counts, to where it is in the next latent frame"
         out.append(heading("From frame to frame", about, WIDTH))
         out.append(row(fields, [f"{i + 1} to {i + 2}" for i in steps], WIDTH))
     return out

@@ -57,6 +57,10 @@ def metric(name: str) -> Metric:
     found = load(GROUP, METRICS, name, "a metric")
     if not isinstance(found, Metric):
         raise refused(GROUP, name, "a metric", "it is no pe_toolkit.evaluation.contract.Metric")
+    if not isinstance(found.needs, set | frozenset):
+        raise refused(GROUP, name, "a metric", "its `needs` are no set")
+    if not all(isinstance(end, int | float) for end in (found.low, found.high)):
+        raise refused(GROUP, name, "a metric", "its `low` and `high` are no numbers")
     if unknown := sorted(map(str, found.needs - NEEDS.keys())):
         raise refused(GROUP, name, "a metric", f"it needs {', '.join(unknown)}, which nothing is")
     if found.better not in BETTER:
@@ -75,7 +79,7 @@ def prepare(name: str, one: Metric) -> None:
         return
     try:
         one.prepare()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if name in METRICS or isinstance(error, PeError):
             raise
         raise refused(GROUP, name, "a metric", f"it failed: {in_words(error)}") from error

@@ -81,6 +81,7 @@ class ReferenceMotion:
         reading: how it was read: videos are read in the same way.
         encoded: how it was encoded, as `Backbone.encode` takes it: videos are, too.
         unknown: why the flow says nothing of how a video is to move, or "".
+        placed: whether what moves in a video moves where it does in the reference.
     """
 
     def __init__(
@@ -90,14 +91,17 @@ class ReferenceMotion:
         reading: Reading,
         encoded: tuple[Way | None, ...] | None = None,
         unknown: str = "",
+        *,
+        placed: bool = False,
     ) -> None:
         self.adapter = adapter
-        self.unknown = unknown
+        self.unknown, self.placed = unknown, placed
         self.encoded = encoded
         self.reading = reading
         self.grid = TokenGrid(*flow.shape[1:4])
         self.followed = followed_share(flow)
         self.moves = mean_displacements(flow)
+        self.hard = flow
         self._silence = adapter.encode_text([""])
 
     @classmethod
@@ -110,7 +114,12 @@ class ReferenceMotion:
         blocks, by, timestep = card.spec.recipe.reads()
         reading, encoded = Reading(blocks, by, timestep), ways.again(card.spec.reference.encoded)
         return cls(
-            adapter, torch.tensor(card.tensors["flow"]), reading, encoded, why if done else ""
+            adapter,
+            torch.tensor(card.tensors["flow"]),
+            reading,
+            encoded,
+            why if done else "",
+            placed=card.spec.recipe.phase is not None,
         )
 
     def compare(self, frames: NDArray[np.uint8]) -> Following:
@@ -120,11 +129,8 @@ class ReferenceMotion:
             UsageError: frames of another kind, such as floats in [0, 1].
         """
         check_frames(frames)
-        if self.unknown:
-            return Following(None, self.unknown)
-        if self.followed < LITTLE:
-            share = followed(self.followed)
-            return Following(None, f"of the reference, only {share}: too little to compare with")
+        if self.silent:
+            return Following(None, self.silent)
         if reason := nothing_moves(self.moves):
             return Following(None, f"in the reference, {reason}")
         if self._grid(frames) != self.grid:
@@ -136,6 +142,33 @@ class ReferenceMotion:
         if math.isnan(score):
             return Following(None, "in the reference, nothing moves from one frame to the next")
         return Following(score)
+
+    @property
+    def silent(self) -> str:
+        """Why no video can be compared with it, or ""."""
+        if self.unknown:
+            return self.unknown
+        if self.followed < LITTLE:
+            return f"of the reference, only {followed(self.followed)}: too little to compare with"
+        return ""
+
+    def rank(self, frames: NDArray[np.uint8]) -> float | None:
+        """Which of some videos of one card follows best, uint8 RGB `(F, H, W, 3)` each: higher is
+        better, in [-1, 1]; None where `compare` says nothing.
+
+        Where things move in the place of the reference's (its phase is in the noise), patches are
+        compared, which ranks several things as well (`agreement_in_place`); else it is the score.
+
+        Raises:
+            UsageError: as `compare`.
+        """
+        if not self.placed:
+            return self.compare(frames).score
+        check_frames(frames)
+        if self.silent or self._grid(frames) != self.grid:
+            return None
+        found = agreement_in_place(self.flow(frames), self.hard)
+        return None if math.isnan(found) else found
 
     def _grid(self, frames: NDArray[np.uint8]) -> TokenGrid | None:
         count, height, width = frames.shape[:3]
@@ -197,6 +230,16 @@ def nothing_moves(moves: Tensor) -> str:
     if reach < LEAST_MOTION:
         return f"what could be followed hardly moves ({reach:.1f} patches)"
     return ""
+
+
+def agreement_in_place(flow: Tensor, wanted: Tensor) -> float:
+    """Mean cosine of two hard flows `(F, F, H, W, 2)` over what is followed in `wanted` and goes a
+    patch or farther; what `flow` leaves where it is counts 0. NaN if there is nothing of it.
+    """
+    counts = followed_mask(wanted) & (wanted != 0).any(-1)
+    a, b = flow[counts].double(), wanted[counts].double()
+    size = a.norm(dim=-1) * b.norm(dim=-1)
+    return float(((a * b).sum(-1) / size.clamp(min=1e-9)).mean())
 
 
 def agreement(moves: Tensor, wanted: Tensor) -> float:

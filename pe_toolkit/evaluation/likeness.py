@@ -52,7 +52,8 @@ def leak(similarity: float, unrelated: Sequence[float]) -> float:
     """A similarity against that of clips that have nothing to do with the reference:
     (s - m) / (1 - m), m the mean of theirs.
 
-    0: as alike as unrelated clips; 1: a copy; below 0: less alike than those. Lower is better.
+    0: as alike as unrelated clips; 1: a copy; below 0: less alike than those. Lower is better. NaN
+    where those are copies themselves.
 
     Args:
         similarity: of video and reference.
@@ -66,7 +67,7 @@ def leak(similarity: float, unrelated: Sequence[float]) -> float:
     chance = float(np.mean(unrelated))
     if math.isnan(chance):
         return chance
-    return (similarity - chance) / (1 - chance) if chance < 1 else 0.0
+    return (similarity - chance) / (1 - chance) if chance < 1 else math.nan
 
 
 def _pictures(frames: Frames) -> list[Floats]:

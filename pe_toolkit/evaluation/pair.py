@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -241,10 +242,11 @@ def check_needs(name: str, one: Metric, pair: Pair) -> None:
 
 def _result(name: str, one: Metric, pair: Pair) -> Result:
     try:
-        value = float(one.score(pair))
+        # Others may write on what they get.
+        value = float(one.score(pair if name in METRICS else copy.deepcopy(pair)))
     except UsageError as error:  # such as released scores of another number of points
         return Result(name, None, error.message)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if name in METRICS or isinstance(error, PeError):
             raise
         raise refused(GROUP, name, "a metric", f"it failed: {in_words(error)}") from error

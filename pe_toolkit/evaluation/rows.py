@@ -205,7 +205,7 @@ MOVING_CONSISTENCY = Metric(
 DRIVING_SIMILARITY = Metric("looks like the reference", _driving, 0, 1, "lower")
 LEAK = Metric(
     "looks like the reference: 0 as unrelated clips do, 1 a copy", _leak, -INF, 1,
-    "lower", frozenset({"unrelated"}),
+    "lower", frozenset({"unrelated"}), undefined="the unrelated clips look like the video",
 )  # fmt: skip
 TEXT_SIMILARITY = Metric(
     "shows the prompt (CLIP)", _text, -1, 1, "higher", frozenset({"prompt", "download"}),

@@ -38,6 +38,15 @@ background behind a thing that stays. There 0.48 at most, of halves of the thing
 CHANCE = -0.5
 """Of an uncut one, `own` below which what it covers matches by chance: where it stays it has -0.09
 and more (docs/experiments.md)."""
+FINER, MOSTLY = 0.05, 0.5
+"""How much more of what moves a piece of a finer cut must explain, and of all at least, to be the
+thing where another piece stays. Beside one that stays such pieces explain 0.05 to 0.9 more, and
+0.66 of all or more (docs/experiments.md)."""
+STAYS, STILL, IN_IT = 0.3, 0.1, 0.3
+"""Patches in which a piece stays, in all frames; within how much of nothing its course explains of
+what it covers; and how much of it the uncut one covers at least: else it is background. Things that
+stay have 0.2, 0.04 and 0.34; what stays least beside one that comes in goes 0.55 and more, or is
+background (docs/experiments.md)."""
 WHOLE = 0.45
 """Of the picture: what covers more is no thing in front of a background."""
 
@@ -74,7 +83,9 @@ def things_of(flow: AttentionMotionFlow, near: Tensor, coarse: TokenGrid) -> lis
     background itself (`WHOLE`) or hardly there, the better half that is no background is the thing:
     what the uncut one has besides is a light on the background, or another moment of the same
     thing. A half outside the uncut one is the light of a background behind a thing that stays, and
-    no thing, unless the uncut one is a background itself, or its matches are chance.
+    no thing, unless the uncut one is a background itself, or its matches are chance. Last, where
+    one of the halves or thirds is something that stays, another one is the thing if it says better
+    what moves than what was found: that is both, or what stays.
 
     Args:
         flow: the displacements, with the mask of what counts.
@@ -91,7 +102,8 @@ def things_of(flow: AttentionMotionFlow, near: Tensor, coarse: TokenGrid) -> lis
     one, two = (_told(flow, _cut(flow, vectors, coarse, count)) for count in (1, 2))
     if _are_two(flow, two, OWN):
         return two
-    thirds = (_told(flow, list(pair)) for pair in combinations(_cut(flow, vectors, coarse, 3), 2))
+    cut = _cut(flow, vectors, coarse, 3)
+    thirds = (_told(flow, list(pair)) for pair in combinations(cut, 2))
     pairs = [pair for pair in thirds if _are_two(flow, pair, OWN_OF_THIRDS) and _whole(pair)]
     if pairs:
         return max(pairs, key=_explained)
@@ -101,8 +113,29 @@ def things_of(flow: AttentionMotionFlow, near: Tensor, coarse: TokenGrid) -> lis
         thing for thing in two if thing.wide <= WHOLE and (chance or _shared(thing, one[0]) >= PART)
     ]
     if len(two) == 2 and halves and (wide or _explained(two) - _explained(one) >= HALF):
-        return [max(halves, key=lambda thing: thing.share)]
-    return one
+        found = [max(halves, key=lambda thing: thing.share)]
+    else:
+        found = one
+    for pieces in (two, _told(flow, cut)):
+        found = [_beside(thing, pieces, uncut) for thing in found for uncut in one[:1]] or found
+    return found
+
+
+def _beside(thing: Thing, pieces: list[Thing], uncut: Thing) -> Thing:
+    """The thing, or the piece that says better what moves where another piece is one that stays."""
+    narrow = [piece for piece in pieces if piece.wide <= WHOLE]
+    best = max(narrow, key=lambda piece: piece.share, default=thing)
+    stay = any(_stays(piece, uncut) for piece in narrow if piece is not best)
+    better = best.own > thing.own and best.share >= max(MOSTLY, thing.share + FINER)
+    return best if stay and better else thing
+
+
+def _stays(piece: Thing, uncut: Thing) -> bool:
+    """Whether it is something that rests, of what was told from the background."""
+    place = piece.course.place
+    far = float((place.amax(0) - place.amin(0)).max())
+    seen = bool(piece.course.seen.all())
+    return seen and far <= STAYS and abs(piece.own) <= STILL and _shared(piece, uncut) >= IN_IT
 
 
 def _are_two(flow: AttentionMotionFlow, things: list[Thing], own: float) -> bool:

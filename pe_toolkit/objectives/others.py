@@ -28,7 +28,9 @@ def objective_of(name: str, reference: MotionReference, tau: float) -> Objective
     def why_not(why: str) -> DependencyError:
         return refused(GROUP, name, "an objective", why)
 
-    own = _tried(lambda: kind.of(reference, tau), why_not)
+    own: Any = _tried(lambda: kind.of(reference, tau), why_not)
+    if not callable(getattr(own, "loss", None)):
+        raise why_not(f"its `of` returned {type(own).__name__}, which has no `loss`")
     return cast(Objective, Checked(own, why_not))  # without `of`: it is made
 
 
@@ -69,7 +71,7 @@ def _tried(work: Callable[[], Any], why_not: Callable[[str], DependencyError]) -
         return work()
     except PeError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if out_of_memory(error):
             raise
         raise why_not(f"it failed: {in_words(error)}") from error

@@ -185,4 +185,4 @@ def arrow(metric: Column) -> str:
 
 def shown(value: float) -> str:
     """Three digits, as in the published tables."""
-    return "-" if math.isnan(value) else f"{value:.3f}"
+    return "-" if math.isnan(value) else f"{round(value, 3) + 0.0:.3f}"  # no -0.000

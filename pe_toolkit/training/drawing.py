@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pe_toolkit.card.followed import LITTLE
 from pe_toolkit.motion.moves import ONE_PATH
 from pe_toolkit.training.looking import Look
 from pe_toolkit.visual import (
@@ -68,8 +69,11 @@ def look_sheet(seen: Look, frames: Picture, words: Sequence[str] = ()) -> Pictur
 
 
 def _one(seen: Look) -> bool:
-    """Whether one path says what moves: of a zoom it would be a line through nothing."""
-    return seen.share >= ONE_PATH
+    """Whether one path says what moves: of a zoom, or of chance matches, it would be a line through
+    nothing.
+    """
+    followed = seen.flow.followed >= LITTLE
+    return followed and seen.share >= ONE_PATH and not seen.moves.turns
 
 
 def _as_high(one: Picture, other: Picture) -> tuple[Picture, Picture]:

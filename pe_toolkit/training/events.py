@@ -85,7 +85,9 @@ class Optimising:
 
 @dataclass(frozen=True)
 class InnerStep:
-    """One optimiser step: guided step and inner step count from 0; loss in patches squared."""
+    """One optimiser step: guided step and inner step count from 0; loss as its objective has it
+    (`amf`: in patches squared).
+    """
 
     step: int
     inner: int
@@ -100,8 +102,8 @@ class GuidedStep:
         index: of the guided step, from 0.
         total: how many there are.
         noise: its noise level in [0, 1].
-        loss_first, loss_last: before its first and at its last inner step, in patches squared; None
-            without inner steps.
+        loss_first, loss_last: before its first and at its last inner step, as its objective has it;
+            None without inner steps.
         seconds: that it took.
     """
 

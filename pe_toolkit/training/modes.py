@@ -78,6 +78,7 @@ class Problem:
         self.reuse = reuse
         self.scaling = GradientScaling(sampler.dtype == torch.float16)
 
+    @torch.enable_grad()
     def backward(self, index: int, latents: torch.Tensor, embed: Any = None) -> torch.Tensor:
         """Accumulate gradients of the mean loss over samples; returns that loss, still on the
         device.
@@ -156,6 +157,12 @@ class Problem:
             if inner % self.reuse == 0:
                 adam.zero_grad(set_to_none=True)
                 value = Pending(loss())
+                if parameter.grad is None:
+                    raise TrainingError(
+                        "Expected a loss that depends on what is optimised, got one that does not.",
+                        "The objective comes from another package: its `loss` is to be computed "
+                        "from what it is given.",
+                    )
                 if lost is not None and parameter.grad is not None:
                     broken = ~parameter.grad.isfinite().all()
                     parameter.grad.masked_fill_(broken, 0)

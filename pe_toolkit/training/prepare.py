@@ -6,6 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from pe_toolkit.card.asked import check_prompts, check_words, checked_seeds
 from pe_toolkit.errors import UsageError, option
 from pe_toolkit.motion.disc import fits
@@ -21,7 +23,6 @@ from pe_toolkit.video.picture import resize
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
     from numpy.typing import NDArray
 
     from pe_toolkit.backbones.catalogue.variants import Variant
@@ -159,7 +160,8 @@ def prepare(
 
     Raises:
         UsageError: a request that makes no sense.
-        UnsupportedError: weights, compiled blocks or attention that training cannot work with.
+        UnsupportedError: weights, compiled blocks, attention or a scheduler that training cannot
+            work with.
         MotionError: nothing in the clip moves.
     """
     config = checked(config)
@@ -175,6 +177,13 @@ def prepare(
             f"Expected two latent frames of tokens or more, between which something can move, got "
             f"one: {frames} frames.",
             f"Use more ({option('frames')}).",
+        )
+    steps = settings.mode == "latents" or bool(settings.inner_steps)
+    if steps or config.preview:
+        backbone.check_scheduler(stepping=True)
+    if steps and torch.is_inference_mode_enabled():
+        raise UsageError(
+            "Expected a training outside of torch.inference_mode(), which takes its gradients away."
         )
     for block in (settings.block, *settings.reading.blocks):
         backbone.check_block(block)

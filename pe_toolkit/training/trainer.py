@@ -36,7 +36,8 @@ def train(
     """Learn the motion of a clip.
 
     Args:
-        adapter: the backbone. Its weights are frozen while this runs and left as they were.
+        adapter: the backbone. Its weights are frozen while this runs and left as they were. Its
+            pipeline is not to be called meanwhile: it would be guided by what is half learned.
         clip: the reference; its frame count and size are those of the generations.
         config: what to do; None fields take the backbone's defaults.
         state: where to keep the resumable state (written after every guided step), or None.
@@ -57,7 +58,8 @@ def train(
         UnsupportedError: a card is applied to the model, or another training is at work on it;
             weights that training cannot work with: quantized in another way than `fp8` or `int8`,
             or compiled blocks whose weights leave; attention processors of the user, or
-            SageAttention, on rotary positions.
+            SageAttention, on rotary positions; where something is optimised, a scheduler that is
+            not stepped as DDIM is (Euler, UniPC).
     """
     began = time.monotonic()
     run = prepare(adapter, clip, config, image)

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from pe_toolkit.errors import UsageError
 from pe_toolkit.visual.arrows import arrow, colour_of
-from pe_toolkit.visual.labels import BACKGROUND, FOREGROUND, Picture, font
+from pe_toolkit.visual.labels import BACKGROUND, FOREGROUND, Picture, font, shorten
 
 _GROUND, _GRID = (40, 40, 44), (63, 63, 70)
 _OVER = 3  # Pillow draws without antialiasing: draw large, then shrink
@@ -47,13 +47,18 @@ def field_picture(
     image = Image.new("RGB", (width * _OVER, height * _OVER), _GROUND)
     pen = ImageDraw.Draw(image)
     where = np.ones((rows, columns), bool) if kept is None else kept
-    step = max(1, rows // 12)  # more arrows than this are a carpet
+    step = every(rows)
     for y, x in np.argwhere(where):
         if y % step or x % step:
             continue
         start = (np.array([x, y]) + 0.5) * patch
         arrow(pen, start, field[y, x].astype(float) * patch, max(_OVER, round(patch / 8)))
     return np.asarray(image.resize((width, height), Image.Resampling.BOX))
+
+
+def every(rows: int) -> int:
+    """Of so many rows of patches, which have arrows: every so manieth. More are a carpet."""
+    return max(1, rows // 12)
 
 
 def path_picture(
@@ -186,6 +191,6 @@ def heading(text: str, about: str, width: int) -> Picture:
     """A heading and a line of what is to be seen below it."""
     image = Image.new("RGB", (width, 58 if about else 38), BACKGROUND)
     pen = ImageDraw.Draw(image)
-    pen.text((6, 12), text, fill=FOREGROUND, font=font(18))
-    pen.text((6, 36), about, fill=(160, 160, 168), font=font(13))
+    pen.text((6, 12), shorten(text, width - 12, 18), fill=FOREGROUND, font=font(18))
+    pen.text((6, 36), shorten(about, width - 12, 13), fill=(160, 160, 168), font=font(13))
     return np.asarray(image)

@@ -15,7 +15,7 @@ from pe_toolkit.visual.arrows import arrow, colour_of
 from pe_toolkit.visual.labels import BACKGROUND, FOREGROUND, Picture, font, wrapped
 
 MARKS = (
-    ("arrow", "moves: what the card learns, coloured by direction"),
+    ("arrow", "moves and is followed, coloured by direction"),
     ("dot", "found again, but still or not kept"),
     ("hatch", "not found again"),
     ("line", "the one path that explains the most"),

@@ -170,6 +170,9 @@ class WanBackbone(Resident):
         text = json.dumps({**facts, "z_dim": self.pipe.vae.config.z_dim}, sort_keys=True)
         return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
+    def check_scheduler(self, *, stepping: bool = False) -> None:
+        pass
+
     def defaults(self) -> Variant:
         return self.variant or wan_row()
 

@@ -23,7 +23,7 @@ from pe_toolkit.backbones.cogvideox.geometry import CogVideoXGeometry
 from pe_toolkit.backbones.cogvideox.sampling import noise_levels
 from pe_toolkit.backbones.contract import AfterStep, Select
 from pe_toolkit.backbones.machine.resident import Resident
-from pe_toolkit.errors import UsageError
+from pe_toolkit.errors import UnsupportedError, UsageError
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.renewed import Renewal
 
@@ -83,6 +83,23 @@ class CogVideoXDriving(CogVideoXGeometry, Resident):
     def noise_level(self, timestep: int) -> float:
         """`sqrt(1 - alphas_cumprod[t])`."""
         return noise_levels(self.pipe.scheduler, torch.tensor([timestep]))[0]
+
+    def check_scheduler(self, *, stepping: bool = False) -> None:
+        """Refuse Euler and others that count in sigmas; and for training whatever is not stepped
+        as DDIM and CogVideoX's two are.
+
+        Raises:
+            UnsupportedError: for such a scheduler.
+        """
+        scheduler = self.pipe.scheduler
+        known = {"eta", "generator"} <= set(inspect.signature(scheduler.step).parameters)
+        if float(scheduler.init_noise_sigma) == 1 and (known or not stepping):
+            return
+        raise UnsupportedError(
+            f"Expected the pipeline to have a scheduler such as DDIM, got {self.scheduler_name}, "
+            f"{'whose steps a training cannot take' if stepping else 'whose latents are scaled'}.",
+            "Set pipe.scheduler = CogVideoXDDIMScheduler.from_config(pipe.scheduler.config).",
+        )
 
     def changes_guidance(self, scheduler: str | None) -> bool:
         """Not with `ddim`: CogVideoX has dynamic guidance for DPM only."""

@@ -111,8 +111,11 @@ class ReferenceKeysValues:
         adapter, count = self.adapter, len(noise)
         scheduler = adapter.pipe.scheduler
         t = torch.full((count,), timestep, device=self.latents.device)
-        noisy = scheduler.add_noise(self.latents.expand_as(noise), noise, t)
-        noisy = scheduler.scale_model_input(noisy, t)
+        if hasattr(scheduler, "sigmas"):  # counts in them, and finds its own timesteps only
+            alpha = float(scheduler.alphas_cumprod[timestep])
+            noisy = alpha**0.5 * self.latents.expand_as(noise) + (1 - alpha) ** 0.5 * noise
+        else:
+            noisy = scheduler.add_noise(self.latents.expand_as(noise), noise, t)
         text = self.text.expand(count, -1, -1)
         self.recording = True
         try:
@@ -141,7 +144,7 @@ class ReferenceKeysValues:
         `now` tells the timestep of the pass that begins; without it, it is read off the tensor that
         the pass is given (a pipeline's schedule once, anything else at every pass). `part` tells
         which samples it is of; without it, of all. A call of the pipeline meanwhile gives its own
-        noise, unless that is `fixed`.
+        noise, unless that is `fixed` or `now` is given: then whoever drives it calls `follow`.
         """
 
         def select(timestep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -153,7 +156,7 @@ class ReferenceKeysValues:
             return self.at(t, _ALL if part is None else part())
 
         with contextlib.ExitStack() as stack:
-            if not self.fixed:
+            if not self.fixed and now is None:  # a training gives its own
                 stack.enter_context(caught_noise(self.adapter.pipe, self.follow))
             stack.enter_context(hooks.keys_and_values(self.adapter.transformer, BLOCK, select))
             yield

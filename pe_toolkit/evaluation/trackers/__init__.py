@@ -53,5 +53,5 @@ def tracker(name: str) -> Tracker:
 
     try:
         return Checked(found(), why_not)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise why_not(f"it failed: {in_words(error)}") from error

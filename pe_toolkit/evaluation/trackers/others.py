@@ -30,16 +30,18 @@ class Checked:
             DependencyError: it failed, or what it returns are no tracks of these points and frames.
             PeError: what it raises of ours.
         """
-        shape = (len(starts), len(frames))
+        shape, size = (len(starts), len(frames)), (frames.shape[2], frames.shape[1])
         try:
-            found = self.own.track(frames, starts)
+            found = self.own.track(frames.copy(), starts.copy())  # others may write on them
             tracks = tracks_of(found.points, found.visible, found.size)
         except UsageError as error:
             raise self.refused(f"it failed: {error.message}") from error
         except PeError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self.refused(f"it failed: {in_words(error)}") from error
         if tracks.visible.shape != shape:
             raise self.refused(f"it failed: expected tracks {shape}, got {tracks.visible.shape}")
+        if tracks.size != size:
+            raise self.refused(f"it failed: expected tracks in {size} pixels, got {tracks.size}")
         return tracks
