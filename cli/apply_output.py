@@ -170,13 +170,8 @@ class Results:
             picture = contact_sheet([*first, *self.rows], COLUMNS)
             write_image(sheet, picture, force=self.options.force)
         shown = {str(video): "from an earlier run" for video in self.there}
-        several = several_move(self.card.spec)
         for done in self.done:
-            follows = (
-                ""
-                if self.motion is None
-                else f", {in_words(done, edited=bool(self.card.spec.edits), several=several)}"
-            )
+            follows = "" if self.motion is None else f", {in_words(done, self.card.spec)}"
             best = f", the best of {len(done.drafts)} drafts" if done.drafts else ""
             shown[str(done.video)] = f'"{short(done.prompt)}", seed {done.seed}{best}{follows}'
             if done.side_by_side is not None:
@@ -202,10 +197,11 @@ class Results:
 
     def _explain(self) -> None:
         if any(done.motion_follows is not None for done in self.done):
-            from pe_toolkit.evaluation.following import MEANING, NOT_VALIDATED
+            from pe_toolkit.evaluation.following import MEANING, NOT_VALIDATED, likely_from
 
+            meaning = MEANING.format(chance=likely_from(self.card.spec))
             known = self.card.spec.backbone.variant.startswith("bundled")
-            self.out.talk(MEANING if known else MEANING + NOT_VALIDATED)
+            self.out.talk(meaning if known else meaning + NOT_VALIDATED)
 
     def _scored_card(self) -> Path | None:
         """Write the new card with the mean score, if one was asked for and something was scored."""
@@ -229,31 +225,22 @@ class Results:
         return place
 
 
-def in_words(done: Done, *, edited: bool = False, several: bool = False) -> str:
+def in_words(done: Done, spec: CardSpec) -> str:
     """The score of a video, with what it is worth."""
-    return score_words(
-        done.motion_follows, done.motion_follows_reason, edited=edited, several=several
-    )
+    return score_words(done.motion_follows, done.motion_follows_reason, spec)
 
 
-def several_move(spec: CardSpec) -> bool:
-    """Whether in a card's reference more than one thing was seen to move on its own."""
-    return spec.reference.motion is not None and len(spec.reference.motion.subjects) > 1
-
-
-def score_words(
-    score: float | None, reason: str | None, *, edited: bool = False, several: bool = False
-) -> str:
-    """A score with what it is worth, or why there is none; `edited`: of a card that was; `several`
-    things move in the reference, each its own way: their mean, which is compared, says little.
-    """
-    from pe_toolkit.evaluation.following import CHANCE
+def score_words(score: float | None, reason: str | None, spec: CardSpec) -> str:
+    """A score of a video of a card with what it is worth, or why there is none."""
+    from pe_toolkit.evaluation.following import likely_from, several_move
 
     if score is None:
         return f"no motion score: {reason}"
-    low = " (several things move: their mean, which says little)" if several else " (may be chance)"
-    doubt = low if score < CHANCE else ""
-    whose = "edited reference" if edited else "reference"
+    low = " (may be chance)"
+    if several_move(spec) and spec.recipe.phase is None:
+        low = " (several things move: their mean, which says little)"
+    doubt = low if score < likely_from(spec) else ""
+    whose = "edited reference" if spec.edits else "reference"
     return f"motion follows the {whose}: {score:.2f}{doubt}"
 
 

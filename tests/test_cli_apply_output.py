@@ -137,12 +137,17 @@ def test_a_score_says_what_it_is_worth(
     assert "validated on rendered shapes" in err
 
 
-def test_of_several_motions_the_score_is_a_mean_that_says_little() -> None:
-    assert "may be chance" in score_words(0.3, None)
-    low = score_words(0.3, None, several=True)
-    assert "may be chance" not in low
-    assert "several things move" in low
-    assert score_words(0.9, None, several=True) == score_words(0.9, None)
+def test_of_several_motions_a_mean_says_little_and_patches_say_it() -> None:
+    one = MotionCard.load(GOLDEN / "rotary-angle.safetensors").spec
+    placed = MotionCard.load(GOLDEN / "rotary-offset.safetensors").spec  # two things, and a phase
+    assert placed.reference.motion is not None
+    assert len(placed.reference.motion.subjects) == 2
+    mean = replace(placed, recipe=replace(placed.recipe, phase=None))
+    assert "may be chance" in score_words(0.65, None, one)
+    assert "several things move" in score_words(0.65, None, mean)
+    assert score_words(0.65, None, placed) == "motion follows the reference: 0.65"
+    assert "may be chance" in score_words(0.55, None, placed)
+    assert score_words(0.9, None, one) == score_words(0.9, None, mean)
 
 
 def test_what_was_interrupted_is_made_again(tmp_path: Path) -> None:

@@ -378,7 +378,10 @@ def test_displacements_of_a_patched_card_are_not_compared() -> None:
         "the card was edited (speed): its displacements are not those of a clip"
     )
     mirrored = changed(old, Change(mirror=("left-right",)))
-    assert "edited" not in ReferenceMotion.of_card(adapter, mirrored).compare(frames).reason
+    assert (
+        "the card was edited"
+        not in ReferenceMotion.of_card(adapter, mirrored).compare(frames).reason
+    )
 
 
 def test_words_of_a_card_that_was_stretched_are_true() -> None:

@@ -16,6 +16,7 @@ from pe_toolkit.backbones.reading import Reading
 from pe_toolkit.card.followed import LITTLE, followed
 from pe_toolkit.errors import UsageError
 from pe_toolkit.evaluation.following import (
+    CHANCE_IN_PLACE,
     MEANING,
     ReferenceMotion,
     agreement,
@@ -129,6 +130,35 @@ def test_on_rendered_clips(adapter: CogVideoXAdapter) -> None:
         other = motion.compare(np.full((33, *size, 3), 90, np.uint8))
         assert other.score is None
         assert "size" in other.reason
+
+
+def test_two_things_that_pass_each_other_are_scored_each_for_itself(
+    adapter: CogVideoXAdapter,
+) -> None:
+    down = np.linspace(0.2, 0.8, 33)[:, None] * np.array([0.0, 1.0])
+
+    def two(left: np.ndarray, right: np.ndarray, colours: tuple[str, str]) -> np.ndarray:
+        one = scene(colours[0], "circle", left + np.array([0.25, 0.0]))
+        other = scene(colours[1], "square", right + np.array([0.75, 0.0]))
+        return render(replace(one, things=(*one.things, *other.things)))
+
+    assert adapter.variant is not None
+    assert adapter.variant.reading is not None
+    wanted = two(down, down[::-1], ("red", "cyan"))
+    reading, size = adapter.variant.reading, (33, 128, 128)
+    q, k = adapter.reference_queries_and_keys(adapter.encode_clip(wanted), reading, *size)
+    flow = hard_displacement(q, k, adapter.grid_for(*size), mutual=reading.mutual)[0]
+    motion = ReferenceMotion(adapter, flow, reading, placed=True, several=True)
+    same = motion.compare(two(down, down[::-1], ("green", "yellow"))).score
+    swapped = motion.compare(two(down[::-1], down, ("green", "yellow"))).score
+    one = motion.compare(two(down, down, ("green", "yellow"))).score
+    assert same is not None
+    assert swapped is not None
+    assert one is not None
+    assert same > CHANCE_IN_PLACE
+    assert swapped < 0
+    assert swapped < one < CHANCE_IN_PLACE
+    assert motion.compare(np.zeros((33, 64, 64, 3), np.uint8)).reason.endswith("count and size")
 
 
 def test_a_reference_with_little_to_follow_has_no_score(adapter: CogVideoXAdapter) -> None:

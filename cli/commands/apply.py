@@ -77,7 +77,8 @@ Example:
     "--camera",
     type=parameters.Finite(0, 2),
     metavar="S",
-    help="How much of the camera's motion, 0 to 2, in cards that hold it as a layer. Default: 1.",
+    help="How much of the camera's motion, 0 to 2, in cards that hold it as a layer (above 1 "
+    "roughly, where it zooms or rolls). Default: 1.",
 )
 @click.option(
     "--subject",

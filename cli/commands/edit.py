@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,7 +101,8 @@ def edit(session: Session, /, **parsed: Any) -> None:
     if asked.moves and (new.spec.name, new.spec.version) == (old.spec.name, old.spec.version):
         called = f"{printable(new.spec.name)} {new.spec.version}"
         session.out.talk(f"It is still called {called}: --name gives it another name.")
-    session.out.event("summary", **more, digest=new.digest, parent=old.digest)
+    parents = list(new.spec.parents or ())
+    session.out.event("summary", **more, digest=new.digest, parent=old.digest, parents=parents)
 
 
 def _made(
@@ -141,7 +143,9 @@ def _tell(session: Session, old: MotionCard, new: MotionCard, scores: dict[str, 
     if done:
         rows["edits"] = "\n".join(edit_words(edit) for edit in done)
     rows |= {f"score {printable(key)}": f"{value:g}" for key, value in scores.items()}
-    session.out.table(rows | {"parent": f"content {old.digest}", "content": new.digest})
+    parents = [f"content {digest}" for digest in new.spec.parents or ()]
+    named = "parents" if len(parents) > 1 else "parent"
+    session.out.table(rows | {named: "\n".join(parents), "content": new.digest})
 
 
 def _check_registered(found: Found, card: str) -> None:
@@ -187,6 +191,16 @@ def _number(name: str, text: str) -> float:
         raise UsageError(f"Expected a number for --score {name}, got {text!r}.") from None
 
 
+def _without(option: str, words: Sequence[str]) -> list[str]:
+    """A command line without an option and its value."""
+    kept, skip = list[str](), False
+    for word in words:
+        if not skip and word != option and not word.startswith(f"{option}="):
+            kept.append(word)
+        skip = not skip and word == option
+    return kept
+
+
 def _keep(session: Session, new: MotionCard, old: Entry, asked: EditOptions) -> Entry:
     """Into the registry, under the old one's name there unless the card has a new one."""
     from pe_toolkit.errors import OutputExistsError
@@ -209,7 +223,8 @@ def _keep(session: Session, new: MotionCard, old: Entry, asked: EditOptions) -> 
                     "--force; `pe rm --undo` then brings the other one back.",
                 ) from error
             versions = [entry.version for entry in store.entries() if entry.name == name]
-            words = [*session.argv, "--card-version", semver.following(versions)]
+            words = [*_without("--card-version", session.argv), "--card-version"]
+            words.append(semver.following(versions))
             raise OutputExistsError(
                 f"Expected a version or a name of its own for the new card: {old.reference} is the "
                 "one that it was made from.",

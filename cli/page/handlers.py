@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from pe_toolkit.apply.parts import CAMERA
+from pe_toolkit.apply.parts import of_camera
 from pe_toolkit.apply.request import ApplyRequest
 from pe_toolkit.cli import files, prompts
 from pe_toolkit.cli.page import words
@@ -286,8 +286,8 @@ def parts(spec: CardSpec) -> list[str]:
     layers = spec.recipe.layers or ()
     there = {
         "phase": spec.recipe.phase is not None and spec.kind == "positions",
-        "camera": CAMERA in layers,
-        "subject": any(layer != CAMERA for layer in layers),
+        "camera": any(of_camera(spec, layer) for layer in layers),
+        "subject": any(not of_camera(spec, layer) for layer in layers),
     }
     return [part for part in PARTS if there[part]]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pe_toolkit.cli import apply_steps, prompts
-from pe_toolkit.cli.apply_output import score_words, several_move
+from pe_toolkit.cli.apply_output import score_words
 from pe_toolkit.cli.page.work import Job
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def make(
         texts = {"card": f"{spec.name} {spec.version}", "card_digest": spec.digest}
         video, kept = _write(studio, made, "card", texts), studio.free(called, ".mp4")
         write_atomic(kept, video.read_bytes())
-        score = _score(motion, made.frames, several=several_move(spec), edited=bool(spec.edits))
+        score = _score(motion, made.frames, spec)
         job.made.append(Row(prompt, seed, shown, plain, video, kept, score))
         job.changed()
     return job.made
@@ -125,9 +125,9 @@ def _steps(job: Job, what: str, at: int, count: int, steps: int) -> Callable[[in
     return on_step
 
 
-def _score(motion: Any, frames: Any, *, several: bool, edited: bool) -> str:
+def _score(motion: Any, frames: Any, spec: CardSpec) -> str:
     """How well a video follows, in the words of `pe apply`; "" where it is not measured."""
     if motion is None:
         return ""
     found = motion.compare(frames)
-    return score_words(found.score, found.reason, several=several, edited=edited)
+    return score_words(found.score, found.reason, spec)

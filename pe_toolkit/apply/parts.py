@@ -10,7 +10,16 @@ import math
 from pe_toolkit.card import CardSpec
 from pe_toolkit.errors import UsageError, option
 
-CAMERA = "camera"
+CAMERA, WHOLE = "camera", "whole"
+
+
+def of_camera(spec: CardSpec, layer: str) -> bool:
+    """Whether a layer moves with the camera: the one of that name, or that of one path for
+    everything where nothing but the camera was seen to move (a pan).
+    """
+    motion = spec.reference.motion
+    alone = motion is not None and not motion.subjects and not motion.rests
+    return layer == CAMERA or (layer == WHOLE and alone)
 
 
 def check_parts(
@@ -26,8 +35,8 @@ def check_parts(
     layers = spec.recipe.layers or ()
     known = f"its layers are {', '.join(layers)}" if layers else "it has no layers"
     for name, value, there in (
-        ("camera", camera, CAMERA in layers),
-        ("subject", subject, any(layer != CAMERA for layer in layers)),
+        ("camera", camera, any(of_camera(spec, layer) for layer in layers)),
+        ("subject", subject, any(not of_camera(spec, layer) for layer in layers)),
     ):
         if value is None:
             continue
@@ -62,7 +71,7 @@ def phase_strength(spec: CardSpec, strength: float, subject: float | None) -> fl
     are all that moves, as of them: it says where they are.
     """
     layers = spec.recipe.layers or ()
-    alone = bool(layers) and CAMERA not in layers
+    alone = bool(layers) and not any(of_camera(spec, layer) for layer in layers)
     times = strength * (subject if alone and subject is not None else 1.0)
     return min(max(times, 0.0), 1.0)
 
@@ -70,10 +79,10 @@ def phase_strength(spec: CardSpec, strength: float, subject: float | None) -> fl
 def layer_strengths(
     spec: CardSpec, camera: float | None, subject: float | None
 ) -> tuple[float, ...] | None:
-    """How much of each layer: `camera` speaks for the layer of that name, `subject` for all others;
-    None: 1. None for a card without layers.
+    """How much of each layer: `camera` speaks for those that move with it (`of_camera`), `subject`
+    for all others; None: 1. None for a card without layers.
     """
     if spec.recipe.layers is None:
         return None
-    given = ((camera if layer == CAMERA else subject) for layer in spec.recipe.layers)
+    given = (camera if of_camera(spec, name) else subject for name in spec.recipe.layers)
     return tuple(1.0 if value is None else float(value) for value in given)

@@ -40,5 +40,8 @@ def followed(share: float, little: bool = False, *, read: bool = False) -> str:
 
 def followed_by(spec: CardSpec) -> str:
     """How much of its reference the card learned from."""
+    if spec.edits:
+        said = followed(spec.reference.matched)
+        return f"before it was edited, {said}"
     read = spec.recipe.start == "layers"
     return followed(spec.reference.matched, little(spec), read=read)

@@ -34,6 +34,12 @@ AXES = {"left-right": COLUMNS, "up-down": ROWS}
 MOST_UNSAID = 0.05
 """Share (of root mean squares) of optimised angles that coordinates may leave unsaid."""
 FASTEST = 16.0
+FITTING = {
+    "architecture": "Train both with the same backbone.",
+    "token grid": "Change the frames or the size of one of them first.",
+    "kind of phase": "Train both with --recipe rich, or both without.",
+}
+"""What brings two cards together that do not have the same of these."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +152,15 @@ class _Work:
         self._note("size", width=float(width), height=float(height))
 
     def go_on(self, other: MotionCard) -> None:
+        frames = self.fields.grid.frames
+        if frames < 3:
+            raise UsageError(
+                f"Expected three latent frames or more for one motion after another, got {frames}.",
+                f"Give the card more first ({option('frames')}).",
+            )
         self.fields, self.motion = fieldwork.joined(*self._fitted(other)), None
+        if _rests(self.first) and _rests(other):
+            self.fields = fieldwork.kept_inside(self.fields)
         self._note("then", card=other.digest)
 
     def cut_out(self, mask: Floats, outside: MotionCard | None) -> None:
@@ -159,7 +173,7 @@ class _Work:
         self._note("mask", covered=round(float(there.mean()), 4), **settings)
 
     def card(self, more: Mapping[str, Any]) -> MotionCard:
-        spec = renewed(self.first)[0]
+        spec, most = renewed(self.first)[0], self._guiding()
         frames, height, width = self.fields.grid
         phase = spec.recipe.phase
         recipe = replace(
@@ -167,6 +181,7 @@ class _Work:
             parametrisation="offset",
             layers=self.fields.layers,
             ground=self._ground(),
+            guided_range=most.recipe.guided_range,
             phase=None
             if phase is None
             else replace(phase, radius=self.fields.radius, gamma=self._gamma(), mean=self._mean()),
@@ -179,9 +194,19 @@ class _Work:
             grid=replace(spec.grid, frames=frames, height=height, width=width),
             clip=self.clip,
             recipe=recipe,
+            schedule=most.schedule,
             reference=replace(spec.reference, motion=self.motion),
             **more,
         )
+
+    def _guiding(self) -> CardSpec:
+        """The card that guides the most steps, where one set of positions is that of all: what one
+        camera asks for is lost on fewer (`training.prepare.Run.seeing`), and others take it.
+        """
+        specs = [renewed(card)[0] for card in (self.first, *self.others)]
+        if len(self.fields.offsets) > 1:
+            return specs[0]
+        return max(specs, key=lambda spec: len(spec.schedule.noise))
 
     def _gamma(self) -> float:
         """The smallest of all cards: a phase that was made for a ground is not too weak without."""
@@ -224,7 +249,7 @@ class _Work:
         compared: list[tuple[str, Any, Any]] = [
             ("architecture", ours.backbone.fingerprint, theirs.backbone.fingerprint),
             ("token grid", here.grid, there.grid),
-            # One set of positions for all guided steps serves others as well: the first card's.
+            # One set of positions for all guided steps serves others as well (`_guiding`).
             ("guided range", _guided(ours, many), _guided(theirs, many)),
             ("kind of phase", _phase(here), _phase(there)),
             ("number of sets of positions", len(here.offsets), len(there.offsets)),
@@ -234,7 +259,7 @@ class _Work:
                 raise MismatchError(
                     f"Expected two cards of the same {what}, got {printable(str(wanted))} and "
                     f"{printable(str(came))}.",
-                    "Train both alike, or change one of them first (its frames, its size).",
+                    FITTING.get(what, "Train both alike."),
                 )
         # Of one thing and of two the phases are of other radii.
         return fieldwork.coarser(here, there.radius), fieldwork.coarser(there, here.radius)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pe_toolkit.editing import phase as phases
+from pe_toolkit.editing.maps import going_on, tokens
 from pe_toolkit.grid import TokenGrid
 
 Floats = NDArray[np.float64]
@@ -186,8 +187,9 @@ def masked(inside: Fields, outside: Fields, mask: Floats) -> Fields:
 def joined(first: Fields, second: Fields) -> Fields:
     """One after the other, each in half of the frames; the second begins where the first ends.
 
-    The second's offsets go on from the first's last ones, and its layout is moved to where its
-    first frame agrees best with the first's last (`phase.between`).
+    The second's offsets go on from the first's last ones, as maps where one of the two zooms or
+    turns (`editing.maps.going_on`), and its layout is moved to where its first frame agrees best
+    with the first's last (`phase.between`).
     """
     frames = first.grid.frames
     half = (frames + 1) // 2
@@ -195,7 +197,6 @@ def joined(first: Fields, second: Fields) -> Fields:
     a = timed(first, np.linspace(0, frames - 1, half))
     b = timed(second, np.linspace(0, frames - 1, frames - half + 1))
     here, there = _layered(a, layers), _layered(b, layers)
-    going_on = there[:, :, 1:] - there[:, :, :1] + here[:, :, -1:]
     flow = np.zeros_like(first.flow)
     mask = np.zeros_like(first.mask)
     flow[:half, :half], mask[:half, :half] = a.flow, a.mask
@@ -209,11 +210,24 @@ def joined(first: Fields, second: Fields) -> Fields:
     return replace(
         first,
         layers=layers,
-        offsets=np.concatenate([here, going_on], 2),
+        offsets=np.concatenate([here, going_on(here[:, :, -1], there, layers)], 2),
         flow=flow,
         mask=mask,
         phase=phase,
     )
+
+
+def kept_inside(fields: Fields) -> Fields:
+    """No token counts as being outside of the picture (`motion.layers.inside` says why): what the
+    sum of all layers has too much is taken from the last one.
+    """
+    _, height, width = fields.grid
+    at = tokens(height, width)
+    there = at + fields.offsets.sum(1)[..., 1:]
+    inside = np.clip(there, -0.5, np.array([height, width]) - 0.5)
+    offsets = fields.offsets.copy()
+    offsets[:, -1, ..., 1:] += inside - there
+    return replace(fields, offsets=offsets)
 
 
 def _layered(fields: Fields, layers: tuple[str, ...]) -> Floats:

@@ -9,7 +9,9 @@ are really followed and really move count (`followed_mask`), each ordered pair o
     mean over |i - j| <= 2 of  cos(d_generated(i, j), d_reference(i, j))
 
 1 is the same motion whatever its reach, 0 an unrelated one, -1 the opposite. Several motions in one
-clip count as their mean. Of a reference with little to follow there is no score: what it would
+clip count as their mean, which says little of them; so where they move in the place of the
+reference's, which its phase in the noise brings about, patches are compared one by one after all
+(`agreement_in_place`). Of a reference with little to follow there is no score: what it would
 compare with is jitter. How well it predicts the cosine of the true trajectories:
 `python -m benchmarks.following`, docs/experiments.md.
 """
@@ -28,7 +30,7 @@ from pe_toolkit.backbones import ways
 from pe_toolkit.backbones.contract import Backbone
 from pe_toolkit.backbones.reading import Reading
 from pe_toolkit.backbones.ways import Way
-from pe_toolkit.card import MotionCard
+from pe_toolkit.card import CardSpec, MotionCard
 from pe_toolkit.card.followed import LITTLE, followed
 from pe_toolkit.errors import UsageError
 from pe_toolkit.grid import TokenGrid
@@ -51,13 +53,17 @@ CHANCE = 0.7
 of which enough can be followed, 99 % with rendered ones, textures under a moving camera and real
 footage (`python -m benchmarks.chance`; 97 to 99 % with earlier weights, when the line was chosen).
 Two straight ways that happen to agree score 1: of a single video, no line can say more."""
+CHANCE_IN_PLACE = 0.6
+"""The same where patches are compared (`agreement_in_place`): of 40 plain videos, half of them of
+two things, against 24 references of two things 99 % stay below it (docs/experiments.md)."""
 PATCHED = ("speed", "frames", "size", "then")
 """Edits after which displacements do not agree with each other: nearest frames and patches of
 others, and none from one half to the other. Mirrored and reversed they are what they were."""
 MEANING = (
     "Motion (a score validated on rendered shapes): 1 is that of the reference, 0 an unrelated "
-    f"one, -1 the opposite; below {CHANCE:g} it may be chance."
+    "one, -1 the opposite; below {chance:g} it may be chance."
 )
+OTHER = "the video is not of the reference's frame count and size"
 NOT_VALIDATED = " On this backbone it was never validated."
 
 
@@ -82,6 +88,8 @@ class ReferenceMotion:
         encoded: how it was encoded, as `Backbone.encode` takes it: videos are, too.
         unknown: why the flow says nothing of how a video is to move, or "".
         placed: whether what moves in a video moves where it does in the reference.
+        several: whether several things do, each its own way.
+        whose: motion it is, in words.
     """
 
     def __init__(
@@ -93,9 +101,12 @@ class ReferenceMotion:
         unknown: str = "",
         *,
         placed: bool = False,
+        several: bool = False,
+        whose: str = "the reference",
     ) -> None:
         self.adapter = adapter
-        self.unknown, self.placed = unknown, placed
+        self.unknown, self.placed, self.several = unknown, placed, several
+        self.whose = whose
         self.encoded = encoded
         self.reading = reading
         self.grid = TokenGrid(*flow.shape[1:4])
@@ -120,10 +131,13 @@ class ReferenceMotion:
             encoded,
             why if done else "",
             placed=card.spec.recipe.phase is not None,
+            several=several_move(card.spec),
+            whose="the edited motion" if card.spec.edits else "the reference",
         )
 
     def compare(self, frames: NDArray[np.uint8]) -> Following:
-        """Score uint8 RGB frames `(F, H, W, 3)`.
+        """Score uint8 RGB frames `(F, H, W, 3)`: by the mean displacement, or patch by patch where
+        several things move in the place of the reference's (`agreement_in_place`).
 
         Raises:
             UsageError: frames of another kind, such as floats in [0, 1].
@@ -131,10 +145,13 @@ class ReferenceMotion:
         check_frames(frames)
         if self.silent:
             return Following(None, self.silent)
+        if self.placed and self.several:
+            score = self.rank(frames)
+            return Following(score, "" if score is not None else OTHER)
         if reason := nothing_moves(self.moves):
             return Following(None, f"in the reference, {reason}")
         if self._grid(frames) != self.grid:
-            return Following(None, "the video is not of the reference's frame count and size")
+            return Following(None, OTHER)
         moves = mean_displacements(self.flow(frames))
         if reason := nothing_moves(moves):
             return Following(None, f"in the video, {reason}")
@@ -149,7 +166,8 @@ class ReferenceMotion:
         if self.unknown:
             return self.unknown
         if self.followed < LITTLE:
-            return f"of the reference, only {followed(self.followed)}: too little to compare with"
+            share = followed(self.followed)
+            return f"of {self.whose}, only {share}: too little to compare with"
         return ""
 
     def rank(self, frames: NDArray[np.uint8]) -> float | None:
@@ -188,6 +206,21 @@ class ReferenceMotion:
             )  # fmt: skip
         grid = adapter.grid_for(count, width, height)
         return hard_displacement(q, k, grid, mutual=self.reading.mutual)[0].cpu()
+
+
+def several_move(spec: CardSpec) -> bool:
+    """Whether in a card's reference more than one thing was seen to move on its own, or parts of
+    the picture were made to (`pe edit --region`, `--mask`).
+    """
+    parts = any(edit.what == "mask" for edit in spec.edits or ())
+    motion = spec.reference.motion
+    return parts or (motion is not None and len(motion.subjects) > 1)
+
+
+def likely_from(spec: CardSpec) -> float:
+    """The score of a video of a card below which it may be chance."""
+    in_place = spec.recipe.phase is not None and several_move(spec)
+    return CHANCE_IN_PLACE if in_place else CHANCE
 
 
 def check_frames(frames: object) -> None:
