@@ -34,7 +34,8 @@ def test_show_says_what_is_in_it(path: Path) -> None:
     card = MotionCard.load(path)
     rows = {line[:10].strip(): line[11:] for line in result.stdout.splitlines()}
     assert rows["name"] == f"{card.spec.name} 1.0.0"
-    assert rows["followed"] == "75% of the picture moves and can be followed"
+    before = "before it was edited, " if card.spec.edits else ""
+    assert rows["followed"] == f"{before}75% of the picture moves and can be followed"
     assert rows["loss"] == ("1.5 -> 0.5" if card.spec.training.loss else "not optimised")
     assert rows["grid"].startswith("3x2x2")
     assert card.spec.backbone.variant in rows["backbone"]
