@@ -1,9 +1,7 @@
 """Drafts: which of several seeds follows the card best, seen in a fifth of the steps.
 
-What a card makes of a prompt differs from seed to seed, two things most of all. A generation of a
-fifth of the steps is rough, but its motion is that of the whole one more often than not: of the
-whole generations, that of the best of four drafts follows its reference as the better two of three
-do (docs/experiments.md, *Drafts*).
+What a card makes of a prompt differs from seed to seed, of two things most. A generation of a fifth
+of the steps is rough, but moves much as the whole one will (docs/experiments.md, *Drafts*).
 """
 
 from __future__ import annotations
@@ -50,8 +48,7 @@ def judged(drafts: Iterable[Generated], follows: Judge) -> list[Draft]:
 
     Args:
         drafts: all of them are made before the first is judged, which may run the model.
-        follows: uint8 RGB frames `(F, H, W, 3)` -> how well they follow, or
-            None.
+        follows: uint8 RGB frames `(F, H, W, 3)` -> how well they follow, or None.
     """
     found = [Draft(made.seed, follows(made.frames)) for made in list(drafts)]
     return sorted(found, key=lambda draft: math.inf if draft.follows is None else -draft.follows)

@@ -129,8 +129,10 @@ def _motion(card: MotionCard) -> list[Picture]:
         out.append(label("Of its patches none counts from one frame to the next.", WIDTH))
     elif fields:
         nth = every(rows)
-        which = "each patch" if nth == 1 else f"one patch in {nth} by {nth}, where it is one"
-        about = f"an arrow for {which} that counts, to where it is in the next latent frame"
+        which = "each patch that counts"
+        if nth > 1:
+            which = f"the upper left one of every {nth} x {nth} patches, if it counts"
+        about = f"an arrow for {which}, to where it is in the next latent frame"
         out.append(heading("From frame to frame", about, WIDTH))
         out.append(row(fields, [f"{i + 1} to {i + 2}" for i in steps], WIDTH))
     return out

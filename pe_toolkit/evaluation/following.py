@@ -63,6 +63,7 @@ MEANING = (
     "Motion (a score validated on rendered shapes): 1 is that of the reference, 0 an unrelated "
     "one, -1 the opposite; below {chance:g} it may be chance."
 )
+NOTHING = "nothing moves from one frame to the next"
 OTHER = "the video is not of the reference's frame count and size"
 NOT_VALIDATED = " On this backbone it was never validated."
 
@@ -145,19 +146,19 @@ class ReferenceMotion:
         check_frames(frames)
         if self.silent:
             return Following(None, self.silent)
-        if self.placed and self.several:
-            score = self.rank(frames)
-            return Following(score, "" if score is not None else OTHER)
-        if reason := nothing_moves(self.moves):
-            return Following(None, f"in the reference, {reason}")
         if self._grid(frames) != self.grid:
             return Following(None, OTHER)
+        if self.placed and self.several:
+            found = self.rank(frames)
+            return Following(found, "" if found is not None else f"in {self.whose}, {NOTHING}")
+        if reason := nothing_moves(self.moves):
+            return Following(None, f"in the reference, {reason}")
         moves = mean_displacements(self.flow(frames))
         if reason := nothing_moves(moves):
             return Following(None, f"in the video, {reason}")
         score = agreement(moves, self.moves)
         if math.isnan(score):
-            return Following(None, "in the reference, nothing moves from one frame to the next")
+            return Following(None, f"in the reference, {NOTHING}")
         return Following(score)
 
     @property

@@ -57,7 +57,7 @@ def field_picture(
 
 
 def every(rows: int) -> int:
-    """Of so many rows of patches, which have arrows: every so manieth. More are a carpet."""
+    """Of so many rows of patches, every how manieth has arrows: more are a carpet."""
     return max(1, rows // 12)
 
 
