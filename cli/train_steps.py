@@ -283,8 +283,10 @@ def next_command(options: TrainOptions, spec: CardSpec, *, image_to_video: bool)
         words += ["--prompt", spec.samples[0].prompt]
     elif not own.variant.startswith("bundled"):
         words += ["--prompt", NEW]
+    elif "subject-2" in (spec.recipe.layers or ()):
+        words += ["--prompt", NEW_TWO, "--drafts", "4"]  # pays there (docs/experiments.md)
     else:
-        words += ["--prompt", NEW_TWO if "subject-2" in (spec.recipe.layers or ()) else NEW_BUNDLED]
+        words += ["--prompt", NEW_BUNDLED]
     if image_to_video:
         words += ["--image", str(options.image or options.reference)]
     if spec.recipe.kv == "required":

@@ -13,8 +13,9 @@ from click.testing import CliRunner
 import pe_toolkit
 from pe_toolkit import apply
 from pe_toolkit.apply import ApplyRequest, applied, generate
-from pe_toolkit.apply.parts import layer_strengths
+from pe_toolkit.apply.parts import check_parts, layer_strengths, phase_strength
 from pe_toolkit.card import MotionCard, renewed
+from pe_toolkit.card.spec import STILL, MotionSpec
 from pe_toolkit.cli.main import cli
 from pe_toolkit.errors import UsageError
 from pe_toolkit.training import TrainConfig, train
@@ -135,6 +136,23 @@ def test_what_is_not_said_is_as_trained():
     assert layer_strengths(spec, 0.5, None) == (1.0,)
     bare = dataclasses.replace(recipe, layers=None, parametrisation="angle")
     assert layer_strengths(dataclasses.replace(spec, recipe=bare), None, None) is None
+
+
+def test_a_path_that_is_the_cameras_goes_by_its_strength():
+    """A pan that one path says: its layer is that of everything, and what moves is the camera."""
+    spec = trained(tiny_adapter(), "offset").spec
+    pans = MotionSpec(camera=((1.0, 0.0, 0.0, 1.0, 0.5, 0.0), STILL, STILL), subjects=())
+    rests = MotionSpec(camera=(STILL,) * 3, subjects=())
+    for motion, own in ((pans, "camera"), (rests, "subject")):
+        reference = dataclasses.replace(spec.reference, motion=motion)
+        of = dataclasses.replace(spec, reference=reference)
+        strengths = {"camera": None, "subject": None} | {own: 0.0}
+        assert layer_strengths(of, **strengths) == (0.0,)
+        check_parts(of, **strengths, phase=None)
+        (other,) = {"camera", "subject"} - {own}
+        with pytest.raises(UsageError, match=f"Expected no --{other}"):
+            check_parts(of, **({"camera": None, "subject": None} | {other: 0.0}), phase=None)
+        assert phase_strength(of, 1.0, 0.0) == (1.0 if own == "camera" else 0.0)
 
 
 def test_applying_by_name_takes_all_that_applying_takes():

@@ -122,13 +122,13 @@ def test_the_suggested_command_runs_as_it_stands() -> None:
         "pe", "apply", "c.safetensors", "--prompt", train_steps.NEW_BUNDLED,
     ]  # fmt: skip
     layers = MotionCard.load(GOLDEN / "rotary-offset.safetensors").spec
-    for names, prompt in (
-        (("camera", "subject"), train_steps.NEW_BUNDLED),
-        (("subject", "subject-2"), train_steps.NEW_TWO),
+    for names, asked_for in (
+        (("camera", "subject"), [train_steps.NEW_BUNDLED]),
+        (("subject", "subject-2"), [train_steps.NEW_TWO, "--drafts", "4"]),
     ):
         of = replace(layers, recipe=replace(layers.recipe, layers=names), digest="")
         said = train_steps.next_command(train_options(), of, image_to_video=False)
-        assert shlex.split(said)[-1] == prompt
+        assert shlex.split(said)[4:] == asked_for
     own = replace(spec.backbone, variant="my-model")
     folder = replace(spec, backbone=own, digest="")
     asked = train_options(backbone="models/mine", offload="model", quantize="fp8")

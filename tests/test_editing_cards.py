@@ -18,6 +18,7 @@ from pe_toolkit.card.spec import STILL
 from pe_toolkit.cli.main import cli
 from pe_toolkit.editing import Change, changed
 from pe_toolkit.editing.cards import fields_of
+from pe_toolkit.editing.maps import tokens
 from pe_toolkit.editing.sizes import check_phase, latent_frames
 from pe_toolkit.errors import MismatchError, UnsupportedError, UsageError
 from pe_toolkit.motion.disc import half_disc
@@ -131,6 +132,17 @@ def test_cards_of_one_set_of_positions_go_together_whatever_steps_they_guide() -
     other = MotionCard(replace(first.spec, recipe=recipe, digest=""), first.tensors)
     new = changed(first, Change(then=other))
     assert new.spec.recipe.guided_range == first.spec.recipe.guided_range
+    noise = (*first.spec.schedule.noise, first.spec.schedule.noise[-1] / 2)
+    times = (*first.spec.schedule.timesteps, first.spec.schedule.timesteps[-1] - 1)
+    schedule = replace(first.spec.schedule, noise=noise, timesteps=times)
+    more = replace(first.spec, recipe=recipe, schedule=schedule, digest="")
+    for pair in (
+        (first, MotionCard(more, first.tensors)),
+        (MotionCard(more, first.tensors), first),
+    ):
+        new = changed(pair[0], Change(then=pair[1]))  # those of the one that guides most
+        assert new.spec.recipe.guided_range == (0.0, 1.0)
+        assert new.spec.schedule.noise == noise
     many = golden(EDITED)  # a set for each guided step
     recipe = replace(many.spec.recipe, guided_range=(0.0, 1.0))
     longer = MotionCard(replace(many.spec, recipe=recipe, digest=""), many.tensors)
@@ -243,6 +255,27 @@ def test_two_cards_side_by_side_and_one_after_the_other() -> None:
 def test_what_cannot_be_edited_is_refused(case: str, change: Change, says: str) -> None:
     with pytest.raises((UsageError, UnsupportedError), match=says):
         changed(golden(case), change)
+
+
+def test_one_after_the_other_takes_three_latent_frames() -> None:
+    short = changed(golden(LAYERED), Change(frames=8))
+    assert short.spec.grid.frames == 2
+    with pytest.raises(UsageError, match="three latent frames or more"):
+        changed(short, Change(then=short))
+
+
+def test_before_cameras_that_rest_nothing_goes_out_of_the_picture() -> None:
+    goes = golden("rotary-offset-ground")
+    tensors = dict(goes.tensors)
+    tensors["positions"] = np.full_like(tensors["positions"], 1.5)
+    tensors["positions"][..., 0] = 0
+    reference = replace(goes.spec.reference, motion=None)  # a ground without a camera: it rests
+    far = MotionCard(replace(goes.spec, reference=reference, digest=""), tensors)
+    fields = fields_of(changed(far, Change(then=changed(far, Change(reverse=True)))))
+    _, height, width = fields.grid
+    there = fields.offsets.sum(1)[..., 1:] + tokens(height, width)
+    assert there.min() >= -0.51
+    assert (there <= np.array([height, width]) - 0.49).all()
 
 
 def test_cards_that_do_not_go_together_are_refused() -> None:

@@ -46,8 +46,8 @@ def check_parts(
             raise UsageError(
                 f"Expected no {option(name)} with a card without a layer for it ({known}), got "
                 f"{value:g}.",
-                f"Use {option('strength')}, which turns all of the card up or down, or a card "
-                f"that has one (`pe show` says which layers a card has).",
+                f"Use {option('strength')}, which turns all of the card up or down, {_other(name)}"
+                "or a card that has one (`pe show` says which layers a card has).",
             )
     if phase is None:
         return
@@ -64,6 +64,11 @@ def check_parts(
             f"Expected no {option('phase')} with a card that holds no phase, got {phase:g}.",
             "Leave it out, or train the card with --recipe rich.",
         )
+
+
+def _other(name: str) -> str:
+    """Of a card of one layer, what turns that."""
+    return f"{option('subject' if name == 'camera' else 'camera')} where that is what moves, "
 
 
 def phase_strength(spec: CardSpec, strength: float, subject: float | None) -> float:
