@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 
 from benchmarks import class_drawing, class_table, kept
 from benchmarks.transfer import clip_of, say
-from pe_toolkit.apply import Draft, drafts, generate
+from pe_toolkit.apply import ApplyRequest, generate
 from pe_toolkit.backbones import load_backbone
 from pe_toolkit.card import MotionCard
 from pe_toolkit.evaluation.following import ReferenceMotion
@@ -172,13 +172,6 @@ def card_of(adapter: Any, store: Store, name: str, scene: Scene, r: int, args: A
     raise AssertionError("the trainer always ends with Finished")
 
 
-def drafted(adapter: Any, card: MotionCard, prompt: str, seed: int, count: int) -> list[Draft]:
-    """Drafts as `pe apply --drafts` makes them, the best first."""
-    steps, seeds = drafts.draft_steps(card.spec.schedule.steps), drafts.seeds_of(seed, count)
-    made = generate(adapter, [prompt], seeds, card=card, steps=steps)
-    return drafts.judged(made, ReferenceMotion.of_card(adapter, card).rank)
-
-
 def tasks(store: Store, args: Any) -> Iterator[tuple[str, int, int, str]]:
     """(class, reference, pair, row) of what is still to be made, references first: after half of
     the time every class has half of its references.
@@ -215,7 +208,9 @@ def run(store: Store, args: Any) -> None:
                 used = shuffled(used, CHANGES[row.removeprefix(args.name + " ")], r)
         line = {"class": name, "reference": r, "pair": k, "row": row, "prompt": prompt}
         if args.drafts > 1 and used is not None:
-            found = drafted(adapter, used, prompt, seed, args.drafts)
+            asked = ApplyRequest(prompts=(prompt,), drafts=args.drafts, scheduler=args.scheduler)
+            rank = ReferenceMotion.of_card(adapter, used).rank
+            found = asked.draft(adapter, used, prompt, seed, rank)
             line["drafts"] = [vars(draft) for draft in found]
             seed = found[0].seed
         (video,) = generate(adapter, [prompt], [seed], card=used, scheduler=args.scheduler)

@@ -34,19 +34,19 @@ def check_parts(
     """
     layers = spec.recipe.layers or ()
     known = f"its layers are {', '.join(layers)}" if layers else "it has no layers"
-    for name, value, there in (
-        ("camera", camera, any(of_camera(spec, layer) for layer in layers)),
-        ("subject", subject, any(not of_camera(spec, layer) for layer in layers)),
-    ):
+    moved = [of_camera(spec, layer) for layer in layers]
+    there = {"camera": any(moved), "subject": not all(moved)}
+    for name, value, other in (("camera", camera, "subject"), ("subject", subject, "camera")):
         if value is None:
             continue
         if not math.isfinite(value):
             raise UsageError(f"Expected a finite {option(name)}, got {value}.")
-        if not there:
+        if not there[name]:
+            instead = f"{option(other)}, which is for what it has, " if there[other] else ""
             raise UsageError(
                 f"Expected no {option(name)} with a card without a layer for it ({known}), got "
                 f"{value:g}.",
-                f"Use {option('strength')}, which turns all of the card up or down, {_other(name)}"
+                f"Use {option('strength')}, which turns all of the card up or down, {instead}"
                 "or a card that has one (`pe show` says which layers a card has).",
             )
     if phase is None:
@@ -64,11 +64,6 @@ def check_parts(
             f"Expected no {option('phase')} with a card that holds no phase, got {phase:g}.",
             "Leave it out, or train the card with --recipe rich.",
         )
-
-
-def _other(name: str) -> str:
-    """Of a card of one layer, what turns that."""
-    return f"{option('subject' if name == 'camera' else 'camera')} where that is what moves, "
 
 
 def phase_strength(spec: CardSpec, strength: float, subject: float | None) -> float:

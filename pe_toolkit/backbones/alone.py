@@ -13,20 +13,6 @@ _TAKEN: weakref.WeakSet[Any] = weakref.WeakSet()
 """Transformers under a card, or in training, now."""
 
 
-def check_alone(transformer: Any, what: str = "a second") -> None:
-    """Refuse what would be used together with a card.
-
-    Raises:
-        UnsupportedError: as `alone`.
-    """
-    if transformer in _TAKEN:
-        raise UnsupportedError(
-            f"Expected one card at a time, got {what} while one is applied to this model, or being "
-            "trained with it.",
-            "Leave the first `with applied(...)`, or finish the training, before you go on.",
-        )
-
-
 @contextlib.contextmanager
 def alone(transformer: Any, what: str = "a second") -> Iterator[None]:
     """One card at a time: two would not add up (rotary tables of one replace those of the other),
@@ -39,7 +25,12 @@ def alone(transformer: Any, what: str = "a second") -> Iterator[None]:
         UnsupportedError: a card is applied to this transformer, or one is being trained with it, by
             whichever pipeline.
     """
-    check_alone(transformer, what)
+    if transformer in _TAKEN:
+        raise UnsupportedError(
+            f"Expected one card at a time, got {what} while one is applied to this model, or being "
+            "trained with it.",
+            "Leave the first `with applied(...)`, or finish the training, before you go on.",
+        )
     _TAKEN.add(transformer)
     try:
         yield

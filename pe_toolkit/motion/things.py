@@ -117,7 +117,7 @@ def things_of(flow: AttentionMotionFlow, near: Tensor, coarse: TokenGrid) -> lis
     else:
         found = one
     for pieces in (two, _told(flow, cut)):
-        found = [_beside(thing, pieces, uncut) for thing in found for uncut in one[:1]] or found
+        found = [_beside(thing, pieces, one[0]) for thing in found] if one else found
     return found
 
 
