@@ -75,14 +75,15 @@ class Results:
     def leave(self, target: files.Target) -> None:
         """Count a video of an earlier run, which stays as it is."""
         self.there.append(target.video)
-        score = json.loads(target.sidecar.read_text(encoding="utf-8")).get("motion_follows")
+        facts = json.loads(target.sidecar.read_text(encoding="utf-8"))
+        score, seed = facts.get("motion_follows"), facts.get("chosen_seed", target.seed)
         if isinstance(score, float):
             self.scores.append(score)
         if self.options.sheet is not None:
             from pe_toolkit.video import read_clip
 
             frames = read_clip(target.video).frames
-            self.rows.append((f"{short(target.prompt)}, seed {target.seed}", evenly(frames)))
+            self.rows.append((f"{short(target.prompt)}, seed {seed}", evenly(frames)))
 
     def take(
         self, target: files.Target, made: Any, bar: Progress, drafts: Sequence[Draft] = ()

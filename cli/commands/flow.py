@@ -77,8 +77,9 @@ def flow(session: Session, /, **parsed: Any) -> None:
     from pe_toolkit.training.looking import look
     from pe_toolkit.visual import part_words
 
-    seen = look(adapter, clip, request.config(adapter.variant), image=request.read_image())
-    settings = request.config(adapter.variant).resolve(adapter.defaults())
+    config = request.config(adapter.variant)
+    seen = look(adapter, clip, config, image=request.read_image())
+    settings = config.resolve(adapter.defaults())
     words = look_words(seen, adapter.defaults().name, settings)
     _draw(request, clip, seen, words)
     for line in words:

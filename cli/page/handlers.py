@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from pe_toolkit.apply.parts import of_camera
+from pe_toolkit.apply.parts import turned
 from pe_toolkit.apply.request import ApplyRequest
 from pe_toolkit.cli import files, prompts
 from pe_toolkit.cli.page import words
@@ -283,12 +283,8 @@ def _facts(path: Path) -> Any:
 
 def parts(spec: CardSpec) -> list[str]:
     """Which parts of a card can be turned up and down by themselves."""
-    layers = spec.recipe.layers or ()
-    there = {
-        "phase": spec.recipe.phase is not None and spec.kind == "positions",
-        "camera": any(of_camera(spec, layer) for layer in layers),
-        "subject": any(not of_camera(spec, layer) for layer in layers),
-    }
+    phase = spec.recipe.phase is not None and spec.kind == "positions"
+    there = {"phase": phase} | turned(spec)
     return [part for part in PARTS if there[part]]
 
 

@@ -22,6 +22,12 @@ def of_camera(spec: CardSpec, layer: str) -> bool:
     return layer == CAMERA or (layer == WHOLE and alone)
 
 
+def turned(spec: CardSpec) -> dict[str, bool]:
+    """Whether `camera` and `subject` have a layer of the card to turn up and down, by name."""
+    moved = [of_camera(spec, layer) for layer in spec.recipe.layers or ()]
+    return {"camera": any(moved), "subject": not all(moved)}
+
+
 def check_parts(
     spec: CardSpec, *, camera: float | None, subject: float | None, phase: float | None
 ) -> None:
@@ -34,8 +40,7 @@ def check_parts(
     """
     layers = spec.recipe.layers or ()
     known = f"its layers are {', '.join(layers)}" if layers else "it has no layers"
-    moved = [of_camera(spec, layer) for layer in layers]
-    there = {"camera": any(moved), "subject": not all(moved)}
+    there = turned(spec)
     for name, value, other in (("camera", camera, "subject"), ("subject", subject, "camera")):
         if value is None:
             continue
@@ -70,8 +75,8 @@ def phase_strength(spec: CardSpec, strength: float, subject: float | None) -> fl
     """How much of the phase where nothing is said of it: as much as of the card, and where subjects
     are all that moves, as of them: it says where they are.
     """
-    layers = spec.recipe.layers or ()
-    alone = bool(layers) and not any(of_camera(spec, layer) for layer in layers)
+    there = turned(spec)
+    alone = there["subject"] and not there["camera"]
     times = strength * (subject if alone and subject is not None else 1.0)
     return min(max(times, 0.0), 1.0)
 
