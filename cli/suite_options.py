@@ -40,7 +40,7 @@ suite_options = options.combine(
         default=METHODS,
         show_default=True,
         metavar="A,B,...",
-        help="none, kv, latents, positions, zero-shot, rich, smm, moft, motionclone.",
+        help="none, kv, latents, positions, zero-shot, rich, rich-drafts, smm, moft, motionclone.",
     ),
     click.option(
         "--references",

@@ -134,6 +134,21 @@ def test_the_backbone_alone_is_a_stock_generation(results: Path) -> None:
     again.unlink()
 
 
+def test_drafts_choose_seeds_of_the_same_cards(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = (*CHEAP, "--references", 1, "-o", out)
+    result = pe(*words, "--method", "rich,rich-drafts")
+    assert result.exit_code == 0, result.output
+    assert "3 jobs done" in result.stderr  # one card for both
+    assert "card, rich, the best of 4 drafts" in result.stdout
+    records = [json.loads(path.read_text()) for path in (out / "records").glob("*-p1-*.json")]
+    plain, drafted = sorted(records, key=lambda record: "drafts" in record["args"])
+    chosen, first = drafted["result"]["chosen_seed"], drafted["args"]["seed"]
+    assert chosen in {first + 1000 * k for k in range(4)}
+    videos = [read_clip(out / record["result"]["video"]).frames for record in (plain, drafted)]
+    assert np.array_equal(*videos) == (chosen == first)
+
+
 def test_a_clip_that_cannot_be_read_stops_no_other(tmp_path: Path, results: Path) -> None:
     (tmp_path / "bad.mp4").write_bytes(b"no video")
     good = next((results / "references").glob("00-*.mp4"))

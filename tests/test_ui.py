@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import socket
 import subprocess
@@ -290,12 +291,12 @@ def test_from_a_clip_to_videos_with_two_cards_and_one_loading(page: Any, clip: P
     assert second == "second.safetensors"
     assert {path.name for path in page.studio.output.iterdir()} == {first, second}
 
-    made = last(page.make(first, "a red circle\n", 7, 1.0, *AS_TRAINED, True, None, None))
+    made = last(page.make(first, "a red circle\n", 7, 1.0, *AS_TRAINED, True, None, 1, None))
     assert made[2] == "", made
     assert made[3].count("<video") == 3
     assert "does not know" not in made[4]
     assert "Kept as" in made[3]
-    made = last(page.make(second, "a red circle", 7, 0.5, 0.5, 1, 1, True, None, None))
+    made = last(page.make(second, "a red circle", 7, 0.5, 0.5, 1, 1, True, None, 1, None))
     assert made[3].count("<video") == 3
     assert page.studio.loads == 1
     assert len(page.studio.plain) == 1  # the same without the card: made once
@@ -308,10 +309,18 @@ def test_from_a_clip_to_videos_with_two_cards_and_one_loading(page: Any, clip: P
     items, names, told = page.gallery("second")
     assert (names, told) == (["second@1.0.0"], "")
     assert Path(items[0][0]).is_file()
-    made = last(page.make("second@1.0.0", "<b>{{7*7}}", 1, 1.0, *AS_TRAINED, False, 2, None))
+    made = last(page.make("second@1.0.0", "<b>{{7*7}}", 1, 1.0, *AS_TRAINED, False, 2, 1, None))
     assert made[3].count("<video") == 1  # no clip to show beside, and nothing to compare
     assert "<b>{{" not in made[3] + made[4]
     assert "does not know" in made[4]
+
+    made = last(page.make("second@1.0.0", "a red circle", 7, 1.0, *AS_TRAINED, True, 5, 2, None))
+    assert made[2] == "", made
+    assert "the best of 2 drafts. Kept as" in made[3]
+    seeds = {int(found) for found in re.findall(r"Seed (\d+), the best", made[3])}
+    assert seeds <= {7, 1007}
+    told = last(page.make("second@1.0.0", "a red circle", 7, 0, *AS_TRAINED, True, 5, 2, None))
+    assert "nothing that they are to follow" in told[2]
 
 
 def test_a_training_that_is_stopped_leaves_nothing(page: Any, clip: Path) -> None:
@@ -334,7 +343,7 @@ def test_a_request_that_makes_no_sense_is_refused_at_once(page: Any, clip: Path)
     """Fields that were never shown are None; a name that no card may have is refused in words."""
     told = last(page.train(str(clip), "n" * 300, "default", None, "crop", None, None, None))
     assert "Expected" in told[2]
-    made = last(page.make("", None, None, 1, *AS_TRAINED, True, None, None))
+    made = last(page.make("", None, None, 1, *AS_TRAINED, True, None, 1, None))
     assert "none is chosen" in made[2]
     assert "No card is here" in page.gallery(None)[2]
     assert "pe-error" in page.attempt(lambda: page.push("", None, True))
@@ -377,7 +386,7 @@ def test_files_that_did_not_come_to_the_page_stay_unread(
         assert "given to this page" in told
         learned = last(page.train(foreign, "n", "rich", 0.0, "crop", 1, 2, 0))
         assert "given to this page" in learned[2]
-        asked = ("wave@1.0.0", "a red circle", 1, 1.0, *AS_TRAINED, False, 2, foreign)
+        asked = ("wave@1.0.0", "a red circle", 1, 1.0, *AS_TRAINED, False, 2, 1, foreign)
         assert "given to this page" in last(page.make(*asked))[2]
 
 
@@ -415,7 +424,7 @@ def test_strength_is_that_of_pe_apply(
     golden = Path(__file__).parent / "golden" / "rotary-angle-phase.safetensors"
     Store().add(golden, "phased")
     for phase in (1.0, 0.4):
-        last(page.make("phased@1.0.0", "a red circle", 1, 0.5, phase, 1, 1, False, None, None))
+        last(page.make("phased@1.0.0", "a red circle", 1, 0.5, phase, 1, 1, False, None, 1, None))
     assert [(request.strength, request.phase) for request in asked] == [(0.5, None), (0.5, 0.4)]
 
 
@@ -463,11 +472,11 @@ def test_only_cards_that_are_listed_are_opened(page: Any, card: Path) -> None:
     for chosen in ("", str(card), "owner/wave", f"../{card.name}", "nothing@1.0.0"):
         with pytest.raises(PeError):
             page.studio.path(chosen)
-        made = last(page.make(chosen, "a red circle", 1, 1.0, *AS_TRAINED, False, None, None))
+        made = last(page.make(chosen, "a red circle", 1, 1.0, *AS_TRAINED, False, None, 1, None))
         assert "pe-error" in made[2]
     Store().add(card)
     assert page.studio.path("wave@1.0.0").is_file()
-    made = last(page.make("wave@1.0.0", " \n", 1, 1.0, *AS_TRAINED, False, None, None))
+    made = last(page.make("wave@1.0.0", " \n", 1, 1.0, *AS_TRAINED, False, None, 1, None))
     assert "got none" in made[2]
 
 

@@ -173,7 +173,7 @@ class Page:
     def make(
         self, chosen: str | None, lines: str | None, seed: float | None, strength: float,
         phase: float, camera: float, subject: float, compare: bool, steps: float | None,
-        reference: str | None,
+        drafts: float, reference: str | None,
     ) -> Iterator[list[Any]]:  # fmt: skip
         """Put videos into the queue and show them as they come."""
         texts = [line for line in (lines or "").split("\n") if line.strip()]
@@ -189,6 +189,7 @@ class Page:
                 seeds=() if seed is None or spec.kind == "latents" else (int(seed),),
                 strength=strength,
                 steps=_count(steps),
+                drafts=int(drafts),
                 **{part: given[part] for part in parts(spec)},
             )
             request.check()

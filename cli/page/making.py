@@ -18,13 +18,15 @@ if TYPE_CHECKING:
     from pe_toolkit.cli.page.studio import Studio
 
 
-NO_PARTS: dict[str, Any] = {"phase": None, "camera": None, "subject": None}
+ALL_OFF: dict[str, Any] = {
+    "strength": 1.0, "phase": None, "camera": None, "subject": None, "drafts": 1
+}  # fmt: skip
 """Whatever was asked of the card, it is the same video without it."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """Videos of one prompt and seed, to be compared."""
+    """Videos of one prompt and seed, to be compared; `drafts`: how many the seed is the best of."""
 
     prompt: str
     seed: int
@@ -33,6 +35,7 @@ class Row:
     card: Path
     kept: Path
     score: str
+    drafts: int
 
 
 def make(
@@ -69,19 +72,25 @@ def make(
         request = dataclasses.replace(request, kv_from=reference)
     shown = _beside(studio, reference, spec)
     given, motion = request.read(spec), apply_steps.motion(adapter, card, None)
+    judge = apply_steps.judge(adapter, card, request.drafts, motion, said)
     pairs = [(prompt, seed) for prompt in request.prompts for seed in seeds]
     called = spec.name if chosen in studio.trained else local(chosen).name
-    count, steps = len(pairs) * (1 + compare), request.settings(spec).steps
+    each = 1 + compare + (judge is not None)
+    count = len(pairs) * each
     for index, (prompt, seed) in enumerate(pairs):
+        drafts, first, plain = 0, index * each, None
+        if judge is not None:
+            on_step = _steps(job, "Drafts", first, count, request.drafts)
+            found = request.draft(adapter, card, prompt, seed, judge.rank, given, on_step)
+            drafts, seed, first = len(found), found[0].seed, first + 1
 
         def one(asked: ApplyRequest, at: int, what: str, pair: Any = (prompt, seed)) -> Any:
-            on_step = _steps(job, what, at, count, steps)
+            on_step = _steps(job, what, at, count)
             [made] = asked.generate(adapter, card, [pair[0]], [pair[1]], given, on_step)
             return made
 
-        first, plain = index * (1 + compare), None
         if compare:
-            asked = dataclasses.replace(request, no_card=True, strength=1.0, **NO_PARTS)
+            asked = dataclasses.replace(request, no_card=True, **ALL_OFF)
             key = (dataclasses.replace(asked, prompts=(prompt,), seeds=(seed,)), spec.clip,
                    asked.settings(spec), spec.schedule.dynamic_cfg)  # fmt: skip
             if key not in studio.plain:
@@ -92,7 +101,7 @@ def make(
         video, kept = _write(studio, made, "card", texts), studio.free(called, ".mp4")
         write_atomic(kept, video.read_bytes())
         score = _score(motion, made.frames, spec)
-        job.made.append(Row(prompt, seed, shown, plain, video, kept, score))
+        job.made.append(Row(prompt, seed, shown, plain, video, kept, score, drafts))
         job.changed()
     return job.made
 
@@ -114,14 +123,19 @@ def _write(studio: Studio, made: Any, name: str, more: dict[str, str] | None = N
     return write_video(studio.place(f"{name}.mp4"), made.frames, made.fps, metadata=texts)
 
 
-def _steps(job: Job, what: str, at: int, count: int, steps: int) -> Callable[[int, int], None]:
-    """The `on_step` of the video number `at` of `count`; stops between two steps."""
+def _steps(job: Job, what: str, at: int, count: int, runs: int = 1) -> Callable[[int, int], None]:
+    """The `on_step` of what is number `at` of `count`, in at most `runs` generations; stops between
+    two steps.
+    """
+    over = 0
 
     def on_step(done: int, total: int) -> None:
+        nonlocal over
         note = f"{what}: step {done} of {total}" if done < total else f"{what}: decoding"
-        job.tell((at + done / (steps + 1)) / count, note)
+        job.tell((at + (over + done / (total + 1)) / runs) / count, note)
+        over += done == total
 
-    on_step(0, steps)
+    job.tell(at / count, f"{what}: beginning")
     return on_step
 
 

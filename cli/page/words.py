@@ -128,11 +128,12 @@ def _row(row: Row) -> str:
         shown.append(video(row.plain, "Without the card"))
     score = f"<br>{text(row.score)}" if row.score else ""
     load = f" &middot; {download(row.card, 'Download')}"
+    best = f", the best of {row.drafts} drafts" if row.drafts else ""
     shown.append(video(row.card, "<b>With the card</b>", load + score))
     return (
         f'<section><h3 class="pe-prompt">{text(row.prompt)}</h3>'
         f'<div class="pe-row">{"".join(shown)}</div>'
-        f"<p class='pe-small'>Seed {row.seed}. Kept as {text(str(row.kept))}</p></section>"
+        f"<p class='pe-small'>Seed {row.seed}{best}. Kept as {text(str(row.kept))}</p></section>"
     )
 
 

@@ -13,10 +13,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pe_toolkit.apply import generate
+from pe_toolkit.apply.request import ApplyRequest, Conditions
 from pe_toolkit.backbones.contract import Backbone
 from pe_toolkit.card import MotionCard
 from pe_toolkit.errors import ResumeError
+from pe_toolkit.evaluation.following import ReferenceMotion
 from pe_toolkit.jobs.job import Place
 from pe_toolkit.suites.loaded import backbone, machine
 from pe_toolkit.suites.plan import Settings, config_of
@@ -31,6 +32,8 @@ from pe_toolkit.world.vocabulary import TRAINING_PROMPTS
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from pe_toolkit.apply.generation import Generated
 
 SAMPLES = 64
 """Most samples of a training: seeds of different references never meet."""
@@ -63,8 +66,11 @@ def video(args: dict[str, Any], place: Place) -> dict[str, Any]:
     prompt, seed = args["prompt"], args["seed"]
     began = time.monotonic()
     state = _below(place, "videos", ".resume")
+    chosen = {}
     if "card" in args:
-        frames, fps = _applied(args, place, adapter, clip, settings)
+        made = _applied(args, place, adapter, clip, settings)
+        frames, fps = made.frames, made.fps
+        chosen = {"chosen_seed": made.seed} if "drafts" in args else {}
     else:
         config = dataclasses.replace(
             config_of(args, settings, seed), prompts=(prompt,), samples=1, preview=True
@@ -76,29 +82,35 @@ def video(args: dict[str, Any], place: Place) -> dict[str, Any]:
     write_video(path, frames, fps, force=True)
     scores = score(args, clip, frames, prompt, settings)
     state.unlink(missing_ok=True)
-    return {
-        "scores": scores,
-        "video": _relative(path, place),
-        "reference": _reference(args, place, clip),
-        "sha256": clip.sha256,
-        "seconds": round(seconds, 3),
-    } | machine(adapter)
+    return (
+        {
+            "scores": scores,
+            "video": _relative(path, place),
+            "reference": _reference(args, place, clip),
+            "sha256": clip.sha256,
+            "seconds": round(seconds, 3),
+        }
+        | machine(adapter)
+        | chosen
+    )
 
 
 def _applied(
     args: dict[str, Any], place: Place, adapter: Backbone, clip: Clip, settings: Settings
-) -> tuple[NDArray[np.uint8], float]:
-    """Frames and rate of a video that a card guides."""
+) -> Generated:
+    """A video that a card guides."""
     found = MotionCard.load(place.folder / "cards" / f"{args['card']}.safetensors")
-    (made,) = generate(
-        adapter,
-        [args["prompt"]],
-        [args["seed"]],
-        card=found,
-        kv_from=clip if settings.kv else None,
-        image=clip.frames[0] if adapter.image_to_video else None,
+    prompt, seed = args["prompt"], args["seed"]
+    given = Conditions(
+        clip if settings.kv else None, clip.frames[0] if adapter.image_to_video else None
     )
-    return made.frames, made.fps
+    asked = ApplyRequest(prompts=(prompt,), drafts=args.get("drafts", 1))
+    if asked.drafts > 1:
+        motion = ReferenceMotion.of_card(adapter, found)
+        if not motion.silent:
+            seed = asked.draft(adapter, found, prompt, seed, motion.rank, given)[0].seed
+    (made,) = asked.generate(adapter, found, [prompt], [seed], given)
+    return made
 
 
 def trained(

@@ -25,6 +25,8 @@ class Method:
         config: fields of `TrainConfig` that make the method what it is.
         kv: with the keys and values of the reference, whatever else was asked for; None: as asked.
         about: one sentence for help and documentation.
+        drafts: how many seeds each video is chosen from (`apply.drafts`).
+        card_of: the method whose cards are applied; "": its own.
     """
 
     name: str
@@ -33,10 +35,13 @@ class Method:
     config: Mapping[str, Any] = field(hash=False)
     about: str
     kv: bool | None = None
+    drafts: int = 1
+    card_of: str = ""
 
 
 LATENTS = {"mode": "latents"}
 NOTHING = {"mode": "latents", "inner_steps": 0}
+RICH = {"recipe": "rich"}
 METHODS = {
     method.name: method
     for method in (
@@ -45,7 +50,11 @@ METHODS = {
         Method("latents", "DiTFlow (z_t)", "video", LATENTS, "latents, optimised on the video"),
         Method("positions", "DiTFlow (rho)", "video", {}, "positions, optimised on the video"),
         Method("zero-shot", "card, zero-shot", "card", {}, "positions, other prompts and seeds"),
-        Method("rich", "card, rich", "card", {"recipe": "rich"}, "phase and flow, not optimised"),
+        Method("rich", "card, rich", "card", RICH, "phase and flow, not optimised"),
+        Method(
+            "rich-drafts", "card, rich, the best of 4 drafts", "card", RICH,
+            "the same cards, each seed the best of four by drafts", drafts=4, card_of="rich",
+        ),
         Method("smm", "SMM", "video", LATENTS | {"objective": "smm"}, "another objective"),
         Method("moft", "MOFT", "video", LATENTS | {"objective": "moft"}, "another objective"),
         Method(

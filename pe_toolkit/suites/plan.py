@@ -141,7 +141,7 @@ def plan(suite: Suite, methods: Sequence[Method], settings: Settings) -> Plan:
             base = _base(clip, method, settings)
             if method.makes == "card":
                 own = _base(clip, method, trained) | _other(number)
-                card = Job(f"{method.name}-{clip.name}-card", f"{WORK}:card", own)
+                card = Job(f"{method.card_of or method.name}-{clip.name}-card", f"{WORK}:card", own)
                 cards.append(card)
                 needs = (card.id,)
             videos += _videos(clip, method, base, needs)
@@ -173,6 +173,8 @@ def _videos(
                 args["card"] = needs[0]
             if clip.group:
                 args["measured"] = SCORED
+            if method.drafts > 1:
+                args["drafts"] = method.drafts
             which = count if prompt.number is None else prompt.number
             name = f"{method.name}-{clip.name}-p{which}-s{seed}"
             job = Job(name, f"{WORK}:video", args, needs)
