@@ -27,9 +27,9 @@ from typing import NoReturn, TextIO
 
 import click
 
-from pe_toolkit.card.text import printable
 from pe_toolkit.cli.output import Output
 from pe_toolkit.errors import OutputError, PeError, out_of_memory
+from pe_toolkit.shown import printable
 
 INTERRUPTED = 130
 LESS = {"none": "model", "model": "group", "group": "sequential"}

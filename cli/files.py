@@ -188,9 +188,9 @@ def write_json(path: Path, value: Any, *, force: bool = False) -> None:
     """Write indented JSON, the whole file or nothing.
 
     Raises:
-        OutputExistsError, OutputError: as `pe_toolkit.card.file.write_atomically`.
+        OutputExistsError, OutputError: as `pe_toolkit.writing.write_atomically`.
     """
-    from pe_toolkit.card.file import write_atomically
+    from pe_toolkit.writing import write_atomically
 
     text = json.dumps(plain(value), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     write_atomically(path, [text.encode("utf-8", "backslashreplace")], force=force)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -173,13 +173,11 @@ def quiet(out: Output) -> None:
     What the libraries log comes out as ours does, and steers no terminal.
     """
     from diffusers.utils import logging as of_diffusers
-    from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
     from transformers.utils import logging as of_transformers
 
     loggers.take(out)
     of_diffusers.disable_progress_bar()
-    of_transformers.disable_progress_bar()  # switches the bars of downloads off too
-    if sys.stderr.isatty() and not out.json:
-        enable_progress_bars()
-    else:
-        disable_progress_bars()
+    with warnings.catch_warnings():  # it would switch off the bars of downloads too
+        warnings.filterwarnings("ignore", "Cannot disable progress bars")
+        of_transformers.disable_progress_bar()
+    loggers.download_bars(out)

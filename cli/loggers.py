@@ -5,6 +5,7 @@ part of it, and a handler of their own would send it to the terminal as it is.
 from __future__ import annotations
 
 import logging
+import sys
 
 from pe_toolkit.cli.output import Output
 
@@ -44,3 +45,16 @@ def take(out: Output) -> None:
             logger.removeHandler(handler)
         logger.addHandler(Ours(out))
         logger.propagate = False
+
+
+def download_bars(out: Output) -> None:
+    """Bars of huggingface_hub where a person can see them; what the user said comes first."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
+
+    if constants.HF_HUB_DISABLE_PROGRESS_BARS is not None:
+        return
+    if sys.stderr.isatty() and not out.json:
+        enable_progress_bars()
+    else:
+        disable_progress_bars()

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from pe_toolkit.backbones.catalogue.variants import Variant
 
 GB = 1e9
-ENOUGH = 0.95
-"""A 24 GB card may show a little less."""
 
 
 @dataclass(frozen=True)

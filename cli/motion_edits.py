@@ -74,7 +74,7 @@ def motion_options(command: Command) -> Command:
 
 def edit_words(edit: EditSpec) -> str:
     """One thing that was done to a card, printable."""
-    from pe_toolkit.card import printable
+    from pe_toolkit.shown import printable
 
     values = (
         f"{key} {value if isinstance(value, str) else format(value, 'g')}"

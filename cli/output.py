@@ -23,7 +23,7 @@ from pe_toolkit.cli.folding import column, fold, width_of
 
 def safe(text: str) -> str:
     """`text` with control and direction-changing characters as escapes; line breaks stay."""
-    from pe_toolkit.card.text import printable
+    from pe_toolkit.shown import printable
 
     return "\n".join(printable(line) for line in text.split("\n"))
 

@@ -37,7 +37,6 @@ class FilePath(click.Path):
 
 PATH = FilePath(path_type=Path)
 MAX_SEED = 2**62  # seeds count up from here, and a card holds up to 2**63 - 1
-MAX_TEXT = 2000
 
 
 class Size(Kind):
@@ -197,7 +196,7 @@ class Region(Kind):
 
 
 class Device(Kind):
-    """`cpu`, `cuda`, `cuda:1`, `mps`."""
+    """`cpu`, `cuda`, `cuda:1`, `xpu`, `mps`."""
 
     name = "device"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from typing import TYPE_CHECKING
 
 from pe_toolkit.cli import loggers
@@ -42,15 +41,9 @@ def warn_version(session: Session, entry: Entry) -> None:
 
 def prepare(session: Session) -> None:
     """Bars for transfers where a person can see them; no log lines of the client but in --debug."""
-    from huggingface_hub import constants
     from huggingface_hub.utils import logging as client_logging
-    from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
 
     loggers.take(session.out)
     if not session.debug:
         client_logging.set_verbosity(logging.ERROR)
-    if constants.HF_HUB_DISABLE_PROGRESS_BARS is None:  # what the user said counts
-        if sys.stderr.isatty() and not session.out.json:
-            enable_progress_bars()
-        else:
-            disable_progress_bars()
+    loggers.download_bars(session.out)

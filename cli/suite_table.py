@@ -69,7 +69,7 @@ def _text(first: str, head: Head, rows: Rows, width: int) -> str:
     from rich.table import Table as Drawn
     from rich.text import Text
 
-    from pe_toolkit.card.text import printable
+    from pe_toolkit.shown import printable
     from pe_toolkit.suites.formats import between
     from pe_toolkit.suites.tables import shown
 

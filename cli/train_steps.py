@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pe_toolkit.card import CardInfo, CardSpec, MotionCard
     from pe_toolkit.cli.requests.reference import ReferenceOptions
     from pe_toolkit.cli.requests.train import TrainOptions
+    from pe_toolkit.training.events import ReferenceMatched
     from pe_toolkit.training.request import TrainRequest
     from pe_toolkit.training.shape import Shape
     from pe_toolkit.video import Clip
@@ -30,7 +31,6 @@ NEW_BUNDLED = "a white circle on a blue background"
 NEW_TWO = "a white circle and an orange cross on a blue background"
 NEW = "a paper plane over a city"
 """What the suggested command shows."""
-PATH_ALONE = "  its path is learned, not that it grows or turns"
 LITTLE_LEARNT = 3
 """Exit code of a training whose card was made, but of a reference with little to learn from."""
 
@@ -186,15 +186,36 @@ def tracking(
         out.talk(f"Nothing is optimised, so no losses: {track.show(options.track)}")
     about = {
         "reference": options.reference, "backbone": options.backbone, "mode": options.mode,
-        "recipe": options.recipe, "objective": options.objective or "amf",
+        "recipe": settings.recipe, "objective": settings.objective,
         "set": " ".join("=".join(pair) for pair in options.overrides),
     }  # fmt: skip
     return track.tracked(events, options.track, options.output.stem, about)
 
 
+def matched_words(event: ReferenceMatched, expected: int) -> tuple[list[str], str]:
+    """What was read of the reference and what becomes of it, line by line, and a warning or "".
+
+    Args:
+        expected: guided steps, before that was known.
+    """
+    from pe_toolkit.card.followed import followed
+
+    lines, warning = [f"Reference: {followed(event.followed, read=event.read)}"], ""
+    if event.motion:
+        lines.append(event.motion)
+    if event.zero and event.phase:
+        lines.append(f"{event.zero}: left to the phase in the noise")
+    elif event.zero:
+        warning = f"{event.zero}: the positions start from zero."
+    if event.path_alone:
+        lines.append("its path is learned, not that it grows or turns")
+    if event.guided_steps not in (None, expected):
+        lines.append(f"so {event.guided_steps} steps are guided")
+    return lines, warning
+
+
 def draw(events: Iterator[Any], session: Session) -> Result:
     """Run a training by drawing its events; the result of the last one."""
-    from pe_toolkit.card.followed import followed
     from pe_toolkit.training import events as kinds
 
     out, result, inner, drawn, expected = session.out, Result(), 1, False, 0
@@ -213,18 +234,12 @@ def draw(events: Iterator[Any], session: Session) -> Result:
                 case kinds.Resumed():
                     bar.skip(event.step)
                 case kinds.ReferenceMatched() if not out.json:
-                    learned = followed(event.followed, read=event.read)
-                    out.talk(f"Reference: {learned}\n  {event.motion}")
-                    if event.zero and event.phase:
-                        out.talk(f"  {event.zero}: left to the phase in the noise")
-                    elif event.zero:
-                        out.warn(f"{event.zero}: the positions start from zero.")
-                    if event.path_alone:
-                        out.talk(PATH_ALONE)
-                    if event.guided_steps not in (None, expected):
-                        out.talk(f"  so {event.guided_steps} steps are guided")
-                        if not drawn:
-                            bar = Progress(out, "guided step", event.guided_steps)
+                    lines, warning = matched_words(event, expected)
+                    out.talk("\n  ".join(lines))
+                    if warning:
+                        out.warn(warning)
+                    if event.guided_steps is not None and not drawn:
+                        bar = Progress(out, "guided step", event.guided_steps)
                 case kinds.Optimising():
                     session.checkpointing = event.checkpointing
                 case kinds.InnerStep():

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     import torch
 
 
+MAX_SIDE = 128
+"""Patches along a side of a token grid: a displacement across it still fits an int8."""
+
+
 def frames_per_latent(frames: int, latent: int) -> tuple[int, float]:
     """How many frames of a clip the first latent frame was made of, and how many each other one: a
     causal VAE makes latent frames of 4 frames each, the first of one frame alone where there are

@@ -7,8 +7,8 @@ import os
 import sys
 from pathlib import Path
 
-from pe_toolkit.card.text import shown
 from pe_toolkit.errors import UsageError
+from pe_toolkit.shown import shown
 
 LONGEST = 480
 """Bytes of the folder's path: SQLite takes 512 for a file in it, on every platform."""

@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from pe_toolkit.card.migrations import UPGRADE
-from pe_toolkit.card.text import printable
 from pe_toolkit.errors import OutputError
 from pe_toolkit.registry import locks, objects, rows
-from pe_toolkit.registry.change import Transaction
 from pe_toolkit.registry.entry import Entry
 from pe_toolkit.registry.errors import RegistryBusyError, RegistryError
+from pe_toolkit.registry.transaction import Transaction
+from pe_toolkit.shown import printable
 
 FILE = "index.sqlite3"
 REBUILD = "The cards themselves are safe. `pe verify --all --rebuild` makes a new index of them."

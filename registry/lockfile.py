@@ -16,7 +16,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from pe_toolkit.card.text import printable
 from pe_toolkit.errors import OutputError, PeError, UsageError
 from pe_toolkit.registry import locktext, objects, signature_files
 from pe_toolkit.registry.errors import RegistryBusyError, RegistryError, SignatureError
@@ -29,6 +28,7 @@ from pe_toolkit.registry.references import (
     parse,
 )
 from pe_toolkit.registry.store import TIMEOUT, Store
+from pe_toolkit.shown import printable
 
 if TYPE_CHECKING:
     from pe_toolkit.registry.remotes.base import Pulled
@@ -135,7 +135,7 @@ def write(path: Path, pins: Sequence[Pin]) -> None:
         UsageError: if it would hold more than `read` takes.
         OutputError: if it cannot be written.
     """
-    from pe_toolkit.card.file import write_atomically
+    from pe_toolkit.writing import write_atomically
 
     write_atomically(path, [locktext.render(pins)], force=True)
 

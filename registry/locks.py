@@ -21,9 +21,9 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from pe_toolkit.card.text import printable
 from pe_toolkit.registry import objects
 from pe_toolkit.registry.errors import LocksWarning, RegistryBusyError
+from pe_toolkit.shown import printable
 
 MARK = "index.nolocks"
 """Says that the locks of this disk do nothing. A file that stays."""

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pe_toolkit.card.text import printable
 from pe_toolkit.registry import signature_files, signatures
 from pe_toolkit.registry.errors import SignatureError
 from pe_toolkit.registry.locktext import FILE, Pin, word
+from pe_toolkit.shown import printable
 
 if TYPE_CHECKING:
     from pe_toolkit.registry.remotes.base import Pulled

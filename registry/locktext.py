@@ -17,10 +17,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from pe_toolkit.card.text import printable, shown
 from pe_toolkit.errors import UsageError
 from pe_toolkit.registry.references import PathReference, RemoteReference, parse
 from pe_toolkit.registry.signature_files import FINGERPRINT
+from pe_toolkit.shown import printable, shown
 
 FILE = Path("pe.lock")
 FORMAT = 1

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from pe_toolkit.card.text import printable
 from pe_toolkit.errors import OutputExistsError, UsageError
 from pe_toolkit.registry import semver
 from pe_toolkit.registry.entry import Entry
 from pe_toolkit.registry.errors import RegistryError
 from pe_toolkit.registry.references import LocalReference, local
+from pe_toolkit.shown import printable
 
 _SEARCHED = (
     "name", "version", "author", "license", "kind", "form", "family", "variant", "positions",

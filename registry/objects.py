@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pe_toolkit.card.text import printable
 from pe_toolkit.errors import OutputError
 from pe_toolkit.registry.entry import object_path
+from pe_toolkit.shown import printable
 
 if TYPE_CHECKING:
     from pe_toolkit.card import CardInfo

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pe_toolkit.card.reader import verify_card
-from pe_toolkit.card.text import printable
 from pe_toolkit.registry import lockfile, signature_files, signatures
 from pe_toolkit.registry.locksigner import check_signatures
 from pe_toolkit.registry.locktext import Pin
 from pe_toolkit.registry.remotes.errors import UnreachableError
 from pe_toolkit.registry.resolve import find
+from pe_toolkit.shown import printable
 
 if TYPE_CHECKING:
     from pe_toolkit.registry.remotes.base import Pulled, Tell

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from pe_toolkit.card.text import shown
 from pe_toolkit.errors import UsageError
 from pe_toolkit.registry.semver import is_version
+from pe_toolkit.shown import shown
 
 MAX_NAME = 96
 MAX_REFERENCE = 4096

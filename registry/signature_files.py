@@ -61,7 +61,7 @@ def keep(digest: str, signature: bytes | None, root: Path | None = None) -> None
     Raises:
         OutputError: if it cannot be written.
     """
-    from pe_toolkit.card.file import write_atomically
+    from pe_toolkit.writing import write_atomically
 
     if signature is None:
         return

@@ -23,13 +23,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pe_toolkit.card.text import printable, shown
 from pe_toolkit.errors import UsageError
 from pe_toolkit.registry import objects
 from pe_toolkit.registry.errors import SignatureError
 from pe_toolkit.registry.home import home
 from pe_toolkit.registry.references import expanded
 from pe_toolkit.registry.signature_files import FINGERPRINT, sound
+from pe_toolkit.shown import printable, shown
 
 NAMESPACE = "pe-card"
 """What a signature is for, inside of it: one for another purpose does not pass for ours."""

@@ -21,7 +21,6 @@ from pathlib import Path
 
 from pe_toolkit.errors import OutputExistsError, PeError, UsageError
 from pe_toolkit.registry import naming, objects, rebuilding, semver, upkeep
-from pe_toolkit.registry.change import Transaction
 from pe_toolkit.registry.entry import Entry
 from pe_toolkit.registry.errors import RegistryError
 from pe_toolkit.registry.home import check_length, home
@@ -29,6 +28,7 @@ from pe_toolkit.registry.index import Index
 from pe_toolkit.registry.intake import Intake, utc_now
 from pe_toolkit.registry.rebuilding import Rebuilt
 from pe_toolkit.registry.references import LocalReference
+from pe_toolkit.registry.transaction import Transaction
 from pe_toolkit.registry.upkeep import Collected
 
 TIMEOUT = 30.0

@@ -7,13 +7,13 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pe_toolkit.card.text import printable
 from pe_toolkit.errors import CardError, CardVersionError, OutputError, PeError
 from pe_toolkit.registry import objects, signature_files
 from pe_toolkit.registry.entry import Entry
 from pe_toolkit.registry.errors import RegistryError
 from pe_toolkit.registry.index import Index
 from pe_toolkit.registry.objects import Objects
+from pe_toolkit.shown import printable
 
 LOOKED_SECONDS = 14 * 24 * 3600
 """How long `gc` keeps a card that was only looked at, from the last time."""

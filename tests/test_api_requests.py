@@ -20,13 +20,14 @@ from torch import nn
 
 from pe_toolkit.acceleration import timestep
 from pe_toolkit.acceleration.timestep import read_timestep
-from pe_toolkit.apply import applied, generate, replay
+from pe_toolkit.apply import ApplyRequest, applied, generate, replay
 from pe_toolkit.apply.parts import phase_strength
 from pe_toolkit.backbones import CogVideoXAdapter
 from pe_toolkit.card import MotionCard
 from pe_toolkit.errors import PeError, UnsupportedError, UsageError
 from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.training.events import GuidedStep
+from pe_toolkit.training.request import TrainRequest
 from tests.test_apply import card_for, run
 from tests.tiny import moving_square, tiny_adapter, tiny_pipe
 
@@ -291,3 +292,15 @@ def test_a_cache_that_comes_under_a_card_is_refused(adapter):
             run(pipe)
         pipe.transformer.disable_cache()
         run(pipe)
+
+
+@pytest.mark.parametrize("twice", [0, 1])
+def test_a_seed_twice_is_refused(twice):
+    with pytest.raises(UsageError, match=f"got {twice} more than once"):
+        ApplyRequest(prompts=("a",), seeds=(twice, 5, twice)).check()
+
+
+@pytest.mark.parametrize("frames", [0, 1, -4])
+def test_frames_that_are_no_clip_are_refused(frames):
+    with pytest.raises(UsageError, match="of 2 or more"):
+        TrainRequest(reference=Path("a.mp4"), frames=frames).check()

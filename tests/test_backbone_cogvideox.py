@@ -11,6 +11,7 @@ import pytest
 import torch
 from diffusers import CogVideoXDPMScheduler, CogVideoXTransformer3DModel
 from diffusers.models.embeddings import get_3d_rotary_pos_embed, get_3d_sincos_pos_embed
+from diffusers.pipelines.cogvideo.pipeline_cogvideox import get_resize_crop_region_for_grid
 
 from pe_toolkit.backbones import VARIANTS, CogVideoXAdapter, load_backbone, variant_for
 from pe_toolkit.backbones.catalogue import architectures
@@ -132,6 +133,18 @@ def test_rotary_steps_are_read_off_stretched_tables():
     assert steps(base, TokenGrid(3, 8, 8)) == pytest.approx((1.0, 0.5, 1.5), abs=1e-5)
     base = get_3d_rotary_pos_embed(64, ((0, 0), (30, 68)), (4, 5), 3, device="cpu")
     assert steps(base, TokenGrid(3, 4, 5)) == pytest.approx((1.0, 7.5, 13.6), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "grid", [(13, 30, 45), (13, 15, 22), (3, 15, 23), (3, 8, 12), (3, 45, 30), (3, 20, 20)]
+)
+def test_rotary_steps_without_the_model(grid):
+    crop = get_resize_crop_region_for_grid(grid[1:], 45, 30)
+    base = get_3d_rotary_pos_embed(64, crop, grid[1:], grid[0], device="cpu")
+    found = architectures.coordinate_steps(VARIANTS["cogvideox-5b"], grid)
+    assert found == pytest.approx(steps(base, TokenGrid(*grid)), abs=1e-4)
+    found = architectures.coordinate_steps(VARIANTS["cogvideox1.5-5b"], grid)
+    assert found == (1.0, 1.0, 1.0)  # `grid_type="slice"`
 
 
 def test_sincos_equals_diffusers():

@@ -102,6 +102,11 @@ def test_loading_errors_say_what_to_do(tmp_path, monkeypatch):
         load_backbone("bundled", offload="disk")
     with pytest.raises(UsageError, match="device"):
         load_backbone("bundled", device="toaster")
+    with pytest.raises(DeviceError, match="does not have it"):
+        load_backbone("bundled", device="meta")
+    if not torch.xpu.is_available():
+        with pytest.raises(DeviceError, match="does not have it"):
+            load_backbone("bundled", device="xpu")
     if not torch.cuda.is_available():
         with pytest.raises(DeviceError, match="24 GB"):
             load_backbone("cogvideox-5b")

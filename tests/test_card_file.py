@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from pe_toolkit.card import CardSpec, MotionCard, read_card, read_info, verify_card
-from pe_toolkit.card.file import write_atomically
 from pe_toolkit.errors import CardError, OutputError, OutputExistsError
+from pe_toolkit.writing import write_atomically
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "golden"

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pe_toolkit.card import CardSpec, ScheduleSpec, printable, utc_now
+from pe_toolkit.card import CardSpec, ScheduleSpec, utc_now
 from pe_toolkit.card.text import canonical_json, strict_json
 from pe_toolkit.cli.commands import show
 from pe_toolkit.errors import CardError
+from pe_toolkit.shown import printable
 
 MAKE = runpy.run_path(str(Path(__file__).parent / "golden" / "make.py"))
 describe: Callable[..., dict[str, Any]] = MAKE["description"]

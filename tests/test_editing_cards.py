@@ -197,12 +197,17 @@ def test_angles_of_older_cards_become_the_coordinates_that_they_are() -> None:
     steps, _, tokens, half = old.tensors["positions"].shape
     offsets = np.random.default_rng(0).normal(size=(steps, tokens, 3))
     rates = frequencies(axis_dims(2 * half))
-    angles = np.concatenate([offsets[..., [i]] * r.numpy() for i, r in enumerate(rates)], -1)
+    # The card is of 2 x 2 patches; its model has 8 x 8 coordinates for them.
+    scaled = offsets * (1, 4, 4)
+    angles = np.concatenate([scaled[..., [i]] * r.numpy() for i, r in enumerate(rates)], -1)
     both = np.repeat(angles[:, None], 2, 1).astype(np.float16)
     card = MotionCard(replace(old.spec, digest=""), dict(old.tensors) | {"positions": both})
     fields = fields_of(card)
     assert fields.layers == ("whole",)
     np.testing.assert_allclose(fields.offsets.reshape(steps, tokens, 3), offsets, atol=5e-3)
+    unknown = replace(old.spec, digest="", backbone=replace(old.spec.backbone, variant="own"))
+    with pytest.raises(UnsupportedError, match="a model that is known"):
+        fields_of(MotionCard(unknown, dict(card.tensors)))
     with pytest.raises(UnsupportedError, match="are none"):
         fields_of(
             MotionCard(

@@ -112,6 +112,13 @@ def test_image(tmp_path: Path) -> None:
     write_image(path, image, force=True)
 
 
+def test_a_dangling_link_counts_as_existing(tmp_path: Path) -> None:
+    (tmp_path / "x.mp4").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(OutputExistsError):
+        write_video(tmp_path / "x.mp4", np.zeros((2, 16, 16, 3), np.uint8), 8.0)
+    assert (tmp_path / "x.mp4").is_symlink()
+
+
 def test_permissions_follow_the_umask(tmp_path: Path) -> None:
     old = os.umask(0o022)
     try:

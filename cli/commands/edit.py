@@ -70,10 +70,11 @@ def edit(session: Session, /, **parsed: Any) -> None:
     A card that is out in the world is never changed: this makes a new one with another digest,
     which names the old one as its parent, and what was done.
     """
-    from pe_toolkit.card import MotionCard, printable
+    from pe_toolkit.card import MotionCard
     from pe_toolkit.cli import files
     from pe_toolkit.cli.names import watched
     from pe_toolkit.cli.remote import find
+    from pe_toolkit.shown import printable
 
     asked = EditOptions(**parsed)
     card, output, force = asked.card, asked.output, asked.force
@@ -136,7 +137,7 @@ def _made(
 
 def _tell(session: Session, old: MotionCard, new: MotionCard, scores: dict[str, float]) -> None:
     """What is another now, as a table."""
-    from pe_toolkit.card import printable
+    from pe_toolkit.shown import printable
 
     rows = _changes(old.spec, new.spec)
     done = (new.spec.edits or ())[len(old.spec.edits or ()) :]
@@ -154,9 +155,9 @@ def _check_registered(found: Found, card: str) -> None:
     Raises:
         UsageError: it is not.
     """
-    from pe_toolkit.card import printable
     from pe_toolkit.errors import UsageError
     from pe_toolkit.registry.references import RemoteReference
+    from pe_toolkit.shown import printable
 
     if isinstance(found.reference, RemoteReference):  # whether or not its bytes are here
         here = found.entry and f"Or name it as it is named here: {found.entry.reference}"
@@ -173,7 +174,7 @@ def _check_registered(found: Found, card: str) -> None:
 
 def _changes(old: CardSpec, new: CardSpec) -> dict[str, str]:
     """Each text that is another now: `old -> new`."""
-    from pe_toolkit.card import printable
+    from pe_toolkit.shown import printable
 
     return {
         key: printable(f"{getattr(old, key) or '-'} -> {getattr(new, key) or '-'}")

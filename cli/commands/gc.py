@@ -23,8 +23,8 @@ def gc(session: Session, /, dry_run: bool) -> None:
 
     Cards that are there, and cards that another process is adding, are never touched.
     """
-    from pe_toolkit.card.text import printable
     from pe_toolkit.registry.store import Store
+    from pe_toolkit.shown import printable
 
     done = Store().gc(dry_run=dry_run)
     session.out.data(

@@ -80,7 +80,7 @@ def list(
 
 def _line(entry: Entry) -> str:
     """One card for other programs: the first four columns have no spaces."""
-    from pe_toolkit.card.text import printable  # a line break in a name must not make a line
+    from pe_toolkit.shown import printable  # a line break in a name must not make a line
 
     facts = entry.facts
     line = "  ".join(
@@ -92,7 +92,7 @@ def _line(entry: Entry) -> str:
 
 def _table(entries: Sequence[Entry]) -> Sequence[str]:
     """Aligned columns for people; long strings are cut."""
-    from pe_toolkit.card import printable
+    from pe_toolkit.shown import printable
 
     rows = [HEAD] if entries else []
     for entry in entries:

@@ -118,8 +118,8 @@ def _pins(
 
 
 def _check(ctx: click.Context, session: Session, pins: list[Pin], path: Path) -> None:
-    from pe_toolkit.card import printable
     from pe_toolkit.registry import lockfile
+    from pe_toolkit.shown import printable
 
     bad = 0
     for pin in pins:

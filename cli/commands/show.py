@@ -48,9 +48,10 @@ def show(session: Session, /, card: str, every: bool, plot: Path | None, force: 
     that of the file, by which the registry, pe.lock and the Hub know it, and the digest of the
     content, by which other cards name it as their parent.
     """
-    from pe_toolkit.card import printable, read_info
+    from pe_toolkit.card import read_info
     from pe_toolkit.cli.remote import find
     from pe_toolkit.cli.signing import described
+    from pe_toolkit.shown import printable
 
     card_plot.check(plot, force=force)
     found = find(session, card)
@@ -90,9 +91,9 @@ def _itself(spec: CardSpec, entry: Entry) -> str:
 
 def describe(info: CardInfo, most: int = MOST_SAMPLES) -> dict[str, str]:
     """The card for people: one row per fact. Strings of the card come out printable."""
-    from pe_toolkit.card import printable
     from pe_toolkit.card.followed import followed_by
     from pe_toolkit.card.motion_words import motion_words
+    from pe_toolkit.shown import printable
 
     spec = info.spec
     back, clip, plan, recipe, ref = (
@@ -151,7 +152,7 @@ def describe(info: CardInfo, most: int = MOST_SAMPLES) -> dict[str, str]:
 
 def _samples(spec: CardSpec, most: int) -> str:
     """A line for each prompt and seed that it was trained on, printable."""
-    from pe_toolkit.card import printable
+    from pe_toolkit.shown import printable
 
     lines = [f"{sample.prompt!r}, seed {sample.seed}" for sample in spec.samples[:most]]
     if len(spec.samples) > most:

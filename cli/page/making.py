@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,13 +60,13 @@ def make(
     """
     from pe_toolkit.card import MotionCard
     from pe_toolkit.registry.references import local
-    from pe_toolkit.video.output import write_atomic
 
     request.check()
     card, adapter = MotionCard.load(studio.path(chosen)), studio.load(job)
-    spec, said, seeds = card.spec, studio.said, request.seeds_for(card.spec)
-    if reference is None and chosen in studio.trained:
-        reference = studio.trained[chosen].reference
+    spec, said = card.spec, studio.said
+    pairs = list(itertools.product(request.prompts, request.seeds_for(spec)))
+    own = studio.trained.get(chosen)
+    reference = own.reference if reference is None and own is not None else reference
     prompts.warn_unknown(said, request.prompts, studio.name)
     apply_steps.warn_prompts(spec, request, said)
     if spec.recipe.kv == "required":
@@ -73,10 +74,8 @@ def make(
     shown = _beside(studio, reference, spec)
     given, motion = request.read(spec), apply_steps.motion(adapter, card, None)
     judge = apply_steps.judge(adapter, card, request.drafts, motion, said)
-    pairs = [(prompt, seed) for prompt in request.prompts for seed in seeds]
-    called = spec.name if chosen in studio.trained else local(chosen).name
-    each = 1 + compare + (judge is not None)
-    count = len(pairs) * each
+    called = local(chosen).name if own is None else spec.name
+    count = len(pairs) * (each := 1 + compare + (judge is not None))
     for index, (prompt, seed) in enumerate(pairs):
         drafts, first, plain = 0, index * each, None
         if judge is not None:
@@ -90,20 +89,22 @@ def make(
             return made
 
         if compare:
-            asked = dataclasses.replace(request, no_card=True, **ALL_OFF)
-            key = (dataclasses.replace(asked, prompts=(prompt,), seeds=(seed,)), spec.clip,
-                   asked.settings(spec), spec.schedule.dynamic_cfg)  # fmt: skip
+            asked = _plain(request, prompt, seed)
+            key = (asked, spec.clip, asked.settings(spec), spec.schedule.dynamic_cfg)
             if key not in studio.plain:
                 studio.plain[key] = _write(studio, one(asked, first, "Without the card"), "plain")
             plain = studio.plain[key]
         made = one(request, first + compare, "With the card")
-        texts = {"card": f"{spec.name} {spec.version}", "card_digest": spec.digest}
-        video, kept = _write(studio, made, "card", texts), studio.free(called, ".mp4")
-        write_atomic(kept, video.read_bytes())
-        score = _score(motion, made.frames, spec)
-        job.made.append(Row(prompt, seed, shown, plain, video, kept, score, drafts))
+        videos = (shown, plain, *_kept(studio, made, spec, called))
+        job.made.append(Row(prompt, seed, *videos, _score(motion, made.frames, spec), drafts))
         job.changed()
     return job.made
+
+
+def _plain(request: ApplyRequest, prompt: str, seed: int) -> ApplyRequest:
+    """One of its videos without the card."""
+    one: dict[str, Any] = {"no_card": True, "prompts": (prompt,), "seeds": (seed,)}
+    return dataclasses.replace(request, **one, **ALL_OFF)
 
 
 def _beside(studio: Studio, reference: Path | None, spec: CardSpec) -> Path | None:
@@ -121,6 +122,16 @@ def _write(studio: Studio, made: Any, name: str, more: dict[str, str] | None = N
 
     texts = {"prompt": made.prompt, "seed": str(made.seed)} | (more or {})
     return write_video(studio.place(f"{name}.mp4"), made.frames, made.fps, metadata=texts)
+
+
+def _kept(studio: Studio, made: Any, spec: CardSpec, name: str) -> tuple[Path, Path]:
+    """A video with the card, where the page may show it, and where it is kept."""
+    from pe_toolkit.video.output import write_atomic
+
+    texts = {"card": f"{spec.name} {spec.version}", "card_digest": spec.digest}
+    video, kept = _write(studio, made, "card", texts), studio.free(name, ".mp4")
+    write_atomic(kept, video.read_bytes())
+    return video, kept
 
 
 def _steps(job: Job, what: str, at: int, count: int, runs: int = 1) -> Callable[[int, int], None]:

@@ -18,9 +18,9 @@ from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from pe_toolkit.card.text import shown
 from pe_toolkit.cli.page.studio import Said
 from pe_toolkit.errors import OutputError, UsageError
+from pe_toolkit.shown import shown
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]

@@ -323,7 +323,6 @@ class Studio:
 
 def _followed(job: Job, events: Any) -> MotionCard:
     """Run a training; its job says how far it is. The card."""
-    from pe_toolkit.card.followed import followed
     from pe_toolkit.training import events as kinds
 
     steps = inner = 1
@@ -333,11 +332,9 @@ def _followed(job: Job, events: Any) -> MotionCard:
                 steps, inner = event.guided_steps, max(event.inner_steps, 1)
                 job.words.append(event.message)
             case kinds.ReferenceMatched():
-                job.words.append(f"Reference: {followed(event.followed, read=event.read)}")
-                if event.guided_steps not in (None, steps):
-                    job.words.append(f"So {event.guided_steps} steps are guided.")
-                if event.path_alone:
-                    job.words.append(train_steps.PATH_ALONE.strip().capitalize())
+                lines, warning = train_steps.matched_words(event, steps)
+                job.words += lines
+                job.warnings += [warning] if warning else []
                 steps = event.guided_steps or steps
                 job.tell(0.02)
             case kinds.InnerStep():

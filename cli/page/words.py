@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote
 
-from pe_toolkit.card.text import printable
 from pe_toolkit.cli.page.making import Row
 from pe_toolkit.cli.page.studio import Seen
 from pe_toolkit.cli.page.work import Job
+from pe_toolkit.shown import printable
 
 BRACES = str.maketrans({"{": "&#123;", "}": "&#125;", "$": "&#36;"})
 """Templates of the page would take them for their own."""

@@ -12,7 +12,9 @@ positions    what the card says at each timestep
 checks       whether it fits
 contexts     `applied`
 latents      `replay`
-switches     step caches and schedulers
+step_cache   off during the steps that a card guides
+parts        which parts of a card can be turned up and down
+sense        whether a prompt and a card go together
 generation   `generate`
 """
 

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pe_toolkit.apply.contexts import applied
-from pe_toolkit.apply.latents import replay
+from pe_toolkit.apply.latents import replaced_steps, replay
 from pe_toolkit.apply.parts import check_parts
 from pe_toolkit.apply.positions import Application
 from pe_toolkit.apply.sense import check_replayed, guided_none
-from pe_toolkit.apply.switches import step_cache
+from pe_toolkit.apply.step_cache import step_cache
 from pe_toolkit.backbones import finite
 from pe_toolkit.backbones.contract import Backbone
 from pe_toolkit.card import CardSpec, MotionCard
@@ -261,8 +261,7 @@ def _acting(
     check_replayed(adapter, card.spec, steps)
     extra = replaying.arguments()
     extra.pop("negative_prompt", None)  # decided by the call
-    replaced = set(adapter.timesteps(steps)).intersection(card.spec.schedule.timesteps)
-    return _Acting(spec, None, extra, len(replaced))
+    return _Acting(spec, None, extra, replaced_steps(adapter, card.spec, steps))
 
 
 def _video(adapter: Backbone, prompt: str, seed: int, call: _Call, acting: _Acting) -> Generated:

@@ -13,9 +13,10 @@ import torch
 
 from pe_toolkit.apply.checks import card_of, check_card, keys_values, vae_check
 from pe_toolkit.backbones.alone import alone
+from pe_toolkit.backbones.contract import Backbone
 from pe_toolkit.backbones.families import backbone_of
 from pe_toolkit.backbones.precision import unrounded
-from pe_toolkit.card import MotionCard
+from pe_toolkit.card import CardSpec, MotionCard
 from pe_toolkit.errors import MismatchError, UnsupportedError
 from pe_toolkit.video import Clip
 
@@ -37,6 +38,11 @@ class Replay:
         if self.negative_prompt is not None:
             out["negative_prompt"] = self.negative_prompt
         return out
+
+
+def replaced_steps(adapter: Backbone, spec: CardSpec, steps: int) -> int:
+    """At how many of `steps` denoising steps a latents card has latents to put in."""
+    return len(set(adapter.timesteps(steps)).intersection(spec.schedule.timesteps))
 
 
 @contextlib.contextmanager

@@ -110,9 +110,9 @@ class ApplyRequest:
             ("seeds", self.seeds),
         )
         for field, values in given:
-            if twice := next((v for v in values if values.count(v) > 1), None):
+            if twice := [v for v in values if values.count(v) > 1]:
                 raise UsageError(
-                    f"Expected each {option(field)} once, got {twice!r} more than once.",
+                    f"Expected each {option(field)} once, got {twice[0]!r} more than once.",
                     "The same prompt and seed give the same video.",
                 )
 

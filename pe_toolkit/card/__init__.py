@@ -31,7 +31,6 @@ if TYPE_CHECKING:
         TrainingSpec,
         utc_now,
     )
-    from pe_toolkit.card.text import printable
 
 _WHERE = {
     "FORMAT": "migrations",
@@ -54,7 +53,6 @@ _WHERE = {
     "TrainingSpec": "spec",
     "check_fits": "compat",
     "edited": "edit",
-    "printable": "text",
     "read_card": "motion_card",
     "read_info": "reader",
     "renewed": "edit",
@@ -84,7 +82,6 @@ __all__ = [
     "TrainingSpec",
     "check_fits",
     "edited",
-    "printable",
     "read_card",
     "read_info",
     "renewed",

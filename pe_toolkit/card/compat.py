@@ -6,9 +6,9 @@ from pe_toolkit.backbones.catalogue.names import same_model
 from pe_toolkit.backbones.families import FAMILIES
 from pe_toolkit.card.migrations import UPGRADE
 from pe_toolkit.card.spec import CardSpec
-from pe_toolkit.card.text import printable
 from pe_toolkit.errors import MismatchError
 from pe_toolkit.grid import TokenGrid
+from pe_toolkit.shown import printable
 
 UNNAMED = "custom"
 """The variant of a card for a model that is not in the table of backbones."""

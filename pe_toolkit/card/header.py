@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from pe_toolkit.card.migrations import check_version
-from pe_toolkit.card.text import canonical_json, shown, strict_json
+from pe_toolkit.card.text import canonical_json, strict_json
 from pe_toolkit.errors import CardError
+from pe_toolkit.shown import shown
 
 METADATA_KEY = "pe_card"
 MAX_HEADER_BYTES = 1 << 20

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping
 
 from pe_toolkit.card.spec import CardSpec
-from pe_toolkit.card.text import shown
 from pe_toolkit.embedding import HEAD, LAYERS, TOKENS, form_for
 from pe_toolkit.errors import CardError
 from pe_toolkit.motion.disc import half_disc
+from pe_toolkit.shown import shown
 
 Layout = Mapping[str, tuple[str, tuple[int, ...]]]
 """Name -> (element type, shape)."""

@@ -14,8 +14,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pe_toolkit.card.text import shown
 from pe_toolkit.errors import CardError, CardVersionError
+from pe_toolkit.shown import shown
 
 FORMAT = "pe-motion-card"
 FORMAT_VERSION = "2.0"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pe_toolkit.card.file import card_chunks, write_atomically
+from pe_toolkit.card.file import card_chunks
 from pe_toolkit.card.header import encode_header
 from pe_toolkit.card.layout import check_layout
 from pe_toolkit.card.reader import CardInfo, opened_card
@@ -19,8 +19,9 @@ from pe_toolkit.card.tensors import (
     layout_of,
     unpacked,
 )
-from pe_toolkit.card.text import printable
 from pe_toolkit.card.values import check_digest
+from pe_toolkit.shown import printable
+from pe_toolkit.writing import write_atomically
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pe_toolkit.card.motion_words import motion_words
-from pe_toolkit.card.text import printable
 from pe_toolkit.motion.disc import half_disc
 from pe_toolkit.motion.stored import radians
 from pe_toolkit.motion.words import LEAST
+from pe_toolkit.shown import printable
 from pe_toolkit.visual.curves import loss_curve
 from pe_toolkit.visual.fields import (
     every,

@@ -27,7 +27,6 @@ from pe_toolkit.card.header import (
 from pe_toolkit.card.layout import check_layout
 from pe_toolkit.card.migrations import UPGRADE
 from pe_toolkit.card.spec import CardSpec
-from pe_toolkit.card.text import printable
 from pe_toolkit.card.values import (
     ContentDigest,
     check_digest,
@@ -35,7 +34,8 @@ from pe_toolkit.card.values import (
     check_mask,
     check_numbers,
 )
-from pe_toolkit.errors import CardError, CardVersionError
+from pe_toolkit.errors import CardError, CardVersionError, PeError
+from pe_toolkit.shown import printable
 
 if TYPE_CHECKING:
     from pe_toolkit.card.tensors import Array
@@ -266,6 +266,8 @@ def _opened(path: str | Path) -> Iterator[tuple[BinaryIO, int]]:
             yield stream, os.fstat(stream.fileno()).st_size
     except CardError as error:
         raise type(error)(f"{where}: {error.message}", error.hint or _UNSOUND) from error
+    except PeError:  # of what was done with the file
+        raise
     except FileNotFoundError as error:
         raise CardError(
             f"{where}: Expected a motion card, but there is no such file.",

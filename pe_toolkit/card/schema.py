@@ -16,8 +16,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self
 
-from pe_toolkit.card.text import printable, shown
 from pe_toolkit.errors import CardError
+from pe_toolkit.shown import printable, shown
 
 
 class Rule(Protocol):

@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import ClassVar
 
+from pe_toolkit.backbones.reading import KINDS
+from pe_toolkit.backbones.ways import WAYS
 from pe_toolkit.card.migrations import FORMAT, FORMAT_VERSION, SINCE, UNTIL, reaches
 from pe_toolkit.card.schema import (
     Flag,
@@ -32,17 +34,18 @@ from pe_toolkit.card.schema import (
     refuse,
     ruled,
 )
-from pe_toolkit.card.text import canonical_json, shown
+from pe_toolkit.card.text import canonical_json
 from pe_toolkit.embedding import LAYERED, names, positions
 from pe_toolkit.errors import CardError
 from pe_toolkit.extensions import NAME
-from pe_toolkit.grid import TokenGrid
+from pe_toolkit.grid import MAX_SIDE, TokenGrid
+from pe_toolkit.shown import shown
 
 FIRST_FAMILY, FIRST_OBJECTIVE = "cogvideox", "amf"
 """The only ones of cards before 1.4."""
 MAX_GUIDED_STEPS = 1000
-MAX_SIDE = 128
-"""Longest side of a token grid: a displacement across it still fits an int8."""
+MASKS = ("nonzero", "forward-backward", "consistent", "none", "tracked")
+STARTS = ("zero", "flow", "layers")
 MAX_READ_BLOCKS = 16
 MAX_LAYERS = 8
 MAX_PARENTS = 8
@@ -167,7 +170,7 @@ class ReadingSpec(Section):
 
     blocks: tuple[int, ...] = ruled(ListOf(Integer(0, 1000), 1, MAX_READ_BLOCKS))
     """Transformer blocks whose logits were averaged, rising."""
-    by: str = ruled(Text(choices=("attention", "content")))
+    by: str = ruled(Text(choices=KINDS))
     """`content`: without rotary embedding, and matched both ways."""
     timestep: int = ruled(Integer(0, 1_000_000))
     """What the transformer was told about the noise of the (clean) latents."""
@@ -206,9 +209,7 @@ class RecipeSpec(Section):
     """Transformer block of the generation whose attention was matched."""
     tau: float = ruled(Number(0, 1e6, open_low=True))
     """Temperature of the soft displacement."""
-    mask: str = ruled(
-        Text(choices=("nonzero", "forward-backward", "consistent", "none", "tracked"))
-    )
+    mask: str = ruled(Text(choices=MASKS))
     inner_steps: int = ruled(Integer(0, 10_000))
     """Optimisation steps per guided step (K)."""
     learning_rates: tuple[float, ...] = ruled(ListOf(Number(0, 1000), 2, 2))
@@ -219,7 +220,7 @@ class RecipeSpec(Section):
     """Precision of the backbone in training."""
     guided_range: tuple[float, ...] = ruled(ListOf(_UNIT, 2, 2))
     """Lowest and highest noise level at which steps are guided."""
-    start: str = ruled(Text(choices=("zero", "flow", "layers")))
+    start: str = ruled(Text(choices=STARTS))
     """How the positions were initialised."""
     seed: int = ruled(_SEED)
     kv: str = ruled(Text(choices=("none", "required")))
@@ -362,7 +363,7 @@ class ReferenceSpec(Section):
     fit: str | None = optional(Text(choices=("crop", "pad", "stretch")))
     """How pictures of `width` x `height` were brought to the size of `clip` (since 1.2; without
     it, those were the sizes after that)."""
-    encoded: str | None = optional(Text(choices=("whole", "batches", "tiles")))
+    encoded: str | None = optional(Text(choices=WAYS))
     """How the VAE encoded it: in one pass, eight frames at a time, or in tiles as well (since
     1.4)."""
     motion: MotionSpec | None = optional(Record(MotionSpec))

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pe_toolkit.card.spec import CardSpec
-from pe_toolkit.card.text import shown
 from pe_toolkit.card.values import ContentDigest, check_flow, check_mask, check_numbers
 from pe_toolkit.errors import CardError
+from pe_toolkit.shown import shown
 
 Array = NDArray[Any]
 DTYPES: dict[str, np.dtype[Any]] = {

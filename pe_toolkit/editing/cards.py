@@ -3,7 +3,7 @@ angles of cards before 2.0."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,6 @@ from pe_toolkit.card import MotionCard
 from pe_toolkit.card.edit import edited, renewed
 from pe_toolkit.card.spec import CardSpec, EditSpec
 from pe_toolkit.card.tensors import unpacked
-from pe_toolkit.card.text import printable
 from pe_toolkit.editing import fields as fieldwork
 from pe_toolkit.editing import measured
 from pe_toolkit.editing.fields import COLUMNS, ROWS, Fields, Floats
@@ -29,6 +28,7 @@ from pe_toolkit.editing.sizes import (
 from pe_toolkit.errors import MismatchError, UnsupportedError, UsageError, option
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.stored import quantised, radians
+from pe_toolkit.shown import printable
 
 AXES = {"left-right": COLUMNS, "up-down": ROWS}
 MOST_UNSAID = 0.05
@@ -295,7 +295,7 @@ def fields_of(card: MotionCard) -> Fields:
     if spec.recipe.parametrisation == "offset":
         layers = tuple(spec.recipe.layers or ())
     elif spec.recipe.parametrisation == "angle" and spec.backbone.family == "cogvideox":
-        positions, layers = _coordinates(positions)[:, None], ("whole",)
+        positions, layers = _coordinates(positions, _steps(spec))[:, None], ("whole",)
     else:
         raise UnsupportedError(
             f"Expected positions that are coordinates, got the parametrisation "
@@ -314,8 +314,29 @@ def fields_of(card: MotionCard) -> Fields:
     )
 
 
-def _coordinates(angles: Floats) -> Floats:
-    """`(T, 2, S, head_dim / 2)` angles of CogVideoX -> the offsets `(T, S, 3)` nearest to them.
+def _steps(spec: CardSpec) -> tuple[float, float, float]:
+    """Coordinates of the card's model between neighbouring tokens, by axis.
+
+    Raises:
+        UnsupportedError: the model is none of the table.
+    """
+    from pe_toolkit.backbones import VARIANTS
+    from pe_toolkit.backbones.catalogue.architectures import coordinate_steps
+
+    variant = VARIANTS.get(spec.backbone.variant)
+    if variant is None:
+        raise UnsupportedError(
+            f"Expected angles of a model that is known, got {spec.backbone.variant!r}: how far its "
+            "coordinates go from token to token is not.",
+            f"Train a card with --recipe rich or {option('parametrisation')} offset.",
+        )
+    grid = spec.grid.token_grid()
+    return coordinate_steps(variant, (grid.frames, grid.height, grid.width))
+
+
+def _coordinates(angles: Floats, steps: Sequence[float]) -> Floats:
+    """`(T, 2, S, head_dim / 2)` angles of CogVideoX -> the offsets in tokens `(T, S, 3)` nearest to
+    them; `steps`: coordinates of the model between neighbouring tokens, by axis.
 
     Raises:
         UnsupportedError: they are not near.
@@ -343,7 +364,8 @@ def _coordinates(angles: Floats) -> Floats:
             "they were optimised freely.",
             f"Train a card with --recipe rich or {option('parametrisation')} offset.",
         )
-    return np.stack(found, -1)
+    offsets: Floats = np.stack(found, -1) / np.asarray(steps)
+    return offsets
 
 
 def _tensors(fields: Fields) -> dict[str, Any]:

@@ -7,9 +7,8 @@ from numpy.typing import NDArray
 
 from pe_toolkit.backbones.catalogue.variants import VARIANTS
 from pe_toolkit.card import CardSpec, MotionCard
-from pe_toolkit.card.spec import MAX_SIDE
 from pe_toolkit.errors import UnsupportedError, UsageError
-from pe_toolkit.grid import TokenGrid
+from pe_toolkit.grid import MAX_SIDE, TokenGrid
 from pe_toolkit.motion.disc import fits
 
 Floats = NDArray[np.float64]

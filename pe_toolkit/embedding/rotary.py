@@ -1,10 +1,8 @@
 """Rotary positions: free tables as in the paper's code, or angles that stay rotations.
 
 CogVideoX rotates interleaved column pairs (2k, 2k + 1) of queries and keys by one angle each. The
-`head_dim / 2`
-angles of a token are its frame, row and column times fixed frequencies: 1/4 of the pairs for the
-    frame, 3/8 each
-for row and column.
+`head_dim / 2` angles of a token are its frame, row and column times fixed frequencies: 1/4 of the
+pairs for the frame, 3/8 each for row and column.
 """
 
 from __future__ import annotations

@@ -152,13 +152,13 @@ class ReferenceMotion:
             found = self.rank(frames)
             return Following(found, "" if found is not None else f"in {self.whose}, {NOTHING}")
         if reason := nothing_moves(self.moves):
-            return Following(None, f"in the reference, {reason}")
+            return Following(None, f"in {self.whose}, {reason}")
         moves = mean_displacements(self.flow(frames))
         if reason := nothing_moves(moves):
             return Following(None, f"in the video, {reason}")
         score = agreement(moves, self.moves)
         if math.isnan(score):
-            return Following(None, f"in the reference, {NOTHING}")
+            return Following(None, f"in {self.whose}, {NOTHING}")
         return Following(score)
 
     @property

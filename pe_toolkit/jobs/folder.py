@@ -18,10 +18,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pe_toolkit.card.file import write_atomically
 from pe_toolkit.errors import OutputError, PeError
 from pe_toolkit.jobs.job import Job
 from pe_toolkit.jobs.locks import held
+from pe_toolkit.writing import write_atomically
 
 MADE = ("card", "video", "reference")
 """Keys of a result that name files below the folder."""

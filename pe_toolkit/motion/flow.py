@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pe_toolkit.errors import BackboneError, UsageError
-from pe_toolkit.grid import TokenGrid
+from pe_toolkit.grid import MAX_SIDE, TokenGrid
 from pe_toolkit.motion.displacement import hard_displacement
 from pe_toolkit.motion.masks import (
     followed_mask,
@@ -19,10 +19,6 @@ from pe_toolkit.motion.masks import (
     matched_patches,
     nonzero_mask,
 )
-
-MAX_SIDE = 128
-"""Patches along a side of the frame: a displacement must fit int8."""
-
 
 FAR = 2
 """Patches that something has to get away, in x or y, to count as moving."""

@@ -1,12 +1,13 @@
 """Which displacements to believe.
 
 The argmax always points somewhere, also where nothing can be matched (flat background, a patch
-that gets covered). Two tests, and their combination, by name:
+that gets covered). Tests, and their combinations, by name:
 
     none                everything
     nonzero             displacement != 0 (the official code): moving patches and noise
     consistent          following i -> j -> i returns to within a radius: matched, also if still
     forward-backward    both: matched and moving
+    tracked             transitive over all frames, and gets away: what the bundled backbone takes
 
 All take a hard flow `(..., F, F, H, W, 2)` (source frame, target frame, source patch, (dx, dy) in
 patches) and give `(..., F, F, H, W)` bool.

@@ -28,6 +28,7 @@ from pe_toolkit.motion.displacement import (
     rows_per_chunk,
 )
 from pe_toolkit.motion.flow import AttentionMotionFlow
+from pe_toolkit.motion.masks import MASKS
 from pe_toolkit.objectives.base import MotionReference
 
 
@@ -216,5 +217,5 @@ def _check_mask(mask: Tensor) -> None:
         raise MotionError(
             "Expected motion in the reference, but the mask keeps none of its displacements.",
             hint="Take a clip (or a part of it) in which something clearly moves, "
-            "or another mask: none, nonzero, consistent, forward-backward.",
+            f"or another mask: {', '.join(MASKS)}.",
         )

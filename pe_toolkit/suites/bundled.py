@@ -44,7 +44,7 @@ def bundled(name: str, references: int | None = None) -> Suite:
     count = references or REFERENCES[name]
     if count > MOST:
         raise UsageError(f"Expected up to {MOST} references, got {count}.")
-    return Suite(name, tuple(_clip(name, index) for index in range(count)), truth=True)
+    return Suite(name, tuple(_clip(name, index) for index in range(count)))
 
 
 def _clip(name: str, index: int) -> SuiteClip:

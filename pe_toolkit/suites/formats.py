@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pe_toolkit.card.text import printable
+from pe_toolkit.shown import printable
 from pe_toolkit.suites.scoring import column
 from pe_toolkit.suites.suite import ALL
 from pe_toolkit.suites.tables import Cell, Table, arrow, shown

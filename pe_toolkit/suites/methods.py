@@ -24,7 +24,6 @@ class Method:
         makes: `video` or `card`, as above.
         config: fields of `TrainConfig` that make the method what it is.
         kv: with the keys and values of the reference, whatever else was asked for; None: as asked.
-        about: one sentence for help and documentation.
         drafts: how many seeds each video is chosen from (`apply.drafts`).
         card_of: the method whose cards are applied; "": its own.
     """
@@ -33,7 +32,6 @@ class Method:
     label: str
     makes: Literal["video", "card"]
     config: Mapping[str, Any] = field(hash=False)
-    about: str
     kv: bool | None = None
     drafts: int = 1
     card_of: str = ""
@@ -45,25 +43,22 @@ RICH = {"recipe": "rich"}
 METHODS = {
     method.name: method
     for method in (
-        Method("none", "Backbone", "video", NOTHING, "the backbone alone", kv=False),
-        Method("kv", "KV injection", "video", NOTHING, "keys and values of the reference", kv=True),
-        Method("latents", "DiTFlow (z_t)", "video", LATENTS, "latents, optimised on the video"),
-        Method("positions", "DiTFlow (rho)", "video", {}, "positions, optimised on the video"),
-        Method("zero-shot", "card, zero-shot", "card", {}, "positions, other prompts and seeds"),
-        Method("rich", "card, rich", "card", RICH, "phase and flow, not optimised"),
+        Method("none", "Backbone", "video", NOTHING, kv=False),
+        Method("kv", "KV injection", "video", NOTHING, kv=True),
+        Method("latents", "DiTFlow (z_t)", "video", LATENTS),
+        Method("positions", "DiTFlow (rho)", "video", {}),
+        Method("zero-shot", "card, zero-shot", "card", {}),
+        Method("rich", "card, rich", "card", RICH),
         Method(
-            "rich-drafts", "card, rich, the best of 4 drafts", "card", RICH,
-            "the same cards, each seed the best of four by drafts", drafts=4, card_of="rich",
+            "rich-drafts", "card, rich, the best of 4 drafts", "card", RICH, drafts=4,
+            card_of="rich",
         ),
-        Method("smm", "SMM", "video", LATENTS | {"objective": "smm"}, "another objective"),
-        Method("moft", "MOFT", "video", LATENTS | {"objective": "moft"}, "another objective"),
-        Method(
-            "motionclone", "MotionClone", "video", LATENTS | {"objective": "motionclone"},
-            "another objective",
-        ),
+        Method("smm", "SMM", "video", LATENTS | {"objective": "smm"}),
+        Method("moft", "MOFT", "video", LATENTS | {"objective": "moft"}),
+        Method("motionclone", "MotionClone", "video", LATENTS | {"objective": "motionclone"}),
     )
 }  # fmt: skip
-"""Name -> method."""
+"""Name -> method; docs/evaluate.md says what each does."""
 
 
 def choose(text: str) -> tuple[Method, ...]:

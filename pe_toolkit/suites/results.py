@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pe_toolkit.card.file import write_atomically
 from pe_toolkit.errors import OutputExistsError, SuiteError
 from pe_toolkit.jobs.folder import JobFolder, now
 from pe_toolkit.jobs.run import Tally
@@ -23,6 +22,7 @@ from pe_toolkit.jobs.work import versions
 from pe_toolkit.suites import formats
 from pe_toolkit.suites.plan import Plan
 from pe_toolkit.suites.tables import Table
+from pe_toolkit.writing import write_atomically
 
 TABLES = ("table.md", "table.csv", "table.tex", "table.json", "videos.csv")
 

@@ -75,12 +75,10 @@ class Suite:
     Attributes:
         name: goes into the tables.
         clips: one or more.
-        truth: whether the true path of what moves is known, as in rendered clips.
     """
 
     name: str
     clips: tuple[SuiteClip, ...]
-    truth: bool = False
 
     @property
     def kinds(self) -> tuple[str, ...]:

@@ -9,7 +9,10 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 from pe_toolkit.backbones.catalogue.variants import Variant
+from pe_toolkit.backbones.machine.recompute import CHECKPOINTING
 from pe_toolkit.backbones.reading import KINDS, TIMESTEPS, Reading
+from pe_toolkit.card.spec import LARGEST_SEED, MASKS, MAX_READ_BLOCKS
+from pe_toolkit.card.spec import STARTS as OF_CARDS
 from pe_toolkit.errors import UnsupportedError, UsageError, option
 from pe_toolkit.objectives import check_name, names
 from pe_toolkit.training.recipes import RECIPES, RICH, Noise, changes
@@ -17,13 +20,10 @@ from pe_toolkit.training.recipes import RECIPES, RICH, Noise, changes
 if TYPE_CHECKING:
     from pe_toolkit.motion.moves import Kind
 
-MOST_BLOCKS = 16
-MASKS = ("forward-backward", "nonzero", "consistent", "none", "tracked")
 MODES = ("positions", "latents")
-CHECKPOINTING = ("auto", "off", "little", "partly", "on")
 AMF = "amf"
 """The objective where none is named."""
-STARTS = ("zero", "flow", "layers", "auto")
+STARTS = (*OF_CARDS, "auto")
 
 
 @dataclass(frozen=True)
@@ -328,8 +328,8 @@ class Resolved:
                 ",".join(map(str, self.reading.blocks)),
             ),
             (
-                0 < len(set(self.reading.blocks)) == len(self.reading.blocks) <= MOST_BLOCKS,
-                f"up to {MOST_BLOCKS} different reference blocks",
+                0 < len(set(self.reading.blocks)) == len(self.reading.blocks) <= MAX_READ_BLOCKS,
+                f"up to {MAX_READ_BLOCKS} different reference blocks",
                 ",".join(map(str, self.reading.blocks)),
             ),
             (not self.ground or self.phase is not None, "a phase with a ground", "none"),
@@ -339,7 +339,7 @@ class Resolved:
                 f"{self.inner_steps} with {self.objective}",
             ),
             (1 <= self.reuse <= 1000, "a reuse from 1 to 1000", self.reuse),
-            (0 <= self.seed < 2**63, "a seed from 0 to 2^63 - 1", self.seed),
+            (0 <= self.seed <= LARGEST_SEED, "a seed from 0 to 2^63 - 1", self.seed),
         )
         for holds, expected, value in rules:
             if not holds:

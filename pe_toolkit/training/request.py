@@ -89,6 +89,8 @@ class TrainRequest:
             )
         from pe_toolkit.card.asked import check_words
 
+        if self.frames is not None and self.frames < 2:
+            raise UsageError(f"Expected {option('frames')} of 2 or more, got {self.frames}.")
         check_words(
             name=self.card_name,
             card_version=self.card_version,
@@ -197,7 +199,8 @@ class TrainRequest:
             backbone's own, None if that is not known.
         """
         if self.frames is not None or own is None:
-            return self.frames or (PAPER_FRAMES if self.recipe == "paper" else None)
+            published = PAPER_FRAMES if self.recipe == "paper" else None
+            return published if self.frames is None else self.frames
         if self.recipe == "paper" and not own.fixed_size:
             return min(own.frames, PAPER_FRAMES)
         return own.frames

@@ -12,8 +12,8 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 
-from pe_toolkit.card.file import write_atomically
 from pe_toolkit.errors import ResumeError, option
+from pe_toolkit.writing import write_atomically
 
 if TYPE_CHECKING:
     from pe_toolkit.backbones.contract import Sampler

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import math
 import os
-import secrets
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +17,7 @@ from PIL import Image
 
 from pe_toolkit.errors import OutputError, OutputExistsError, UsageError
 from pe_toolkit.video.picture import Picture
+from pe_toolkit.writing import write_atomically
 
 VIDEO_SUFFIXES = (".mp4", ".gif")
 IMAGE_SUFFIXES = (".png",)
@@ -26,15 +25,6 @@ SLOWEST = 0.01
 """Frames a second: a GIF cannot show a picture for much longer than 100 seconds."""
 CRF = 18
 """Of H.264: nobody sees a difference."""
-
-_HINTS = {
-    errno.ENOSPC: "The disk is full: free some space, or write elsewhere.",
-    errno.EDQUOT: "Your disk quota is used up: free some space, or write elsewhere.",
-    errno.EACCES: "You may not write in this folder: choose another one.",
-    errno.EPERM: "You may not write in this folder: choose another one.",
-    errno.EROFS: "This file system is read-only: choose another folder.",
-    errno.ENAMETOOLONG: "The file name is too long.",
-}
 
 
 def check_output(path: Path | str, force: bool = False, *, suffixes: tuple[str, ...] = ()) -> Path:
@@ -66,7 +56,7 @@ def check_output(path: Path | str, force: bool = False, *, suffixes: tuple[str, 
                 f"Expected a place for a file, but '{path}' is a folder or a device.",
                 hint="Give the name of a file.",
             )
-        if path.exists() and not force:
+        if os.path.lexists(path) and not force:  # also a link that leads nowhere
             raise OutputExistsError(
                 f"Expected a new file, but '{path}' is already there.",
                 hint="Use --force to replace it, or choose another name.",
@@ -77,7 +67,10 @@ def check_output(path: Path | str, force: bool = False, *, suffixes: tuple[str, 
                 hint=f"Create it first: mkdir -p '{parent}'",
             )
     except OSError as error:  # a name too long, or a folder that may not be entered
-        raise _failed(path, error) from error
+        raise OutputError(
+            f"Expected to write '{path}', but: {error.strerror or error}.",
+            hint="Choose another name or folder.",
+        ) from error
     if not os.access(parent, os.W_OK | os.X_OK):
         raise OutputError(
             f"Expected a writable folder, but '{parent}' is not.",
@@ -93,20 +86,7 @@ def write_atomic(path: Path | str, data: bytes, *, force: bool = False) -> Path:
         OutputExistsError, OutputError: see `check_output`; the disk is full.
     """
     path = check_output(path, force)
-    temporary = path.parent / f".pe-{secrets.token_hex(8)}.tmp"
-    try:
-        try:
-            # Not tempfile: it would leave the result readable by the owner alone.
-            number = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-            with os.fdopen(number, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)  # gone already after a successful replace
-    except OSError as error:
-        raise _failed(path, error) from error
+    write_atomically(path, [data], force=force)
     return path
 
 
@@ -238,9 +218,3 @@ def _gif(frames: Picture, fps: float) -> bytes:
         buffer, format="GIF", save_all=True, append_images=images[1:], duration=delays, loop=0
     )
     return buffer.getvalue()
-
-
-def _failed(path: Path, error: OSError) -> OutputError:
-    reason = error.strerror or str(error)
-    hint = _HINTS.get(error.errno or 0, "Check the folder, or write elsewhere.")
-    return OutputError(f"Expected to write '{path}', but it failed: {reason}.", hint=hint)

@@ -17,7 +17,6 @@ from importlib.util import find_spec
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
-from pe_toolkit.card.text import printable, shown
 from pe_toolkit.errors import CardError, OutputExistsError, UsageError
 from pe_toolkit.registry import signature_files
 from pe_toolkit.registry.references import (
@@ -29,6 +28,7 @@ from pe_toolkit.registry.references import (
     parse,
     slug,
 )
+from pe_toolkit.shown import printable, shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -167,8 +167,8 @@ def save(pulled: Pulled, path: Path, *, force: bool = False) -> CardInfo:
         OutputExistsError: if one of the files is there, without `force`.
         OutputError: if it cannot be written.
     """
-    from pe_toolkit.card.file import write_atomically
     from pe_toolkit.card.reader import CheckedBytes
+    from pe_toolkit.writing import write_atomically
 
     beside = signature_files.beside(path)
     if os.path.lexists(beside) and not force:  # it would be taken for that of this card

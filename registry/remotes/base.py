@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pe_toolkit.card.reader import verify_card
-from pe_toolkit.card.text import shown
 from pe_toolkit.errors import UsageError
 from pe_toolkit.registry.signature_files import SUFFIX
+from pe_toolkit.shown import shown
 
 if TYPE_CHECKING:
     from pe_toolkit.card import CardInfo

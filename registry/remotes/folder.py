@@ -21,7 +21,6 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
 from pe_toolkit.card import CardInfo, CardSpec, read_info, verify_card
-from pe_toolkit.card.text import printable, shown
 from pe_toolkit.errors import CardError, OutputError, PeError, UsageError
 from pe_toolkit.registry import semver, signature_files, signatures
 from pe_toolkit.registry.references import (
@@ -43,6 +42,7 @@ from pe_toolkit.registry.remotes.base import (
 )
 from pe_toolkit.registry.remotes.errors import ConflictError, RemoteError, RemoteMissingError
 from pe_toolkit.registry.remotes.folder_signature import place, planned
+from pe_toolkit.shown import printable, shown
 
 MARK = ".pe-cards"
 """An empty file that says: cards lie here. It tells `/shared/cards` from a card in `/shared`."""

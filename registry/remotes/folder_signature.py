@@ -6,12 +6,12 @@ import contextlib
 import os
 from pathlib import Path
 
-from pe_toolkit.card.file import write_atomically
-from pe_toolkit.card.text import printable
 from pe_toolkit.errors import OutputError
 from pe_toolkit.registry import signature_files, signatures
 from pe_toolkit.registry.errors import SignatureError
 from pe_toolkit.registry.remotes.errors import ConflictError
+from pe_toolkit.shown import printable
+from pe_toolkit.writing import write_atomically
 
 
 def planned(

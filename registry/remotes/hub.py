@@ -34,7 +34,7 @@ from pe_toolkit.registry.remotes.base import (
 )
 from pe_toolkit.registry.remotes.hub_errors import explained, refused
 from pe_toolkit.registry.remotes.hub_guard import MOST_JSON, SLOWEST, guarded
-from pe_toolkit.registry.remotes.hub_state import RepoState, patient, state_of
+from pe_toolkit.registry.remotes.hub_state import RepoState, state_of, timed
 from pe_toolkit.registry.remotes.retry import Backoff, retry
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class HubRemote:
         total = 2 * self.timeout if seconds is None else seconds
         bound = total if math.isfinite(total) else None
         with (
-            patient(self.timeout),
+            timed(self.timeout),
             guarded(self.endpoint, self.token, most=most, seconds=bound),
         ):
             return action()

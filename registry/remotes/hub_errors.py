@@ -17,7 +17,6 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from pe_toolkit.card.text import printable
 from pe_toolkit.errors import PeError
 from pe_toolkit.registry.remotes.base import CARD_FILE
 from pe_toolkit.registry.remotes.errors import (
@@ -35,6 +34,7 @@ from pe_toolkit.registry.remotes.retry import (
     response_of,
     status_of,
 )
+from pe_toolkit.shown import printable
 
 LOG_IN = "Log in with `hf auth login`, or set HF_TOKEN."
 _MOST = 300

@@ -22,8 +22,8 @@ from urllib.parse import urlsplit
 
 from huggingface_hub import constants, get_session
 
-from pe_toolkit.card.text import shown
 from pe_toolkit.registry.remotes.errors import RemoteError, UnreachableError
+from pe_toolkit.shown import shown
 
 MOST_JSON = 8 << 20
 """Bytes of an answer that is no file of a known size."""

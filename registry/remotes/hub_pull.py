@@ -19,9 +19,7 @@ from huggingface_hub import (
 from huggingface_hub.errors import EntryNotFoundError, RevisionNotFoundError
 
 from pe_toolkit.card import CardInfo
-from pe_toolkit.card.file import write_atomically
 from pe_toolkit.card.header import MAX_FILE_BYTES
-from pe_toolkit.card.text import printable
 from pe_toolkit.errors import CardError, OutputError, PeError
 from pe_toolkit.registry import semver, signature_files
 from pe_toolkit.registry.remotes.base import CARD_FILE, SIGNATURE_FILE, Check, Pulled
@@ -31,6 +29,8 @@ from pe_toolkit.registry.remotes.hub_guard import HEX, commit_name, file_name
 from pe_toolkit.registry.remotes.hub_state import setting
 from pe_toolkit.registry.remotes.hub_xet import by_xet, without_xet
 from pe_toolkit.registry.remotes.retry import NO_CONNECTION, passing
+from pe_toolkit.shown import printable
+from pe_toolkit.writing import write_atomically
 
 if TYPE_CHECKING:
     from pe_toolkit.registry.remotes.hub import HubRemote

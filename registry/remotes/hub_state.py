@@ -75,7 +75,7 @@ def git_oid(data: bytes) -> str:
 
 
 @contextlib.contextmanager
-def patient(seconds: float) -> Iterator[None]:
+def timed(seconds: float) -> Iterator[None]:
     """Give the client's requests a time-out while the block runs: by default they wait for ever."""
     session = get_session()
     before = session.timeout

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 
-from pe_toolkit.card.text import printable
+from pe_toolkit.shown import printable
 
 MOST = 300
 """Characters of one string that a README shows."""

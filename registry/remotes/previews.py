@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pe_toolkit.card.text import printable
 from pe_toolkit.errors import UsageError
+from pe_toolkit.shown import printable
 
 MAX_BYTES = 50_000_000
 KINDS = {

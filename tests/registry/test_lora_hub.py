@@ -65,6 +65,26 @@ def test_it_is_fetched_once_with_its_configuration_and_found_offline(
     assert not server.requests
 
 
+def test_weights_of_peft_without_their_configuration_are_not_all(
+    server: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `hf download NAME adapter_model.safetensors` leaves them: alpha is elsewhere."""
+    commit = server.repos[NAME].head
+    repository = Path(constants.HF_HUB_CACHE) / "models--zoe--style"
+    place = repository / "snapshots" / commit / "adapter_model.safetensors"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(WEIGHTS)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    with monkeypatch.context() as patch:
+        offline(patch)
+        with pytest.raises(BackboneError, match="with its adapter_config"):
+            find(NAME)
+    assert find(NAME).with_name("adapter_config.json").is_file()
+    mode = (repository / "refs" / "main").stat().st_mode & 0o777
+    assert mode == place.stat().st_mode & 0o777  # others read the cache as well
+
+
 def test_what_diffusers_left_in_the_cache_is_enough(
     server: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

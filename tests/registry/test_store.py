@@ -17,7 +17,6 @@ from pe_toolkit.card.reader import CheckedBytes
 from pe_toolkit.errors import CardError, OutputError, OutputExistsError, UsageError
 from pe_toolkit.registry import home as home_module
 from pe_toolkit.registry import signature_files
-from pe_toolkit.registry.change import Transaction
 from pe_toolkit.registry.entry import Entry
 from pe_toolkit.registry.errors import RegistryBusyError, RegistryError
 from pe_toolkit.registry.home import LONGEST, home
@@ -26,6 +25,7 @@ from pe_toolkit.registry.naming import change_of_meaning
 from pe_toolkit.registry.objects import ABANDONED_SECONDS
 from pe_toolkit.registry.references import LocalReference, local
 from pe_toolkit.registry.store import Store
+from pe_toolkit.registry.transaction import Transaction
 from tests.registry.cards import GOLDEN, make_card
 
 posix = pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")

@@ -61,6 +61,29 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 
 
+def coordinate_steps(variant: Variant, grid: tuple[int, int, int]) -> tuple[float, float, float]:
+    """Units of a rotary model's own coordinates between neighbouring tokens of `grid` along
+    (frame, row, column): 1 at the native size. Smaller pictures are stretched over the native one
+    by CogVideoX 1.0 (diffusers' `get_resize_crop_region_for_grid`), and 1.5 counts tokens.
+
+    `embedding.rotary.steps` reads the same off a model's tables.
+    """
+    own = ARCHITECTURES.get(variant.name, Architecture(0, 0, variant.positions))
+    if own.patch_size_t is not None:
+        return 1.0, 1.0, 1.0
+    (_, rows, columns), (_, height, width) = own.grid(1, variant.width, variant.height), grid
+    if height / width > rows / columns:
+        sizes = rows, round(rows / height * width)
+    else:
+        sizes = round(columns / width * height), columns
+    found = [1.0]
+    for size, native, count in zip(sizes, (rows, columns), (height, width), strict=True):
+        first = round((native - size) / 2)
+        last = (first + size) * (count - 1) / count
+        found.append((last - first) / (count - 1) if count > 1 else 1.0)
+    return found[0], found[1], found[2]
+
+
 def architecture_for(variant: Variant) -> Architecture | None:
     """The published architecture of a row of the table; None for the bundled ones."""
     return ARCHITECTURES.get(variant.name)

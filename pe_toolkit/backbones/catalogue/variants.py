@@ -145,14 +145,7 @@ _BUNDLED = Variant(
 
 _TEXT_TO_VIDEO = (
     _BUNDLED,
-    Variant(
-        **{
-            **{k: getattr(_BUNDLED, k) for k in _BUNDLED.__dataclass_fields__},
-            "name": "bundled-absolute",
-            "positions": "absolute",
-            "parametrisation": "table",
-        }
-    ),
+    replace(_BUNDLED, name="bundled-absolute", positions="absolute", parametrisation="table"),
     Variant(
         name="cogvideox-2b",
         hub_id="THUDM/CogVideoX-2b",

@@ -16,7 +16,7 @@ Say = Callable[[str], None]
 
 
 def pick_device(device: str | None) -> torch.device:
-    """The device asked for, or a GPU if there is one, else the CPU.
+    """The device asked for, or a CUDA GPU if there is one, else the CPU.
 
     Raises:
         UsageError: not a device name.
@@ -30,10 +30,13 @@ def pick_device(device: str | None) -> torch.device:
         where = torch.device(device)
     except RuntimeError as error:
         raise UsageError(f"Expected a device like cpu, cuda or cuda:1, got {device!r}.") from error
-    missing = (where.type == "cuda" and (where.index or 0) >= torch.cuda.device_count()) or (
-        where.type == "mps" and not torch.backends.mps.is_available()
-    )
-    if missing:
+    count = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count(),
+        "mps": int(torch.backends.mps.is_available()),
+        "xpu": torch.xpu.device_count() if torch.xpu.is_available() else 0,
+    }
+    if (where.index or 0) >= count.get(where.type, 0):
         raise DeviceError(
             f"Expected the device {device}, but this machine does not have it (or torch was built "
             "without it).",

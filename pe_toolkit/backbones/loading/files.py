@@ -118,11 +118,6 @@ def weights(
     return Weights(shards(read(name), f"{part}/{name}"), variant)
 
 
-def indices(part: str, names: Collection[str]) -> list[str]:
-    """The lists of shards among the files of a part."""
-    return [n for n in names if n.startswith(f"{STEMS.get(part, ' ')}.safetensors.index.")]
-
-
 def there(folder: Path) -> set[str]:
     """The files in a folder; a link that leads nowhere is none."""
     try:

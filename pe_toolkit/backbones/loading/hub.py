@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,6 +20,7 @@ from pe_toolkit.backbones.loading.hub_errors import explained
 from pe_toolkit.backbones.loading.hub_get import Fetcher
 from pe_toolkit.backbones.loading.hub_watch import patient
 from pe_toolkit.errors import BackboneError, UsageError
+from pe_toolkit.writing import write_atomically
 
 Say = Callable[[str], None]
 MAIN = "main"
@@ -80,59 +80,75 @@ def fetch_one(
     model_id: str,
     revision: str | None,
     pick: Callable[[Collection[str]], str | None],
-    beside: str,
+    beside: Callable[[str], str | None],
     say: Say,
 ) -> Path:
-    """One file of a repository in the cache, and the one beside it if it is there.
+    """One file of a repository in the cache, and the one that belongs to it if the repository has
+    it.
 
     Args:
         model_id: `owner/name`; never a path.
         revision: a branch, tag or commit; default: the branch main.
         pick: which, of the names of its files, None for none of them; raises what it will.
-        beside: the name of the other one, in the same folder.
+        beside: the name of the file that belongs to one, in the same folder; None: there is none.
 
     Raises:
         BackboneError, DependencyError, UsageError: as `fetch`.
     """
-    from huggingface_hub import HfApi, constants
+    from huggingface_hub import constants
 
     wanted = revision or MAIN
     if not trust.is_revision(wanted):
         raise UsageError(f"Expected a branch, a tag or a commit, got {ascii(wanted)[:100]}.")
-    folder = _snapshot(model_id, wanted)
+    folder, lacks = _snapshot(model_id, wanted), ""
     if folder is not None and (name := pick(_names(folder))) is not None:
-        say(f"{model_id}: from the cache.")
-        return folder / name
+        other = beside(name)
+        if other is None or (folder / name).with_name(other).is_file():
+            say(f"{model_id}: from the cache.")
+            return folder / name
+        lacks = f" with its {other}"  # weights alone would be applied with another factor
     with explained(f"the LoRA {model_id}"), patient(SECONDS):
         if constants.is_offline_mode():
             raise BackboneError(
-                f"Expected the LoRA {model_id} in the local cache, as offline mode is on, but it "
-                "is not there.",
+                f"Expected the LoRA {model_id} in the local cache{lacks}, as offline mode is on, "
+                "but it is not there.",
                 "Unset HF_HUB_OFFLINE once, with a network, to fetch it.",
             )
-        free = _free(Path(constants.HF_HUB_CACHE))
-        info = HfApi().model_info(model_id, revision=wanted, files_metadata=True, timeout=SECONDS)
-        commit = _commit(info)
-        sizes = {
-            f.rfilename: f.size or 0 for f in info.siblings or () if _PATH.fullmatch(f.rfilename)
-        }
-        name = pick(sizes)
-        if name is None:
-            raise UsageError(
-                f"Expected LoRA weights in {model_id}, got a repository without the file.",
-                "Look at its page for the names: --lora hf://OWNER/NAME/FILE.safetensors.",
-            )
-        size = sizes[name]
-        say(f"{model_id}: downloading {_bytes(size)}, once (free disk: {_bytes(free)}).")
-        _check_room(model_id, size, free)
-        _keep_ref(model_id, wanted, commit)
-        fetcher, digests = Fetcher(model_id, commit, SECONDS, say), _digests(info)
-        other = str(PurePosixPath(name).with_name(beside))
-        for each in (other, name) if other in sizes else (name,):
-            if each == other:
-                _check_size(each, sizes[each])
-            fetcher.get(each, digests.get(each))
-        return _repository(model_id) / "snapshots" / commit / name
+        return _download_one(model_id, wanted, pick, beside, say)
+
+
+def _download_one(
+    model_id: str,
+    wanted: str,
+    pick: Callable[[Collection[str]], str | None],
+    beside: Callable[[str], str | None],
+    say: Say,
+) -> Path:
+    """What `fetch_one` fetches, from the Hub."""
+    from huggingface_hub import HfApi, constants
+
+    free = _free(Path(constants.HF_HUB_CACHE))
+    info = HfApi().model_info(model_id, revision=wanted, files_metadata=True, timeout=SECONDS)
+    commit = _commit(info)
+    sizes = {f.rfilename: f.size or 0 for f in info.siblings or () if _PATH.fullmatch(f.rfilename)}
+    name = pick(sizes)
+    if name is None:
+        raise UsageError(
+            f"Expected LoRA weights in {model_id}, got a repository without the file.",
+            "Look at its page for the names: --lora hf://OWNER/NAME/FILE.safetensors.",
+        )
+    size = sizes[name]
+    say(f"{model_id}: downloading {_bytes(size)}, once (free disk: {_bytes(free)}).")
+    _check_room(model_id, size, free)
+    _keep_ref(model_id, wanted, commit)
+    fetcher, digests = Fetcher(model_id, commit, SECONDS, say), _digests(info)
+    belongs = beside(name)
+    other = None if belongs is None else str(PurePosixPath(name).with_name(belongs))
+    if other in sizes:
+        _check_size(other, sizes[other])
+        fetcher.get(other, digests.get(other))
+    fetcher.get(name, digests.get(name))
+    return _repository(model_id) / "snapshots" / commit / name
 
 
 def _names(folder: Path) -> list[str]:
@@ -315,10 +331,7 @@ def _keep_ref(model_id: str, revision: str, commit: str) -> None:
         return
     place = _repository(model_id) / "refs" / revision
     place.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=place.parent, prefix=".")
-    with os.fdopen(handle, "w", encoding="ascii") as file:
-        file.write(commit)
-    os.replace(name, place)
+    write_atomically(place, [commit.encode()], force=True)
 
 
 def _free(cache: Path) -> int:

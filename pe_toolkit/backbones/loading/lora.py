@@ -107,6 +107,11 @@ def check_peft() -> None:
         )
 
 
+def _beside(name: str) -> str | None:
+    """What has to lie beside a file of that name: PEFT keeps alpha there."""
+    return CONFIG if PurePosixPath(name).name == USUAL[1] else None
+
+
 def find(source: str, say: Say = lambda _: None) -> Path:
     """The file with the weights; one on the Hub is fetched once.
 
@@ -120,7 +125,7 @@ def find(source: str, say: Say = lambda _: None) -> Path:
             raise _not_safetensors(source, file)
         try:
             return hub.fetch_one(
-                match["id"], match["revision"], lambda them: _pick(source, file, them), CONFIG, say
+                match["id"], match["revision"], lambda them: _pick(source, file, them), _beside, say
             )
         except BackboneError as error:
             raise BackboneError(

@@ -17,10 +17,9 @@ from torch.utils.checkpoint import (
 from pe_toolkit.backbones.machine import recompute
 from pe_toolkit.backbones.machine.offload import free_bytes
 from pe_toolkit.backbones.machine.placement import needs_checkpointing
-from pe_toolkit.backbones.machine.recompute import LEVELS, Level
+from pe_toolkit.backbones.machine.recompute import CHECKPOINTING, LEVELS, Level
 from pe_toolkit.errors import UsageError
 
-CHECKPOINTING = ("auto", *LEVELS)
 KEEPING: tuple[Level, ...] = ("little", "partly")
 """Levels that keep some of what a block computes."""
 
@@ -40,7 +39,7 @@ def checkpointing_level(
     compiled: bool = False,
 ) -> Level:
     """What `auto` means here: the least recomputation whose activations, of one sample, leave room
-    in the free memory, by the rule that `pe doctor` goes by as well (`backbones.recompute`).
+    in the free memory, by the rule that `pe doctor` goes by as well (`machine.recompute`).
 
     Not `off` wherever weights are moved away or cast after a layer's forward pass (group and
     sequential offloading, fp8): autograd would keep a copy of every one of them, and of some only

@@ -195,8 +195,7 @@ def train_flops(a: Architecture, r: Request, *, checkpointing: Level) -> float:
     An inner step is a forward pass to block n and a backward pass to the positions: matrices once
     (weights are frozen), attention 2.5 times; with checkpointing one more forward pass, `partly`
     without attention and the second matrix of the feed-forward, a third of all matrices, and
-    `little` without the first as well. Without inner steps there is the pass that reads the
-    reference, and no other.
+    `little` without the first as well.
     """
     if r.inner == 0:
         return sum(pass_flops(a, r, r.block + 1))

@@ -10,6 +10,7 @@ from typing import Literal
 
 Level = Literal["off", "little", "partly", "on"]
 LEVELS: tuple[Level, ...] = ("off", "little", "partly", "on")
+CHECKPOINTING = ("auto", *LEVELS)
 """What of a block is computed again in the backward pass: nothing; all but its attention and its
 feed-forward's matrices; all but its attention and the second of those, whose outputs are small for
 what they cost (`KEPT`); all of it.

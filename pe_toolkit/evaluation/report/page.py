@@ -18,10 +18,10 @@ from typing import Literal
 
 import numpy as np
 
-from pe_toolkit.card.text import printable
 from pe_toolkit.evaluation.intervals import interval
 from pe_toolkit.evaluation.records import ScoredVideo
 from pe_toolkit.evaluation.report.media import Media
+from pe_toolkit.shown import printable
 
 MARK = '<meta name="generator" content="pe-toolkit report">'
 """By which a report is known."""

@@ -1,4 +1,4 @@
-"""What a generation switches on for its time: a step cache."""
+"""The step cache of a generation, which is off during the steps that a card guides."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 from pe_toolkit.acceleration import caches, ratios
+from pe_toolkit.apply.latents import replaced_steps
 from pe_toolkit.apply.positions import Application, CardPositions
 from pe_toolkit.backbones.contract import Backbone
 from pe_toolkit.card import MotionCard
@@ -22,7 +23,7 @@ def step_cache(
     timesteps = tuple(adapter.timesteps(steps))
     guided = 0
     if card is not None and strength and card.spec.kind == "latents":
-        guided = len(card.spec.schedule.timesteps)
+        guided = replaced_steps(adapter, card.spec, steps)
     elif card is not None and strength:
         select = CardPositions(adapter, card, strength, Application(strength))
         guided = sum(select.guides(t) for t in timesteps)
