@@ -45,6 +45,8 @@ def run(out: Output, asked: PairOptions, html: Path | None = None) -> None:
         if "tracks" not in one.needs:
             pair.check_needs(name, one, two)
         prepare(name, one)
+    if asked.tracker != "lk" and (get := getattr(tracker(asked.tracker), "prepare", None)):
+        get()
     source = "none"
     if wanted is None or any("tracks" in one.needs for one in wanted.values()):
         two, source = _with_tracks(two, asked, totals, out, needed=wanted is not None)

@@ -121,20 +121,29 @@ def _finish(
 ) -> None:
     """Tables on the disk and on the terminal, failures once more, and the exit code."""
     from pe_toolkit.suites.page import columns, scored_videos
-    from pe_toolkit.suites.results import write_tables
+    from pe_toolkit.suites.results import other_videos, write_tables
     from pe_toolkit.suites.tables import build_table
 
     out = session.out
     table = build_table(planned, folder)
-    files = write_tables(folder.path, table, record.about)
     if table.metrics and not out.json:
         suite_table.draw(table, out, width_of(sys.stdout))
     out.talk(
         f"{len(tally.done)} jobs done, {len(tally.there)} were there, {len(tally.failed)} failed."
     )
-    out.talk(f"Wrote {_listed(files)}")
-    title = f"Motion transfer: {table.suite}"
-    eval_report.write(html, scored_videos(table), folder.path, title, columns(table), out)
+    files: list[Path] = []
+    if table.done:
+        files = write_tables(folder.path, table, record.about)
+        out.talk(f"Wrote {_listed(files)}")
+        title = f"Motion transfer: {table.suite}"
+        eval_report.write(html, scored_videos(table), folder.path, title, columns(table), out)
+    else:
+        out.warn("No tables and no report: no video was made. Those of before are as they were.")
+    if others := other_videos(planned, folder):
+        out.talk(
+            f"Not in the tables, which are of this command: {others} other videos in "
+            f"{folder.path}. Name all methods and references to have them together."
+        )
     for outcome in tally.failed:
         out.fail(f"{outcome.job.name}: {outcome.message}", None)
     if tally.failed:

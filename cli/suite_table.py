@@ -78,8 +78,13 @@ def _text(first: str, head: Head, rows: Rows, width: int) -> str:
     for above, metric in head:
         drawn.add_column(Text(f"{printable(above)}\n{metric}"), justify="right", no_wrap=True)
     for label, own in rows:
-        texts = ["-" if cell is None else f"{shown(cell.mean)}\n{between(cell)}" for cell in own]
-        drawn.add_row(Text(printable(label)), *(Text(text.strip()) for text in texts))
+        texts = [
+            "\n".join(filter(None, (shown(cell.mean), between(cell), cell.rests_on)))
+            if cell is not None
+            else "-"
+            for cell in own
+        ]
+        drawn.add_row(Text(printable(label)), *map(Text, texts))
     stream = io.StringIO()
     Console(file=stream, width=width, color_system=None, legacy_windows=False).print(drawn)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines() if line.strip())

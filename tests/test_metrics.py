@@ -127,6 +127,11 @@ def test_what_is_hidden_does_not_count():
     assert shapes.endpoint_error(a, b, None, seen) == 0
     assert shapes.frechet_distance(a, b, SIZE, None, seen) == 0
     assert math.isnan(mf(a, b, None, np.zeros_like(seen)))
+    early, late = np.zeros_like(seen), np.zeros_like(seen)
+    early[:, : 6 * seen.shape[1] // 10], late[:, 4 * seen.shape[1] // 10 :] = True, True
+    assert math.isnan(mf(a, a, early, late))  # never seen together for long enough
+    late[: len(a) // 2] = True
+    assert mf(a, a, early, late) == pytest.approx(1)
     assert math.isnan(shapes.endpoint_error(a, b, None, np.zeros_like(seen)))
     assert math.isnan(shapes.frechet_distance(a, b, SIZE, None, np.zeros_like(seen)))
 

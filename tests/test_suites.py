@@ -31,11 +31,11 @@ from pe_toolkit.suites import bundled, formats
 from pe_toolkit.suites.manifest import read_manifest
 from pe_toolkit.suites.methods import METHODS, choose
 from pe_toolkit.suites.named import load_suite
-from pe_toolkit.suites.plan import Plan, Settings, check, plan
+from pe_toolkit.suites.plan import SAMPLES, Plan, Settings, check, plan
 from pe_toolkit.suites.reading import read_source
 from pe_toolkit.suites.results import check_clips, check_folder
 from pe_toolkit.suites.scoring import score
-from pe_toolkit.suites.suite import Prompt
+from pe_toolkit.suites.suite import Prompt, Suite, SuiteClip
 from pe_toolkit.suites.tables import Table, build_table, interval
 from pe_toolkit.video import Clip, write_video
 from pe_toolkit.world.scenes import render
@@ -112,6 +112,18 @@ def test_a_manifest_in_json_is_the_same(tmp_path: Path) -> None:
     )
 
 
+def test_json_of_any_program_is_read(tmp_path: Path) -> None:
+    """Tabs, characters beyond the BMP as escapes, and 1e-1 are JSON, and no YAML."""
+    prompts = {"Caption": "a \U0001f600"}
+    clip = {"name": "a", "path": "a.mp4", "prompts": prompts, "start": 0.1}
+    text = json.dumps({"pe_suite": 1, "name": "g", "clips": [clip]}, indent="\t")
+    path = manifest(tmp_path, text.replace("0.1", "1e-1"), "suite.json")
+    (found,) = read_manifest(path).clips
+    assert (found.prompts[0].text, found.source["start"]) == ("a \U0001f600", 0.1)
+    with pytest.raises(SuiteError, match="'name' stands there twice"):
+        read_manifest(manifest(tmp_path, text.replace('"start"', '"name"'), "suite.json"))
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -127,7 +139,8 @@ def test_a_manifest_in_json_is_the_same(tmp_path: Path) -> None:
         (("start: 0.5", "frames: [0, 9, 1], end: 3"), "frames or seconds of 'cat', got both"),
         (("Mine: a cat", "All: a cat"), "other than All, got 'All'"),
         (("Mine: a cat", ""), "'cat' to have prompts, got none"),
-        (("Mine: a cat", "Mine: no"), "Mine` to be a list"),
+        (("Mine: a cat", "Mine: no"), "Mine` to be a prompt .in quotes"),
+        (("Mine: a cat", "Mine: [a cat, a cat]"), "each prompt of 'cat' once, got 'a cat' twice"),
         (("Mine: a cat", "Mine: ''"), "Mine` to be 1 to 2000 characters"),
         (("name: garden", "name: garden\nname: garden"), "'name' stands there twice"),
         (("[1, 2]", "&a [1, 2]\nabout: *a"), "aliases"),
@@ -166,6 +179,14 @@ def test_davis_as_published(tmp_path: Path) -> None:
     clip = read_source(swan.source, 4, (32, 24), "paper")
     assert np.allclose(clip.frames.mean((1, 2, 3)), [20, 50, 80, 110], atol=3)
     assert clip.fps == pytest.approx(16 / 3)
+
+
+def test_quotes_of_javascript(tmp_path: Path) -> None:
+    counting(tmp_path / "480p" / "bus", 2)
+    row = """{'easy': "a car\\'s race", 'medium': 'a "b"', 'hard': 'c\\'s'}"""
+    text = f"const prompts = {{'bus': {row}}};\nexport default prompts;\n"
+    (clip,) = load_suite(f"davis:{manifest(tmp_path, text, 'prompts.js').parent}").clips
+    assert [prompt.text for prompt in clip.prompts] == ["a car's race", 'a "b"', "c's"]
 
 
 @pytest.mark.parametrize(
@@ -357,6 +378,37 @@ def test_a_table(tmp_path: Path) -> None:
     assert plain.cells["Caption"]["true_cosine"].references == 2
     assert plain.cells["Caption"]["true_cosine"].missing == 1
     assert (card.seconds, card.training, plain.training) == (2.0, 5.0, None)
+
+
+def test_what_was_not_measured_is_said_and_wins_nothing(tmp_path: Path) -> None:
+    table = scored(tmp_path, small_plan())
+    cell = table.rows[0].cells["Caption"]["true_cosine"]
+    assert cell.rests_on == "(2 of 3)"
+    assert "(2 of 3)" in formats.to_markdown(table)
+    assert "(2 of 3)" in formats.to_latex(table)
+    own = replace(cell, mean=0.99)
+    rows = (replace(table.rows[0], cells=table.rows[0].cells | {
+        "Caption": table.rows[0].cells["Caption"] | {"true_cosine": own}
+    }), *table.rows[1:])  # fmt: skip
+    best = formats.best(replace(table, rows=rows))
+    assert best[0] is None  # one row is left of which all was measured
+    assert best[2] == 1
+
+
+def test_cards_of_a_suite_have_seeds_and_prompts_of_their_own(tmp_path: Path) -> None:
+    prompt = TRAINING_PROMPTS[0]
+    clips = tuple(
+        SuiteClip(name, {"path": f"{name}.mp4"}, (Prompt("Mine", prompt),), (1, 70))
+        for name in ("a", "b")
+    )
+    made = plan(Suite("s", clips), choose("rich,rich-drafts"), Settings())
+    numbers = [job.args["number"] for job in {job.id: job for job in made.cards}.values()]
+    assert len(numbers) == 2
+    assert len(set(numbers)) == 2
+    assert not {1, 70} & {SAMPLES * n + k for n in numbers for k in range(SAMPLES)}
+    assert made.cards[0].args["avoid"] == [prompt]
+    own = plan(load_suite("bundled", 2), choose("rich"), Settings())
+    assert [job.args["number"] for job in own.cards] == [0, 1]  # no seed of theirs is near
 
 
 def test_intervals_are_over_references() -> None:

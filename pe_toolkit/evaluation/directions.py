@@ -172,19 +172,22 @@ def _moving(steps: Floats, seen: Visible, rest: float) -> Visible:
 def _found_again(
     a: Floats, a_seen: Visible, b: Floats, b_seen: Visible, rest: float, speed: bool
 ) -> float:
-    """Mean over the points of `a` of the best likeness to a point of `b`."""
-    best = np.full(len(a), -1.0)
+    """Mean over the points of `a` of the best likeness to a point of `b`, of those that are seen
+    together with one for long enough; NaN without any.
+    """
+    best = np.full(len(a), -np.inf)
     rows = max(1, _CHUNK // len(b))
     for start in range(0, len(a), rows):
         part = slice(start, start + rows)
         best[part] = _likeness(a[part], a_seen[part], b, b_seen, rest, speed).max(1)
-    return float(best.mean())
+    known = best[np.isfinite(best)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
 def _likeness(
     a: Floats, a_seen: Visible, b: Floats, b_seen: Visible, rest: float, speed: bool
 ) -> Floats:
-    """`(N, M)` means over the steps that both see, -1 where these are too few."""
+    """`(N, M)` means over the steps that both see, -inf where these are too few."""
     long_a, long_b = np.linalg.norm(a, axis=-1), np.linalg.norm(b, axis=-1)
     still_a, still_b = (long_a < rest) & a_seen, (long_b < rest) & b_seen
     moves_a, moves_b = a_seen & ~still_a, b_seen & ~still_b
@@ -200,7 +203,7 @@ def _likeness(
         total += still_a[:, t, None] & still_b[None, :, t]
     counts = a_seen.astype(float) @ b_seen.astype(float).T
     enough = counts >= LEAST_SEEN * a.shape[1]
-    return np.where(enough, total / np.maximum(counts, 1), -1.0)
+    return np.where(enough, total / np.maximum(counts, 1), -np.inf)
 
 
 def _check(reference: Points, video: Points) -> None:

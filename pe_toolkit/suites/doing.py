@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from pe_toolkit.apply.request import ApplyRequest, Conditions
 from pe_toolkit.backbones.contract import Backbone
 from pe_toolkit.card import MotionCard
-from pe_toolkit.errors import ResumeError
+from pe_toolkit.errors import CardError, ResumeError
 from pe_toolkit.evaluation.following import ReferenceMotion
 from pe_toolkit.jobs.job import Place
 from pe_toolkit.suites.loaded import backbone, machine
-from pe_toolkit.suites.plan import Settings, config_of
+from pe_toolkit.suites.plan import SAMPLES, Settings, config_of
 from pe_toolkit.suites.reading import read_source
 from pe_toolkit.suites.scoring import score
 from pe_toolkit.training import TrainConfig, train
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 
     from pe_toolkit.apply.generation import Generated
 
-SAMPLES = 64
-"""Most samples of a training: seeds of different references never meet."""
-
 
 def card(args: dict[str, Any], place: Place) -> dict[str, Any]:
     """Train a card for a reference, with prompts and seeds of its own."""
@@ -46,7 +43,8 @@ def card(args: dict[str, Any], place: Place) -> dict[str, Any]:
     config = config_of(args, settings, seed=SAMPLES * args["number"])
     if adapter.variant is not None and adapter.variant.bundled:
         count = config.resolve(adapter.variant).samples
-        own = [TRAINING_PROMPTS[(args["number"] + n) % len(TRAINING_PROMPTS)] for n in range(count)]
+        others = [text for text in TRAINING_PROMPTS if text not in args.get("avoid", ())]
+        own = [others[(args["number"] + n) % len(others)] for n in range(count)]
         config = dataclasses.replace(config, prompts=tuple(own))
     made, _, seconds = trained(adapter, clip, config, _below(place, "cards", ".resume"))
     path = _below(place, "cards", ".safetensors")
@@ -99,7 +97,11 @@ def _applied(
     args: dict[str, Any], place: Place, adapter: Backbone, clip: Clip, settings: Settings
 ) -> Generated:
     """A video that a card guides."""
-    found = MotionCard.load(place.folder / "cards" / f"{args['card']}.safetensors")
+    path = place.folder / "cards" / f"{args['card']}.safetensors"
+    try:
+        found = MotionCard.load(path)
+    except CardError as error:
+        raise CardError(error.message, f"Delete {path}: it is made again.") from error
     prompt, seed = args["prompt"], args["seed"]
     given = Conditions(
         clip if settings.kv else None, clip.frames[0] if adapter.image_to_video else None

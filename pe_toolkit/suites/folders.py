@@ -24,6 +24,8 @@ DAVIS_KINDS = dict(zip(("easy", "medium", "hard"), PUBLISHED, strict=True))
 MOST_FRAMES = 10**7
 DAVIS_SEED = 1
 """The default of the published code."""
+JS_STRING = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
+JS_END = re.compile(r";?\s*(?:export\s+default\s+\w+\s*;?)?\s*$")
 JS_NAME = re.compile(r"^\s*(?:export\s+)?(?:const|let|var)\s+\w+\s*=\s*")
 
 
@@ -53,9 +55,9 @@ def davis(folder: Path) -> Suite:
 
 
 def _davis_clips(listing: Path, images: Path) -> Iterator[SuiteClip]:
-    text = JS_NAME.sub("", _text(listing)).strip().rstrip(";")
+    text = JS_END.sub("", JS_NAME.sub("", _text(listing)))
     # What is left of the script is YAML as well, but for its way to write a quote in quotes.
-    rows = parsed(text.replace("\\'", "''").encode(), str(listing))
+    rows = parsed(JS_STRING.sub(_yaml_string, text).encode(), str(listing))
     if not isinstance(rows, dict) or not rows:
         raise SuiteError(f"Expected clips and their prompts in {listing}, got none.", WHERE)
     for name, row in rows.items():
@@ -70,6 +72,14 @@ def _davis_clips(listing: Path, images: Path) -> Iterator[SuiteClip]:
             source["frames"] = _range(row["frame_range"], where)
         prompts = tuple(Prompt(kind, row[key]) for key, kind in DAVIS_KINDS.items())
         yield SuiteClip(_named(str(name), where), source, prompts, (DAVIS_SEED,))
+
+
+def _yaml_string(found: re.Match[str]) -> str:
+    """A string of JavaScript as one of YAML."""
+    quoted = found[0]
+    if quoted[0] == "'":
+        return quoted.replace("\\'", "''").replace('\\"', '"')
+    return quoted.replace("\\'", "'")
 
 
 def _range(value: object, where: str) -> list[int]:

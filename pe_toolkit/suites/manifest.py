@@ -16,6 +16,7 @@ It is read strictly: an unknown key is an error, not a setting without effect.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,8 +60,8 @@ class _Prompts:
         one = Text(most=2000)
         if isinstance(value, str):
             return (one.check(value, path),)
-        if isinstance(value, Mapping):
-            raise refuse(path, "a prompt or a list of prompts", value)
+        if not isinstance(value, list | tuple):
+            raise refuse(path, "a prompt (in quotes, if it is a word of YAML) or a list", value)
         return ListOf(one, 1, MOST_PROMPTS).check(value, path)
 
 
@@ -97,6 +98,9 @@ class ClipRow(Section):
                     f"Expected frames [FIRST, STOP, STEP] of {self.name!r} that are two or more, "
                     f"got [{first}, {stop}, {step}]."
                 )
+        texts = [text for own in self.prompts.values() for text in own]
+        if twice := next((text for text in texts if texts.count(text) > 1), None):
+            raise CardError(f"Expected each prompt of {self.name!r} once, got {twice!r} twice.")
         if self.end is not None and self.end <= (self.start or 0):
             raise CardError(
                 f"Expected an end of {self.name!r} after its start, got {self.end:g} s."
@@ -171,13 +175,23 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
         return super().construct_mapping(node, deep)
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A mapping of JSON, with no key twice."""
+    keys = [key for key, _ in pairs]
+    if twice := next((key for key in keys if keys.count(key) > 1), None):
+        raise ValueError(f"the key {twice!r} stands there twice")
+    return dict(pairs)
+
+
 def parsed(data: bytes, name: str) -> Any:
-    """The value of a YAML or JSON text (JSON is YAML, too).
+    """The value of a YAML or JSON text; JSON, if `name` says so, of which not all is YAML.
 
     Raises:
         SuiteError: it is neither.
     """
     try:
+        if name.lower().endswith(".json"):
+            return json.loads(data.decode("utf-8-sig"), object_pairs_hook=_once)
         return yaml.load(data.decode("utf-8-sig"), _Loader)
     except Exception as error:  # of all kinds: a tag such as `!!int` takes the value apart unseen
         mark = getattr(error, "problem_mark", None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,11 +16,15 @@ from pe_toolkit.jobs.job import Job
 from pe_toolkit.suites.methods import Method
 from pe_toolkit.suites.suite import Suite, SuiteClip
 from pe_toolkit.training.config import TrainConfig
+from pe_toolkit.world.vocabulary import TRAINING_PROMPTS
 
 if TYPE_CHECKING:
     from pe_toolkit.backbones.catalogue.variants import Variant
 
 WORK = "pe_toolkit.suites.doing"
+SAMPLES = 64
+"""Most samples of a training: seeds of different references never meet."""
+FAR = 10**6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +145,7 @@ def plan(suite: Suite, methods: Sequence[Method], settings: Settings) -> Plan:
             needs: tuple[str, ...] = ()
             base = _base(clip, method, settings)
             if method.makes == "card":
-                own = _base(clip, method, trained) | _other(number)
+                own = _base(clip, method, trained) | _other(number, clip)
                 card = Job(f"{method.card_of or method.name}-{clip.name}-card", f"{WORK}:card", own)
                 cards.append(card)
                 needs = (card.id,)
@@ -158,9 +163,14 @@ def _base(clip: SuiteClip, method: Method, settings: Settings) -> dict[str, Any]
     } | ({"unrelated": [dict(source) for source in clip.unrelated]} if clip.unrelated else {})
 
 
-def _other(number: int) -> dict[str, Any]:
-    """Other samples for every reference: one of them for all would decide its row by itself."""
-    return {"number": number}
+def _other(number: int, clip: SuiteClip) -> dict[str, Any]:
+    """Other samples for every reference, as one of them for all would decide its row by itself; and
+    none of the seeds and prompts that its videos are made of.
+    """
+    taken = {seed // SAMPLES for seed in clip.seeds}
+    number = next(n for n in itertools.count(number, FAR) if n not in taken)
+    avoided = sorted({prompt.text for prompt in clip.prompts} & set(TRAINING_PROMPTS))
+    return {"number": number} | ({"avoid": avoided} if avoided else {})
 
 
 def _videos(

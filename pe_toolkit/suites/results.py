@@ -45,6 +45,12 @@ def write_tables(folder: Path, table: Table, about: Mapping[str, Any]) -> list[P
     return [folder / name for name in TABLES]
 
 
+def other_videos(plan: Plan, folder: JobFolder) -> int:
+    """How many videos in a folder are none of a plan: of other methods, references or settings."""
+    own = {video.job.id for video in plan.videos}
+    return sum(path.stem not in own for path in (folder.path / "videos").glob("*.mp4"))
+
+
 def check_folder(folder: Path) -> None:
     """Refuse a folder in which something else has the name of a table.
 

@@ -36,6 +36,11 @@ class Cell:
     videos: int
     missing: int = 0
 
+    @property
+    def rests_on(self) -> str:
+        """`(3 of 4)`: of how many videos it is a mean, where some were not measured; or ""."""
+        return f"({self.videos} of {self.videos + self.missing})" if self.missing else ""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -122,11 +127,15 @@ def _ordered(found: Collection[str]) -> tuple[str, ...]:
 
 def _training(plan: Plan, folder: JobFolder) -> dict[str, list[float]]:
     """Seconds of the trainings of cards, by method."""
-    owners = {need: video.method.name for video in plan.videos for need in video.job.needs}
+    owners: dict[str, set[str]] = {}
+    for video in plan.videos:
+        for need in video.job.needs:
+            owners.setdefault(need, set()).add(video.method.name)
     out: dict[str, list[float]] = {}
-    for job in plan.cards:
+    for job in {job.id: job for job in plan.cards}.values():
         if (record := folder.record(job)) is not None:
-            out.setdefault(owners[job.id], []).append(record["result"]["seconds"])
+            for name in owners[job.id]:
+                out.setdefault(name, []).append(record["result"]["seconds"])
     return out
 
 

@@ -111,6 +111,8 @@ def load_backbone(
     if copy_of is not None:
         _check_copy(source, VARIANTS[copy_of])
     dtype = dtype or _nearest(source, where, say)
+    if where.type == "cpu" and dtype == "float16":
+        say(f"{name}: float16 on a CPU is many times slower than bfloat16 or float32 (--dtype).")
     pipe, digest = _pipeline(source, row, getattr(torch, dtype), on_part)
     _schedule(pipe, row, source, published, say, training="train" in purpose.tasks)
     if offload == "auto":

@@ -144,7 +144,8 @@ def _summaries(
     parts = ["<h2>Summary</h2>", _summary(records, methods, known, "")]
     parts.append(
         '<p class="small">Mean over references, with the 95 % bootstrap interval over references; '
-        "bold: the best of a column.</p>"
+        "bold: the best of a column. (3 of 4): of so many videos; the others could not be "
+        "measured, and such a mean is never the best.</p>"
     )
     if len(kinds) > 1:
         own = {kind or "no kind": [r for r in records if r.kind == kind] for kind in kinds}
@@ -183,10 +184,11 @@ def _summary(
             if found is None:
                 row += "<td>-</td>"
                 continue
-            mean, low, high = found
+            mean, low, high, own, of = found
             between = "" if low is None else f" <small>[{low:.3f}, {high:.3f}]</small>"
-            number = f"<b>{mean:.3f}</b>" if mean == best[name] else f"{mean:.3f}"
-            row += f"<td>{number}{between}</td>"
+            between += "" if own == of else f" <small>({own} of {of})</small>"
+            won = mean == best[name] and own == of
+            row += f"<td>{f'<b>{mean:.3f}</b>' if won else f'{mean:.3f}'}{between}</td>"
         rows.append(f'<tr><th scope="row">{_method(method)}</th>{row}</tr>')
     caption = f"<caption>{text_of(kind)}</caption>" if kind else ""
     return (
@@ -195,21 +197,26 @@ def _summary(
     )
 
 
-def _mean(
-    records: Sequence[ScoredVideo], name: str
-) -> tuple[float, float | None, float | None] | None:
-    """Each reference counts once, however many videos it has."""
+Mean = tuple[float, float | None, float | None, int, int]
+
+
+def _mean(records: Sequence[ScoredVideo], name: str) -> Mean | None:
+    """Each reference counts once, however many videos it has: the mean and its interval, of how
+    many videos it is, and how many there are.
+    """
     own: dict[str, list[float]] = {}
     for record in records:
         if (value := record.scores.get(name)) is not None:
             own.setdefault(record.reference, []).append(value)
-    return interval([float(np.mean(values)) for values in own.values()]) if own else None
+    if not own:
+        return None
+    asked = sum(name in record.scores for record in records)
+    count = sum(map(len, own.values()))
+    return (*interval([float(np.mean(values)) for values in own.values()]), count, asked)
 
 
-def _best(
-    found: Sequence[tuple[float, float | None, float | None] | None], better: Better
-) -> float | None:
-    means = [cell[0] for cell in found if cell is not None]
+def _best(found: Sequence[Mean | None], better: Better) -> float | None:
+    means = [cell[0] for cell in found if cell is not None and cell[3] == cell[4]]
     if better == "neither" or len(means) < 2:
         return None
     return max(means) if better == "higher" else min(means)

@@ -14,7 +14,9 @@ Frames = NDArray[np.uint8]
 
 
 class Tracker(Protocol):
-    """Follows points through a clip. A class of it is made without arguments."""
+    """Follows points through a clip. A class of it is made without arguments. A method `prepare()`,
+    if it has one, fetches what it needs before any work.
+    """
 
     def track(self, frames: Frames, starts: Points) -> Tracks:
         """Where `starts`, `(N, 2)` pixels of the first frame, are in each of `frames`,

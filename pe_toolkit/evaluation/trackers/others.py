@@ -23,6 +23,23 @@ class Checked:
     own: Tracker
     refused: Callable[[str], DependencyError]
 
+    def prepare(self) -> None:
+        """What it fetches, if it has a method `prepare`, so that what cannot be had is known before
+        any work.
+
+        Raises:
+            DependencyError: it failed. PeError: what it raises of ours.
+        """
+        get = getattr(self.own, "prepare", None)
+        if get is None:
+            return
+        try:
+            get()
+        except PeError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise self.refused(f"it failed: {in_words(error)}") from error
+
     def track(self, frames: Frames, starts: Points) -> Tracks:
         """As `trackers.base.Tracker` says.
 
