@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -41,17 +43,9 @@ def run(out: Output, asked: PairOptions, html: Path | None = None) -> None:
     with reading(out) as bar:
         unrelated = _unrelated(asked, bar)
     two = Pair(reference, video, prompt=asked.prompt, unrelated=unrelated)
-    for name, one in (wanted or {}).items():
-        if "tracks" not in one.needs:
-            pair.check_needs(name, one, two)
-        prepare(name, one)
-    if asked.tracker != "lk" and (get := getattr(tracker(asked.tracker), "prepare", None)):
-        get()
-    source = "none"
-    if wanted is None or any("tracks" in one.needs for one in wanted.values()):
-        two, source = _with_tracks(two, asked, totals, out, needed=wanted is not None)
-    names = list(wanted) if wanted is not None else pair.default_names(two)
-    results = pair.score(two, names)
+    with contextlib.redirect_stdout(sys.stderr):  # what metrics of other packages print is no data
+        results, source = _scored(two, wanted, asked, totals, out)
+    names = [r.name for r in results]
     rows = {name: metric(name) for name in names}
     out.table({r.name: _cell(r, rows[r.name]) for r in results})
     for r in results:
@@ -103,6 +97,27 @@ def _unrelated(asked: PairOptions, bar: OnProgress) -> tuple[pair.Frames, ...]:
         read_clip(path, frames=asked.frames, size=asked.size, fit="stretch", on_progress=bar).frames
         for path in asked.unrelated
     )
+
+
+def _scored(
+    two: Pair,
+    wanted: dict[str, Metric] | None,
+    asked: PairOptions,
+    totals: tuple[int, int],
+    out: Output,
+) -> tuple[list[pair.Result], str]:
+    """What was measured, and whose tracks it was measured with."""
+    for name, one in (wanted or {}).items():
+        if "tracks" not in one.needs:
+            pair.check_needs(name, one, two)
+        prepare(name, one)
+    if asked.tracker != "lk" and (get := getattr(tracker(asked.tracker), "prepare", None)):
+        get()
+    source = "none"
+    if wanted is None or any("tracks" in one.needs for one in wanted.values()):
+        two, source = _with_tracks(two, asked, totals, out, needed=wanted is not None)
+    names = list(wanted) if wanted is not None else pair.default_names(two)
+    return pair.score(two, names), source
 
 
 def _with_tracks(

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from pe_toolkit import evaluation, extensions
+from pe_toolkit.cli.main import cli
 from pe_toolkit.errors import DependencyError, TrainingError, UsageError
 from pe_toolkit.evaluation import trackers
 from pe_toolkit.evaluation.contract import Pair
 from pe_toolkit.evaluation.pair import score
 from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.training.events import Finished, GuidedStep
+from tests import clips
+from tests.clips import write_clip
 from tests.tiny import moving_square, tiny_adapter
 
 GROUP = "pe_toolkit.objectives"
@@ -232,3 +237,37 @@ def test_tracks_are_of_the_clip_that_was_followed(site, size) -> None:
     with contextlib.nullcontext() if right else wrong:
         trackers.tracker("own").track(frames, starts)
     assert (frames == 9).all()
+
+
+LOUD = """
+from pe_toolkit.evaluation.contract import Metric
+def say(): print("prepared")
+def score(pair): print("scored"); return 0.5
+made = Metric("m", score, 0, 1, prepare=say)
+"""
+
+
+def test_what_others_print_is_no_data(site, tmp_path) -> None:
+    install(site, "smooth", LOUD, "own = smooth:made", group=evaluation.GROUP)
+    for name in ("a.mp4", "b.mp4"):
+        write_clip(tmp_path / name, clips.moving_square(6))
+    words = ["eval", "--ref", "a.mp4", "--video", "b.mp4", "--metrics", "own", "--json"]
+    words = [str(tmp_path / word) if word.endswith(".mp4") else word for word in words]
+    result = CliRunner().invoke(cli, words)
+    assert result.exit_code == 0, result.output
+    assert [json.loads(line) for line in result.stdout.splitlines()]
+    assert "prepared\nscored" in result.stderr
+
+
+PREPARED = """
+class Own:
+    def prepare(self): raise OSError("no network")
+    def track(self, frames, starts): raise AssertionError("before it was prepared")
+"""
+
+
+def test_a_tracker_that_cannot_be_prepared_is_named(site) -> None:
+    install(site, "smooth", PREPARED, "own = smooth:Own", group=trackers.GROUP)
+    with pytest.raises(DependencyError, match="no network") as caught:
+        trackers.tracker("own").prepare()
+    assert "smooth 0.3" in caught.value.message

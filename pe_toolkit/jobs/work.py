@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+import sys
 import time
 import traceback
 from importlib import import_module
@@ -19,7 +21,8 @@ SOFTWARE = ("torch", "diffusers", "transformers")
 
 
 def do(job: Job, path: Path, device: str | None) -> Outcome:
-    """Do a job and write its record, unless it is done already. Its errors are its outcome.
+    """Do a job and write its record, unless it is done already. Its errors are its outcome; what
+    the work prints, such as a metric of another package, goes to stderr: stdout is for data.
 
     Raises:
         KeyboardInterrupt, SystemExit: nothing else.
@@ -30,7 +33,8 @@ def do(job: Job, path: Path, device: str | None) -> Outcome:
             there = folder.done(job)
             if there is not None:
                 return Outcome(job, "there", there)
-            record = _done(job, folder, device)
+            with contextlib.redirect_stdout(sys.stderr):
+                record = _done(job, folder, device)
             return Outcome(job, "done", record)
     except PeError as error:
         return Outcome(job, "failed", None, error.message, error.hint)
