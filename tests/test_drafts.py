@@ -106,9 +106,11 @@ def test_a_video_is_that_of_the_seed_that_was_chosen(tmp_path: Path) -> None:
 
 
 def test_without_anything_to_follow_no_drafts_are_made(tmp_path: Path) -> None:
+    """Displacements of an edited card are not those of a clip."""
     write_clip(tmp_path / "ref.mp4", moving_square(40))
-    card, out = tmp_path / "card.safetensors", tmp_path / "out.mp4"
-    assert pe("train", tmp_path / "ref.mp4", "-o", card, "--size", "96x96").exit_code == 0
+    whole, card, out = (tmp_path / name for name in ("a.safetensors", "b.safetensors", "out.mp4"))
+    assert pe("train", tmp_path / "ref.mp4", "-o", whole, "--size", "96x96").exit_code == 0
+    assert pe("edit", whole, "--frames", "17", "-o", card).exit_code == 0
     result = pe("apply", card, "--prompt", PROMPT, "--steps", "4", "--drafts", "2", "-o", out)
     assert result.exit_code == 0, result.stderr
     assert "No drafts are made" in " ".join(result.stderr.split())

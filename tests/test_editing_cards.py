@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from pe_toolkit.card import MotionCard
 from pe_toolkit.card.edit import renewed
-from pe_toolkit.card.spec import STILL
+from pe_toolkit.card.spec import STILL, SubjectSpec
 from pe_toolkit.cli.main import cli
 from pe_toolkit.editing import Change, changed
 from pe_toolkit.editing.cards import fields_of
@@ -68,8 +68,14 @@ def test_what_is_fixed_to_the_camera_goes_where_the_edited_camera_goes() -> None
     motion = new.spec.reference.motion
     assert motion is not None
     assert [row[4] for row in motion.camera] == [0.5, 0.0, -0.5]
-    # Of two, one after the other, no camera is known, and nothing is fixed to one.
-    assert changed(old, Change(then=old)).spec.recipe.ground is None
+    # Two cameras, one after the other, are one; after something that moves by itself none is known.
+    after = changed(old, Change(then=old))
+    assert after.spec.recipe.ground == 1.25
+    assert [row[4] for row in after.spec.reference.motion.camera] == [-1.0, 0.0, 1.0]
+    thing = SubjectSpec(path=((0.0, 0.0), (1.0, 0.0), (2.0, 0.0)), share=0.9)
+    with_thing = replace(old.spec.reference, motion=replace(motion, subjects=(thing,)))
+    other = MotionCard(replace(old.spec, reference=with_thing, digest=""), old.tensors)
+    assert changed(old, Change(then=other)).spec.recipe.ground is None
 
 
 def test_what_is_fixed_to_a_camera_that_rests_stays_where_everything_rests() -> None:
@@ -81,9 +87,10 @@ def test_what_is_fixed_to_a_camera_that_rests_stays_where_everything_rests() -> 
     still = MotionCard(replace(old.spec, reference=reference, digest=""), old.tensors)
     for change in (Change(then=still), Change(mask=np.eye(4))):
         new = changed(still, change)
-        assert (new.spec.reference.motion, new.spec.recipe.ground) == (None, 1.25)
+        assert (new.spec.reference.motion is None) == (change.then is None)
+        assert new.spec.recipe.ground == 1.25
         assert changed(new, Change(reverse=True)).spec.recipe.ground == 1.25
-    assert changed(still, Change(then=old)).spec.recipe.ground is None
+    assert changed(still, Change(then=old)).spec.recipe.ground == 1.25  # one camera, which is known
     # Two things have none, wherever they come from.
     recipe = replace(old.spec.recipe, ground=None)
     none = MotionCard(replace(still.spec, recipe=recipe, digest=""), still.tensors)

@@ -190,6 +190,9 @@ def test_one_after_the_other_goes_on_where_the_first_ends() -> None:
     np.testing.assert_allclose(path[-1] - path[4], _path(9)[-1, ::-1])
     assert found.grid == first.grid
     assert len(found.phase) == 9
-    assert not found.mask[:5, 5:].any()
+    assert not found.mask[:4, 5:].any()  # what ends the first begins the second
+    np.testing.assert_array_equal(
+        found.flow[4, 5:], edit.timed(second, np.linspace(0, 8, 5)).flow[0, 1:]
+    )
     # The same latents: the second's layout already is where the first's ended or it is moved there.
     assert _apart(found.phase[:5], edit.timed(first, np.linspace(0, 8, 5)).phase) < 1e-9

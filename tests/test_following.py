@@ -194,3 +194,25 @@ def test_frames_in_floats_are_refused() -> None:
     for frames in (np.zeros((9, 32, 32, 3)), np.zeros((9, 3, 32, 32), np.uint8), [1]):
         with pytest.raises(UsageError, match=r"Expected frames \(F, H, W, 3\) uint8"):
             motion.compare(frames)  # type: ignore[arg-type]
+
+
+def test_a_path_speaks_where_displacements_do_not(adapter: CogVideoXAdapter) -> None:
+    """Behind a pillar next to nothing is followed, or the pillar: the path is known."""
+    still = torch.zeros(9, 9, 8, 8, 2, dtype=torch.int8)
+    way = torch.stack([torch.linspace(-2, 2, 9), torch.zeros(9)], 1)
+    reading = adapter.variant.reading
+    silent = ReferenceMotion(adapter, still, reading)
+    assert "too little" in silent.silent
+    known = ReferenceMotion(adapter, still, reading, placed=True, path=way)
+    assert known.by_path
+    assert not known.silent
+    frames = np.zeros((33, 128, 128, 3), np.uint8)
+    for n, frame in enumerate(frames):
+        frame[48:80, 20 + 2 * n : 52 + 2 * n] = (220, 30, 30)
+    found = known.compare(frames)
+    assert found.score is not None
+    assert found.score > 0.8
+    assert known.rank(frames) == found.score
+    against = known.compare(frames[::-1].copy())
+    assert against.score is not None
+    assert against.score < -0.5

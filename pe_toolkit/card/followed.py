@@ -14,13 +14,24 @@ knows nothing, 9.6 % and 3.5 % (`python -m benchmarks.followed`)."""
 
 
 def little(spec: CardSpec) -> bool:
-    """Whether the reference of a card is below the line; never, where it was not measured, nor
-    where its positions come from a camera, a slow thing or two things, which displacements hardly
-    show: zooms transfer (docs/experiments.md), and of the one of `pe demo` 2.7 % is followed.
+    """Whether the reference of a card is below the line, or its pictures were looked at and nothing
+    moves; never, where it was not measured, nor where its positions come from a camera, a slow
+    thing or two things, which displacements hardly show: zooms transfer (docs/experiments.md), and
+    of the one of `pe demo` 2.7 % is followed.
     """
-    if spec.recipe.start == "layers":
+    if spec.recipe.start == "layers" or not spec.backbone.variant.startswith("bundled"):
         return False
-    return spec.backbone.variant.startswith("bundled") and spec.reference.matched < LITTLE
+    return spec.reference.matched < LITTLE or nothing_was_seen(spec)
+
+
+def nothing_was_seen(spec: CardSpec) -> bool:
+    """Whether in the reference neither a camera nor a subject was seen to move; False, where that
+    was not looked at.
+    """
+    from pe_toolkit.motion.words import camera_words
+
+    motion = spec.reference.motion
+    return motion is not None and not motion.subjects and not camera_words(motion.camera)
 
 
 def followed(share: float, little: bool = False, *, read: bool = False) -> str:

@@ -34,6 +34,8 @@ AXES = {"left-right": COLUMNS, "up-down": ROWS}
 MOST_UNSAID = 0.05
 """Share (of root mean squares) of optimised angles that coordinates may leave unsaid."""
 FASTEST = 16.0
+WHOLE, CAMERA = "whole", "camera"
+"""Layers: of one path for everything, and of a camera."""
 FITTING = {
     "architecture": "Train both with the same backbone.",
     "token grid": "Change the frames or the size of one of them first.",
@@ -111,7 +113,7 @@ class _Work:
 
     def __init__(self, card: MotionCard) -> None:
         self.first, self.others = card, list[MotionCard]()
-        self.fields, self.clip = fields_of(card), card.spec.clip
+        self.fields, self.clip = _named(card), card.spec.clip
         self.motion = card.spec.reference.motion
         self.edits: list[EditSpec] = []
         self.beside = False  # whether another card's motion is outside of a mask
@@ -158,7 +160,8 @@ class _Work:
                 f"Expected three latent frames or more for one motion after another, got {frames}.",
                 f"Give the card more first ({option('frames')}).",
             )
-        self.fields, self.motion = fieldwork.joined(*self._fitted(other)), None
+        self.motion = measured.joined(self.motion, other.spec.reference.motion)
+        self.fields = fieldwork.joined(*self._fitted(other))
         if _rests(self.first) and _rests(other):
             self.fields = fieldwork.kept_inside(self.fields)
         self._note("then", card=other.digest)
@@ -200,13 +203,14 @@ class _Work:
         )
 
     def _guiding(self) -> CardSpec:
-        """The card that guides the most steps, where one set of positions is that of all: what one
-        camera asks for is lost on fewer (`training.prepare.Run.seeing`), and others take it.
+        """The card that guides to the lowest noise, where one set of positions is that of all: what
+        one camera asks for is lost on fewer steps (`training.prepare.Run.seeing`), and others take
+        it.
         """
         specs = [renewed(card)[0] for card in (self.first, *self.others)]
         if len(self.fields.offsets) > 1:
             return specs[0]
-        return max(specs, key=lambda spec: len(spec.schedule.noise))
+        return min(specs, key=lambda spec: spec.schedule.noise[-1])
 
     def _gamma(self) -> float:
         """The smallest of all cards: a phase that was made for a ground is not too weak without."""
@@ -243,7 +247,7 @@ class _Work:
             MismatchError: they do not.
         """
         self.others.append(other)
-        here, there = self.fields, fields_of(other)
+        here, there = self.fields, _named(other)
         ours, theirs = self.first.spec, other.spec
         many = len(here.offsets) > 1 or len(there.offsets) > 1
         compared: list[tuple[str, Any, Any]] = [
@@ -267,6 +271,18 @@ class _Work:
 
 def _guided(spec: CardSpec, many: bool) -> tuple[float, ...] | None:
     return spec.recipe.guided_range if many else None
+
+
+def _named(card: MotionCard) -> Fields:
+    """`fields_of`, where the layer of one path for everything is called the camera's if that is all
+    that moves (a pan): what says so, the motion in numbers, does not outlive all edits.
+    """
+    fields = fields_of(card)
+    motion = card.spec.reference.motion
+    alone = motion is not None and not motion.subjects and not motion.rests
+    if not alone or fields.layers != (WHOLE,):
+        return fields
+    return replace(fields, layers=(CAMERA,))
 
 
 def fields_of(card: MotionCard) -> Fields:

@@ -201,6 +201,9 @@ def joined(first: Fields, second: Fields) -> Fields:
     mask = np.zeros_like(first.mask)
     flow[:half, :half], mask[:half, :half] = a.flow, a.mask
     flow[half:, half:], mask[half:, half:] = b.flow[1:, 1:], b.mask[1:, 1:]
+    # The last frame of the first is where the second begins.
+    flow[half - 1, half:], mask[half - 1, half:] = b.flow[0, 1:], b.mask[0, 1:]
+    flow[half:, half - 1], mask[half:, half - 1] = b.flow[1:, 0], b.mask[1:, 0]
     phase = None
     if a.phase is not None and b.phase is not None and a.radius == b.radius:
         per = len(a.phase) // half

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -35,6 +36,30 @@ def sized(motion: MotionSpec | None, across: float, down: float) -> MotionSpec |
     """On a grid of `across` times as many columns and `down` times as many rows."""
     scale = np.array([across, down])
     return _each(motion, lambda a, b: (a * np.outer(scale, 1 / scale), b * scale), scale)
+
+
+def joined(first: MotionSpec | None, second: MotionSpec | None) -> MotionSpec | None:
+    """Two cameras, each in half of the frames, the second from where the first ends; None where
+    something else moves, whose way on is not known in numbers.
+    """
+    if first is None or second is None or first.subjects or second.subjects:
+        return None
+    frames = len(first.camera)
+    half = (frames + 1) // 2
+    a = timed(first, np.linspace(0, frames - 1, half))
+    b = timed(second, np.linspace(0, len(second.camera) - 1, frames - half + 1))
+    assert a is not None
+    assert b is not None
+    here, there = (np.stack([_whole(row) for row in each.camera]) for each in (a, b))
+    maps = np.concatenate([here, there[1:] @ np.linalg.inv(there[0]) @ here[-1]])
+    maps = maps @ np.linalg.inv(maps[frames // 2])
+    rows = np.concatenate([maps[:, :2, :2].reshape(-1, 4), maps[:, :2, 2]], 1)
+    return replace(first, camera=_rows(rows))
+
+
+def _whole(row: Sequence[float]) -> Floats:
+    """(a11, a12, a21, a22, bx, by) as a matrix of three rows."""
+    return np.array([[row[0], row[1], row[4]], [row[2], row[3], row[5]], [0.0, 0.0, 1.0]])
 
 
 def timed(motion: MotionSpec | None, times: Floats) -> MotionSpec | None:

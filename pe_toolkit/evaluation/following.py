@@ -31,7 +31,7 @@ from pe_toolkit.backbones.contract import Backbone
 from pe_toolkit.backbones.reading import Reading
 from pe_toolkit.backbones.ways import Way
 from pe_toolkit.card import CardSpec, MotionCard
-from pe_toolkit.card.followed import LITTLE, followed
+from pe_toolkit.card.followed import LITTLE, followed, nothing_was_seen
 from pe_toolkit.errors import UsageError
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.displacement import hard_displacement
@@ -63,6 +63,10 @@ MEANING = (
     "Motion (a score validated on rendered shapes): 1 is that of the reference, 0 an unrelated "
     "one, -1 the opposite; below {chance:g} it may be chance."
 )
+AGREES = 0.7
+"""Of the displacements of a reference with the path of its one thing, `agreement`, from which on
+they say that motion: of things that are read rightly 0.74 and more; of one behind a pillar, whose
+displacements are those of the pillar, 0.01 (docs/experiments.md)."""
 NOTHING = "nothing moves from one frame to the next"
 OTHER = "the video is not of the reference's frame count and size"
 NOT_VALIDATED = " On this backbone it was never validated."
@@ -91,6 +95,8 @@ class ReferenceMotion:
         placed: whether what moves in a video moves where it does in the reference.
         several: whether several things do, each its own way.
         whose: motion it is, in words.
+        path: `(F', 2)` of the one thing that moves, in patches, where that is known: in the place
+            of displacements that are too few or say another motion (`AGREES`).
     """
 
     def __init__(
@@ -104,6 +110,7 @@ class ReferenceMotion:
         placed: bool = False,
         several: bool = False,
         whose: str = "the reference",
+        path: Tensor | None = None,
     ) -> None:
         self.adapter = adapter
         self.unknown, self.placed, self.several = unknown, placed, several
@@ -114,7 +121,17 @@ class ReferenceMotion:
         self.followed = followed_share(flow)
         self.moves = mean_displacements(flow)
         self.hard = flow
+        self.by_path = path is not None and self._take(path)
         self._silence = adapter.encode_text([""])
+
+    def _take(self, path: Tensor) -> bool:
+        """Whether the path says more than the displacements, whose place it takes then."""
+        moves = path[None].double() - path[:, None].double()
+        moves[torch.eye(len(moves), dtype=torch.bool)] = torch.nan
+        if self.followed >= LITTLE and agreement(self.moves, moves) >= AGREES:
+            return False
+        self.moves = moves
+        return True
 
     @classmethod
     def of_card(cls, adapter: Backbone, card: MotionCard) -> ReferenceMotion:
@@ -123,17 +140,21 @@ class ReferenceMotion:
         """
         done = dict.fromkeys(edit.what for edit in card.spec.edits or () if edit.what in PATCHED)
         why = f"the card was edited ({', '.join(done)}): its displacements are not those of a clip"
+        why = why if done else ""
         blocks, by, timestep = card.spec.recipe.reads()
         reading, encoded = Reading(blocks, by, timestep), ways.again(card.spec.reference.encoded)
+        if by == "content" and not card.spec.edits and nothing_was_seen(card.spec):
+            why = "in the reference, nothing moves that can be followed"
         return cls(
             adapter,
             torch.tensor(card.tensors["flow"]),
             reading,
             encoded,
-            why if done else "",
+            why,
             placed=card.spec.recipe.phase is not None,
             several=several_move(card.spec),
             whose="the edited motion" if card.spec.edits else "the reference",
+            path=_path_of(card.spec),
         )
 
     def compare(self, frames: NDArray[np.uint8]) -> Following:
@@ -164,7 +185,7 @@ class ReferenceMotion:
     @property
     def silent(self) -> str:
         """Why no video can be compared with it, or ""."""
-        if self.unknown:
+        if self.unknown or self.by_path:
             return self.unknown
         if self.followed < LITTLE:
             share = followed(self.followed)
@@ -181,7 +202,7 @@ class ReferenceMotion:
         Raises:
             UsageError: as `compare`.
         """
-        if not self.placed:
+        if not self.placed or self.by_path:
             return self.compare(frames).score
         check_frames(frames)
         if self.silent or self._grid(frames) != self.grid:
@@ -207,6 +228,14 @@ class ReferenceMotion:
             )  # fmt: skip
         grid = adapter.grid_for(count, width, height)
         return hard_displacement(q, k, grid, mutual=self.reading.mutual)[0].cpu()
+
+
+def _path_of(spec: CardSpec) -> Tensor | None:
+    """Of a card's reference in which one thing moves, before a camera that rests."""
+    motion = spec.reference.motion
+    if spec.edits or motion is None or len(motion.subjects) != 1 or not motion.rests:
+        return None
+    return torch.tensor(motion.subjects[0].path)
 
 
 def several_move(spec: CardSpec) -> bool:

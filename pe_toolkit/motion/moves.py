@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pe_toolkit.grid import TokenGrid, frames_per_latent
+from pe_toolkit.motion.changes import QUIET, Spot, changes, most_changed, spot
 from pe_toolkit.motion.film import confirmed, everywhere, grey_film
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.ground import Ground
@@ -40,6 +41,15 @@ included), the slowest of slow ones 0.47 (docs/experiments.md)."""
 MORE, EACH, SURE = 4.0, 0.05, 0.05
 """How many times as much a mean path has to explain of what moves, `EACH` at least, to be believed
 against a subject that goes the other way; and the share that is followed."""
+WEAK = 0.11
+"""Of what moves, what subjects that were told from a background that rests explain less than, for
+the one place in which the pictures change to be taken in their place: where the cut takes what
+rests for the thing, 0 to 0.10; of true things from 0.12, but of those that come in over a texture
+(docs/experiments.md)."""
+ELSEWHERE = 0.3
+"""Of the patches that a subject or the place of change covers, how many both do: of rendered
+things 0.35 and more, of a thing whose shadow or uncovered ground was cut 0.25 and less
+(docs/experiments.md)."""
 GROWTH, TURN = 0.12, 0.35
 """Change of log size, and of angle (radians), within which a thing keeps its size and angle."""
 JERK = 0.35
@@ -212,13 +222,15 @@ def read_moves(
         return Moves(anchor, linear, shift, alone, why)
     seen = flow.matched > by_chance(grid) or flow.followed >= FOLLOWED
     told_apart = things_of(flow, *things) if seen else []
+    changed = None if film is None else changes(film)
+    quiet = changed is not None and most_changed(changed) < QUIET
     weights = torch.ones(tuple(grid), dtype=torch.float64)
     if told_apart:
         covered = torch.stack([thing.mask for thing in told_apart]).amax(0) > FAINT
         weights = 1 - functional.max_pool2d(covered.double(), 3, 1, 1)
     if float(weights.mean()) < SEEN:
         weights = torch.ones_like(weights)
-    sure = seen and bool((weights != 1).any())
+    sure = seen and not quiet and bool((weights != 1).any())
     background, (linear, shift, why) = _background(grid, pictures, weights, anchor, film, told=sure)
     if why == "unclear" and bool((weights != 1).any()):
         # In footage that the backbone does not know, things that are none hide what moves.
@@ -226,6 +238,8 @@ def read_moves(
         other, said = _background(grid, pictures, whole, anchor, film, told=False)
         if not said[2]:
             background, (linear, shift, why) = other, said
+    if why == "unclear" and quiet:
+        why = "rests"
     moved = bool((shift != 0).any() or (linear != torch.eye(2)).any())
     subjects: list[Subject] = []
     told = False
@@ -240,15 +254,54 @@ def read_moves(
                 continue
         subject = _subject(grid, pictures, around, thing, (linear, shift), anchor)
         subject = dataclasses.replace(subject, cover=thing.mask > FAINT)
-        far = float((subject.path.amax(0) - subject.path.amin(0)).max())
-        if far >= REST or _grows(subject):
+        if _far(subject) >= REST or _grows(subject):
             subjects.append(subject)
     if seen and not told and not moved:  # nothing could be told from a background
         subjects = list(_along_one_path(flow, (linear, shift), anchor))
     if len(subjects) == 1 and not moved and subjects[0].cover is not None:
         subjects = [not_against(subjects[0], flow, anchor)]
+    if changed is not None and not moved:
+        subjects = _believed(subjects, flow, changed if quiet else None, anchor)
     subjects.sort(key=lambda s: -s.share)
     return Moves(anchor, linear, shift, tuple(subjects), why)
+
+
+def _believed(
+    subjects: list[Subject], flow: AttentionMotionFlow, changed: Tensor | None, anchor: int
+) -> list[Subject]:
+    """Before a camera that rests: the subjects, or what the pictures say of the one place in which
+    they change (`changes.spot`), where the subjects explain next to nothing, or the only one is
+    elsewhere. Where much of the picture changes, not what explains nothing: it is a part of the
+    background.
+
+    Args:
+        changed: as `changes.changes` gives it; None where much of the picture changes.
+    """
+    weak = all(subject.share < WEAK for subject in subjects)
+    if changed is None:
+        return [one for one in subjects if one.share >= EACH] if weak else subjects
+    grid = flow.grid
+    found = spot(changed, grid, frames_of(len(changed), grid.frames))
+    if found is None or not (weak or _elsewhere(subjects, found)):
+        return subjects
+    path = found.place - found.place[anchor]
+    zero = torch.zeros(grid.frames, dtype=torch.float64)
+    share = max(0.0, path_shares(flow, [found.place])[0])
+    alone = Subject(path, found.place, zero, zero, share, found.cover)
+    return [alone] if _far(alone) >= REST else []
+
+
+def _elsewhere(subjects: list[Subject], found: Spot) -> bool:
+    """Whether the only subject is somewhere else than what changes, which is all in the picture."""
+    if len(subjects) != 1 or (cover := subjects[0].cover) is None or not found.inside:
+        return False
+    both, either = (cover & found.cover).sum(), (cover | found.cover).sum()
+    return bool(both < ELSEWHERE * either)
+
+
+def _far(subject: Subject) -> float:
+    """Patches along an axis that it goes at most."""
+    return float((subject.path.amax(0) - subject.path.amin(0)).max())
 
 
 def by_chance(grid: TokenGrid) -> float:
@@ -294,10 +347,9 @@ def _along_one_path(
     place = path + middle(grid)
     own = undo(place[:, None], grid, *camera)[:, 0]
     own = own - own[anchor]
-    if share < ONE_PATH or float((own.amax(0) - own.amin(0)).max()) < FAR:
-        return ()
     zero = torch.zeros(grid.frames, dtype=torch.float64)
-    return (Subject(own, place, zero, zero, share),)
+    alone = Subject(own, place, zero, zero, share)
+    return () if share < ONE_PATH or _far(alone) < FAR else (alone,)
 
 
 def _background(

@@ -16,6 +16,8 @@ LEAST = 0.25
 """Patches: less is not spoken of."""
 STRAIGHT = 0.6
 """Of how far apart any two frames are: from here on, first and last say where it goes."""
+AROUND = 1.5
+"""Times as long as its ends are apart: a way that is spoken of. Of a half circle 1.6."""
 KEPT = 0.25
 """Of how far a subject goes beyond the camera: seen to go less, it goes with it."""
 CHANGE, TURN = 0.08, 4.0
@@ -123,13 +125,14 @@ def _way(path: Sequence[Point]) -> str:
     if far < LEAST:
         return ""
     dx, dy = (b - a for a, b in zip(path[0], path[-1], strict=True))
-    net = math.hypot(dx, dy)
+    net, length = math.hypot(dx, dy), sum(math.dist(a, b) for a, b in pairwise(path))
     if net < STRAIGHT * far:
-        length = sum(math.dist(a, b) for a, b in pairwise(path))
         return f"to and fro within {_number(far)} patches, {_number(length)} in all"
     across = ("right" if dx > 0 else "left") if abs(dx) > 0.4 * net else ""
     along = ("down" if dy > 0 else "up") if abs(dy) > 0.4 * net else ""
-    return f"{' and '.join(w for w in (across, along) if w)} {_number(net)} patches"
+    there = f"{' and '.join(w for w in (across, along) if w)} {_number(net)} patches"
+    around = length >= AROUND * net and length >= net + 1
+    return f"{there} by a way of {_number(length)}" if around else there
 
 
 def _growth(logs: Sequence[float], more: str, less: str) -> str:

@@ -32,6 +32,9 @@ SLOW = 1.5
 """Patches: a thing whose path stays within is slow. A path through matches, each to a patch, does
 not say such a motion even where it explains half of it: cosine 0.38 from there, 0.77 from its layer
 (docs/experiments.md)."""
+MORE = 0.1
+"""Of what moves, how much more than the mean path a subject's must explain to be taken in its
+place: it is nearer to the truth wherever it explains 0.04 more (docs/experiments.md)."""
 WHOLE = "whole"
 """The layer of one path for everything."""
 
@@ -100,13 +103,22 @@ def first_layers(
         own = AGAINST if settings.start == "auto" and moves.camera else 1.0
         found = moves.layers(grid, scale(start, moves, settings), own)
     else:
-        path = mean_path(flow, moves.anchor)  # (F, 2) as (dx, dy)
-        path = path.double() * reach(path, grid, settings.start_scale)
+        path = _one_path(flow, moves)  # (F, 2) as (dx, dy)
+        path = path * reach(path, grid, settings.start_scale)
         found = {WHOLE: subject_layer(grid, path)}
     if moves.rolls:
         return found
     moving = ZOOMED if moves.turns else BEYOND
     return inside(grid, found, moving if moves.camera else 0.0)
+
+
+def _one_path(flow: AttentionMotionFlow, moves: Moves) -> torch.Tensor:
+    """`(F, 2)` float64: the mean path, or that of the only subject where it says more."""
+    if not moves.camera and len(moves.subjects) == 1:
+        (subject,) = moves.subjects
+        if subject.share >= one_path(flow) + MORE:
+            return subject.path
+    return mean_path(flow, moves.anchor).double()
 
 
 def begun(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> str:
