@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from pe_toolkit.apply.parts import turned
 from pe_toolkit.card import MotionCard
 from pe_toolkit.card.edit import renewed
 from pe_toolkit.card.spec import STILL, SubjectSpec
@@ -76,6 +77,23 @@ def test_what_is_fixed_to_the_camera_goes_where_the_edited_camera_goes() -> None
     with_thing = replace(old.spec.reference, motion=replace(motion, subjects=(thing,)))
     other = MotionCard(replace(old.spec, reference=with_thing, digest=""), old.tensors)
     assert changed(old, Change(then=other)).spec.recipe.ground is None
+
+
+def test_a_pan_stays_a_camera_that_can_be_turned() -> None:
+    old = golden("rotary-offset-ground")
+    recipe = replace(old.spec.recipe, layers=("whole",))
+    pan = MotionCard(replace(old.spec, recipe=recipe, digest=""), old.tensors)
+    assert turned(pan.spec) == {"camera": True, "subject": False}
+    for change in (Change(mask=np.eye(4)), Change(then=pan), Change(mirror=("up-down",))):
+        assert turned(changed(pan, change).spec) == {"camera": True, "subject": False}
+
+
+def test_of_two_cards_the_one_that_guides_to_the_lowest_noise_guides() -> None:
+    old = golden("rotary-offset-ground")
+    low = replace(old.spec.schedule, timesteps=(999,), noise=(0.5,))
+    other = MotionCard(replace(old.spec, schedule=low, digest=""), old.tensors)
+    assert changed(old, Change(then=other)).spec.schedule.noise == (0.5,)
+    assert changed(other, Change(then=old)).spec.schedule.noise == (0.5,)
 
 
 def test_what_is_fixed_to_a_camera_that_rests_stays_where_everything_rests() -> None:

@@ -210,7 +210,7 @@ class _Work:
         specs = [renewed(card)[0] for card in (self.first, *self.others)]
         if len(self.fields.offsets) > 1:
             return specs[0]
-        return min(specs, key=lambda spec: spec.schedule.noise[-1])
+        return min(specs, key=lambda spec: min(spec.schedule.noise, default=1.0))
 
     def _gamma(self) -> float:
         """The smallest of all cards: a phase that was made for a ground is not too weak without."""
