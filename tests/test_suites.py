@@ -8,6 +8,7 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from PIL import Image
 from pe_toolkit.cli import suite_table
 from pe_toolkit.cli.output import Output
 from pe_toolkit.errors import (
+    CardError,
     ClipError,
     DependencyError,
     OutputExistsError,
@@ -27,6 +29,7 @@ from pe_toolkit.evaluation.report.media import Media
 from pe_toolkit.evaluation.trackers.lucas_kanade import LucasKanade
 from pe_toolkit.evaluation.tracks import Tracks
 from pe_toolkit.jobs.folder import JobFolder
+from pe_toolkit.jobs.job import Place
 from pe_toolkit.suites import bundled, formats
 from pe_toolkit.suites.manifest import read_manifest
 from pe_toolkit.suites.methods import METHODS, choose
@@ -733,3 +736,15 @@ def test_a_table_without_numbers_has_no_columns(tmp_path: Path) -> None:
 
 
 S = Settings()
+
+
+def test_a_damaged_card_says_what_to_do(tmp_path: Path) -> None:
+    from pe_toolkit.suites.doing import _applied
+
+    (tmp_path / "cards").mkdir()
+    path = tmp_path / "cards" / "c.safetensors"
+    path.write_bytes(b"damaged")
+    nothing: Any = None  # the card is read before anything else is looked at
+    with pytest.raises(CardError) as caught:
+        _applied({"card": "c"}, Place(tmp_path, "v"), nothing, nothing, Settings())
+    assert caught.value.hint == f"Delete {path}: it is made again."

@@ -241,22 +241,10 @@ def read_moves(
     if why == "unclear" and quiet:
         why = "rests"
     moved = bool((shift != 0).any() or (linear != torch.eye(2)).any())
-    subjects: list[Subject] = []
-    told = False
-    for thing in told_apart:
-        around = functional.max_pool2d((thing.mask > FAINT).double(), 3, 1, 1)
-        if thing.wide > WHOLE:
-            continue
-        told = True
-        if moved:
-            rest, still = left(pictures, around, anchor, background)
-            if rest <= max(WITH * still, NOISE**2):
-                continue
-        subject = _subject(grid, pictures, around, thing, (linear, shift), anchor)
-        subject = dataclasses.replace(subject, cover=thing.mask > FAINT)
-        if _far(subject) >= REST or _grows(subject):
-            subjects.append(subject)
-    if seen and not told and not moved:  # nothing could be told from a background
+    narrow = [thing for thing in told_apart if thing.wide <= WHOLE]
+    moving = background if moved else None
+    subjects = _subjects(grid, pictures, narrow, moving, (linear, shift), anchor)
+    if seen and not narrow and not moved:  # nothing could be told from a background
         subjects = list(_along_one_path(flow, (linear, shift), anchor))
     if len(subjects) == 1 and not moved and subjects[0].cover is not None:
         subjects = [not_against(subjects[0], flow, anchor)]
@@ -264,6 +252,34 @@ def read_moves(
         subjects = _believed(subjects, flow, changed if quiet else None, anchor)
     subjects.sort(key=lambda s: -s.share)
     return Moves(anchor, linear, shift, tuple(subjects), why)
+
+
+def _subjects(
+    grid: TokenGrid,
+    pictures: Tensor,
+    things: list[Thing],
+    background: Registration | None,
+    camera: tuple[Tensor, Tensor],
+    anchor: int,
+) -> list[Subject]:
+    """Those of the things that move beyond the camera.
+
+    Args:
+        background: how it lies on itself, where the camera moves: what lies so as well goes with
+            it.
+    """
+    subjects = []
+    for thing in things:
+        around = functional.max_pool2d((thing.mask > FAINT).double(), 3, 1, 1)
+        if background is not None:
+            rest, still = left(pictures, around, anchor, background)
+            if rest <= max(WITH * still, NOISE**2):
+                continue
+        subject = _subject(grid, pictures, around, thing, camera, anchor)
+        subject = dataclasses.replace(subject, cover=thing.mask > FAINT)
+        if _far(subject) >= REST or _grows(subject):
+            subjects.append(subject)
+    return subjects
 
 
 def _believed(

@@ -110,9 +110,7 @@ def load_backbone(
     source = _find(found, name, revision, say, of_card=of_card)
     if copy_of is not None:
         _check_copy(source, VARIANTS[copy_of])
-    dtype = dtype or _nearest(source, where, say)
-    if where.type == "cpu" and dtype == "float16":
-        say(f"{name}: float16 on a CPU is many times slower than bfloat16 or float32 (--dtype).")
+    dtype = _dtype(dtype, source, where, say)
     pipe, digest = _pipeline(source, row, getattr(torch, dtype), on_part)
     _schedule(pipe, row, source, published, say, training="train" in purpose.tasks)
     if offload == "auto":
@@ -197,7 +195,12 @@ def _find(found: Named, name: str, revision: str | None, say: Say, *, of_card: b
     return Source(folder, hub_id, hub_id, folder.name)
 
 
-def _nearest(source: Source, where: torch.device, say: Say) -> str:
+def _dtype(asked: str | None, source: Source, where: torch.device, say: Say) -> str:
+    """What was asked for, or what the model is published in, or float32."""
+    if asked is not None:
+        if where.type == "cpu" and asked == "float16":
+            say("float16 on a CPU is many times slower than bfloat16 or float32 (--dtype).")
+        return asked
     dtype = _device.nearest_dtype(source.folder, where)
     if dtype is not None:
         say(
