@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pe_toolkit.backbones import load_backbone
+from pe_toolkit.backbones import CogVideoXAdapter, load_backbone
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.changes import QUIET, changes, most_changed, spot
 from pe_toolkit.motion.flow import AttentionMotionFlow
@@ -64,8 +65,13 @@ def off(place: torch.Tensor, path: Callable[[float], tuple[float, float]]) -> fl
     return float(np.sqrt(np.square(found - truth(path)).sum(1).mean()))
 
 
+@functools.cache
+def backbone() -> CogVideoXAdapter:
+    return load_backbone("bundled", dtype="float32")
+
+
 def read(frames: Film) -> Moves:
-    adapter = load_backbone("bundled", dtype="float32")
+    adapter = backbone()
     reading = adapter.variant.reading
     with torch.no_grad():
         q, k = adapter.reference_queries_and_keys(
