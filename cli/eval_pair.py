@@ -13,7 +13,7 @@ from pe_toolkit.cli.output import Output
 from pe_toolkit.cli.progress import reading
 from pe_toolkit.cli.requests.eval import PairOptions
 from pe_toolkit.errors import DependencyError
-from pe_toolkit.evaluation import metric, pair, prepare
+from pe_toolkit.evaluation import metric, pair, prepare, trackers
 from pe_toolkit.evaluation.contract import Metric, Pair
 from pe_toolkit.evaluation.records import ScoredVideo
 from pe_toolkit.evaluation.report import Column
@@ -111,8 +111,8 @@ def _scored(
         if "tracks" not in one.needs:
             pair.check_needs(name, one, two)
         prepare(name, one)
-    if asked.tracker != "lk" and (get := getattr(tracker(asked.tracker), "prepare", None)):
-        get()
+    if asked.tracker != "lk":
+        trackers.prepare(asked.tracker)
     source = "none"
     if wanted is None or any("tracks" in one.needs for one in wanted.values()):
         two, source = _with_tracks(two, asked, totals, out, needed=wanted is not None)

@@ -141,7 +141,8 @@ def _finish(
         out.warn("No tables and no report: no video was made. Those of before are as they were.")
     if others := other_videos(planned, folder):
         out.talk(
-            f"Not in the tables, which are of this command: {others} other videos in "
+            f"Not in the tables, which are of this command: {others} other "
+            f"{'video' if others == 1 else 'videos'} in "
             f"{folder.path}. Name all methods and references to have them together."
         )
     for outcome in tally.failed:

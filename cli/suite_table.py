@@ -70,21 +70,14 @@ def _text(first: str, head: Head, rows: Rows, width: int) -> str:
     from rich.text import Text
 
     from pe_toolkit.shown import printable
-    from pe_toolkit.suites.formats import between
-    from pe_toolkit.suites.tables import shown
+    from pe_toolkit.suites.formats import pieces
 
     drawn = Drawn(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     drawn.add_column(first, no_wrap=True)
     for above, metric in head:
         drawn.add_column(Text(f"{printable(above)}\n{metric}"), justify="right", no_wrap=True)
     for label, own in rows:
-        texts = [
-            "\n".join(filter(None, (shown(cell.mean), between(cell), cell.rests_on)))
-            if cell is not None
-            else "-"
-            for cell in own
-        ]
-        drawn.add_row(Text(printable(label)), *map(Text, texts))
+        drawn.add_row(Text(printable(label)), *(Text("\n".join(pieces(cell))) for cell in own))
     stream = io.StringIO()
     Console(file=stream, width=width, color_system=None, legacy_windows=False).print(drawn)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines() if line.strip())

@@ -8,9 +8,8 @@ from __future__ import annotations
 import math
 
 from pe_toolkit.card import CardSpec
+from pe_toolkit.card.spec import CAMERA, WHOLE
 from pe_toolkit.errors import UsageError, option
-
-CAMERA, WHOLE = "camera", "whole"
 
 
 def of_camera(spec: CardSpec, layer: str) -> bool:
@@ -18,8 +17,7 @@ def of_camera(spec: CardSpec, layer: str) -> bool:
     everything where nothing but the camera was seen to move (a pan).
     """
     motion = spec.reference.motion
-    alone = motion is not None and not motion.subjects and not motion.rests
-    return layer == CAMERA or (layer == WHOLE and alone)
+    return layer == CAMERA or (layer == WHOLE and motion is not None and motion.camera_alone)
 
 
 def turned(spec: CardSpec) -> dict[str, bool]:

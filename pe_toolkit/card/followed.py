@@ -28,10 +28,8 @@ def nothing_was_seen(spec: CardSpec) -> bool:
     """Whether in the reference neither a camera nor a subject was seen to move; False, where that
     was not looked at.
     """
-    from pe_toolkit.motion.words import camera_words
-
     motion = spec.reference.motion
-    return motion is not None and not motion.subjects and not camera_words(motion.camera)
+    return motion is not None and not motion.subjects and motion.rests
 
 
 def followed(share: float, little: bool = False, *, read: bool = False) -> str:

@@ -46,6 +46,8 @@ FIRST_FAMILY, FIRST_OBJECTIVE = "cogvideox", "amf"
 MAX_GUIDED_STEPS = 1000
 MASKS = ("nonzero", "forward-backward", "consistent", "none", "tracked")
 STARTS = ("zero", "flow", "layers")
+WHOLE, CAMERA = "whole", "camera"
+"""Layers of positions: of one path for everything, and of a camera."""
 MAX_READ_BLOCKS = 16
 MAX_LAYERS = 8
 MAX_PARENTS = 8
@@ -339,6 +341,11 @@ class MotionSpec(Section):
     def rests(self) -> bool:
         """Whether the camera does, in every latent frame."""
         return all(row == STILL for row in self.camera)
+
+    @property
+    def camera_alone(self) -> bool:
+        """Whether the camera moves, and nothing else was seen to."""
+        return not self.subjects and not self.rests
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pe_toolkit.card import MotionCard
 from pe_toolkit.card.edit import edited, renewed
-from pe_toolkit.card.spec import CardSpec, EditSpec
+from pe_toolkit.card.spec import CAMERA, WHOLE, CardSpec, EditSpec
 from pe_toolkit.card.tensors import unpacked
 from pe_toolkit.editing import fields as fieldwork
 from pe_toolkit.editing import measured
@@ -34,8 +34,6 @@ AXES = {"left-right": COLUMNS, "up-down": ROWS}
 MOST_UNSAID = 0.05
 """Share (of root mean squares) of optimised angles that coordinates may leave unsaid."""
 FASTEST = 16.0
-WHOLE, CAMERA = "whole", "camera"
-"""Layers: of one path for everything, and of a camera."""
 FITTING = {
     "architecture": "Train both with the same backbone.",
     "token grid": "Change the frames or the size of one of them first.",
@@ -277,12 +275,9 @@ def _named(card: MotionCard) -> Fields:
     """`fields_of`, where the layer of one path for everything is called the camera's if that is all
     that moves (a pan): what says so, the motion in numbers, does not outlive all edits.
     """
-    fields = fields_of(card)
-    motion = card.spec.reference.motion
-    alone = motion is not None and not motion.subjects and not motion.rests
-    if not alone or fields.layers != (WHOLE,):
-        return fields
-    return replace(fields, layers=(CAMERA,))
+    fields, motion = fields_of(card), card.spec.reference.motion
+    pans = fields.layers == (WHOLE,) and motion is not None and motion.camera_alone
+    return replace(fields, layers=(CAMERA,)) if pans else fields
 
 
 def fields_of(card: MotionCard) -> Fields:
@@ -311,7 +306,7 @@ def fields_of(card: MotionCard) -> Fields:
     if spec.recipe.parametrisation == "offset":
         layers = tuple(spec.recipe.layers or ())
     elif spec.recipe.parametrisation == "angle" and spec.backbone.family == "cogvideox":
-        positions, layers = _coordinates(positions, _steps(spec))[:, None], ("whole",)
+        positions, layers = _coordinates(positions, _steps(spec))[:, None], (WHOLE,)
     else:
         raise UnsupportedError(
             f"Expected positions that are coordinates, got the parametrisation "

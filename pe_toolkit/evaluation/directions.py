@@ -95,7 +95,8 @@ def mf(
         rest: pixels a step.
 
     Returns:
-        The score; NaN if on one side no point is seen long enough.
+        The score, of the points that are seen with one of the other side for half of the steps; NaN
+        if on one side there is none.
 
     Raises:
         UsageError: other shapes, or not the same number of frames.

@@ -65,8 +65,8 @@ MEANING = (
 )
 AGREES = 0.7
 """Of the displacements of a reference with the path of its one thing, `agreement`, from which on
-they say that motion: of things that are read rightly 0.74 and more; of one behind a pillar, whose
-displacements are those of the pillar, 0.01 (docs/experiments.md)."""
+they say that motion: 0.74 to 0.97 of nine things that matches follow well, 0.28 to 0.6 of five that
+they follow in part, 0.01 of one behind a pillar, whose displacements are the pillar's."""
 NOTHING = "nothing moves from one frame to the next"
 OTHER = "the video is not of the reference's frame count and size"
 NOT_VALIDATED = " On this backbone it was never validated."

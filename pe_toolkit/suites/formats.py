@@ -141,6 +141,13 @@ def best(table: Table) -> list[int | None]:
     return out
 
 
+def pieces(cell: Cell | None) -> list[str]:
+    """What a cell says: its mean, its interval, and of how much it is, where that is not all."""
+    if cell is None:
+        return ["-"]
+    return [text for text in (shown(cell.mean), between(cell), cell.rests_on) if text]
+
+
 def between(cell: Cell) -> str:
     """`[low, high]`; empty with one reference."""
     if cell.low is None or cell.high is None:
@@ -174,8 +181,7 @@ def _row(label: str, own: list[Cell | None]) -> list[str]:
 
 
 def _cell(cell: Cell | None) -> str:
-    parts = () if cell is None else (shown(cell.mean), between(cell), cell.rests_on)
-    return " ".join(filter(None, parts)) or "-"
+    return " ".join(pieces(cell))
 
 
 def _cost(row: Any) -> str:
@@ -246,9 +252,9 @@ def _tabular(
 def _tex_cell(cell: Cell | None, winner: bool) -> str:
     if cell is None:
         return "--"
-    mean = rf"\textbf{{{shown(cell.mean)}}}" if winner else shown(cell.mean)
-    small = " ".join(filter(None, (between(cell), cell.rests_on)))
-    return f"{mean} {{\\tiny {small}}}" if small else mean
+    mean, *small = pieces(cell)
+    mean = rf"\textbf{{{mean}}}" if winner else mean
+    return f"{mean} {{\\tiny {' '.join(small)}}}" if small else mean
 
 
 _TEX = {

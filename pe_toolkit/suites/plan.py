@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from pe_toolkit.errors import UsageError
-from pe_toolkit.evaluation import metric, prepare
+from pe_toolkit.evaluation import metric, prepare, trackers
 from pe_toolkit.evaluation.contract import NEEDS
-from pe_toolkit.evaluation.trackers import tracker
 from pe_toolkit.jobs.job import Job
 from pe_toolkit.suites.methods import Method
 from pe_toolkit.suites.suite import Suite, SuiteClip
@@ -234,9 +233,7 @@ def check(made: Plan, variant: Variant | None) -> None:
 def _check_metrics(made: Plan) -> None:
     asked = {name: metric(name) for name in made.settings.metrics or ()}
     if asked or made.settings.tracker != Settings.tracker:
-        get = getattr(tracker(made.settings.tracker), "prepare", None)
-        if get is not None:
-            get()
+        trackers.prepare(made.settings.tracker)
     clips = made.suite.clips
     there: dict[str, bool] = {
         "truth": any("bundled" in clip.source for clip in clips),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from pe_toolkit.card.followed import LITTLE
+from pe_toolkit.card.spec import WHOLE
 from pe_toolkit.embedding import LAYERED
 from pe_toolkit.embedding.base import PositionalForm
 from pe_toolkit.motion.flow import AttentionMotionFlow
@@ -35,8 +36,6 @@ not say such a motion even where it explains half of it: cosine 0.38 from there,
 MORE = 0.1
 """Of what moves, how much more than the mean path a subject's must explain to be taken in its
 place: it is nearer to the truth wherever it explains 0.04 more (docs/experiments.md)."""
-WHOLE = "whole"
-"""The layer of one path for everything."""
 
 
 @dataclass(frozen=True)

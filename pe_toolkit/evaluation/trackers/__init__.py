@@ -55,3 +55,15 @@ def tracker(name: str) -> Tracker:
         return Checked(found(), why_not)
     except (Exception, SystemExit) as error:
         raise why_not(f"it failed: {in_words(error)}") from error
+
+
+def prepare(name: str) -> None:
+    """Have what a tracker fetches, if it fetches something.
+
+    Raises:
+        UsageError: there is no tracker of that name.
+        DependencyError: it cannot be had.
+    """
+    get = getattr(tracker(name), "prepare", None)
+    if get is not None:
+        get()
