@@ -1,7 +1,8 @@
 # Every target does its own set-up in .venv; a second run finds it done.
 #
 #     make demo                 see it work (no GPU needed)
-#     make test                 the tests; `make test ARGS="-m slow"` runs the slow ones
+#     make test                 the tests, on all cores; `make test ARGS="-m slow"` runs the slow ones,
+#                               `WORKERS=0` all of them in one process, as for a debugger
 #     make check                format, lint, types, layers, generated docs (no tests)
 #     make docs                 write the generated docs, and the API as a static site (site/index.html)
 #     make train-bundled        train the bundled backbone from nothing (hours)
@@ -13,6 +14,7 @@
 
 TORCH ?= auto
 ARGS ?=
+WORKERS ?= auto
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed-$(TORCH)
@@ -24,7 +26,7 @@ demo: $(READY)
 	$(BIN)/pe demo -o demo --force $(ARGS)
 
 test: $(READY)
-	$(BIN)/python -m pytest -q $(ARGS)
+	$(BIN)/python -m pytest -q -n $(WORKERS) $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff format --check .

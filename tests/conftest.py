@@ -8,6 +8,11 @@ import random
 import sys
 from pathlib import Path
 
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    # Cores are shared among the workers, and what tests start has no more than they.
+    own = max(1, (os.cpu_count() or 1) // int(workers))
+    os.environ.setdefault("OMP_NUM_THREADS", str(own))
+
 # Before huggingface_hub is imported: it reads these once.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"

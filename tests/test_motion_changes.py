@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pe_toolkit.backbones import CogVideoXAdapter, load_backbone
 from pe_toolkit.grid import TokenGrid
-from pe_toolkit.motion.changes import QUIET, changes, most_changed, spot
+from pe_toolkit.motion.changes import QUIET, changes, most_changed
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.moves import Moves, frames_of, pictures_of, read_moves
 from pe_toolkit.motion.segments import affinity
@@ -100,39 +100,6 @@ def test_large_frames_say_the_same() -> None:
     small, made = changes(film(one)), changes(large)
     assert made.shape == small.shape
     assert most_changed(made) == pytest.approx(most_changed(small), abs=0.02)
-
-
-def test_one_thing_is_where_the_picture_changes() -> None:
-    found = spot(changes(film(one)), GRID, MOMENTS)
-    assert found is not None
-    assert off(found.place, across) < 0.1
-    assert found.inside
-    assert 2 <= int(found.cover[4].sum()) <= 9  # of a ball of two patches
-
-
-def test_behind_a_pillar_it_goes_on() -> None:
-    def draw(t: float) -> NDArray[Any]:
-        picture = one(t)
-        picture[:, 48:80] = (60, 60, 60)
-        return picture
-
-    found = spot(changes(film(draw)), GRID, MOMENTS)
-    assert found is not None
-    assert off(found.place, across) < 0.5
-
-
-@pytest.mark.parametrize("what", ["two that part", "one that leaves", "one that rests first"])
-def test_what_is_not_one_thing_in_the_picture_is_none(what: str) -> None:
-    def draw(t: float) -> NDArray[Any]:
-        match what:
-            case "two that part":
-                left = ball(LIGHT, 60 - 40 * t, 60, 10, (200, 50, 40))
-                return ball(left, 68 + 40 * t, 60, 10, (40, 50, 200))
-            case "one that leaves":
-                return ball(LIGHT, 60 + 120 * t, 60, 10, (200, 50, 40))
-        return ball(LIGHT, 30 + 70 * max(0.0, t - 0.6) / 0.4, 60, 10, (200, 50, 40))
-
-    assert spot(changes(film(draw)), GRID, MOMENTS) is None
 
 
 def test_a_ball_and_its_shadow_are_no_camera() -> None:

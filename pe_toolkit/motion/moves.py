@@ -6,6 +6,9 @@
   the background shows nothing, there is none to be seen.
 - A *subject* is a thing whose path differs from what the camera would make of it; its growth and
   turn are read by laying its own pictures on each other.
+- Before a camera that rests the pictures say themselves where things are (`motion.spots`), up to
+  three of them, where that is clear: ten times as exactly as a cut of the patches does, and of
+  things that no cut tells.
 
 What is closer to rest than the reading is exact is at rest.
 """
@@ -25,7 +28,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pe_toolkit.grid import TokenGrid, frames_per_latent
-from pe_toolkit.motion.changes import QUIET, Spot, changes, most_changed, spot
+from pe_toolkit.motion.changes import QUIET, changes, most_changed
 from pe_toolkit.motion.film import confirmed, everywhere, grey_film
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.ground import Ground
@@ -33,6 +36,7 @@ from pe_toolkit.motion.layers import blended, camera_layer, compose, middle, und
 from pe_toolkit.motion.path import mean_path, path_shares, reach
 from pe_toolkit.motion.registration import NOISE, READABLE, Registration, after, left, register
 from pe_toolkit.motion.segments import FAINT
+from pe_toolkit.motion.spots import Spot, spots
 from pe_toolkit.motion.things import WHOLE, Thing, things_of
 
 REST = 0.3
@@ -42,13 +46,8 @@ MORE, EACH, SURE = 4.0, 0.05, 0.05
 """How many times as much a mean path has to explain of what moves, `EACH` at least, to be believed
 against a subject that goes the other way; and the share that is followed."""
 WEAK = 0.11
-"""Of what moves, what subjects that were told from a background that rests explain less than, for
-the one place in which the pictures change to be taken in their place: where the cut takes what
-rests for the thing, 0 to 0.10; of true things from 0.12, but of those that come in over a texture
-(docs/experiments.md)."""
-ELSEWHERE = 0.3
-"""Of the patches that a subject or the place of change covers, how many both do: of rendered
-things 0.35 and more, of a thing whose shadow or uncovered ground was cut 0.25 and less
+"""Of what moves, what subjects of a cut explain less than where the cut takes what rests for the
+thing: 0 to 0.10; of true things from 0.12, but of those that come in over a texture
 (docs/experiments.md)."""
 GROWTH, TURN = 0.12, 0.35
 """Change of log size, and of angle (radians), within which a thing keeps its size and angle."""
@@ -84,8 +83,8 @@ cameras leave 0.07 at most; a thing before a light that falls from one side, tak
 0.14 and 0.26."""
 
 Kind = Literal["roll", "camera", "two", "one", "rest"]
-"""A camera that rolls; one that moves otherwise; before one that rests, two things, one that is
-told from the background, or none."""
+"""A camera that rolls; one that moves otherwise; before one that rests, two things or more, one
+that is told from the background, or none."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +100,7 @@ class Subject:
         share: of the kept squared displacement, how much its motion explains, in [0, 1].
         cover: `(F, H, W)` bool, the patches that it covers; None where nothing could be told from a
             background.
+        seen: whether the pictures say where it is (`motion.spots`), which they do exactly.
     """
 
     path: Tensor
@@ -109,6 +109,7 @@ class Subject:
     turn: Tensor
     share: float
     cover: Tensor | None = None
+    seen: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class Moves:
         anchor: that frame.
         linear: `(F, 2, 2)` float64 A_f.
         shift: `(F, 2)` float64 b_f, patches.
-        subjects: none, one or two; the one that explains most first.
+        subjects: none, or up to three; the one that explains most first.
         at_rest: of a camera that does not move, why it is said to rest: a key of `AT_REST`.
     """
 
@@ -216,14 +217,17 @@ def read_moves(
             pictures leave doubt (`motion.film`). None: there is none then.
     """
     grid, anchor = flow.grid, flow.grid.frames // 2
+    quiet = film is not None and most_changed(changes(film)) < QUIET
+    shown = _shown(flow, pictures, film, anchor) if film is not None and quiet else None
+    seen = flow.matched > by_chance(grid) or flow.followed >= FOLLOWED
+    told_apart = things_of(flow, *things) if seen and things is not None else []
+    if shown is not None and not (len(shown) == 1 and len(told_apart) == 2):
+        return Moves(anchor, *_resting(grid), tuple(shown))
+    # What is seen as one, and cut into two, is two that touch all the time.
     if things is None:
         linear, shift, why = read_camera(grid, pictures, film)
         alone = _along_one_path(flow, (linear, shift), anchor)
         return Moves(anchor, linear, shift, alone, why)
-    seen = flow.matched > by_chance(grid) or flow.followed >= FOLLOWED
-    told_apart = things_of(flow, *things) if seen else []
-    changed = None if film is None else changes(film)
-    quiet = changed is not None and most_changed(changed) < QUIET
     weights = torch.ones(tuple(grid), dtype=torch.float64)
     if told_apart:
         covered = torch.stack([thing.mask for thing in told_apart]).amax(0) > FAINT
@@ -248,8 +252,11 @@ def read_moves(
         subjects = list(_along_one_path(flow, (linear, shift), anchor))
     if len(subjects) == 1 and not moved and subjects[0].cover is not None:
         subjects = [not_against(subjects[0], flow, anchor)]
-    if changed is not None and not moved:
-        subjects = _believed(subjects, flow, changed if quiet else None, anchor)
+    if shown is not None and len(subjects) < 2:
+        return Moves(anchor, *_resting(grid), tuple(shown))
+    if film is not None and not moved and not quiet:
+        weak = all(subject.share < WEAK for subject in subjects)
+        subjects = [one for one in subjects if one.share >= EACH] if weak else subjects
     subjects.sort(key=lambda s: -s.share)
     return Moves(anchor, linear, shift, tuple(subjects), why)
 
@@ -275,44 +282,60 @@ def _subjects(
             rest, still = left(pictures, around, anchor, background)
             if rest <= max(WITH * still, NOISE**2):
                 continue
-        subject = _subject(grid, pictures, around, thing, camera, anchor)
+        read = thing.course.place, thing.share
+        subject = _subject(grid, pictures, around, read, camera, anchor)
         subject = dataclasses.replace(subject, cover=thing.mask > FAINT)
         if _far(subject) >= REST or _grows(subject):
             subjects.append(subject)
     return subjects
 
 
-def _believed(
-    subjects: list[Subject], flow: AttentionMotionFlow, changed: Tensor | None, anchor: int
-) -> list[Subject]:
-    """Before a camera that rests: the subjects, or what the pictures say of the one place in which
-    they change (`changes.spot`), where the subjects explain next to nothing, or the only one is
-    elsewhere. Where much of the picture changes, not what explains nothing: it is a part of the
-    background.
-
-    Args:
-        changed: as `changes.changes` gives it; None where much of the picture changes.
-    """
-    weak = all(subject.share < WEAK for subject in subjects)
-    if changed is None:
-        return [one for one in subjects if one.share >= EACH] if weak else subjects
+def _shown(
+    flow: AttentionMotionFlow, pictures: Tensor, film: NDArray[np.uint8], anchor: int
+) -> list[Subject] | None:
+    """Before a camera that rests: what moves in the pictures; None where that is not clear."""
     grid = flow.grid
-    found = spot(changed, grid, frames_of(len(changed), grid.frames))
-    if found is None or not (weak or _elsewhere(subjects, found)):
-        return subjects
-    path = found.place - found.place[anchor]
-    zero = torch.zeros(grid.frames, dtype=torch.float64)
-    share = max(0.0, path_shares(flow, [found.place])[0])
-    alone = Subject(path, found.place, zero, zero, share, found.cover)
-    return [alone] if _far(alone) >= REST else []
+    camera = _resting(grid)
+    found = _together(spots(film, grid, frames_of(len(film), grid.frames)))
+    if not found:
+        return None
+    subjects = []
+    shares = path_shares(flow, [spot.place for spot in found])
+    for spot, share in zip(found, shares, strict=True):
+        around = functional.max_pool2d(spot.cover.double(), 3, 1, 1)
+        subject = _subject(grid, pictures, around, (spot.place, share), camera, anchor)
+        subject = dataclasses.replace(subject, cover=spot.cover, seen=True)
+        if _far(subject) >= REST or _grows(subject):
+            subjects.append(subject)
+    return sorted(subjects, key=lambda s: -s.share)
 
 
-def _elsewhere(subjects: list[Subject], found: Spot) -> bool:
-    """Whether the only subject is somewhere else than what changes, which is all in the picture."""
-    if len(subjects) != 1 or (cover := subjects[0].cover) is None or not found.inside:
-        return False
-    both, either = (cover & found.cover).sum(), (cover | found.cover).sum()
-    return bool(both < ELSEWHERE * either)
+def _resting(grid: TokenGrid) -> tuple[Tensor, Tensor]:
+    """A_f and b_f of a camera that does not move."""
+    still = torch.eye(2, dtype=torch.float64).expand(grid.frames, 2, 2).clone()
+    return still, torch.zeros(grid.frames, 2, dtype=torch.float64)
+
+
+def _together(found: list[Spot]) -> list[Spot]:
+    """The spots, those that keep their distance from each other as one: parts of one thing, or
+    things that go alike.
+    """
+    groups: list[list[Spot]] = []
+    for spot in found:
+        for group in groups:
+            apart = spot.place - group[0].place
+            if float((apart.amax(0) - apart.amin(0)).max()) < REST:
+                group.append(spot)
+                break
+        else:
+            groups.append([spot])
+    out = []
+    for group in groups:
+        sizes = torch.tensor([float(one.cover.sum()) + 1e-9 for one in group]).double()
+        place = torch.stack([one.place for one in group])
+        middle_of = torch.einsum("n,nfk->fk", sizes / sizes.sum(), place)
+        out.append(Spot(middle_of, torch.stack([one.cover for one in group]).any(0)))
+    return out
 
 
 def _far(subject: Subject) -> float:
@@ -400,10 +423,7 @@ def _camera(
     `sure` is asked, and told whether much is left, as of real footage.
     """
     linear, shift = found.linear, found.shift * torch.tensor([grid.width, grid.height])
-    still = (
-        torch.eye(2, dtype=torch.float64).expand(grid.frames, 2, 2).clone(),
-        torch.zeros_like(shift),
-    )
+    still = _resting(grid)
     if found.contrast < READABLE:
         return *still, "plain"
     if not bool(found.rest.isfinite().all()):
@@ -424,12 +444,12 @@ def _subject(
     grid: TokenGrid,
     pictures: Tensor,
     around: Tensor,
-    thing: Thing,
+    thing: tuple[Tensor, float],
     camera: tuple[Tensor, Tensor],
     anchor: int,
 ) -> Subject:
-    """A thing with the camera's motion taken out of its own."""
-    place = thing.course.place
+    """A thing, by its places and its share, with the camera's motion taken out of its own."""
+    place, share = thing
     path = undo(place[:, None], grid, *camera)[:, 0]
     size, turn = (torch.zeros(grid.frames, dtype=torch.float64) for _ in "st")
     # Its own pictures laid on each other, from where its course says that they are.
@@ -446,7 +466,7 @@ def _subject(
         place,
         _steady(size, GROWTH),
         _steady(turn, TURN),
-        max(0.0, thing.share),
+        max(0.0, share),
     )
 
 

@@ -112,10 +112,12 @@ def first_layers(
 
 
 def _one_path(flow: AttentionMotionFlow, moves: Moves) -> torch.Tensor:
-    """`(F, 2)` float64: the mean path, or that of the only subject where it says more."""
+    """`(F, 2)` float64: the mean path, or that of the only subject where the pictures show it, or
+    it says more.
+    """
     if not moves.camera and len(moves.subjects) == 1:
         (subject,) = moves.subjects
-        if subject.share >= one_path(flow) + MORE:
+        if subject.seen or subject.share >= one_path(flow) + MORE:
             return subject.path
     return mean_path(flow, moves.anchor).double()
 
@@ -153,7 +155,7 @@ def sought(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> str:
     if settings.start != "auto":
         return settings.start
     if settings.reading.by != "content":
-        return "layers" if moves.camera else "flow"
+        return "layers" if moves.camera or moves.two else "flow"
     if not (moves.camera or moves.subjects):
         return "flow"
     if moves.two:
