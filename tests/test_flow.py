@@ -100,9 +100,9 @@ def test_pe_flow_draws_a_clip_and_says_whether_it_will_do(tmp_path: Path) -> Non
     drawn = read_clip(tmp_path / "flow.mp4")
     assert found["parts"]["subject"] > 0.5  # the one thing that moves
     assert sum(found["parts"].values()) + found["neither"] == pytest.approx(1, abs=1e-3)
-    # What is followed, camera and subject apart beside it; six lines of what that is (four marks on
-    # the other side), and two of words.
-    assert drawn.size == (2 * 384, 384 + 6 * 22 + 8 + 2 * 22 + 8)
+    # What is followed, camera and subject apart beside it; five lines of what that is (four marks
+    # on the other side), and two of words.
+    assert drawn.size == (2 * 384, 384 + 5 * 22 + 8 + 2 * 22 + 8)
     assert len(drawn.frames) == 33
     again = pe("flow", tmp_path / "ref.mp4", "-o", tmp_path / "flow.mp4")
     assert again.exit_code == 2  # it is there

@@ -12,12 +12,17 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from pe_toolkit.backbones import load_backbone
+from pe_toolkit.card import MotionCard
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.backdrop import backdrop, shrunk
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.moves import Moves, frames_of, pictures_of, read_moves
 from pe_toolkit.motion.pieces import CLEARLY, pieces_of
 from pe_toolkit.motion.spots import Spot, spots
+from pe_toolkit.training import TrainConfig, train
+from pe_toolkit.training.events import Finished
+from pe_toolkit.video import Clip
 
 Film = NDArray[np.uint8]
 Way = Callable[[float], tuple[float, float]]
@@ -197,3 +202,19 @@ def test_what_keeps_its_distance_is_one_and_what_rests_is_none() -> None:
     beside: list[Way] = [straight(20, 40, 100, 40), lambda t: (64 + np.sin(40 * t), 100)]
     (subject,) = read(of(beside)).subjects
     assert off([subject], beside[:1]) < 0.05
+
+
+def test_a_card_read_by_attention_begins_from_them() -> None:
+    def card(ways: list[Way]) -> MotionCard:
+        config = TrainConfig(recipe="rich").with_overrides({"reading": "attention"})
+        clip = Clip(of(ways, TWO_TONE), 16, "clip.mp4", "0" * 64, 2.0, COUNT)
+        *_, last = train(load_backbone("bundled"), clip, config)
+        assert isinstance(last, Finished)
+        return last.card
+
+    assert card(LANES[:2]).spec.recipe.layers == ("subject", "subject-2")
+    one = card(LANES[:1])
+    moved = one.tensors["positions"].reshape(GRID.frames, -1, 3)[..., 2].mean(1)
+    where = truth(LANES[0])[:, 0]
+    # Put back to where it is in the middle frame, but for what would leave the picture.
+    assert np.corrcoef(moved, where[GRID.frames // 2] - where)[0, 1] > 0.95

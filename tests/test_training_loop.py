@@ -400,13 +400,13 @@ def test_the_reference_may_be_read_by_content() -> None:
 def test_the_start_is_the_path_of_the_reference_times_its_scale() -> None:
     config = dataclasses.replace(
         CONFIG, prompts=("a red circle",), samples=1, inner_steps=0, start="flow"
-    )
+    ).with_overrides({"start_scale": "0.2"})
     once, _ = finished(tiny_adapter(), config)
-    twice, _ = finished(tiny_adapter(), config.with_overrides({"start_scale": "2"}))
-    assert (once.spec.recipe.start_scale, twice.spec.recipe.start_scale) == (None, 2.0)
+    half, _ = finished(tiny_adapter(), config.with_overrides({"start_scale": "0.1"}))
+    assert (once.spec.recipe.start_scale, half.spec.recipe.start_scale) == (0.2, 0.1)
     assert np.abs(once.tensors["positions"]).max() > 0.1
     np.testing.assert_allclose(
-        twice.tensors["positions"], 2 * once.tensors["positions"].astype(np.float32), atol=4e-3
+        half.tensors["positions"], 0.5 * once.tensors["positions"].astype(np.float32), atol=4e-3
     )
 
 

@@ -41,8 +41,9 @@ LEAST, LARGEST = 0.65, 1.5
 """Of a thing's area, between which what is like it, where things touch, is all of it."""
 TINT = 15.0
 """Of 255, the spread of a thing's colours at least."""
-COVERED = 0.2
-"""Of a patch."""
+COVERED = 0.05
+"""Of a patch, what a thing covers of it at least to be in it: what a patch is read as, and where it
+goes, is of a little more than itself."""
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from pe_toolkit.motion.path import mean_path, one_path, reach
 from pe_toolkit.motion.words import NOTHING
 from pe_toolkit.training.config import Resolved
 
-FARTHER, TURNED = 1.5, 1.25
+FARTHER = 1.25
 """How much farther `auto` starts from layers of a slow thing, and of a camera that zooms or rolls:
-generations follow them in part; of a zoom 1.0 of the true change is seen at 1.25, 1.2 at 1.5. A pan
-they follow wholly (docs/experiments.md)."""
+generations follow them in part; of a zoom 1.0 of the true change is seen, 1.2 at 1.5, of a slow
+thing 1.2 times its way, 1.3 at 1.5. A pan they follow wholly (docs/experiments.md)."""
 AGAINST = 0.4
 """Of a subject's layer before a camera that moves, of `auto`. Layers are on all tokens, as what is
 moved in part is torn, and of what is held the two cancel: of the background behind it 0.48 of the
@@ -131,7 +131,7 @@ def begun(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> str:
 
 def scale(start: str, moves: Moves, settings: Resolved) -> float:
     """How far the start that is taken goes, in times of the motion that was read."""
-    more = TURNED if moves.turns else FARTHER if slow(moves) else 1.0
+    more = FARTHER if moves.turns or slow(moves) else 1.0
     own = settings.start == "auto" and start == "layers"
     return settings.start_scale * (more if own else 1.0)
 
