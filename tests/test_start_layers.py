@@ -237,7 +237,7 @@ def test_auto_takes_the_layer_of_a_slow_thing_whatever_one_path_says() -> None:
     auto, slowly = settings(start="auto", start_scale=1.0), moves(subject(far=0.5))
     assert begun(along(), slowly, auto) == "layers"
     found = first_layers(along(), slowly, auto)["subject"]
-    farther = settings(start="layers", start_scale=1.5)
+    farther = settings(start="layers", start_scale=1.25)
     assert torch.equal(found, first_layers(along(), slowly, farther)["subject"])
     # What is fast goes as far as was read.
     found = first_layers(by_chance(), moves(subject()), auto)["subject"]
