@@ -66,7 +66,7 @@ def backdrop(pictures: Tensor) -> Tensor:
     shown, guess = pictures[:, :, ~still], _inwards(usual, still)[:, ~still]  # (N, 3, M), (3, M)
     share = torch.stack([((shown - f).abs().amax(1) < alike).float().mean(0) for f in shown])
     palette, grain = _palette(usual, still)
-    away = torch.cdist(shown.transpose(1, 2), palette).amin(-1)  # (N, M)
+    away = torch.stack([torch.cdist(f.T, palette).amin(1) for f in shown])  # (N, M)
     score = share - away / (TOLD + GRAIN * grain)
     best = score.max(0)
     chosen = torch.gather(shown, 0, best.indices.expand(1, 3, -1))

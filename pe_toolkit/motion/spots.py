@@ -41,6 +41,10 @@ LEAST, LARGEST = 0.65, 1.5
 """Of a thing's area, between which what is like it, where things touch, is all of it."""
 TINT = 15.0
 """Of 255, the spread of a thing's colours at least."""
+ONWARDS = 6
+"""Frames that a thing which is not seen is expected to go on as before."""
+COLOURED, SIZED = 0.1, 0.2
+"""How much of a thing's colour and area is that of the latest frame."""
 COVERED = 0.05
 """Of a patch, what a thing covers of it at least to be in it: what a patch is read as, and where it
 goes, is of a little more than itself."""
@@ -72,7 +76,7 @@ class _Course:
 
     @property
     def expected(self) -> Tensor:
-        return self.place + self.speed * min(self.missing + 1, 6)
+        return self.place + self.speed * min(self.missing + 1, ONWARDS)
 
     def go_on(self, seen: Piece | None) -> None:
         if seen is None:
@@ -80,8 +84,8 @@ class _Course:
             return
         self.speed = (self.speed + (seen.place - self.place) / (self.missing + 1)) / 2
         self.place, self.missing = seen.place, 0
-        self.colour = 0.9 * self.colour + 0.1 * seen.colour
-        self.area = 0.8 * self.area + 0.2 * seen.area
+        self.colour = self.colour + COLOURED * (seen.colour - self.colour)
+        self.area += SIZED * (seen.area - self.area)
 
 
 def spots(film: NDArray[np.uint8], grid: TokenGrid, moments: list[tuple[int, int]]) -> list[Spot]:
