@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from pe_toolkit.backbones import CogVideoXAdapter, load_backbone
 from pe_toolkit.grid import TokenGrid
-from pe_toolkit.motion.changes import QUIET, changes, most_changed
+from pe_toolkit.motion.backdrop import shrunk
+from pe_toolkit.motion.changes import QUIET, most_changed
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.moves import Moves, frames_of, pictures_of, read_moves
 from pe_toolkit.motion.segments import affinity
@@ -88,16 +89,16 @@ def one(t: float) -> NDArray[Any]:
 def test_little_changes_before_a_camera_that_rests_and_much_before_one_that_moves() -> None:
     rng = np.random.default_rng(0)
     still = np.repeat(LIGHT[None], COUNT, 0) + rng.normal(0, 4, (COUNT, SIZE, SIZE, 3))
-    assert most_changed(changes(np.clip(still, 0, 255).astype(np.uint8))) < QUIET / 2
-    assert most_changed(changes(film(one))) < QUIET / 2
+    assert most_changed(shrunk(np.clip(still, 0, 255).astype(np.uint8))) < QUIET / 2
+    assert most_changed(shrunk(film(one))) < QUIET / 2
     ground = rng.uniform(0, 255, (SIZE // 8, SIZE // 4, 3)).repeat(8, 0).repeat(8, 1)
     pans = film(lambda t: ground[:, round(80 * t) : round(80 * t) + SIZE])
-    assert most_changed(changes(pans)) > 2 * QUIET
+    assert most_changed(shrunk(pans)) > 2 * QUIET
 
 
 def test_large_frames_say_the_same() -> None:
     large = film(one).repeat(3, 1).repeat(3, 2)
-    small, made = changes(film(one)), changes(large)
+    small, made = shrunk(film(one)), shrunk(large)
     assert made.shape == small.shape
     assert most_changed(made) == pytest.approx(most_changed(small), abs=0.02)
 

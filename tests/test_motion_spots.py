@@ -92,7 +92,7 @@ def off(found: list[Any], ways: list[Way]) -> float:
 
 
 def found_in(frames: Film) -> list[Spot]:
-    return spots(frames, GRID, MOMENTS)
+    return spots(shrunk(frames), GRID, MOMENTS)
 
 
 def straight(x: float, y: float, to_x: float, to_y: float) -> Way:
@@ -170,7 +170,7 @@ def test_what_is_not_clear_is_nothing(what: str) -> None:
     frames = film(draw)[: 1 if what == "one frame" else COUNT]
     moments = frames_of(len(frames), GRID.frames if len(frames) > 1 else 1)
     grid = GRID if len(frames) > 1 else TokenGrid(1, 8, 8)
-    assert spots(frames, grid, moments) == []
+    assert spots(shrunk(frames), grid, moments) == []
 
 
 def nothing() -> AttentionMotionFlow:

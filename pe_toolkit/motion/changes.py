@@ -6,11 +6,7 @@ camera rests, whatever lies on itself elsewhere (a shadow, a limb, a thing besid
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
-
-from pe_toolkit.motion.backdrop import shrunk
 
 LEAST = 3.0
 """Of 255, by how much the mean of 3 x 3 pixels differs, in any colour."""
@@ -19,14 +15,9 @@ QUIET = 0.4
 things have up to 0.29, those of a camera that moves from 0.54 (docs/experiments.md)."""
 
 
-def changes(film: NDArray[np.uint8]) -> Tensor:
-    """uint8 RGB `(N, H, W, 3)` -> `(N, h, w)` float32, by how much each frame differs from the
-    median of all, 0 to 255; smaller where frames are large.
+def most_changed(pictures: Tensor) -> float:
+    """The largest share of a frame that differs at all from the median of all frames, of
+    `(N, 3, h, w)` that `backdrop.shrunk` gives.
     """
-    pictures = shrunk(film)
-    return (pictures - pictures.median(0).values).abs().amax(1)
-
-
-def most_changed(changed: Tensor) -> float:
-    """The largest share of a frame that differs at all, of what `changes` gives."""
+    changed = (pictures - pictures.median(0).values).abs().amax(1)
     return float((changed > LEAST).float().mean((1, 2)).max())

@@ -28,7 +28,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from pe_toolkit.grid import TokenGrid, frames_per_latent
-from pe_toolkit.motion.changes import QUIET, changes, most_changed
+from pe_toolkit.motion.backdrop import shrunk
+from pe_toolkit.motion.changes import QUIET, most_changed
 from pe_toolkit.motion.film import confirmed, everywhere, grey_film
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.ground import Ground
@@ -211,23 +212,50 @@ def read_moves(
     Args:
         flow: its displacements, with the mask of what counts.
         things: as `segments.affinity` gives them. None where the reading knows of positions, which
-            cannot be cut into things: then what one path says is the only subject.
+            cannot be cut into things: then what is not clear in the pictures is what one path says.
         pictures: `(F, h, w)` grey values (0..255), one for every latent frame (`pictures_of`).
-        film: uint8 RGB `(N, H, W, 3)`, all frames of the clip: what they say of a camera where the
-            pictures leave doubt (`motion.film`). None: there is none then.
+        film: uint8 RGB `(N, H, W, 3)`, all frames of the clip: where things are before a camera
+            that rests (`motion.spots`), and what they say of a camera where the pictures leave
+            doubt (`motion.film`). None: neither is known then.
     """
     grid, anchor = flow.grid, flow.grid.frames // 2
-    quiet = film is not None and most_changed(changes(film)) < QUIET
-    shown = _shown(flow, pictures, film, anchor) if film is not None and quiet else None
-    seen = flow.matched > by_chance(grid) or flow.followed >= FOLLOWED
-    told_apart = things_of(flow, *things) if seen and things is not None else []
-    if shown is not None and not (len(shown) == 1 and len(told_apart) == 2):
+    small = None if film is None else shrunk(film)
+    quiet = small is not None and most_changed(small) < QUIET
+    shown = _shown(flow, pictures, small, anchor) if small is not None and quiet else None
+    if shown is not None and (len(shown) != 1 or things is None):
         return Moves(anchor, *_resting(grid), tuple(shown))
-    # What is seen as one, and cut into two, is two that touch all the time.
     if things is None:
         linear, shift, why = read_camera(grid, pictures, film)
         alone = _along_one_path(flow, (linear, shift), anchor)
         return Moves(anchor, linear, shift, alone, why)
+    seen = flow.matched > by_chance(grid) or flow.followed >= FOLLOWED
+    told_apart = things_of(flow, *things) if seen else []
+    if shown is None:
+        return _cut(flow, told_apart, pictures, film, seen=seen, quiet=quiet)
+    if len(told_apart) == 2:  # what is shown as one may be two that touch all the time
+        found = _cut(flow, told_apart, pictures, film, seen=seen, quiet=quiet)
+        if found.two:
+            return found
+    return Moves(anchor, *_resting(grid), tuple(shown))
+
+
+def _cut(
+    flow: AttentionMotionFlow,
+    told_apart: list[Thing],
+    pictures: Tensor,
+    film: NDArray[np.uint8] | None,
+    *,
+    seen: bool,
+    quiet: bool,
+) -> Moves:
+    """By a cut of the patches. Args as of `read_moves`, and
+
+    Args:
+        told_apart: what the cut tells from a background.
+        seen: whether more matches than by chance.
+        quiet: whether most of the picture stays as it is.
+    """
+    grid, anchor = flow.grid, flow.grid.frames // 2
     weights = torch.ones(tuple(grid), dtype=torch.float64)
     if told_apart:
         covered = torch.stack([thing.mask for thing in told_apart]).amax(0) > FAINT
@@ -252,8 +280,6 @@ def read_moves(
         subjects = list(_along_one_path(flow, (linear, shift), anchor))
     if len(subjects) == 1 and not moved and subjects[0].cover is not None:
         subjects = [not_against(subjects[0], flow, anchor)]
-    if shown is not None and len(subjects) < 2:
-        return Moves(anchor, *_resting(grid), tuple(shown))
     if film is not None and not moved and not quiet:
         weak = all(subject.share < WEAK for subject in subjects)
         subjects = [one for one in subjects if one.share >= EACH] if weak else subjects
@@ -291,12 +317,12 @@ def _subjects(
 
 
 def _shown(
-    flow: AttentionMotionFlow, pictures: Tensor, film: NDArray[np.uint8], anchor: int
+    flow: AttentionMotionFlow, pictures: Tensor, small: Tensor, anchor: int
 ) -> list[Subject] | None:
     """Before a camera that rests: what moves in the pictures; None where that is not clear."""
     grid = flow.grid
     camera = _resting(grid)
-    found = _together(spots(film, grid, frames_of(len(film), grid.frames)))
+    found = _together(spots(small, grid, frames_of(len(small), grid.frames)))
     if not found:
         return None
     subjects = []

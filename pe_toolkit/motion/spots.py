@@ -15,12 +15,11 @@ from itertools import combinations, permutations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from pe_toolkit.grid import TokenGrid
-from pe_toolkit.motion.backdrop import backdrop, shrunk
+from pe_toolkit.motion.backdrop import backdrop
 from pe_toolkit.motion.pieces import Piece, piece, pieces_of
 
 MOST = 3
@@ -41,6 +40,8 @@ LEAST, LARGEST = 0.65, 1.5
 """Of a thing's area, between which what is like it, where things touch, is all of it."""
 TINT = 15.0
 """Of 255, the spread of a thing's colours at least."""
+ROUNDS = 6
+"""Of the mixture: where things are from what is theirs, and what is theirs from where they are."""
 ONWARDS = 6
 """Frames that a thing which is not seen is expected to go on as before."""
 COLOURED, SIZED = 0.1, 0.2
@@ -88,15 +89,14 @@ class _Course:
         self.area += SIZED * (seen.area - self.area)
 
 
-def spots(film: NDArray[np.uint8], grid: TokenGrid, moments: list[tuple[int, int]]) -> list[Spot]:
+def spots(pictures: Tensor, grid: TokenGrid, moments: list[tuple[int, int]]) -> list[Spot]:
     """Up to `MOST` things, or none where that is not clear.
 
     Args:
-        film: uint8 RGB `(N, H, W, 3)`, before a camera that rests.
+        pictures: `(N, 3, h, w)` of `backdrop.shrunk`, before a camera that rests.
         grid: F x H x W tokens.
         moments: of each latent frame, which two frames it stands for (`moves.frames_of`).
     """
-    pictures = shrunk(film)
     frames = pieces_of(pictures, backdrop(pictures))
     if frames is None:
         return []
@@ -105,9 +105,13 @@ def spots(film: NDArray[np.uint8], grid: TokenGrid, moments: list[tuple[int, int
     if not enough or sum(n > enough[-1] for n in counts) > MORE * len(counts):
         return []
     begin = max((f for f, n in enumerate(counts) if n == enough[-1]), key=lambda f: _gap(frames[f]))
-    found = _followed(frames, pictures, begin)
-    made = [_spot(each, pictures.shape[2:], grid, moments) for each in found]
-    return [each for each in made if each is not None] if all(made) else []
+    out = []
+    for seen in _followed(frames, pictures, begin):
+        spot = _spot(seen, pictures.shape[2:], grid, moments)
+        if spot is None:
+            return []
+        out.append(spot)
+    return out
 
 
 def _gap(pieces: list[Piece]) -> float:
@@ -166,7 +170,7 @@ def _shared(courses: list[_Course], pieces: list[Piece], picture: Tensor) -> lis
     y, x = covered.nonzero(as_tuple=True)
     at, colours = torch.stack([x, y], -1).double(), picture[:, covered].T
     places = [course.expected for course in courses]
-    for _ in range(6):
+    for _ in range(ROUNDS):
         far = []
         for course, place in zip(courses, places, strict=True):
             away = (at - place).square().sum(1) / (course.area / math.pi)

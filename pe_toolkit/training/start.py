@@ -150,7 +150,8 @@ def sought(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> str:
     one path explains much of the little that matches), of one
     thing that moves otherwise than the camera (a background behind what stays), of one slow thing,
     and of two things; else `flow` (docs/experiments.md). With a reading by attention, which tells
-    no things from a background, it is `layers` where the pictures show a camera that moves.
+    no things from a background, it is `layers` where the pictures show a camera that moves, or
+    several things.
     """
     if settings.start != "auto":
         return settings.start
