@@ -14,7 +14,7 @@ from pe_toolkit.apply import ApplyRequest, Draft, Generated, drafts
 from pe_toolkit.card import MotionCard
 from pe_toolkit.cli.main import cli
 from pe_toolkit.errors import UsageError
-from pe_toolkit.evaluation.following import agreement_in_place
+from pe_toolkit.evaluation.in_place import agreement_in_place
 from pe_toolkit.video import read_clip, write_video
 from pe_toolkit.world.motions import scenes_of
 from pe_toolkit.world.scenes import render
@@ -106,11 +106,11 @@ def test_a_video_is_that_of_the_seed_that_was_chosen(tmp_path: Path) -> None:
 
 
 def test_without_anything_to_follow_no_drafts_are_made(tmp_path: Path) -> None:
-    """Displacements of an edited card are not those of a clip."""
+    """One motion after another: neither displacements nor paths are those of a clip."""
     write_clip(tmp_path / "ref.mp4", moving_square(40))
     whole, card, out = (tmp_path / name for name in ("a.safetensors", "b.safetensors", "out.mp4"))
     assert pe("train", tmp_path / "ref.mp4", "-o", whole, "--size", "96x96").exit_code == 0
-    assert pe("edit", whole, "--frames", "17", "-o", card).exit_code == 0
+    assert pe("edit", whole, "--then", whole, "-o", card).exit_code == 0
     result = pe("apply", card, "--prompt", PROMPT, "--steps", "4", "--drafts", "2", "-o", out)
     assert result.exit_code == 0, result.stderr
     assert "No drafts are made" in " ".join(result.stderr.split())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pe_toolkit.card.spec import MotionSpec, SubjectSpec
+from pe_toolkit.card.spec import STILL, MotionSpec, SubjectSpec
 from pe_toolkit.editing.measured import mirrored, sized, timed
 
 Floats = NDArray[np.float64]
@@ -81,7 +81,7 @@ NOW = np.arange(FRAMES, dtype=np.float64)
 
 @pytest.mark.parametrize("axis", [0, 1])
 def test_a_mirrored_motion_turns_the_other_way_and_grows_as_before(axis: int) -> None:
-    agree(mirrored(Seen(NOW).measured(), axis), Seen(NOW).mirrored(axis).measured())
+    agree(mirrored(Seen(NOW).measured(), axis, 8), Seen(NOW).mirrored(axis).measured())
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,28 @@ def test_on_a_larger_grid_it_is_the_same_turn_and_growth() -> None:
     agree(sized(Seen(NOW).measured(), 2, 2), seen.measured(), atol=4e-4)
 
 
+def resting(place: Floats, radius: float) -> MotionSpec:
+    """One thing before a camera that rests, at `place` `(F, 2)` in patches."""
+    middle = place[len(place) // 2]
+    thing = SubjectSpec(path=_rows(place - middle), share=0.5, disc=(*middle.tolist(), radius))
+    return MotionSpec(camera=(STILL,) * len(place), subjects=(thing,))
+
+
+def test_a_thing_is_where_the_edited_clip_has_it() -> None:
+    width, height = 8, 6
+    place = np.stack([1 + NOW / 2, 4 - NOW**2 / 40], -1)
+    told = resting(place, 1.25)
+    far = np.array([width - 1, height - 1])
+    assert mirrored(told, 1, width) == resting(np.c_[far[0] - place[:, 0], place[:, 1]], 1.25)
+    assert mirrored(told, 0, height) == resting(np.c_[place[:, 0], far[1] - place[:, 1]], 1.25)
+    assert timed(told, NOW[::-1]) == resting(place[::-1], 1.25)
+    assert timed(told, NOW[:5]) == resting(place[:5], 1.25)
+    # In pixels, of 16 a patch, twice as wide and half as high: the same share of the picture.
+    wide = (place + 0.5) * [2, 0.5] - 0.5
+    assert sized(told, 2, 0.5) == resting(wide, 1.25)
+
+
 def test_without_numbers_there_is_nothing_to_edit() -> None:
-    assert mirrored(None, 1) is None
+    assert mirrored(None, 1, 8) is None
     assert sized(None, 2, 2) is None
     assert timed(None, NOW) is None

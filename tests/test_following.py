@@ -14,16 +14,23 @@ from torch import Tensor
 from pe_toolkit.backbones import CogVideoXAdapter, load_backbone
 from pe_toolkit.backbones.reading import Reading
 from pe_toolkit.card.followed import LITTLE, followed
+from pe_toolkit.editing import Change, changed
 from pe_toolkit.errors import UsageError
 from pe_toolkit.evaluation.following import (
     CHANCE_IN_PLACE,
     MEANING,
     ReferenceMotion,
+    Ways,
     agreement,
     mean_displacements,
     nothing_moves,
 )
+from pe_toolkit.evaluation.in_place import agreement_in_place, in_place
+from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.displacement import hard_displacement
+from pe_toolkit.training import TrainConfig, train
+from pe_toolkit.training.events import Finished
+from pe_toolkit.video import read_clip, write_video
 from pe_toolkit.world.scenes import Scene, Thing, render
 from tests.tiny import tiny_adapter
 
@@ -161,6 +168,85 @@ def test_two_things_that_pass_each_other_are_scored_each_for_itself(
     assert motion.compare(np.zeros((33, 64, 64, 3), np.uint8)).reason.endswith("count and size")
 
 
+def test_paths_of_several_things_speak_where_displacements_do_not(
+    adapter: CogVideoXAdapter,
+) -> None:
+    """Of shaded things in a clip nothing is followed; of flat ones in a video, everything is."""
+    still = torch.zeros(9, 9, 8, 8, 2, dtype=torch.int8)
+    way = torch.stack([torch.zeros(9), torch.linspace(-2.4, 2.4, 9)], 1)
+    paths = torch.stack([way, -way])
+    discs = torch.tensor([[1.5, 3.5, 1.2], [5.5, 3.5, 1.2]])
+    reading = adapter.variant.reading
+    silent = ReferenceMotion(adapter, still, reading, placed=True, several=True, ways=Ways(paths))
+    assert "too little" in silent.silent
+    motion = ReferenceMotion(
+        adapter, still, reading, placed=True, several=True, ways=Ways(paths, discs)
+    )
+    assert motion.by_path
+    down = np.linspace(0.2, 0.8, 33)[:, None] * np.array([0.0, 1.0])
+
+    def two(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        one = scene("green", "circle", left + np.array([0.25, 0.0]))
+        other = scene("yellow", "square", right + np.array([0.75, 0.0]))
+        return render(replace(one, things=(*one.things, *other.things)))
+
+    same = motion.compare(two(down, down[::-1])).score
+    swapped = motion.compare(two(down[::-1], down)).score
+    one = motion.compare(two(down, down)).score
+    assert same is not None
+    assert swapped is not None
+    assert one is not None
+    assert same > 0.85
+    assert swapped < -0.2  # where things should be, there is mostly background
+    assert swapped < one < CHANCE_IN_PLACE
+    assert motion.rank(two(down, down[::-1])) == same
+
+
+def test_where_two_things_lie_on_each_other_neither_is_told() -> None:
+    paths = torch.tensor(
+        [[[-2.0, 0.0], [0.0, 0.0], [2.0, 0.0]], [[2.0, 0.0], [0.0, 0.0], [-2.0, 0.0]]]
+    )
+    wanted, counts = in_place(
+        paths, torch.tensor([[3.0, 1.0, 1.0], [3.0, 1.0, 1.0]]), TokenGrid(3, 3, 7)
+    )
+    assert not counts[1].any()
+    assert counts[0, 2, 1].tolist() == [True, True, True, False, True, True, True]
+    assert wanted[0, 2, 1, 1].tolist() == [4.0, 0.0]
+    assert wanted[0, 2, 1, 5].tolist() == [-4.0, 0.0]
+    assert not wanted[0, 2, 1, 3].any()
+    assert agreement_in_place(wanted, wanted, counts) == pytest.approx(1)
+    assert agreement_in_place(-wanted, wanted, counts) == pytest.approx(-1)
+
+
+def test_of_an_edited_card_paths_say_the_edited_motion(
+    adapter: CogVideoXAdapter, tmp_path: Path
+) -> None:
+    """At half the speed displacements are put together from others; paths are those of a clip."""
+    left = np.linspace(0.15, 0.85, 33)[:, None] * np.array([0.0, 1.0])
+
+    def clip(times: np.ndarray, way: int = 1) -> np.ndarray:
+        one = scene("red", "circle", left[times][::way] + np.array([0.25, 0.0]))
+        other = scene("cyan", "square", left[::-1][times][::way] + np.array([0.75, 0.0]))
+        return render(replace(one, things=(*one.things, *other.things)))
+
+    now = np.arange(33)
+    write_video(tmp_path / "ref.mp4", clip(now), 16.0)
+    *_, last = train(adapter, read_clip(tmp_path / "ref.mp4"), TrainConfig(recipe="rich"))
+    assert isinstance(last, Finished)
+    motion = last.card.spec.reference.motion
+    assert motion is not None
+    discs = sorted(one.disc for one in motion.subjects if one.disc is not None)
+    # Between frames 13 and 16, in patches of 16 pixels; what it covers, wholly or in part.
+    np.testing.assert_allclose(discs, [[1.5, 3.24, 2], [5.5, 3.76, 2]], atol=0.35)
+    slow = ReferenceMotion.of_card(adapter, changed(last.card, Change(speed=0.5)))
+    assert slow.by_path
+    half, back = (slow.compare(clip(now // 2, way)).score for way in (1, -1))
+    assert half is not None
+    assert back is not None
+    assert half > 0.8
+    assert back < -0.5
+
+
 def test_a_reference_with_little_to_follow_has_no_score(adapter: CogVideoXAdapter) -> None:
     """One patch that goes its way over a still picture: a motion, but of 1 % of the picture."""
     assert adapter.variant is not None
@@ -203,7 +289,7 @@ def test_a_path_speaks_where_displacements_do_not(adapter: CogVideoXAdapter) -> 
     reading = adapter.variant.reading
     silent = ReferenceMotion(adapter, still, reading)
     assert "too little" in silent.silent
-    known = ReferenceMotion(adapter, still, reading, placed=True, path=way)
+    known = ReferenceMotion(adapter, still, reading, placed=True, ways=Ways(way[None]))
     assert known.by_path
     assert not known.silent
     frames = np.zeros((33, 128, 128, 3), np.uint8)

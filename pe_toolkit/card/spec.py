@@ -319,6 +319,13 @@ class SubjectSpec(Section):
     """Of every latent frame, in times of that in the frame with A = 1; where it changes."""
     turn: tuple[float, ...] | None = optional(ListOf(_MEASURED, 1, MAX_SIDE))
     """Of every latent frame, degrees clockwise against that frame; where it changes."""
+    disc: tuple[float, ...] | None = optional(ListOf(_MEASURED, 3, 3))
+    """(x, y, r) in patches, of a disc in its place in the middle frame, as large as what it covers:
+    before a camera that rests, where that is known. (0, 0) is the middle of the first patch."""
+
+    def check_together(self) -> None:
+        if self.disc is not None and self.disc[2] < 0:
+            raise refuse(f"{self.place}.disc", "x, y and a radius from 0 up", list(self.disc))
 
 
 STILL = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0)

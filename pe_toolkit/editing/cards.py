@@ -127,8 +127,10 @@ class _Work:
         self._note("speed", times=float(speed))
 
     def mirror(self, name: str) -> None:
-        self.motion = measured.mirrored(self.motion, AXES[name])
-        self.fields = fieldwork.mirrored(self.fields, AXES[name])
+        axis, grid = AXES[name], self.fields.grid
+        sides = (grid.height, grid.width)
+        self.motion = measured.mirrored(self.motion, axis, sides[axis])
+        self.fields = fieldwork.mirrored(self.fields, axis)
         self._note("mirror", axis=name)
 
     def stretch(self, frames: int) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,15 +20,24 @@ LEAST = 1e-4
 """Of a size, as finely as cards tell it: it has a logarithm."""
 
 
-def mirrored(motion: MotionSpec | None, axis: int) -> MotionSpec | None:
-    """Left and right (`axis` 1) or up and down (0) are changed."""
+def mirrored(motion: MotionSpec | None, axis: int, patches: int) -> MotionSpec | None:
+    """Left and right (`axis` 1) or up and down (0) are changed, of a grid of so many patches that
+    way.
+    """
     across = np.array([-1.0, 1.0]) if axis else np.array([1.0, -1.0])
     # A mirror M on both sides: M A M turns the other way around, M b is mirrored.
     found = _each(motion, lambda a, b: (a * np.outer(across, across), b * across), across)
     if found is None:
         return None
+    ends = np.array([patches - 1, 0.0, 0.0]) if axis else np.array([0.0, patches - 1, 0.0])
+    flip = np.array([*across, 1.0])
     subjects = tuple(
-        replace(s, turn=s.turn and tuple(-degrees for degrees in s.turn)) for s in found.subjects
+        replace(
+            s,
+            turn=s.turn and tuple(-degrees for degrees in s.turn),
+            disc=s.disc and _row(ends + flip * s.disc),
+        )
+        for s in found.subjects
     )
     return replace(found, subjects=subjects)
 
@@ -35,7 +45,16 @@ def mirrored(motion: MotionSpec | None, axis: int) -> MotionSpec | None:
 def sized(motion: MotionSpec | None, across: float, down: float) -> MotionSpec | None:
     """On a grid of `across` times as many columns and `down` times as many rows."""
     scale = np.array([across, down])
-    return _each(motion, lambda a, b: (a * np.outer(scale, 1 / scale), b * scale), scale)
+    found = _each(motion, lambda a, b: (a * np.outer(scale, 1 / scale), b * scale), scale)
+    if found is None:
+        return None
+    # Patches are counted from the middle of the first one.
+    times = np.array([across, down, math.sqrt(across * down)])
+    half = np.array([0.5, 0.5, 0.0])
+    subjects = tuple(
+        replace(s, disc=s.disc and _row((s.disc + half) * times - half)) for s in found.subjects
+    )
+    return replace(found, subjects=subjects)
 
 
 def joined(first: MotionSpec | None, second: MotionSpec | None) -> MotionSpec | None:
@@ -100,6 +119,7 @@ def timed(motion: MotionSpec | None, times: Floats) -> MotionSpec | None:
                 path=_rows((path - path[middle]) @ through.T),
                 size=size,
                 turn=turn,
+                disc=subject.disc and _row(np.asarray(subject.disc) + [*path[middle], 0.0]),
             )
         )
     camera = _rows(np.concatenate([a.reshape(-1, 4), b], 1))

@@ -33,7 +33,7 @@ from pe_toolkit.training.start import begun, scale
 
 if TYPE_CHECKING:
     from pe_toolkit.backbones.contract import Backbone, Sampler
-    from pe_toolkit.motion.moves import Moves
+    from pe_toolkit.motion.moves import Moves, Subject
     from pe_toolkit.training.config import Resolved
     from pe_toolkit.training.modes import Mode
     from pe_toolkit.training.prepare import Run
@@ -169,10 +169,21 @@ def motion_spec(moves: Moves) -> MotionSpec:
                 share=round(min(1.0, subject.share), 4),
                 size=_rounded(subject.size.exp()) if bool(subject.size.any()) else None,
                 turn=_rounded(subject.turn.rad2deg()) if bool(subject.turn.any()) else None,
+                disc=None if moves.camera else _disc(subject, moves.anchor),
             )
             for subject in moves.subjects
         ),
     )
+
+
+def _disc(subject: Subject, anchor: int) -> tuple[float, ...] | None:
+    """What stands for what it covers, in the anchor frame; None where that is not known."""
+    if subject.cover is None:
+        return None
+    areas = subject.cover.double().sum((1, 2))
+    area = areas[areas > 0].mean()  # not while it is hidden
+    place = subject.place[anchor].double()
+    return _rounded(torch.cat([place, (area / torch.pi).sqrt()[None]]))
 
 
 def _rounded(values: torch.Tensor) -> tuple[float, ...]:

@@ -21,11 +21,11 @@ CASES = (
     "rotary-angle-used", "rotary-angle-read", "rotary-angle-edited",
     "rotary-angle-kv", "rotary-angle-phase",
     "rotary-offset", "rotary-offset-combined", "absolute-offset", "rotary-angle-shared",
-    "latents-2", "rotary-offset-ground", "rotary-offset-mean",
+    "latents-2", "rotary-offset-ground", "rotary-offset-mean", "rotary-offset-disc",
 )  # fmt: skip
 FRAMES, HEIGHT, WIDTH, GUIDED = 3, 2, 2, 2
 TOKENS = FRAMES * HEIGHT * WIDTH
-SECOND = CASES[-7:]
+SECOND = CASES[-8:]
 """Cards of format 2.0."""
 
 
@@ -103,6 +103,20 @@ def description(case: str = "rotary-angle") -> dict[str, Any]:
             "camera": [[1.0, 0.0, 0.0, 1.0, 0.5 * (f - 1), 0.0] for f in range(FRAMES)],
             "subjects": [],
         }
+    if case == "rotary-offset-disc":
+        made["recipe"]["phase"] = {"radius": 1.5, "gamma": 3.0}
+        made["recipe"]["layers"] = ["subject", "subject-2"]
+        made["reference"]["motion"] = {
+            "camera": [[1.0, 0.0, 0.0, 1.0, 0.0, 0.0]] * FRAMES,
+            "subjects": [
+                {
+                    "path": [[way * (f - 1), 0.0] for f in range(FRAMES)],
+                    "share": 0.375,
+                    "disc": [0.5, row, 0.5625],
+                }
+                for way, row in ((1.0, 0.0), (-0.75, 1.0))
+            ],
+        }
     if case == "rotary-offset-mean":
         made["recipe"]["phase"] = {"radius": 1.5, "gamma": 3.0, "mean": False}
     if case == "rotary-offset":
@@ -168,6 +182,7 @@ def tensors(case: str = "rotary-angle") -> dict[str, np.ndarray[Any, Any]]:
         "rotary-angle-shared": ("positions", (1, 2, TOKENS, 4)),
         "rotary-offset-ground": ("positions", (1, 1, TOKENS, 3)),
         "rotary-offset-mean": ("positions", (1, 1, TOKENS, 3)),
+        "rotary-offset-disc": ("positions", (1, 2, TOKENS, 3)),
         "latents-2": ("latents", (GUIDED, FRAMES, 4, 2 * HEIGHT, 2 * WIDTH)),
     }[case]
     count = int(np.prod(shape))
