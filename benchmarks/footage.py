@@ -26,8 +26,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pe_toolkit.grid import TokenGrid
+from pe_toolkit.motion.cameras import read_camera
 from pe_toolkit.motion.film import apart
-from pe_toolkit.motion.moves import frames_of, pictures_of, read_camera, turning
+from pe_toolkit.motion.moments import frames_of, pictures_of
+from pe_toolkit.motion.moves import turning
 from pe_toolkit.motion.words import camera_words
 from pe_toolkit.video import read_clip
 
@@ -67,7 +69,8 @@ def measured(path: Path, frames: int, size: tuple[int, int]) -> dict[str, Any]:
     large = read_clip(path, frames=frames, size=(round(size[0] * times), round(size[1] * times)))
     latent = (frames - 1) // 4 + 1
     grid = TokenGrid(latent, size[1] // 16, size[0] // 16)
-    linear, shift, why = read_camera(grid, pictures_of(clip, latent), clip)
+    camera = read_camera(grid, pictures_of(clip, latent), clip)
+    (linear, shift), why = camera.maps, camera.at_rest
     said, inliers = by_points(large.frames, frames_of(frames, latent))
     half = (size[0] / min(size), size[1] / min(size))
     rest = torch.zeros(4, dtype=torch.float64)

@@ -35,8 +35,10 @@ from benchmarks.transfer import over_latent_frames, references
 from pe_toolkit import read_clip, write_video
 from pe_toolkit.backbones import load_backbone
 from pe_toolkit.motion.flow import AttentionMotionFlow
-from pe_toolkit.motion.moves import ONE_PATH, Moves, pictures_of, read_moves
+from pe_toolkit.motion.moments import pictures_of
+from pe_toolkit.motion.moves import ONE_PATH, Moves
 from pe_toolkit.motion.path import mean_path, one_path
+from pe_toolkit.motion.read import read_moves
 from pe_toolkit.motion.segments import affinity
 from pe_toolkit.world.motions import CLASSES, scenes_of
 from pe_toolkit.world.scenes import Scene, render

@@ -16,7 +16,9 @@ from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.backdrop import shrunk
 from pe_toolkit.motion.changes import QUIET, most_changed
 from pe_toolkit.motion.flow import AttentionMotionFlow
-from pe_toolkit.motion.moves import Moves, frames_of, pictures_of, read_moves
+from pe_toolkit.motion.moments import frames_of, pictures_of
+from pe_toolkit.motion.moves import Moves
+from pe_toolkit.motion.read import read_moves
 from pe_toolkit.motion.segments import affinity
 
 Film = NDArray[np.uint8]

@@ -10,9 +10,11 @@ import torch
 from torch.nn import functional
 
 from pe_toolkit.grid import TokenGrid
+from pe_toolkit.motion.cameras import LEFT
 from pe_toolkit.motion.film import chain, confirmed, everywhere
 from pe_toolkit.motion.flow import AttentionMotionFlow
-from pe_toolkit.motion.moves import LEFT, frames_of, pictures_of, read_moves
+from pe_toolkit.motion.moments import frames_of, pictures_of
+from pe_toolkit.motion.read import read_moves
 from pe_toolkit.motion.registration import register
 
 LATENT, FRAMES, SIDE = 5, 17, 96

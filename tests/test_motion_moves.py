@@ -13,8 +13,10 @@ from pe_toolkit.backbones import load_backbone
 from pe_toolkit.errors import UsageError
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.flow import AttentionMotionFlow
-from pe_toolkit.motion.moves import Moves, frames_of, read_moves
+from pe_toolkit.motion.moments import frames_of
+from pe_toolkit.motion.moves import Moves
 from pe_toolkit.motion.path import one_path, path_shares
+from pe_toolkit.motion.read import read_moves
 from pe_toolkit.motion.registration import READABLE, after, inverse, register
 from pe_toolkit.motion.segments import affinity, course, soft_masks, spectrum
 from pe_toolkit.motion.words import NOTHING, camera_words, subject_words, words

@@ -17,8 +17,10 @@ from pe_toolkit.card import MotionCard
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.backdrop import backdrop, shrunk
 from pe_toolkit.motion.flow import AttentionMotionFlow
-from pe_toolkit.motion.moves import Moves, frames_of, pictures_of, read_moves
+from pe_toolkit.motion.moments import frames_of, pictures_of
+from pe_toolkit.motion.moves import Moves
 from pe_toolkit.motion.pieces import CLEARLY, pieces_of
+from pe_toolkit.motion.read import read_moves
 from pe_toolkit.motion.spots import Spot, spots
 from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.training.events import Finished

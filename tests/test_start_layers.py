@@ -18,8 +18,9 @@ from pe_toolkit.errors import UsageError
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.apart import taken_apart
 from pe_toolkit.motion.flow import AttentionMotionFlow
-from pe_toolkit.motion.moves import ONE_PATH, Moves, Subject, not_against, similarity
+from pe_toolkit.motion.moves import ONE_PATH, Moves, Subject, similarity
 from pe_toolkit.motion.path import one_path
+from pe_toolkit.motion.subjects import not_against
 from pe_toolkit.training import TrainConfig
 from pe_toolkit.training.describe import motion_spec
 from pe_toolkit.training.looking import Look
@@ -339,9 +340,9 @@ def test_a_subject_against_all_that_matches_is_the_gap_between_things(
 ) -> None:
     """Two like things that go right side by side: what is cut out between them goes left."""
     all_right, left = along(), dataclasses.replace(subject(), path=-PATH, share=explained)
-    found = not_against(left, all_right, 1)
+    found = not_against(left, all_right)
     assert (found is not left) == against
     if against:
         assert torch.allclose(found.path, PATH, atol=0.1)
     same = dataclasses.replace(subject(), share=explained)
-    assert not_against(same, all_right, 1) is same  # it goes the same way
+    assert not_against(same, all_right) is same  # it goes the same way

@@ -119,7 +119,7 @@ def timed(motion: MotionSpec | None, times: Floats) -> MotionSpec | None:
                 path=_rows((path - path[middle]) @ through.T),
                 size=size,
                 turn=turn,
-                disc=subject.disc and _row(np.asarray(subject.disc) + [*path[middle], 0.0]),
+                disc=subject.disc and _row(subject.disc + np.append(path[middle], 0.0)),
             )
         )
     camera = _rows(np.concatenate([a.reshape(-1, 4), b], 1))

@@ -12,8 +12,8 @@ are really followed and really move count (`followed_mask`), each ordered pair o
 clip count as their mean, which says little of them; so where they move in the place of the
 reference's, which its phase in the noise brings about, patches are compared one by one after all
 (`evaluation.in_place`). Of a reference with little to follow there is no score, unless the paths of
-what moves are known: what it would compare with is jitter. How well it predicts the cosine of the true trajectories:
-`python -m benchmarks.following`, docs/experiments.md.
+what moves are known: what it would compare with is jitter. How well it predicts the cosine of the
+true trajectories: `python -m benchmarks.following`, docs/experiments.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Do things move where those of a reference do? Displacements of a clip, compared patch by patch."""
+"""Do things move where those of a reference do? Displacements, compared patch by patch."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ LEAST_RADIUS = 0.75
 
 
 def agreement_in_place(flow: Tensor, wanted: Tensor, counts: Tensor | None = None) -> float:
-    """Mean cosine of two hard flows `(F, F, H, W, 2)` over what goes a patch or farther in `wanted`;
-    what `flow` leaves where it is counts 0. NaN if there is nothing of it.
+    """Mean cosine of two hard flows `(F, F, H, W, 2)` over what goes a patch or farther in
+    `wanted`; what `flow` leaves where it is counts 0. NaN if there is nothing of it.
 
     Args:
         counts: `(F, F, H, W)` bool, what else is asked of it. None: what is followed in `wanted`.

@@ -70,7 +70,7 @@ def taken_apart(flow: AttentionMotionFlow, moves: Moves) -> Apart:
 
     Args:
         flow: the displacements, with the mask of what counts.
-        moves: what was read of them (`moves.read_moves`).
+        moves: what was read of them (`read.read_moves`).
     """
     grid = flow.grid
     kept = flow.mask & ~torch.eye(grid.frames, dtype=torch.bool)[..., None, None]

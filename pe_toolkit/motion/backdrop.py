@@ -31,6 +31,8 @@ GRAIN = 12.0
 HIDDEN = -0.6
 """The score below which a pixel never shows the backdrop: a thing of a colour of its own before a
 plain one that covers it all the time has -1.4 and less, what is seen of a texture 0 and more."""
+SLACK = 0.5
+"""Pixels by which pictures that were laid on each other are off."""
 AROUND, COLOURS = 6, 256
 """Pixels around what changes, and how many of their colours are looked at."""
 
@@ -51,16 +53,22 @@ def shrunk(film: NDArray[np.uint8]) -> Tensor:
     return torch.stack(made)
 
 
-def backdrop(pictures: Tensor) -> Tensor:
-    """`(N, 3, h, w)` of `shrunk` -> `(3, h, w)` float32, by the formula of this module."""
+def backdrop(pictures: Tensor, laid: bool = False) -> Tensor:
+    """`(N, 3, h, w)` of `shrunk` -> `(3, h, w)` float32, by the formula of this module.
+
+    Args:
+        laid: the pictures were laid on each other, which is not exact to the pixel: what differs as
+            much as neighbours do is alike.
+    """
     jitter = (pictures[1:] - pictures[:-1]).abs().amax(1)
     alike = max(VARIES, NOISY * float(jitter.median())) if len(jitter) else VARIES
-    still = (pictures.amax(0) - pictures.amin(0)).amax(0) < alike
+    usual = pictures.median(0).values
+    slack = edges(usual) if laid else torch.zeros_like(usual[0])
+    still = (pictures.amax(0) - pictures.amin(0)).amax(0) < alike + slack
     # What stays is backdrop if it comes to the border; else it may be the inside of a thing.
     border = torch.zeros_like(still)
     border[[0, -1]] = border[:, [0, -1]] = True
     still = spread((still & border).float()[None], still[None])[0] > 0
-    usual = pictures.median(0).values
     if bool(still.all()) or not bool(still.any()):
         return usual
     shown, guess = pictures[:, :, ~still], _inwards(usual, still)[:, ~still]  # (N, 3, M), (3, M)
@@ -75,6 +83,12 @@ def backdrop(pictures: Tensor) -> Tensor:
     out = usual.clone()
     out[:, ~still] = torch.where(best.values > HIDDEN, mean, guess)
     return out
+
+
+def edges(picture: Tensor) -> Tensor:
+    """`(3, h, w)` -> `(h, w)`: `SLACK` of how much the colours within a pixel of each differ."""
+    around = [functional.max_pool2d(each[None], 3, 1, 1)[0] for each in (picture, -picture)]
+    return SLACK * (around[0] + around[1]).amax(0)
 
 
 def spread(seeds: Tensor, within: Tensor) -> Tensor:

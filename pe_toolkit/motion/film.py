@@ -59,7 +59,7 @@ def confirmed(
         found: what was read.
         pictures, weights, anchor: as in `registration.register`.
         film: `(N, h, w)` grey values of all frames, 0..255.
-        moments: of each latent frame, which two frames it stands for (`moves.frames_of`).
+        moments: of each latent frame, which two frames it stands for (`moments.frames_of`).
     """
     said = chain(film, weights, moments)
     back = inverse(said[anchor])
@@ -117,7 +117,9 @@ def apart(half: tuple[float, float], one: Tensor, other: Tensor) -> float:
     return max(float((after(at, one) - after(at, other))[2:].norm()) for at in corners)
 
 
-def everywhere(found: Registration, pictures: Tensor, weights: Tensor, anchor: int) -> bool:
+def everywhere(
+    found: Registration, pictures: Tensor, weights: Tensor, anchor: int, judged: float = JUDGED
+) -> bool:
     """Whether most parts of the anchor frame lie better under the camera than at rest, wherever
     they show something to tell it by, and that is in much of the picture: else what moves is a
     thing. Args as in `confirmed`.
@@ -133,7 +135,7 @@ def everywhere(found: Registration, pictures: Tensor, weights: Tensor, anchor: i
         left = _left(level, found, anchor)
         if left is not None:
             better.append(left < BETTER_THERE)
-    return len(better) >= JUDGED * PARTS**2 and sum(better) >= MOST * len(better)
+    return len(better) >= judged * PARTS**2 and sum(better) >= MOST * len(better)
 
 
 def _left(level: Level, found: Registration, anchor: int) -> float | None:

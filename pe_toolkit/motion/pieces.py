@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pe_toolkit.motion.backdrop import grown, spread
+from pe_toolkit.motion.backdrop import edges, grown, spread
 
 CLEARLY = 20.0
 """Of 255, by how much a thing differs from what is behind it, in any colour: more than a change of
@@ -42,17 +42,22 @@ class Piece:
     area: float
 
 
-def pieces_of(pictures: Tensor, ground: Tensor) -> list[list[Piece]] | None:
+def pieces_of(
+    pictures: Tensor, ground: Tensor, *, laid: bool = False, frame: float | None = None
+) -> list[list[Piece]] | None:
     """What differs from what is behind it, of each frame; None where there are too many.
 
     Args:
         pictures: `(N, 3, h, w)` (`backdrop.shrunk`).
         ground: `(3, h, w)` (`backdrop.backdrop`).
+        laid: as there.
+        frame: pixels of a frame, of which shares are. Default: all.
     """
-    clear = (pictures - ground).abs().amax(1) > CLEARLY
+    slack = edges(ground) if laid else 0.0
+    clear = (pictures - ground).abs().amax(1) > CLEARLY + slack
     inner = -grown(-clear.float(), 1) > 0
     shade = -grown(-grown(_shaded(pictures, ground), 1), 1) > 0
-    least = SMALL * clear[0].numel()
+    least = SMALL * (frame or clear[0].numel())
     whole, parts = _connected(clear), _connected(clear & ~shade)
     out = []
     frames = zip(pictures, whole, parts, shade, inner, strict=True)

@@ -89,29 +89,63 @@ class _Course:
         self.area += SIZED * (seen.area - self.area)
 
 
+@dataclass(frozen=True)
+class Track:
+    """One thing through all frames.
+
+    Attributes:
+        way: `(N, 2)` float64, (x, y) of its middle in pixels.
+        covers: `(N, h, w)` bool.
+    """
+
+    way: Tensor
+    covers: Tensor
+
+
 def spots(pictures: Tensor, grid: TokenGrid, moments: list[tuple[int, int]]) -> list[Spot]:
     """Up to `MOST` things, or none where that is not clear.
 
     Args:
         pictures: `(N, 3, h, w)` of `backdrop.shrunk`, before a camera that rests.
         grid: F x H x W tokens.
-        moments: of each latent frame, which two frames it stands for (`moves.frames_of`).
+        moments: of each latent frame, which two frames it stands for (`moments.frames_of`).
     """
-    frames = pieces_of(pictures, backdrop(pictures))
+    return [_spot(track, grid, moments) for track in tracks(pictures)]
+
+
+def tracks(pictures: Tensor, *, laid: bool = False, frame: float | None = None) -> list[Track]:
+    """Up to `MOST` things in `(N, 3, h, w)` pictures, or none where that is not clear.
+
+    Args:
+        laid: the pictures were laid on each other (`motion.steady`).
+        frame: pixels of one. Default: all.
+    """
+    frames = pieces_of(pictures, backdrop(pictures, laid), laid=laid, frame=frame)
     if frames is None:
         return []
     counts = [len(pieces) for pieces in frames]
     enough = [n for n in range(1, MOST + 1) if counts.count(n) >= OFTEN * len(counts)]
     if not enough or sum(n > enough[-1] for n in counts) > MORE * len(counts):
         return []
-    begin = max((f for f, n in enumerate(counts) if n == enough[-1]), key=lambda f: _gap(frames[f]))
+    begin = _begin(frames, enough[-1])
     out = []
     for seen in _followed(frames, pictures, begin):
-        spot = _spot(seen, pictures.shape[2:], grid, moments)
-        if spot is None:
+        track = _track(seen, pictures.shape[2:])
+        if track is None:
             return []
-        out.append(spot)
+        out.append(track)
     return out
+
+
+def _begin(frames: list[list[Piece]], count: int) -> int:
+    """Of the frames with so many pieces the one in which they are farthest apart; of one piece, the
+    one in which it is as large as usual.
+    """
+    which = [f for f, pieces in enumerate(frames) if len(pieces) == count]
+    if count > 1:
+        return max(which, key=lambda f: _gap(frames[f]))
+    areas = [frames[f][0].area for f in which]
+    return which[areas.index(sorted(areas)[len(areas) // 2])]
 
 
 def _gap(pieces: list[Piece]) -> float:
@@ -191,23 +225,24 @@ def _shared(courses: list[_Course], pieces: list[Piece], picture: Tensor) -> lis
     return out
 
 
-def _spot(
-    seen: list[Piece | None],
-    size: tuple[int, ...],
-    grid: TokenGrid,
-    moments: list[tuple[int, int]],
-) -> Spot | None:
-    """What is seen of a thing, in patches; None where that is too little."""
+def _track(seen: list[Piece | None], size: tuple[int, ...]) -> Track | None:
+    """What is seen of a thing in pictures of (h, w); None where that is too little."""
     known = [f for f, one in enumerate(seen) if one is not None]
     if len(known) < SEEN * len(seen) or known[0] > ENDS or known[-1] < len(seen) - 1 - ENDS:
         return None
     found = np.stack([one.place.numpy() for one in seen if one is not None])
     times = np.arange(len(seen))
     way = np.stack([np.interp(times, known, found[:, axis]) for axis in (0, 1)], 1)
-    height, width = size
-    place = (torch.from_numpy(way) + 0.5) * torch.tensor([grid.width / width, grid.height / height])
-    nothing = torch.zeros(height, width, dtype=torch.bool)
+    nothing = torch.zeros(*size, dtype=torch.bool)
     covers = torch.stack([nothing if one is None else one.cover for one in seen])
+    return Track(torch.from_numpy(way), covers)
+
+
+def _spot(track: Track, grid: TokenGrid, moments: list[tuple[int, int]]) -> Spot:
+    """A thing in patches."""
+    covers = track.covers
+    height, width = covers.shape[1:]
+    place = (track.way + 0.5) * torch.tensor([grid.width / width, grid.height / height])
     first, second = (list(each) for each in zip(*moments, strict=True))
     there = (covers[first] | covers[second]).double()[:, None]
     share = functional.adaptive_avg_pool2d(there, (grid.height, grid.width))[:, 0]

@@ -9,8 +9,10 @@ from pe_toolkit.backbones.reading import Reading
 from pe_toolkit.errors import MotionError
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.foreground import foreground
-from pe_toolkit.motion.moves import Moves, pictures_of, read_moves
+from pe_toolkit.motion.moments import pictures_of
+from pe_toolkit.motion.moves import Moves
 from pe_toolkit.motion.phase import imprinting, phases, quantised
+from pe_toolkit.motion.read import read_moves
 from pe_toolkit.motion.renewed import renewing
 from pe_toolkit.motion.segments import affinity
 

@@ -21,10 +21,12 @@ FARTHER = 1.25
 """How much farther `auto` starts from layers of a slow thing, and of a camera that zooms or rolls:
 generations follow them in part; of a zoom 1.0 of the true change is seen, 1.2 at 1.5, of a slow
 thing 1.2 times its way, 1.3 at 1.5. A pan they follow wholly (docs/experiments.md)."""
-AGAINST = 0.4
-"""Of a subject's layer before a camera that moves, of `auto`. Layers are on all tokens, as what is
-moved in part is torn, and of what is held the two cancel: of the background behind it 0.48 of the
-motion is seen at 0.5, 0.66 at 0.3, where it wanders by half more (docs/experiments.md)."""
+AGAINST, BESIDE = 0.4, 0.8
+"""Of a subject's layer before a camera that moves, of `auto`: of one that is held, and of one that
+goes its own way, if the pictures show it. Layers are on all tokens, as what is moved in part is
+torn, and of what is held the two cancel: of the background behind it 0.48 of the motion is seen at
+0.5, 0.66 at 0.3, where it wanders by half more. What goes its own way follows with 0.88 at 0.8,
+0.77 at 0.4, and the background as well; at 1.0 less of that (docs/experiments.md)."""
 BEYOND, ZOOMED = 0.125, 0.0625
 """Sides of the picture: how far beyond its border positions are taken before a camera that moves,
 and one that zooms. What it brings into the picture comes from there; farther out a second thing is
@@ -99,7 +101,7 @@ def first_layers(
     if start == "zero":
         return {WHOLE: torch.zeros(grid.tokens, 3, dtype=torch.float64)}
     if start == "layers":
-        own = AGAINST if settings.start == "auto" and moves.camera else 1.0
+        own = _own(moves) if settings.start == "auto" else 1.0
         found = moves.layers(grid, scale(start, moves, settings), own)
     else:
         path = _one_path(flow, moves)  # (F, 2) as (dx, dy)
@@ -109,6 +111,13 @@ def first_layers(
         return found
     moving = ZOOMED if moves.turns else BEYOND
     return inside(grid, found, moving if moves.camera else 0.0)
+
+
+def _own(moves: Moves) -> float:
+    """How much of its layer a subject gets."""
+    if not moves.camera:
+        return 1.0
+    return BESIDE if moves.shown and not moves.held else AGAINST
 
 
 def _one_path(flow: AttentionMotionFlow, moves: Moves) -> torch.Tensor:
@@ -145,21 +154,20 @@ def slow(moves: Moves) -> bool:
 
 
 def sought(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> str:
-    """The start that was asked for. Of `auto` it is `layers` where one path does not say what
-    moves and a camera or one subject was read (zoom, roll, a thing that is hard to match, of which
-    one path explains much of the little that matches), of one
-    thing that moves otherwise than the camera (a background behind what stays), of one slow thing,
-    and of two things; else `flow` (docs/experiments.md). With a reading by attention, which tells
-    no things from a background, it is `layers` where the pictures show a camera that moves, or
-    several things.
+    """The start that was asked for. Of `auto` it is `layers` where one path does not say what moves
+    and a camera or one subject was read (zoom, roll, a thing that is hard to match, of which one
+    path explains much of the little that matches), of one thing that moves otherwise than the
+    camera (a background behind what stays), of one slow thing, and of several things; else `flow`
+    (docs/experiments.md). With a reading by attention, which tells no things from a background, it
+    is `layers` where the pictures show a camera that moves, or several things.
     """
     if settings.start != "auto":
         return settings.start
     if settings.reading.by != "content":
-        return "layers" if moves.camera or moves.two else "flow"
+        return "layers" if moves.camera or moves.several else "flow"
     if not (moves.camera or moves.subjects):
         return "flow"
-    if moves.two:
+    if moves.several:
         return "layers"
     otherwise = moves.camera and len(moves.subjects) == 1
     said = one_path(flow) >= ONE_PATH and flow.followed >= LITTLE and not moves.turns
