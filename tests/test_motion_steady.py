@@ -161,6 +161,18 @@ def test_before_a_pan_over_nothing_that_moves_there_is_nothing() -> None:
     assert not moves.subjects
 
 
+def test_parts_that_a_camera_follows_are_one_thing() -> None:
+    """A rider's head and wheels: they go along, but for a little."""
+    back = -PAN
+    near = back * np.array([0.9, 1.0])
+    pair = [back + np.array([0.0, -20.0]), near + np.array([0.0, 20.0])]
+    (rider,) = reading(film(pair, PAN, NO_ZOOM)).subjects
+    np.testing.assert_allclose(rider.path.numpy(), latent((back + near) / 2) / 16, atol=0.2)
+    # Before a camera that does not follow them they are two.
+    other = line((20, 25), (20, -25))
+    assert len(reading(film([pair[0], other], PAN, NO_ZOOM)).subjects) == 2
+
+
 def test_a_camera_that_things_hide_is_found() -> None:
     clip = film([ONE, line((30, -25), (-25, 25))], PAN, NO_ZOOM, radius=16)
     pictures = pictures_of(clip, GRID.frames)

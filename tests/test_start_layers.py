@@ -25,7 +25,7 @@ from pe_toolkit.training import TrainConfig
 from pe_toolkit.training.describe import motion_spec
 from pe_toolkit.training.looking import Look
 from pe_toolkit.training.prepare import prepare
-from pe_toolkit.training.start import AGAINST, begun, first_layers, path_alone, unsaid
+from pe_toolkit.training.start import AGAINST, BESIDE, begun, first_layers, path_alone, unsaid
 from pe_toolkit.video import Clip
 from pe_toolkit.world.motions import scenes_of
 from pe_toolkit.world.scenes import render
@@ -195,6 +195,50 @@ def test_a_camera_that_pans_or_zooms_guides_all_steps_and_has_a_ground(
     assert (seen.settings.guided_range[0], seen.settings.ground) == (low, ground)
     assert all(sampler.noise[i] >= low - 1e-6 for i in guided)
     assert (len(guided) == ROW.steps) == (low == 0)
+
+
+def before(pan: float, *ways: torch.Tensor, zoom: float = 1.0) -> Moves:
+    """Things that the pictures show on their ways beyond a camera, in the middle of the grid."""
+    still = moves(pan=pan, zoom=zoom)
+    things = []
+    for way in ways:
+        place = torch.einsum("fij,fj->fi", still.linear, way) + still.shift + 1.5
+        things.append(Subject(way, place, ZERO, ZERO, 0.0, seen=True))
+    return dataclasses.replace(still, subjects=tuple(things))
+
+
+def test_what_goes_its_own_way_before_a_camera_gets_more_of_its_layer_than_what_is_held() -> None:
+    down = PATH.flip(1) * 0.3
+    auto = settings(start="auto", start_scale=1.0)
+    for pan, way, own in (
+        (0.4, down, BESIDE),
+        (0.4, PATH * 0.3, BESIDE),
+        (0.4, PATH * -0.4, AGAINST),
+    ):
+        read = before(pan, way)
+        assert read.held == (own == AGAINST)
+        found = first_layers(along(), read, auto)
+        assert list(found) == ["camera", "subject"]
+        wanted = read.layers(GRID, own=own)["subject"]
+        torch.testing.assert_close(found["subject"], wanted)
+        # What a cut says of a thing's way before a camera is believed less.
+        (thing,) = read.subjects
+        cut = dataclasses.replace(read, subjects=(dataclasses.replace(thing, seen=False),))
+        torch.testing.assert_close(
+            first_layers(along(), cut, auto)["subject"], read.layers(GRID, own=AGAINST)["subject"]
+        )
+
+
+def test_several_things_before_a_pan_have_a_layer_each_and_before_a_zoom_none() -> None:
+    auto, down = settings(start="auto", start_scale=1.0), PATH.flip(1) * 0.3
+    assert list(first_layers(along(), before(0.4, PATH * 0.3, down), auto)) == [
+        "camera",
+        "subject",
+        "subject-2",
+    ]
+    zoomed = before(0.0, PATH * 0.3, down, zoom=1.3)
+    assert zoomed.turns
+    assert list(first_layers(flow(torch.zeros(3, 3, 4, 4, 2)), zoomed, auto)) == ["camera"]
 
 
 def test_what_a_camera_brings_comes_from_close_beyond_its_border() -> None:
