@@ -213,7 +213,7 @@ def test_what_goes_its_own_way_before_a_camera_gets_more_of_its_layer_than_what_
     for pan, way, own in (
         (0.4, down, BESIDE),
         (0.4, PATH * 0.3, BESIDE),
-        (0.4, PATH * -0.4, AGAINST),
+        (0.4, PATH.flip(1) * -0.4, AGAINST),
     ):
         read = before(pan, way)
         assert read.held == (own == AGAINST)
