@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -136,6 +138,14 @@ def test_a_thing_is_where_the_edited_clip_has_it() -> None:
     # In pixels, of 16 a patch, twice as wide and half as high: the same share of the picture.
     wide = (place + 0.5) * [2, 0.5] - 0.5
     assert sized(told, 2, 0.5) == resting(wide, 1.25)
+
+
+def test_where_a_camera_has_a_thing_in_another_middle_frame_is_not_said() -> None:
+    seen = Seen(NOW).measured()
+    (thing,) = seen.subjects
+    told = replace(seen, subjects=(replace(thing, disc=(3.0, 2.0, 1.0)),))
+    assert timed(told, NOW[::-1]).subjects[0].disc is None  # type: ignore[union-attr]
+    assert mirrored(told, 1, 8).subjects[0].disc == (4.0, 2.0, 1.0)  # type: ignore[union-attr]
 
 
 def test_without_numbers_there_is_nothing_to_edit() -> None:

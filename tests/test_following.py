@@ -20,18 +20,18 @@ from pe_toolkit.evaluation.following import (
     CHANCE_IN_PLACE,
     MEANING,
     ReferenceMotion,
-    Ways,
     agreement,
     mean_displacements,
     nothing_moves,
 )
-from pe_toolkit.evaluation.in_place import agreement_in_place, in_place
+from pe_toolkit.evaluation.in_place import Ways, agreement_by_part, in_place
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.displacement import hard_displacement
 from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.training.events import Finished
 from pe_toolkit.video import read_clip, write_video
 from pe_toolkit.world.scenes import Scene, Thing, render
+from tests.test_motion_steady import PAN, film, latent, line
 from tests.tiny import tiny_adapter
 
 BUNDLED = Path(__file__).parents[1] / "pe_toolkit" / "backbones" / "bundled"
@@ -206,16 +206,68 @@ def test_where_two_things_lie_on_each_other_neither_is_told() -> None:
     paths = torch.tensor(
         [[[-2.0, 0.0], [0.0, 0.0], [2.0, 0.0]], [[2.0, 0.0], [0.0, 0.0], [-2.0, 0.0]]]
     )
-    wanted, counts = in_place(
-        paths, torch.tensor([[3.0, 1.0, 1.0], [3.0, 1.0, 1.0]]), TokenGrid(3, 3, 7)
-    )
-    assert not counts[1].any()
-    assert counts[0, 2, 1].tolist() == [True, True, True, False, True, True, True]
+    discs = torch.tensor([[3.0, 1.0, 1.0], [3.0, 1.0, 1.0]])
+    wanted, parts = in_place(Ways(paths, discs), TokenGrid(3, 3, 7))
+    (told,) = parts
+    assert not told[1].any()
+    assert told[0, 2, 1].tolist() == [True, True, True, False, True, True, True]
     assert wanted[0, 2, 1, 1].tolist() == [4.0, 0.0]
     assert wanted[0, 2, 1, 5].tolist() == [-4.0, 0.0]
     assert not wanted[0, 2, 1, 3].any()
-    assert agreement_in_place(wanted, wanted, counts) == pytest.approx(1)
-    assert agreement_in_place(-wanted, wanted, counts) == pytest.approx(-1)
+    assert agreement_by_part(wanted, wanted, parts) == pytest.approx(1)
+    assert agreement_by_part(-wanted, wanted, parts) == pytest.approx(-1)
+
+
+def test_around_a_thing_the_ground_goes_as_the_camera_has_it() -> None:
+    """A camera that pans and comes nearer: the ground, a thing on its way, each half of it."""
+    rows = [[0.5, 0, 0, 0.5, -1, 0], [1, 0, 0, 1, 0, 0], [2, 0, 0, 2, 2, 0]]
+    way = torch.tensor([[[0.0, -0.5], [0.0, 0.0], [0.0, 0.5]]])
+    ways = Ways(way, torch.tensor([[2.0, 2.0, 0.9]]), torch.tensor(rows).double())
+    wanted, (thing, ground) = in_place(ways, TokenGrid(3, 5, 7))
+    c = torch.tensor([3.0, 2.0])
+    # From c + 0.5 ((2, 1.5) - c) + (-1, 0) in frame 0 to c + 2 ((2, 2.5) - c) + (2, 0) in frame 2.
+    assert thing[0, 2].nonzero().tolist() == [[2, 1], [2, 2]]
+    assert wanted[0, 2, 2, 1].tolist() == [1.5, 1.25]
+    # What stands in the middle goes from (2, 2) to (5, 2); what would leave is not told.
+    at = torch.tensor([2.0, 0.0])
+    assert ground[1, 0, 0, 2]
+    assert (
+        wanted[1, 0, 0, 2].tolist() == (c + 0.5 * (at - c) - torch.tensor([1.0, 0]) - at).tolist()
+    )
+    assert not ground[1, 2, 0, 0]
+    assert not (thing & ground).any()
+    half = torch.where(thing[..., None], -wanted, wanted)
+    assert agreement_by_part(half, wanted, [thing, ground]) == pytest.approx(0)
+
+
+def test_before_a_camera_both_are_scored_where_little_can_be_followed(
+    adapter: CogVideoXAdapter,
+) -> None:
+    way, still = line((-30, 20), (25, -25)), torch.zeros(9, 9, 8, 8, 2, dtype=torch.int8)
+    disc = [*(np.mean([way[n] for n in (14, 15)], 0) / 16 + 3.5), 0.8]
+    camera = np.zeros((9, 6))
+    camera[:, [0, 3]], camera[:, 4:] = 1, latent(PAN) / 16
+    ways = Ways(
+        torch.from_numpy(latent(way) / 16)[None], torch.tensor([disc]), torch.from_numpy(camera)
+    )
+    reading = adapter.variant.reading
+    motion = ReferenceMotion(adapter, still, reading, placed=True, ways=ways)
+    assert motion.in_place
+    assert not motion.silent
+
+    def score(thing: np.ndarray, pan: np.ndarray) -> float:
+        found = motion.compare(film([thing], pan, np.ones(33), seed=9, radius=14)).score
+        assert found is not None
+        return found
+
+    same, back = score(way, PAN), score(way[::-1], PAN[::-1])
+    thing_alone, camera_alone = score(way, 0 * PAN), score(-way, PAN)
+    assert same > 0.6
+    assert back < 0.2  # where things should be, there is mostly ground
+    assert back < thing_alone < same
+    assert back < camera_alone < same
+    # Without a phase nothing says that things are in their places.
+    assert not ReferenceMotion(adapter, still, reading, ways=ways).in_place
 
 
 def test_of_an_edited_card_paths_say_the_edited_motion(

@@ -321,7 +321,7 @@ class SubjectSpec(Section):
     """Of every latent frame, degrees clockwise against that frame; where it changes."""
     disc: tuple[float, ...] | None = optional(ListOf(_MEASURED, 3, 3))
     """(x, y, r) in patches, of a disc in its place in the middle frame, as large as what it covers:
-    before a camera that rests, where that is known. (0, 0) is the middle of the first patch."""
+    where that is known. (0, 0) is the middle of the first patch."""
 
     def check_together(self) -> None:
         if self.disc is not None and self.disc[2] < 0:

@@ -113,13 +113,16 @@ def timed(motion: MotionSpec | None, times: Floats) -> MotionSpec | None:
         if subject.turn is not None:
             turns = np.interp(shown, old, subject.turn)
             turn = _row(turns - turns[middle])
+        disc = subject.disc
+        if disc is not None:  # where the new middle frame has it; a camera would take it elsewhere
+            disc = _row(disc + np.append(path[middle], 0.0)) if motion.rests else None
         subjects.append(
             replace(
                 subject,
                 path=_rows((path - path[middle]) @ through.T),
                 size=size,
                 turn=turn,
-                disc=subject.disc and _row(subject.disc + np.append(path[middle], 0.0)),
+                disc=disc,
             )
         )
     camera = _rows(np.concatenate([a.reshape(-1, 4), b], 1))

@@ -33,7 +33,7 @@ from pe_toolkit.backbones.ways import Way
 from pe_toolkit.card import CardSpec, MotionCard
 from pe_toolkit.card.followed import LITTLE, followed, nothing_was_seen
 from pe_toolkit.errors import UsageError
-from pe_toolkit.evaluation.in_place import agreement_in_place, in_place
+from pe_toolkit.evaluation.in_place import Ways, agreement_by_part, in_place
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.displacement import hard_displacement
 from pe_toolkit.motion.flow import FAR as AWAY
@@ -86,18 +86,6 @@ class Following:
     reason: str = ""
 
 
-@dataclass(frozen=True)
-class Ways:
-    """Where the things of a reference go.
-
-    paths: `(N, F', 2)` (dx, dy) in patches, against the middle frame.
-    discs: `(N, 3)` (x, y, r) in patches, what they cover there, or None.
-    """
-
-    paths: Tensor
-    discs: Tensor | None = None
-
-
 class ReferenceMotion:
     """The motion of a reference, to compare generated clips with.
 
@@ -135,20 +123,21 @@ class ReferenceMotion:
         self.grid = TokenGrid(*flow.shape[1:4])
         self.followed = followed_share(flow)
         self.moves = mean_displacements(flow)
-        self.wanted, self.counts = flow, followed_mask(flow)
+        self.wanted, self.parts = flow, [followed_mask(flow)]
+        self.in_place = placed and several
         self.by_path = ways is not None and self._take(ways, flow)
         self._silence = adapter.encode_text([""])
 
     def _take(self, ways: Ways, flow: Tensor) -> bool:
         """Whether the paths say more than the displacements, whose place they take then."""
         enough = self.followed >= LITTLE and not self.unknown
-        if self.several:
+        if self.several or ways.camera is not None:
             if not self.placed or ways.discs is None:
                 return False
-            wanted, counts = in_place(ways.paths, ways.discs, self.grid)
-            if enough and agreement_in_place(flow, wanted, counts) >= AGREES:
+            wanted, parts = in_place(ways, self.grid)
+            if enough and agreement_by_part(flow, wanted, parts) >= AGREES:
                 return False
-            self.wanted, self.counts = wanted, counts
+            self.wanted, self.parts, self.in_place = wanted, parts, True
             return True
         (path,) = ways.paths.double()
         moves = path[None] - path[:, None]
@@ -184,7 +173,7 @@ class ReferenceMotion:
 
     def compare(self, frames: NDArray[np.uint8]) -> Following:
         """Score uint8 RGB frames `(F, H, W, 3)`: by the mean displacement, or patch by patch where
-        several things move in the place of the reference's (`agreement_in_place`).
+        several things, or a camera, move in the place of the reference's (`evaluation.in_place`).
 
         Raises:
             UsageError: frames of another kind, such as floats in [0, 1].
@@ -194,7 +183,7 @@ class ReferenceMotion:
             return Following(None, self.silent)
         if self._grid(frames) != self.grid:
             return Following(None, OTHER)
-        if self.placed and self.several:
+        if self.in_place:
             found = self.rank(frames)
             return Following(found, "" if found is not None else f"in {self.whose}, {NOTHING}")
         if reason := nothing_moves(self.moves):
@@ -224,17 +213,17 @@ class ReferenceMotion:
         better, in [-1, 1]; None where `compare` says nothing.
 
         Where things move in the place of the reference's (its phase is in the noise), patches are
-        compared, which ranks several things as well (`agreement_in_place`); else it is the score.
+        compared, which ranks several things as well; else it is the score.
 
         Raises:
             UsageError: as `compare`.
         """
-        if not self.placed or (self.by_path and not self.several):
+        if not self.placed or (self.by_path and not self.in_place):
             return self.compare(frames).score
         check_frames(frames)
         if self.silent or self._grid(frames) != self.grid:
             return None
-        found = agreement_in_place(self.flow(frames), self.wanted, self.counts)
+        found = agreement_by_part(self.flow(frames), self.wanted, self.parts)
         return None if math.isnan(found) else found
 
     def _grid(self, frames: NDArray[np.uint8]) -> TokenGrid | None:
@@ -258,14 +247,18 @@ class ReferenceMotion:
 
 
 def _ways_of(spec: CardSpec) -> Ways | None:
-    """Of the things that move in a card's reference, before a camera that rests."""
+    """Of what moves in a card's reference; None where nothing does."""
     motion = spec.reference.motion
-    if motion is None or not motion.subjects or not motion.rests:
+    if motion is None or (motion.rests and not motion.subjects):
         return None
     discs = [one.disc for one in motion.subjects if one.disc is not None]
     known = len(discs) == len(motion.subjects)
     paths = torch.tensor([one.path for one in motion.subjects])
-    return Ways(paths, torch.tensor(discs) if known else None)
+    return Ways(
+        paths.reshape(-1, len(motion.camera), 2),
+        torch.tensor(discs).reshape(-1, 3) if known else None,
+        None if motion.rests else torch.tensor(motion.camera),
+    )
 
 
 def several_move(spec: CardSpec) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -10,6 +13,27 @@ from pe_toolkit.motion.masks import followed_mask
 
 LEAST_RADIUS = 0.75
 """Patches: a disc of it has a patch's middle in it wherever it is."""
+
+
+@dataclass(frozen=True)
+class Ways:
+    """Where the things of a reference go, and its camera.
+
+    paths: `(N, F, 2)` (dx, dy) in patches, against the middle frame, beyond the camera.
+    discs: `(N, 3)` (x, y, r) in patches, what they cover there, or None.
+    camera: `(F, 6)` rows of `card.spec.MotionSpec.camera`; None where it rests.
+    """
+
+    paths: Tensor
+    discs: Tensor | None = None
+    camera: Tensor | None = None
+
+    def maps(self, frames: int) -> tuple[Tensor, Tensor]:
+        """`(F, 2, 2)` A_f and `(F, 2)` b_f, float64."""
+        if self.camera is None:
+            rest = torch.eye(2, dtype=torch.float64).expand(frames, 2, 2)
+            return rest, torch.zeros(frames, 2, dtype=torch.float64)
+        return self.camera[:, :4].double().unflatten(1, (2, 2)), self.camera[:, 4:].double()
 
 
 def agreement_in_place(flow: Tensor, wanted: Tensor, counts: Tensor | None = None) -> float:
@@ -26,23 +50,49 @@ def agreement_in_place(flow: Tensor, wanted: Tensor, counts: Tensor | None = Non
     return float(((a * b).sum(-1) / size.clamp(min=1e-9)).mean())
 
 
-def in_place(paths: Tensor, discs: Tensor, grid: TokenGrid) -> tuple[Tensor, Tensor]:
-    """The displacements of things that go their ways without turning, and where they are told.
+def agreement_by_part(flow: Tensor, wanted: Tensor, parts: Sequence[Tensor]) -> float:
+    """The mean of `agreement_in_place` over parts, `(F, F, H, W)` bool each, in which something
+    goes a patch or farther: else the ground, which is most of a picture, would say it all.
+    """
+    found = torch.tensor([agreement_in_place(flow, wanted, part) for part in parts])
+    return float(found.nanmean())
 
-    Args:
-        paths: `(N, F, 2)` (dx, dy) in patches against the middle frame.
-        discs: `(N, 3)` (x, y, r) in patches, what they cover in that frame.
+
+def in_place(ways: Ways, grid: TokenGrid) -> tuple[Tensor, list[Tensor]]:
+    """The displacements of things that go their ways without turning, and of what is around them,
+    as the camera has it.
 
     Returns:
-        `(F, F, H, W, 2)` float64 from frame i to j of what a disc covers in i, else 0; and
-        `(F, F, H, W)` bool, covered by exactly one.
+        `(F, F, H, W, 2)` float64, from frame i to j; and the parts in which it is told,
+        `(F, F, H, W)` bool: what exactly one disc covers in i, and if a camera moves the rest, as
+        far as it stays in the picture.
     """
-    moves = paths[:, None].double() - paths[:, :, None].double()  # (N, F (i), F (j), 2)
-    places = discs[:, None, :2].double() + paths.double()  # (N, F, 2)
+    if ways.discs is None:
+        raise ValueError("ways without discs have no place")
+    c = torch.tensor([(grid.width - 1) / 2, (grid.height - 1) / 2], dtype=torch.float64)
     y, x = torch.meshgrid(torch.arange(grid.height), torch.arange(grid.width), indexing="ij")
-    at = torch.stack([x, y], -1).double()  # (H, W, 2)
-    far = (at - places[:, :, None, None]).norm(dim=-1)  # (N, F, H, W)
-    covers = far <= discs[:, 2].clamp(min=LEAST_RADIUS)[:, None, None, None]
+    at = torch.stack([x, y], -1).double().flatten(0, 1)  # (HW, 2)
+    linear, shift = ways.maps(grid.frames)
+    own = ways.discs[:, None, :2].double() + ways.paths.double() - c  # (N, F, 2)
+    places = c + torch.einsum("fij,nfj->nfi", linear, own) + shift
+    radii = ways.discs[:, 2:].double() * torch.linalg.det(linear).abs().sqrt()  # (N, F)
+    far = (at - places[:, :, None]).norm(dim=-1)  # (N, F, HW)
+    covers = far <= radii.clamp(min=LEAST_RADIUS)[..., None]
     alone = covers & (covers.sum(0) == 1)
-    wanted = torch.einsum("nihw,nijk->ijhwk", alone.double(), moves)
-    return wanted, alone.any(0)[:, None].expand(wanted.shape[:-1])
+    moves = places[:, None] - places[:, :, None]  # (N, F (i), F (j), 2)
+    wanted = torch.einsum("nip,nijk->ijpk", alone.double(), moves)
+    parts = [alone.any(0)[:, None].expand(wanted.shape[:-1])] if len(places) else []
+    if ways.camera is not None:
+        back = torch.linalg.inv(linear)
+        stood = torch.einsum("fij,fpj->fpi", back, at - c - shift[:, None])  # (F, HW, 2)
+        there = torch.einsum("gij,fpj->fgpi", linear, stood) + c + shift[:, None]
+        ground = ~covers.any(0)[:, None] & _inside(there, grid)
+        wanted = torch.where(ground[..., None], there - at, wanted)
+        parts.append(ground)
+    size = (grid.height, grid.width)
+    return wanted.unflatten(2, size), [part.unflatten(2, size) for part in parts]
+
+
+def _inside(places: Tensor, grid: TokenGrid) -> Tensor:
+    x, y = places.unbind(-1)
+    return (x > -0.5) & (x < grid.width - 0.5) & (y > -0.5) & (y < grid.height - 0.5)

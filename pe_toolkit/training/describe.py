@@ -169,20 +169,20 @@ def motion_spec(moves: Moves) -> MotionSpec:
                 share=round(min(1.0, subject.share), 4),
                 size=_rounded(subject.size.exp()) if bool(subject.size.any()) else None,
                 turn=_rounded(subject.turn.rad2deg()) if bool(subject.turn.any()) else None,
-                disc=None if moves.camera else _disc(subject, moves.anchor),
+                disc=_disc(subject, moves),
             )
             for subject in moves.subjects
         ),
     )
 
 
-def _disc(subject: Subject, anchor: int) -> tuple[float, ...] | None:
+def _disc(subject: Subject, moves: Moves) -> tuple[float, ...] | None:
     """What stands for what it covers, in the anchor frame; None where that is not known."""
     if subject.cover is None:
         return None
     areas = subject.cover.double().sum((1, 2))
     area = areas[areas > 0].mean()  # not while it is hidden
-    place = subject.place[anchor].double()
+    place = subject.place[moves.anchor].double()
     return _rounded(torch.cat([place, (area / torch.pi).sqrt()[None]]))
 
 
