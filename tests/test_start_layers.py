@@ -25,7 +25,15 @@ from pe_toolkit.training import TrainConfig
 from pe_toolkit.training.describe import motion_spec
 from pe_toolkit.training.looking import Look
 from pe_toolkit.training.prepare import prepare
-from pe_toolkit.training.start import AGAINST, BESIDE, begun, first_layers, path_alone, unsaid
+from pe_toolkit.training.start import (
+    AGAINST,
+    BESIDE,
+    begun,
+    camera_alone,
+    first_layers,
+    path_alone,
+    unsaid,
+)
 from pe_toolkit.video import Clip
 from pe_toolkit.world.motions import scenes_of
 from pe_toolkit.world.scenes import render
@@ -238,7 +246,11 @@ def test_several_things_before_a_pan_have_a_layer_each_and_before_a_zoom_none() 
     ]
     zoomed = before(0.0, PATH * 0.3, down, zoom=1.3)
     assert zoomed.turns
-    assert list(first_layers(flow(torch.zeros(3, 3, 4, 4, 2)), zoomed, auto)) == ["camera"]
+    still = flow(torch.zeros(3, 3, 4, 4, 2))
+    assert list(first_layers(still, zoomed, auto)) == ["camera"]
+    assert camera_alone(still, zoomed, auto)
+    assert not camera_alone(along(), before(0.4, PATH * 0.3, down), auto)
+    assert not camera_alone(still, before(0.0, down, zoom=1.3), auto)
 
 
 def test_what_a_camera_brings_comes_from_close_beyond_its_border() -> None:

@@ -71,15 +71,12 @@ def shown(
         small: `(N, 3, h, w)` of `backdrop.shrunk`.
         camera: that moves. None: it rests.
     """
-    grid, anchor, moments = (
-        flow.grid,
-        flow.grid.frames // 2,
-        frames_of(len(small), flow.grid.frames),
-    )
+    grid, moments = flow.grid, frames_of(len(small), flow.grid.frames)
     if camera is None:
         maps, found = resting(grid), spots(small, grid, moments)
     else:
-        maps, found = camera.maps, spots_before(small, camera.laid.motions, grid, anchor, moments)
+        maps, anchor = camera.maps, grid.frames // 2
+        found = spots_before(small, camera.laid.motions, grid, anchor, moments)
     about, (linear, shift) = middle(grid), maps
 
     def seen_at(place: Tensor) -> Tensor:

@@ -183,6 +183,14 @@ def path_alone(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> b
     return turned and begun(flow, moves, settings) == "flow"
 
 
+def camera_alone(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> bool:
+    """Whether several things were read before a camera, and positions say the camera's motion only
+    (`Moves.several`).
+    """
+    many = moves.camera and len(moves.subjects) > 1 and not moves.several
+    return many and begun(flow, moves, settings) == "layers"
+
+
 def unsaid(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> str:
     """Why a start other than `zero` begins at zero nevertheless, or "".
 
