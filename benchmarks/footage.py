@@ -3,7 +3,7 @@
     python -m benchmarks.footage CLIP.mp4 ...                     as the bundled backbone sees them
     python -m benchmarks.footage --frames 49 --size 720x480 CLIP.mp4 ...       as a CogVideoX does
 
-No model is loaded: of `motion.moves` only the camera is read, everywhere in the picture, which is
+No model is loaded: of `motion.read` only the camera is read, everywhere in the picture, which is
 what backbones do that are read with positions. Beside it an estimate that has nothing in common
 with it but the clip: corners followed from frame to frame by OpenCV (extra `eval`), a similarity
 for most of them (RANSAC), chained. `off` is how far apart both take a corner of the picture, in

@@ -88,6 +88,14 @@ LIES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         lambda s: motion(s)["subjects"][0].update(share=1.5),
         "`reference.motion.subjects[0].share`",
     ),
+    "a disc of two numbers": (
+        lambda s: motion(s)["subjects"][0].update(disc=[1.0, 2.0]),
+        "`reference.motion.subjects[0].disc`",
+    ),
+    "a disc inside out": (
+        lambda s: motion(s)["subjects"][0].update(disc=[1.0, 2.0, -0.5]),
+        "x, y and a radius from 0 up",
+    ),
     "nine subjects": (
         lambda s: motion(s).update(subjects=motion(s)["subjects"][:1] * 9),
         "0 to 8 entries",

@@ -36,7 +36,7 @@ class Seen:
         self.size, self.turn = np.exp(-0.5 * u), -40 * u
 
     def measured(self) -> MotionSpec:
-        """Against its middle frame, as `motion.moves` reads it."""
+        """Against its middle frame, as `motion.read` does."""
         anchor = len(self.zoom) // 2
         camera = similarity(self.zoom, self.roll)
         back = np.linalg.inv(camera[anchor])

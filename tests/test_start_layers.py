@@ -29,9 +29,9 @@ from pe_toolkit.training.start import (
     AGAINST,
     BESIDE,
     begun,
-    camera_alone,
     first_layers,
     path_alone,
+    things_left_out,
     unsaid,
 )
 from pe_toolkit.video import Clip
@@ -248,9 +248,9 @@ def test_several_things_before_a_pan_have_a_layer_each_and_before_a_zoom_none() 
     assert zoomed.turns
     still = flow(torch.zeros(3, 3, 4, 4, 2))
     assert list(first_layers(still, zoomed, auto)) == ["camera"]
-    assert camera_alone(still, zoomed, auto)
-    assert not camera_alone(along(), before(0.4, PATH * 0.3, down), auto)
-    assert not camera_alone(still, before(0.0, down, zoom=1.3), auto)
+    assert things_left_out(still, zoomed, auto)
+    assert not things_left_out(along(), before(0.4, PATH * 0.3, down), auto)
+    assert not things_left_out(still, before(0.0, down, zoom=1.3), auto)
 
 
 def test_what_a_camera_brings_comes_from_close_beyond_its_border() -> None:
@@ -373,6 +373,18 @@ def test_a_card_says_what_was_read_in_numbers() -> None:
     assert thing.share == 0.9
     assert dataclasses.asdict(motion_spec(moves()))["subjects"] == ()
     assert np.isfinite(np.array(spec.camera)).all()
+
+
+def test_a_thing_that_fills_no_patch_has_no_disc() -> None:
+    """A card has no number for it, and is none that cannot be written."""
+    nowhere = torch.zeros(3, 4, 4, dtype=torch.bool)
+    tiny = dataclasses.replace(subject(), cover=nowhere, seen=True)
+    assert motion_spec(moves(tiny)).subjects[0].disc is None
+    there = nowhere.clone()
+    there[1, 1, 1:3] = True
+    (x, y, r) = motion_spec(moves(dataclasses.replace(tiny, cover=there))).subjects[0].disc or ()
+    assert (x, y) == (1.5, 1.5)
+    assert math.pi * r**2 == pytest.approx(2, abs=1e-3)
 
 
 def test_two_things_whose_ways_cancel_are_not_called_little_to_learn_from() -> None:

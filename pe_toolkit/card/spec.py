@@ -320,7 +320,7 @@ class SubjectSpec(Section):
     turn: tuple[float, ...] | None = optional(ListOf(_MEASURED, 1, MAX_SIDE))
     """Of every latent frame, degrees clockwise against that frame; where it changes."""
     disc: tuple[float, ...] | None = optional(ListOf(_MEASURED, 3, 3))
-    """(x, y, r) in patches, of a disc in its place in the middle frame, as large as what it covers:
+    """(x, y, r) in patches, of a disc in its place in the middle frame, as large as what it covers,
     where that is known. (0, 0) is the middle of the first patch."""
 
     def check_together(self) -> None:

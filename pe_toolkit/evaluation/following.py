@@ -68,8 +68,9 @@ AGREES = 0.7
 """Of the displacements of a reference with the path of its one thing, `agreement`, from which on
 they say that motion: 0.74 to 0.97 of nine things that matches follow well, 0.28 to 0.6 of five that
 they follow in part, 0.01 of one behind a pillar, whose displacements are the pillar's. With the
-paths of several, `agreement_in_place`: 0.89 to 0.99 of the 24 rendered references of two shapes,
--0.05 to 0.95 of 60 clips of shaded things (docs/experiments.md)."""
+paths of several or with a camera, `agreement_by_part`: 0.89 to 0.96 of the 24 rendered references
+of two shapes, -0.05 to 1.00 of 60 clips of shaded things, 0.11 to 0.74 of 22 with a camera
+(docs/experiments.md)."""
 NOTHING = "nothing moves from one frame to the next"
 OTHER = "the video is not of the reference's frame count and size"
 NOT_VALIDATED = " On this backbone it was never validated."

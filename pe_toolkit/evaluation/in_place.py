@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from pe_toolkit.grid import TokenGrid
+from pe_toolkit.motion.layers import carried, undo
 from pe_toolkit.motion.masks import followed_mask
+from pe_toolkit.motion.moves import resting
 
 LEAST_RADIUS = 0.75
 """Patches: a disc of it has a patch's middle in it wherever it is."""
@@ -28,11 +30,10 @@ class Ways:
     discs: Tensor | None = None
     camera: Tensor | None = None
 
-    def maps(self, frames: int) -> tuple[Tensor, Tensor]:
+    def maps(self, grid: TokenGrid) -> tuple[Tensor, Tensor]:
         """`(F, 2, 2)` A_f and `(F, 2)` b_f, float64."""
         if self.camera is None:
-            rest = torch.eye(2, dtype=torch.float64).expand(frames, 2, 2)
-            return rest, torch.zeros(frames, 2, dtype=torch.float64)
+            return resting(grid)
         return self.camera[:, :4].double().unflatten(1, (2, 2)), self.camera[:, 4:].double()
 
 
@@ -66,15 +67,16 @@ def in_place(ways: Ways, grid: TokenGrid) -> tuple[Tensor, list[Tensor]]:
         `(F, F, H, W, 2)` float64, from frame i to j; and the parts in which it is told,
         `(F, F, H, W)` bool: what exactly one disc covers in i, and if a camera moves the rest, as
         far as it stays in the picture.
+
+    Raises:
+        ValueError: ways without discs.
     """
     if ways.discs is None:
         raise ValueError("ways without discs have no place")
-    c = torch.tensor([(grid.width - 1) / 2, (grid.height - 1) / 2], dtype=torch.float64)
-    y, x = torch.meshgrid(torch.arange(grid.height), torch.arange(grid.width), indexing="ij")
-    at = torch.stack([x, y], -1).double().flatten(0, 1)  # (HW, 2)
-    linear, shift = ways.maps(grid.frames)
-    own = ways.discs[:, None, :2].double() + ways.paths.double() - c  # (N, F, 2)
-    places = c + torch.einsum("fij,nfj->nfi", linear, own) + shift
+    at = grid.coordinates(dtype=torch.float64)  # (HW, 2)
+    linear, shift = ways.maps(grid)
+    own = ways.discs[:, None, :2].double() + ways.paths.double()  # (N, F, 2)
+    places = carried(own.transpose(0, 1), grid, linear, shift).transpose(0, 1)
     radii = ways.discs[:, 2:].double() * torch.linalg.det(linear).abs().sqrt()  # (N, F)
     far = (at - places[:, :, None]).norm(dim=-1)  # (N, F, HW)
     covers = far <= radii.clamp(min=LEAST_RADIUS)[..., None]
@@ -83,9 +85,8 @@ def in_place(ways: Ways, grid: TokenGrid) -> tuple[Tensor, list[Tensor]]:
     wanted = torch.einsum("nip,nijk->ijpk", alone.double(), moves)
     parts = [alone.any(0)[:, None].expand(wanted.shape[:-1])] if len(places) else []
     if ways.camera is not None:
-        back = torch.linalg.inv(linear)
-        stood = torch.einsum("fij,fpj->fpi", back, at - c - shift[:, None])  # (F, HW, 2)
-        there = torch.einsum("gij,fpj->fgpi", linear, stood) + c + shift[:, None]
+        stood = undo(at[None], grid, linear, shift)  # (F, HW, 2)
+        there = torch.stack([carried(each[None], grid, linear, shift) for each in stood])
         ground = ~covers.any(0)[:, None] & _inside(there, grid)
         wanted = torch.where(ground[..., None], there - at, wanted)
         parts.append(ground)

@@ -66,6 +66,13 @@ def undo(points: Tensor, grid: TokenGrid, linear: Tensor, shift: Tensor) -> Tens
     return back
 
 
+def carried(points: Tensor, grid: TokenGrid, linear: Tensor, shift: Tensor) -> Tensor:
+    """Y_f of `(F or 1, n, 2)` points (x, y) in patches, `undo` undone: `(F, n, 2)` float64."""
+    c = middle(grid)
+    there: Tensor = (points.double() - c) @ linear.double().cpu().mT + c
+    return there + shift.double().cpu()[:, None]
+
+
 def compose(
     grid: TokenGrid,
     camera: tuple[Tensor, Tensor],

@@ -18,28 +18,18 @@ from pe_toolkit.motion.path import reach
 REST = 0.3
 """Patches: a path that stays within is at rest. Still clips have up to 0.07 (noise of 6 grey levels
 included), the slowest of slow ones 0.47 (docs/experiments.md)."""
-
-
 GROWTH, TURN = 0.12, 0.35
 """Change of log size, and of angle (radians), within which a thing keeps its size and angle."""
-
-
 JERK = 0.35
 """Between two latent frames, neither changes by more: what seems to is laid on itself wrongly."""
-
-
 ONE_PATH = 0.5
 """Share of the kept squared displacement from which on one path says what moves."""
-
-
 AT_REST = {
     "rests": "the background rests",
     "plain": "the background is too plain to tell a camera by",
     "unclear": "no pan, zoom or roll lays the background on itself",
 }
 """Why there is no camera."""
-
-
 HELD = 0.5
 """Of the way that a camera takes a thing, how much of it a thing goes back that is held."""
 
@@ -124,8 +114,8 @@ class Moves:
 
     @property
     def held(self) -> bool:
-        """Whether what moves goes against the camera, and stays about where it is in the picture:
-        a thing that a camera follows.
+        """Whether something that moves goes against the camera, and stays about where it is in the
+        picture: a thing that a camera follows.
         """
         for subject in self.subjects:
             own = torch.einsum("fij,fj->fi", self.linear, subject.path)
@@ -149,13 +139,13 @@ class Moves:
     def turns(self) -> bool:
         """Whether it zooms or rolls by more than a thing does that keeps its size and angle."""
         size, _ = turning(self.linear)
-        return self.rolls or bool((steady(size, GROWTH) != 0).any())
+        return self.rolls or bool((changing(size, GROWTH) != 0).any())
 
     @property
     def rolls(self) -> bool:
         """Whether it rolls by more than a thing does that keeps its angle."""
         _, turn = turning(self.linear)
-        return bool((steady(turn, TURN) != 0).any())
+        return bool((changing(turn, TURN) != 0).any())
 
     def ground(self, grid: TokenGrid, share: float) -> Ground | None:
         """The camera for noise of which so much is fixed to it; None of nothing."""
@@ -202,7 +192,7 @@ def grows(subject: Subject) -> bool:
     return bool((subject.size != 0).any() or (subject.turn != 0).any())
 
 
-def steady(values: Tensor, least: float) -> Tensor:
+def changing(values: Tensor, least: float) -> Tensor:
     """The values, or zeros where they hardly change, or jump."""
     changes = float(values.amax() - values.amin()) >= least
     jumps = float(values.diff().abs().max()) > JERK if len(values) > 1 else False

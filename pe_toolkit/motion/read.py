@@ -77,21 +77,21 @@ def read_moves(
     """
     grid = flow.grid
     small = None if film is None else shrunk(film)
-    quiet = small is not None and most_changed(small) < QUIET
-    seen = shown(flow, pictures, small) if small is not None and quiet else None
+    changed = 1.0 if small is None else most_changed(small)
+    seen = shown(flow, pictures, small) if small is not None and changed < QUIET else None
     if seen is not None and (len(seen) != 1 or things is None):
         return _before_rest(grid, seen)
     if things is None:
         camera = read_camera(grid, pictures, film)
         found: list[Subject] = []
         if small is not None:
-            camera = _past_things(grid, pictures, small, camera)
+            camera = _past_things(grid, pictures, small, camera, changed)
             found = (camera.moves and shown(flow, pictures, small, camera)) or []
         return _moves(camera, found or along_one_path(flow, camera))
     matched = flow.matched > by_chance(grid) or flow.followed >= FOLLOWED
     told_apart = things_of(flow, *things) if matched else []
     if seen is None or len(told_apart) == 2:
-        cut = _cut(flow, told_apart, pictures, film, small, matched=matched, quiet=quiet)
+        cut = _cut(flow, told_apart, pictures, film, small, changed, matched=matched)
         if seen is None or cut.two:  # what is shown as one may be two that touch all the time
             return cut
     return _before_rest(grid, seen)
@@ -106,9 +106,11 @@ def _before_rest(grid: TokenGrid, subjects: list[Subject]) -> Moves:
     return Moves(grid.frames // 2, *resting(grid), tuple(subjects))
 
 
-def _past_things(grid: TokenGrid, pictures: Tensor, small: Tensor, camera: Camera) -> Camera:
+def _past_things(
+    grid: TokenGrid, pictures: Tensor, small: Tensor, camera: Camera, changed: float
+) -> Camera:
     """The camera, or the one that things hide, where much changes."""
-    if camera.moves or most_changed(small) < MUCH:
+    if camera.moves or changed < MUCH:
         return camera
     return past_things(grid, pictures, small) or camera
 
@@ -119,24 +121,24 @@ def _cut(
     pictures: Tensor,
     film: NDArray[np.uint8] | None,
     small: Tensor | None,
+    changed: float,
     *,
     matched: bool,
-    quiet: bool,
 ) -> Moves:
     """By a cut of the patches. Args as of `read_moves`, and
 
     Args:
         told_apart: what the cut tells from a background.
         small: the film, `shrunk`.
+        changed: how much of it does (`changes.most_changed`); 1 where that is not known.
         matched: whether more matches than by chance.
-        quiet: whether most of the picture stays as it is.
     """
-    grid = flow.grid
+    grid, quiet = flow.grid, changed < QUIET
     camera = _camera_behind(grid, told_apart, pictures, film, sure=matched and not quiet)
     if camera.at_rest == "unclear" and quiet:
         camera = dataclasses.replace(camera, at_rest="rests")
     if small is not None:
-        camera = _past_things(grid, pictures, small, camera)
+        camera = _past_things(grid, pictures, small, camera, changed)
     narrow = [thing for thing in told_apart if thing.wide <= WHOLE]
     subjects = cut_subjects(grid, pictures, narrow, camera)
     if camera.moves and small is not None:

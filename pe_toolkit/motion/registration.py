@@ -174,6 +174,14 @@ def after(first: Tensor, then: Tensor) -> Tensor:
     return torch.cat([first[:2] + then[:2], moved])
 
 
+def moved(at: Tensor, motion: Tensor) -> Tensor:
+    """Points `(..., 2)` (x, y) in half shorter sides, where a motion `(4,)` takes them."""
+    scale, turn, x, y = motion
+    c, s = scale.exp() * turn.cos(), scale.exp() * turn.sin()
+    px, py = at.unbind(-1)
+    return torch.stack([c * px - s * py + x, s * px + c * py + y], -1)
+
+
 class Level:
     """Pictures at one size, and how they lie on each other. Places count in half shorter sides from
     the middle, so that a similarity is one at every aspect.
@@ -200,10 +208,7 @@ class Level:
 
     def laid(self, f: int, anchor: int, motion: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Residual `(P,)`, weights `(P,)` and slopes `(P, 2)` of frame f, laid on the anchor."""
-        scale, turn, x, y = motion
-        c, s = scale.exp() * turn.cos(), scale.exp() * turn.sin()
-        px, py = self.at.unbind(1)
-        there = torch.stack([c * px - s * py + x, s * px + c * py + y], 1)
+        there = moved(self.at, motion)
         grid = (there / torch.tensor(self.half, dtype=torch.float64)).reshape(1, 1, -1, 2)
         stack = torch.cat([self.grey[f][None], self.slopes[f], self.weight[f][None]])[None]
         found = functional.grid_sample(

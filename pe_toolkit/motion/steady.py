@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pe_toolkit.grid import TokenGrid
-from pe_toolkit.motion.registration import SIDES, after, fitted, inverse, level_of
+from pe_toolkit.motion.registration import SIDES, after, fitted, inverse, level_of, moved
 from pe_toolkit.motion.spots import COVERED, Spot, Track, tracks
 
 AROUND = 1.0
@@ -78,7 +78,7 @@ def spots_before(
 def steadied(
     pictures: Tensor, motions: Tensor, anchor: int, moments: list[tuple[int, int]]
 ) -> Steady:
-    """Args as of `spots_before`."""
+    """All frames on one canvas, of `LARGEST` pictures at most. Args as of `spots_before`."""
     height, width = pictures.shape[2:]
     half = torch.tensor([width, height], dtype=torch.float64) / min(width, height)
     every = _every(pictures, motions, anchor, moments)
@@ -98,7 +98,7 @@ def steadied(
     inside = 1 - 2 * EDGE / torch.tensor([width, height])
     made, shown = [], []
     for picture, motion in zip(pictures, every, strict=True):
-        there = (_moved(at, motion) / half).float()
+        there = (moved(at, motion) / half).float()
         made.append(functional.grid_sample(
             picture[None], there[None], mode="bilinear", padding_mode="border", align_corners=False
         )[0])  # fmt: skip
@@ -123,14 +123,6 @@ def _every(
         if n != own and math.isfinite(level.missed(n, own, motion)):  # else they share too little
             every[n] = fitted([level], n, own, motion)
     return torch.stack(every)
-
-
-def _moved(at: Tensor, motion: Tensor) -> Tensor:
-    """Points `(..., 2)` (x, y) of the anchor frame, where a motion `(4,)` takes them."""
-    scale, turn, x, y = motion
-    c, s = scale.exp() * turn.cos(), scale.exp() * turn.sin()
-    px, py = at.unbind(-1)
-    return torch.stack([c * px - s * py + x, s * px + c * py + y], -1)
 
 
 def _filled(pictures: Tensor, shown: Tensor) -> Tensor:
@@ -161,12 +153,10 @@ def _covered(cover: Tensor, steady: Steady, n: int, grid: TokenGrid) -> Tensor:
     x = ((torch.arange(width, dtype=torch.float64) + 0.5) / width * 2 - 1) * steady.half[0]
     y = ((torch.arange(height, dtype=torch.float64) + 0.5) / height * 2 - 1) * steady.half[1]
     across, down = torch.meshgrid(x, y, indexing="xy")
-    at = _moved(torch.stack([across, down], -1), inverse(steady.motions[n]))
+    at = moved(torch.stack([across, down], -1), inverse(steady.motions[n]))
     pixel = ((at - steady.first) * steady.pitch).floor().long()
     inside = ((pixel >= 0) & (pixel < torch.tensor([cover.shape[1], cover.shape[0]]))).all(-1)
-    column, row = (
-        pixel[..., 0].clamp(0, cover.shape[1] - 1),
-        pixel[..., 1].clamp(0, cover.shape[0] - 1),
-    )
+    last = torch.tensor([cover.shape[1] - 1, cover.shape[0] - 1])
+    column, row = pixel.clamp(torch.zeros_like(last), last).unbind(-1)
     there = (cover[row, column] & inside).double()
     return functional.avg_pool2d(there[None, None], POINTS)[0, 0]

@@ -19,7 +19,7 @@ from torch.nn import functional
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.cameras import BETTER, Camera
 from pe_toolkit.motion.flow import AttentionMotionFlow
-from pe_toolkit.motion.layers import middle, undo
+from pe_toolkit.motion.layers import carried, middle, undo
 from pe_toolkit.motion.moments import frames_of
 from pe_toolkit.motion.moves import (
     GROWTH,
@@ -27,9 +27,9 @@ from pe_toolkit.motion.moves import (
     REST,
     TURN,
     Subject,
+    changing,
     grows,
     resting,
-    steady,
     turning,
 )
 from pe_toolkit.motion.path import mean_path, path_shares
@@ -77,10 +77,9 @@ def shown(
     else:
         maps, anchor = camera.maps, grid.frames // 2
         found = spots_before(small, camera.laid.motions, grid, anchor, moments)
-    about, (linear, shift) = middle(grid), maps
 
     def seen_at(place: Tensor) -> Tensor:
-        return about + torch.einsum("fij,fj->fi", linear, place - about) + shift
+        return carried(place[:, None], grid, *maps)[:, 0]
 
     if not (found := _together(found, [seen_at(spot.place) for spot in found])):
         return None
@@ -236,8 +235,8 @@ def subject_at(
     return Subject(
         path - path[anchor],
         place,
-        steady(size, GROWTH),
-        steady(turn, TURN),
+        changing(size, GROWTH),
+        changing(turn, TURN),
         max(0.0, share),
     )
 

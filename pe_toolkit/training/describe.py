@@ -178,7 +178,7 @@ def motion_spec(moves: Moves) -> MotionSpec:
 
 def _disc(subject: Subject, moves: Moves) -> tuple[float, ...] | None:
     """What stands for what it covers, in the anchor frame; None where that is not known."""
-    if subject.cover is None:
+    if subject.cover is None or not bool(subject.cover.any()):
         return None
     areas = subject.cover.double().sum((1, 2))
     area = areas[areas > 0].mean()  # not while it is hidden

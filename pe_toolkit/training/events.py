@@ -51,7 +51,7 @@ class ReferenceMatched:
         guided_steps: how many denoising steps are guided now that it is known what moves; None
             where that is not said.
         path_alone: whether a subject grows or turns, and positions say its path only.
-        camera_alone: whether several things move before a camera, and positions say that only.
+        things_left_out: whether several things move before a camera, and positions say that only.
     """
 
     fraction: float
@@ -63,7 +63,7 @@ class ReferenceMatched:
     guided_steps: int | None = None
     read: bool = False
     path_alone: bool = False
-    camera_alone: bool = False
+    things_left_out: bool = False
 
 
 @dataclass(frozen=True)

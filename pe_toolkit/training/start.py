@@ -183,7 +183,7 @@ def path_alone(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> b
     return turned and begun(flow, moves, settings) == "flow"
 
 
-def camera_alone(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> bool:
+def things_left_out(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> bool:
     """Whether several things were read before a camera, and positions say the camera's motion only
     (`Moves.several`).
     """

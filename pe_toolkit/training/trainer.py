@@ -20,7 +20,7 @@ from pe_toolkit.training.guide import Guidance
 from pe_toolkit.training.prepare import Run, prepare
 from pe_toolkit.training.reference import read_reference
 from pe_toolkit.training.resume import ResumeState
-from pe_toolkit.training.start import begun, camera_alone, path_alone, unsaid
+from pe_toolkit.training.start import begun, path_alone, things_left_out, unsaid
 from pe_toolkit.video import Clip
 
 
@@ -90,7 +90,7 @@ def train(
             len(guided),
             run.form is not None and begun(flow, moves, run.settings) == "layers",
             run.form is not None and path_alone(flow, moves, run.settings),
-            run.form is not None and camera_alone(flow, moves, run.settings),
+            run.form is not None and things_left_out(flow, moves, run.settings),
         )
         reference.require_motion(run.settings.mask)
 
