@@ -156,14 +156,96 @@ def test_the_backdrop_of_a_clip_that_stays_is_the_clip() -> None:
     assert found_in(noisy.astype(np.uint8)) == []
 
 
-@pytest.mark.parametrize("what", ["one that leaves", "rain", "one frame"])
+def gone(way: Way, radius: float = 11) -> NDArray[Any]:
+    """`(F,)` bool, latent frames in which nothing of it is in the picture."""
+    at = np.array([way(t) for t in np.linspace(0, 1, COUNT)])
+    outside = ((at < -radius) | (at > SIZE - 1 + radius)).any(1)
+    return np.array([outside[list(pair)].all() for pair in MOMENTS])
+
+
+LEAVES: dict[str, Way] = {
+    "leaves": straight(50, 40, 170, 60),
+    "comes in": straight(60, -40, 70, 90),
+    "passes": straight(-30, 90, 160, 40),
+    "is cut at the end": straight(30, 60, 125, 70),
+    "comes and goes": lambda t: (-25 + 90 * np.sin(np.pi * t), 60),
+    "is never seen whole": straight(-30, 124, 160, 126),
+}
+
+
+@pytest.mark.parametrize("ground", [PLAIN, TWO_TONE, rough()], ids=["plain", "two tones", "rough"])
+@pytest.mark.parametrize("what", LEAVES)
+def test_the_middle_of_what_the_border_cuts_is_beyond_it(what: str, ground: NDArray[Any]) -> None:
+    way, true = LEAVES[what], truth(LEAVES[what])
+    (spot,) = found_in(of([way], ground))
+    away = gone(way)
+    seen = spot.place.numpy()[~away]
+    exact = 0.6 if what == "is never seen whole" else 0.1
+    if what == "is never seen whole":  # where its middle is below the border is not known
+        seen, true = seen[:, :1], true[:, :1]
+    np.testing.assert_allclose(seen, true[~away], atol=exact)
+    for place, cover in zip(spot.place[away], spot.cover[away], strict=True):
+        assert bool(((place < -0.5) | (place > GRID.width - 0.5)).any())
+        assert not bool(cover.any())
+
+
+def test_one_leaves_while_another_comes_in() -> None:
+    ways = [straight(70, 40, 175, 30), straight(-45, 90, 70, 95)]
+    found = sorted(found_in(of(ways, TWO_TONE)), key=lambda spot: float(spot.place[4, 1]))
+    for spot, way in zip(found, ways, strict=True):
+        there = ~gone(way)
+        np.testing.assert_allclose(spot.place.numpy()[there], truth(way)[there], atol=0.1)
+
+
+def test_what_comes_in_elsewhere_is_not_the_one_that_left() -> None:
+    """Alike in everything, and never there at once."""
+    ways = [straight(60, 40, 240, 40), straight(-130, 90, 80, 95)]
+    frames = film(lambda t: disc(disc(PLAIN, *ways[0](t), 11, RED), *ways[1](t), 11, RED))
+    found = sorted(found_in(frames), key=lambda spot: float(spot.place[4, 1]))
+    assert len(found) == 2
+    for spot, way in zip(found, ways, strict=True):
+        there = ~gone(way)
+        np.testing.assert_allclose(spot.place.numpy()[there], truth(way)[there], atol=0.1)
+
+
+GROWS: dict[str, tuple[float, float, float]] = {
+    "grows": (10, 20, 0.05),
+    "shrinks": (22, 12, 0.05),
+    "hardly": (16, 17, 0.01),
+}
+
+
+@pytest.mark.parametrize("what", GROWS)
+def test_growth_is_of_what_it_covers(what: str) -> None:
+    first, last, within = GROWS[what]
+    frames = film(lambda t: disc(TWO_TONE, 40 + 30 * t, 50, first * (last / first) ** t, RED))
+    (spot,) = found_in(frames)
+    assert spot.size is not None
+    ends = float(spot.size[-1] - spot.size[0])
+    radii = first * (last / first) ** np.linspace(0, 1, COUNT)
+    logs = np.log([radii[list(pair)].mean() for pair in MOMENTS])
+    true = 0.0 if what == "hardly" else float(logs[-1] - logs[0])
+    assert abs(ends - true) <= within
+    (subject,) = read(frames).subjects
+    assert bool((subject.size != 0).any()) == (what != "hardly")
+
+
+def test_what_goes_behind_something_or_is_cut_does_not_shrink() -> None:
+    pillar = of(LANES[:1])
+    pillar[:, :, 58:70] = 60
+    for frames in (pillar, of([LEAVES["leaves"]]), of(CROSS)):
+        for subject in read(frames).subjects:
+            assert not bool((subject.size != 0).any())
+
+
+@pytest.mark.parametrize("what", ["one that goes out", "rain", "one frame"])
 def test_what_is_not_clear_is_nothing(what: str) -> None:
     rng = np.random.default_rng(1)
     drops = rng.uniform(4, 124, (30, 2))
 
     def draw(t: float) -> NDArray[Any]:
-        if what == "one that leaves":
-            return disc(PLAIN, 60 + 120 * t, 60, 10, RED)
+        if what == "one that goes out":
+            return disc(PLAIN, 40 + 60 * t, 60, 10, RED) if t < 0.6 else PLAIN
         picture = PLAIN
         for x, y in drops:
             picture = disc(picture, x, (y + 300 * t) % 124, 3, BLUE)

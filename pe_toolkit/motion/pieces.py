@@ -17,6 +17,8 @@ SMALL = 0.0015
 """Of the picture: less is no piece, nor is what is nowhere three pixels wide."""
 MANY = 10
 """More pieces in a frame are no things: rain, water, leaves."""
+AT = 1.5
+"""Pixels: what is as near to the border as this is cut by it."""
 DARKEST, LIGHTEST, TINT = 0.25, 0.97, 12.0
 """A shadow shows what is behind it, so many times as light; all colours alike, but for this of
 255."""
@@ -34,16 +36,32 @@ class Piece:
         colour: `(3,)` its mean, 0 to 255.
         cover: `(h, w)` bool.
         area: pixels.
+        edges: `(4,)` float64, its first and last pixels: left, upper, right, lower.
+        cut: `(4,)` bool, at which of them the border of the frame is.
     """
 
     place: Tensor
     colour: Tensor
     cover: Tensor
     area: float
+    edges: Tensor
+    cut: Tensor
+
+
+def borders(pictures: Tensor) -> Tensor:
+    """`(N, 4)` float64 of `(N, 3, h, w)`: the first and last pixels, left, upper, right, lower."""
+    height, width = pictures.shape[2:]
+    edges = torch.tensor([0, 0, width - 1, height - 1], dtype=torch.float64)
+    return edges.expand(len(pictures), 4)
 
 
 def pieces_of(
-    pictures: Tensor, ground: Tensor, *, laid: bool = False, frame: float | None = None
+    pictures: Tensor,
+    ground: Tensor,
+    *,
+    laid: bool = False,
+    frame: float | None = None,
+    bounds: Tensor | None = None,
 ) -> list[list[Piece]] | None:
     """What differs from what is behind it, of each frame; None where there are too many.
 
@@ -52,7 +70,9 @@ def pieces_of(
         ground: `(3, h, w)` (`backdrop.backdrop`).
         laid: as there.
         frame: pixels of a frame, of which shares are. Default: all.
+        bounds: `(N, 4)` where the border of each is, as `borders`, the default.
     """
+    bounds = borders(pictures) if bounds is None else bounds
     slack = edges(ground) if laid else 0.0
     clear = (pictures - ground).abs().amax(1) > CLEARLY + slack
     inner = -grown(-clear.float(), 1) > 0
@@ -60,8 +80,8 @@ def pieces_of(
     least = SMALL * (frame or clear[0].numel())
     whole, parts = _connected(clear), _connected(clear & ~shade)
     out = []
-    frames = zip(pictures, whole, parts, shade, inner, strict=True)
-    for picture, whole_, parts_, shade_, inner_ in frames:
+    frames = zip(pictures, whole, parts, shade, inner, bounds, strict=True)
+    for picture, whole_, parts_, shade_, inner_, border in frames:
         found = [cover for cover in _large(whole_, least) if bool((cover & inner_).any())]
         if len(found) > MANY:
             return None
@@ -75,15 +95,21 @@ def pieces_of(
                 kept += _large(parts_ * cover, max(least, PART * area))
             elif area >= largest:
                 kept.append(cover)
-        out.append([piece(picture, cover) for cover in kept])
+        out.append([piece(picture, cover, border) for cover in kept])
     return out
 
 
-def piece(picture: Tensor, cover: Tensor) -> Piece:
-    """What `(3, h, w)` shows where `(h, w)` is true."""
+def piece(picture: Tensor, cover: Tensor, border: Tensor | None = None) -> Piece:
+    """What `(3, h, w)` shows where `(h, w)` is true, of a frame with its border at `(4,)`; None:
+    where that is is not asked.
+    """
     y, x = cover.nonzero(as_tuple=True)
     place = torch.stack([x.double().mean(), y.double().mean()])
-    return Piece(place, picture[:, cover].mean(1), cover, float(len(x)))
+    edges = torch.stack([x.min(), y.min(), x.max(), y.max()]).double()
+    cut = torch.zeros(4, dtype=torch.bool)
+    if border is not None:
+        cut = torch.cat([edges[:2] < border[:2] + AT, edges[2:] > border[2:] - AT])
+    return Piece(place, picture[:, cover].mean(1), cover, float(len(x)), edges, cut)
 
 
 def _shaded(pictures: Tensor, ground: Tensor) -> Tensor:

@@ -1,51 +1,42 @@
 """Where the things of a clip are, in its pictures, before a camera that rests.
 
 What differs from the backdrop (`motion.backdrop`) falls into pieces (`motion.pieces`), which are
-followed from the frame in which they are farthest apart, both ways: by where they would go on to,
-by colour and by size. Where they touch, or one hides the other, each pixel is the thing's that it
-is like, in place and in colour (a mixture, of a Gaussian for each). A thing of which too little is
-seen is, meanwhile, on the straight line from where it was seen before to where it is seen again.
+followed from the frame in which they are farthest apart, both ways (`motion.courses`). A thing of
+which too little is seen is, meanwhile, on the straight line from where it was seen before to where
+it is seen again; one that leaves the picture goes on as it left until nothing of it is inside.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from itertools import combinations, permutations
+from itertools import combinations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.backdrop import backdrop
-from pe_toolkit.motion.pieces import Piece, piece, pieces_of
+from pe_toolkit.motion.courses import begun, near, one_each, reach, shared
+from pe_toolkit.motion.pieces import Piece, borders, pieces_of
+from pe_toolkit.motion.sizes import sides_of, size_of
+
+Floats = NDArray[np.float64]
 
 MOST = 3
 """Things."""
 OFTEN, MORE = 1 / 4, 1 / 3
 """Of the frames: in how many there are to be so many pieces, for so many things; and in how many
 more at most."""
-SEEN, ENDS = 1 / 2, 2
-"""Of the frames, in how many a thing is seen; how many at either end it may not be: where it is
-while it is outside is not known."""
-PLACE, COLOUR, AREA = 2.0, 2.0, 0.3
-"""What a piece costs that is a side away from where a thing is expected, of another colour (white,
-of black), and e times as large."""
-LEFT, LIKE = 0.3, 0.5
-"""Of the smallest thing, what other pieces may cover; the change of log area from frame to frame
-up to which a piece is a thing and not two, or half of one."""
-LEAST, LARGEST = 0.65, 1.5
-"""Of a thing's area, between which what is like it, where things touch, is all of it."""
-TINT = 15.0
-"""Of 255, the spread of a thing's colours at least."""
-ROUNDS = 6
-"""Of the mixture: where things are from what is theirs, and what is theirs from where they are."""
-ONWARDS = 6
-"""Frames that a thing which is not seen is expected to go on as before."""
-COLOURED, SIZED = 0.1, 0.2
-"""How much of a thing's colour and area is that of the latest frame."""
+SEEN, ENDS, PASSES = 1 / 2, 2, 1 / 5
+"""Of the frames, in how many a thing is seen; how many at either end it may not be, if it has not
+left the picture; and in how many one is seen that does."""
+MOSTLY = 0.8
+"""Of what things cover where most of them is seen, how much they do where they are first seen."""
+LEAVING = 4
+"""Frames that say how fast a thing left."""
 COVERED = 0.05
 """Of a patch, what a thing covers of it at least to be in it: what a patch is read as, and where it
 goes, is of a little more than itself."""
@@ -58,35 +49,13 @@ class Spot:
     Attributes:
         place: `(F, 2)` float64, (x, y) of its middle in patches.
         cover: `(F, H, W)` bool, the patches that it covers.
+        size: `(F,)` float64 log of its size, all alike if it keeps it; None where that is not
+            clear.
     """
 
     place: Tensor
     cover: Tensor
-
-
-@dataclass
-class _Course:
-    """A thing on its way through the frames."""
-
-    place: Tensor
-    speed: Tensor
-    colour: Tensor
-    tint: float
-    area: float
-    missing: int = 0
-
-    @property
-    def expected(self) -> Tensor:
-        return self.place + self.speed * min(self.missing + 1, ONWARDS)
-
-    def go_on(self, seen: Piece | None) -> None:
-        if seen is None:
-            self.missing += 1
-            return
-        self.speed = (self.speed + (seen.place - self.place) / (self.missing + 1)) / 2
-        self.place, self.missing = seen.place, 0
-        self.colour = self.colour + COLOURED * (seen.colour - self.colour)
-        self.area += SIZED * (seen.area - self.area)
+    size: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -96,10 +65,13 @@ class Track:
     Attributes:
         way: `(N, 2)` float64, (x, y) of its middle in pixels.
         covers: `(N, h, w)` bool.
+        sides: `(N, 3)` log of the root of its area, of its width, of its height; NaN where it is
+            not seen whole and apart from others.
     """
 
     way: Tensor
     covers: Tensor
+    sides: Tensor
 
 
 def spots(pictures: Tensor, grid: TokenGrid, moments: list[tuple[int, int]]) -> list[Spot]:
@@ -113,35 +85,54 @@ def spots(pictures: Tensor, grid: TokenGrid, moments: list[tuple[int, int]]) -> 
     return [_spot(track, grid, moments) for track in tracks(pictures)]
 
 
-def tracks(pictures: Tensor, *, laid: bool = False, frame: float | None = None) -> list[Track]:
+def tracks(
+    pictures: Tensor,
+    *,
+    laid: bool = False,
+    frame: float | None = None,
+    bounds: Tensor | None = None,
+) -> list[Track]:
     """Up to `MOST` things in `(N, 3, h, w)` pictures, or none where that is not clear.
 
     Args:
         laid: the pictures were laid on each other (`motion.steady`).
         frame: pixels of one. Default: all.
+        bounds: `(N, 4)` where the border of each is, as `pieces.borders`, the default.
     """
-    frames = pieces_of(pictures, backdrop(pictures, laid), laid=laid, frame=frame)
+    bounds = borders(pictures) if bounds is None else bounds
+    ground = backdrop(pictures, laid)
+    frames = pieces_of(pictures, ground, laid=laid, frame=frame, bounds=bounds)
     if frames is None:
         return []
+    out: list[Track] = []
+    while (count := _count(frames)) and len(out) + count <= MOST:
+        found, frames = _followed(frames, pictures, bounds, _begin(frames, count))
+        made = [_track(seen, bounds, pictures.shape[2:]) for seen in found]
+        known = [track for track in made if track is not None]
+        if len(known) < len(made):
+            break
+        out += known  # what comes in once they have left is among the rest
+    return out
+
+
+def _count(frames: list[list[Piece]]) -> int:
+    """How many things there are at once; 0 where that is not clear."""
     counts = [len(pieces) for pieces in frames]
     enough = [n for n in range(1, MOST + 1) if counts.count(n) >= OFTEN * len(counts)]
     if not enough or sum(n > enough[-1] for n in counts) > MORE * len(counts):
-        return []
-    begin = _begin(frames, enough[-1])
-    out = []
-    for seen in _followed(frames, pictures, begin):
-        track = _track(seen, pictures.shape[2:])
-        if track is None:
-            return []
-        out.append(track)
-    return out
+        return 0
+    return enough[-1]
 
 
 def _begin(frames: list[list[Piece]], count: int) -> int:
     """Of the frames with so many pieces the one in which they are farthest apart; of one piece, the
-    one in which it is as large as usual.
+    one in which it is as large as usual. Of those in which the border cuts none, if there are any,
+    or of those in which most is seen.
     """
     which = [f for f, pieces in enumerate(frames) if len(pieces) == count]
+    whole = [f for f in which if not any(bool(one.cut.any()) for one in frames[f])]
+    covered = {f: sum(one.area for one in frames[f]) for f in which}
+    which = whole or [f for f in which if covered[f] >= MOSTLY * max(covered.values())]
     if count > 1:
         return max(which, key=lambda f: _gap(frames[f]))
     areas = [frames[f][0].area for f in which]
@@ -154,88 +145,85 @@ def _gap(pieces: list[Piece]) -> float:
     return min(between, default=0.0)
 
 
-def _followed(frames: list[list[Piece]], pictures: Tensor, begin: int) -> list[list[Piece | None]]:
-    """Of every piece of frame `begin` what is seen of it in each frame."""
-    out: list[list[Piece | None]] = [[None] * len(frames) for _ in frames[begin]]
-    for k, first in enumerate(frames[begin]):
-        out[k][begin] = first
-    for way in (range(begin + 1, len(frames)), range(begin - 1, -1, -1)):
-        courses = [_course(first, pictures[begin]) for first in frames[begin]]
+@dataclass
+class _Seen:
+    """What is seen of a thing in each frame, in which it has left the picture, in which it is a
+    piece of its own, and how far its edges are from its middle (`courses.reach`).
+    """
+
+    pieces: list[Piece | None]
+    left: list[bool]
+    apart: list[bool]
+    edges: Tensor
+
+
+def _followed(
+    frames: list[list[Piece]], pictures: Tensor, bounds: Tensor, begin: int
+) -> tuple[list[_Seen], list[list[Piece]]]:
+    """Every piece of frame `begin` in all frames, and the pieces that are none of them."""
+    rest: list[list[Piece]] = [[] for _ in frames]
+    count, side = len(frames), min(pictures.shape[2:])
+    out = [
+        _Seen([None] * count, [False] * count, [True] * count, reach(first))
+        for first in frames[begin]
+    ]
+    for seen, first in zip(out, frames[begin], strict=True):
+        seen.pieces[begin] = first
+    for way in (range(begin + 1, count), range(begin - 1, -1, -1)):
+        courses = [begun(first, pictures[begin]) for first in frames[begin]]
         for f in way:
-            seen = _one_each(courses, frames[f], min(pictures.shape[2:]))
-            if seen is None and frames[f]:
-                seen = _shared(courses, frames[f], pictures[f])
-            for k, course in enumerate(courses):
-                out[k][f] = seen[k] if seen else None
-                course.go_on(out[k][f])
-    return out
+            found = one_each(courses, frames[f], side)
+            apart = found is not None
+            theirs = near(courses, frames[f])
+            if found is None and theirs:
+                found = shared(courses, theirs, pictures[f])
+            covers = [one.cover for one in (found if found and apart else theirs) if one]
+            rest[f] = [p for p in frames[f] if not any(p.cover is cover for cover in covers)]
+            for k, (course, seen) in enumerate(zip(courses, out, strict=True)):
+                seen.pieces[f] = found[k] if found else None
+                course.go_on(seen.pieces[f], bounds[f])
+                seen.left[f], seen.apart[f] = course.left, apart
+    return out, rest
 
 
-def _course(first: Piece, picture: Tensor) -> _Course:
-    tint = float(picture[:, first.cover].var(1).sum()) + TINT**2
-    return _Course(first.place, torch.zeros_like(first.place), first.colour, tint, first.area)
-
-
-def _one_each(courses: list[_Course], pieces: list[Piece], side: int) -> list[Piece | None] | None:
-    """The piece that each is, if each is one; else None."""
-
-    def cost(chosen: tuple[Piece, ...]) -> float:
-        total = 0.0
-        for course, one in zip(courses, chosen, strict=True):
-            total += PLACE * float((one.place - course.expected).norm()) / side
-            total += COLOUR * float((one.colour - course.colour).abs().max()) / 255
-            total += AREA * abs(math.log(one.area / course.area))
-        return total
-
-    if len(pieces) < len(courses):
-        return None
-    best = min(permutations(pieces, len(courses)), key=cost)
-    left = sum(one.area for one in pieces) - sum(one.area for one in best)
-    changed = max(
-        abs(math.log(one.area / course.area)) for course, one in zip(courses, best, strict=True)
-    )
-    small = left <= LEFT * min(course.area for course in courses)
-    return list(best) if small and changed < LIKE else None
-
-
-def _shared(courses: list[_Course], pieces: list[Piece], picture: Tensor) -> list[Piece | None]:
-    """What each has of all pieces together; None of one that is hidden."""
-    covered = torch.stack([one.cover for one in pieces]).any(0)
-    y, x = covered.nonzero(as_tuple=True)
-    at, colours = torch.stack([x, y], -1).double(), picture[:, covered].T
-    places = [course.expected for course in courses]
-    for _ in range(ROUNDS):
-        far = []
-        for course, place in zip(courses, places, strict=True):
-            away = (at - place).square().sum(1) / (course.area / math.pi)
-            other = (colours - course.colour).square().sum(1) / course.tint
-            far.append(away + other + math.log(course.tint))
-        whose = torch.stack(far).argmin(0)
-        own = [whose == k for k in range(len(courses))]
-        places = [
-            at[mine].mean(0) if bool(mine.any()) else place
-            for mine, place in zip(own, places, strict=True)
-        ]
-    out: list[Piece | None] = []
-    for course, mine in zip(courses, own, strict=True):
-        cover = torch.zeros_like(covered)
-        cover[y[mine], x[mine]] = True
-        wholly = LEAST * course.area < float(mine.sum()) < LARGEST * course.area
-        out.append(piece(picture, cover) if wholly else None)
-    return out
-
-
-def _track(seen: list[Piece | None], size: tuple[int, ...]) -> Track | None:
+def _track(seen: _Seen, bounds: Tensor, size: tuple[int, ...]) -> Track | None:
     """What is seen of a thing in pictures of (h, w); None where that is too little."""
-    known = [f for f, one in enumerate(seen) if one is not None]
-    if len(known) < SEEN * len(seen) or known[0] > ENDS or known[-1] < len(seen) - 1 - ENDS:
+    pieces, count = seen.pieces, len(seen.pieces)
+    known = [f for f, one in enumerate(pieces) if one is not None]
+    if len(known) < (PASSES if any(seen.left) else SEEN) * count:
         return None
-    found = np.stack([one.place.numpy() for one in seen if one is not None])
-    times = np.arange(len(seen))
-    way = np.stack([np.interp(times, known, found[:, axis]) for axis in (0, 1)], 1)
+    first, last = seen.left[0], seen.left[-1]
+    if (known[0] > ENDS and not first) or (known[-1] < count - 1 - ENDS and not last):
+        return None
+    found = np.stack([one.place.numpy() for one in pieces if one is not None])
+    way = np.stack([np.interp(np.arange(count), known, found[:, axis]) for axis in (0, 1)], 1)
+    edges = seen.edges.numpy()
+    if last:
+        _onwards(way, known[-LEAVING:], edges, bounds.numpy())
+    if first:
+        before = [count - 1 - f for f in reversed(known[:LEAVING])]
+        _onwards(way[::-1], before, edges, bounds.flip(0).numpy())
     nothing = torch.zeros(*size, dtype=torch.bool)
-    covers = torch.stack([nothing if one is None else one.cover for one in seen])
-    return Track(torch.from_numpy(way), covers)
+    covers = torch.stack([nothing if one is None else one.cover for one in pieces])
+    unknown = torch.full((3,), torch.nan, dtype=torch.float64)
+    sides = [
+        sides_of(one) if one is not None and apart and not bool(one.cut.any()) else unknown
+        for one, apart in zip(pieces, seen.apart, strict=True)
+    ]
+    return Track(torch.from_numpy(way), covers, torch.stack(sides))
+
+
+def _onwards(way: Floats, known: list[int], edges: Floats, bounds: Floats) -> None:
+    """`(N, 2)` places after the last that is known, in place: as fast as between those that are,
+    until nothing of it is inside.
+    """
+    first, last = known[0], known[-1]
+    speed = (way[last] - way[first]) / max(1, last - first)
+    for f in range(last + 1, len(way)):
+        before = way[f - 1]
+        low, high = before - edges[:2], before + edges[2:]
+        outside = bool(((high < bounds[f, :2]) | (low > bounds[f, 2:])).any())
+        way[f] = before if outside else before + speed
 
 
 def _spot(track: Track, grid: TokenGrid, moments: list[tuple[int, int]]) -> Spot:
@@ -246,4 +234,5 @@ def _spot(track: Track, grid: TokenGrid, moments: list[tuple[int, int]]) -> Spot
     first, second = (list(each) for each in zip(*moments, strict=True))
     there = (covers[first] | covers[second]).double()[:, None]
     share = functional.adaptive_avg_pool2d(there, (grid.height, grid.width))[:, 0]
-    return Spot((place[first] + place[second]) / 2 - 0.5, share > COVERED)
+    size = size_of(track.sides, moments)
+    return Spot((place[first] + place[second]) / 2 - 0.5, share > COVERED, size)

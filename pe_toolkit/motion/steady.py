@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.registration import SIDES, after, fitted, inverse, level_of, moved
+from pe_toolkit.motion.sizes import size_of
 from pe_toolkit.motion.spots import COVERED, Spot, Track, tracks
 
 AROUND = 1.0
@@ -42,6 +43,7 @@ class Steady:
         half: of the anchor frame's width and height.
         first: `(2,)` (x, y) of the left and upper border.
         pitch: pixels of a half shorter side.
+        bounds: `(N, 4)` pixels, where the border of each frame is, as `pieces.borders`.
     """
 
     pictures: Tensor
@@ -49,6 +51,7 @@ class Steady:
     half: Tensor
     first: Tensor
     pitch: float
+    bounds: Tensor
 
     @property
     def frame(self) -> float:
@@ -71,7 +74,7 @@ def spots_before(
         moments: of each latent frame, which two frames it stands for (`moments.frames_of`).
     """
     steady = steadied(pictures, motions, anchor, moments)
-    found = tracks(steady.pictures, laid=True, frame=steady.frame)
+    found = tracks(steady.pictures, laid=True, frame=steady.frame, bounds=steady.bounds)
     return [_spot(track, steady, grid, moments) for track in found]
 
 
@@ -103,7 +106,34 @@ def steadied(
             picture[None], there[None], mode="bilinear", padding_mode="border", align_corners=False
         )[0])  # fmt: skip
         shown.append((there.abs() <= inside).all(-1))
-    return Steady(_filled(torch.stack(made), torch.stack(shown)), every, half, low, pitch)
+    filled = _filled(torch.stack(made), torch.stack(shown))
+    border = _borders(every, half * inside)
+    bounds = (border - low.repeat(2)) * pitch - 0.5
+    last = torch.tensor([columns - 1, rows - 1], dtype=torch.float64)
+    bounds = torch.cat([bounds[:, :2].clamp(min=0), torch.minimum(bounds[:, 2:], last)], 1)
+    return Steady(filled, every, half, low, pitch, bounds)
+
+
+def _borders(every: Tensor, half: Tensor) -> Tensor:
+    """`(N, 4)` left, upper, right and lower border of frames of so much to either side of their
+    middle, in the anchor frame's coordinates: of one that is turned, what is inside at any height.
+    """
+    corners = torch.stack(
+        [
+            torch.stack(
+                [
+                    after(
+                        torch.cat([torch.zeros(2), torch.tensor([x, y]) * half]), inverse(motion)
+                    )[2:]
+                    for y, x in product((-1, 1), (-1, 1))
+                ]
+            )
+            for motion in every
+        ]
+    )  # (N, 4, 2): upper left, upper right, lower left, lower right
+    low = [corners[:, [0, 2], 0].amax(1), corners[:, [0, 1], 1].amax(1)]
+    high = [corners[:, [1, 3], 0].amin(1), corners[:, [2, 3], 1].amin(1)]
+    return torch.stack(low + high, 1)
 
 
 def _every(
@@ -142,7 +172,8 @@ def _spot(track: Track, steady: Steady, grid: TokenGrid, moments: list[tuple[int
         torch.maximum(*(_covered(track.covers[n], steady, n, grid) for n in both))
         for both in moments
     ])  # fmt: skip
-    return Spot((place[first] + place[second]) / 2, share > COVERED)
+    size = size_of(track.sides, moments)
+    return Spot((place[first] + place[second]) / 2, share > COVERED, size)
 
 
 def _covered(cover: Tensor, steady: Steady, n: int, grid: TokenGrid) -> Tensor:

@@ -5,7 +5,8 @@
 - Else what a normalised cut tells from the background (`motion.segments`), or one path through all
   matches.
 
-Growth and turn are read by laying a thing's own pictures on each other.
+Growth and turn are read by laying a thing's own pictures on each other; growth by what a thing
+covers, where the pictures say that (`motion.sizes`).
 """
 
 from __future__ import annotations
@@ -89,6 +90,9 @@ def shown(
         around = functional.max_pool2d(spot.cover.double(), 3, 1, 1)
         subject = subject_at(grid, pictures, around, (place, share), maps)
         subject = dataclasses.replace(subject, cover=spot.cover, seen=True)
+        if spot.size is not None:
+            size = changing(spot.size - spot.size[grid.frames // 2], GROWTH)
+            subject = dataclasses.replace(subject, size=size)
         if _reach(subject.path) >= REST or grows(subject):
             subjects.append(subject)
     return sorted(subjects, key=lambda s: -s.share)
@@ -116,6 +120,9 @@ def _together(found: list[Spot], seen: list[Tensor]) -> list[Spot]:
             groups.append([k])
     out = []
     for parts in ([found[k] for k in group] for group in groups):
+        if len(parts) == 1:
+            out += parts
+            continue
         sizes = torch.tensor([float(one.cover.sum()) + 1e-9 for one in parts]).double()
         place = torch.stack([one.place for one in parts])
         middle_of = torch.einsum("n,nfk->fk", sizes / sizes.sum(), place)
