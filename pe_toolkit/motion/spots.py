@@ -22,6 +22,7 @@ from pe_toolkit.motion.backdrop import backdrop
 from pe_toolkit.motion.courses import begun, near, one_each, reach, shared
 from pe_toolkit.motion.pieces import Piece, borders, pieces_of
 from pe_toolkit.motion.sizes import sides_of, size_of
+from pe_toolkit.motion.turns import angle_of, turn_of
 
 Floats = NDArray[np.float64]
 
@@ -51,11 +52,14 @@ class Spot:
         cover: `(F, H, W)` bool, the patches that it covers.
         size: `(F,)` float64 log of its size, all alike if it keeps it; None where that is not
             clear.
+        turn: `(F,)` float64 its angle, radians clockwise, likewise. Nor is it clear where the size
+            is not: what is seen of it changes.
     """
 
     place: Tensor
     cover: Tensor
     size: Tensor | None = None
+    turn: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -67,11 +71,13 @@ class Track:
         covers: `(N, h, w)` bool.
         sides: `(N, 3)` log of the root of its area, of its width, of its height; NaN where it is
             not seen whole and apart from others.
+        turn: `(N,)` radians, clockwise; None where that is not clear (`motion.turns`).
     """
 
     way: Tensor
     covers: Tensor
     sides: Tensor
+    turn: Tensor | None
 
 
 def spots(pictures: Tensor, grid: TokenGrid, moments: list[tuple[int, int]]) -> list[Spot]:
@@ -107,7 +113,7 @@ def tracks(
     out: list[Track] = []
     while (count := _count(frames)) and len(out) + count <= MOST:
         found, frames = _followed(frames, pictures, bounds, _begin(frames, count))
-        made = [_track(seen, bounds, pictures.shape[2:]) for seen in found]
+        made = [_track(seen, pictures, bounds) for seen in found]
         known = [track for track in made if track is not None]
         if len(known) < len(made):
             break
@@ -186,8 +192,8 @@ def _followed(
     return out, rest
 
 
-def _track(seen: _Seen, bounds: Tensor, size: tuple[int, ...]) -> Track | None:
-    """What is seen of a thing in pictures of (h, w); None where that is too little."""
+def _track(seen: _Seen, pictures: Tensor, bounds: Tensor) -> Track | None:
+    """What is seen of a thing; None where that is too little."""
     pieces, count = seen.pieces, len(seen.pieces)
     known = [f for f, one in enumerate(pieces) if one is not None]
     if len(known) < (PASSES if any(seen.left) else SEEN) * count:
@@ -203,14 +209,16 @@ def _track(seen: _Seen, bounds: Tensor, size: tuple[int, ...]) -> Track | None:
     if first:
         before = [count - 1 - f for f in reversed(known[:LEAVING])]
         _onwards(way[::-1], before, edges, bounds.flip(0).numpy())
-    nothing = torch.zeros(*size, dtype=torch.bool)
+    nothing = torch.zeros(*pictures.shape[2:], dtype=torch.bool)
     covers = torch.stack([nothing if one is None else one.cover for one in pieces])
     unknown = torch.full((3,), torch.nan, dtype=torch.float64)
     sides = [
         sides_of(one) if one is not None and apart and not bool(one.cut.any()) else unknown
         for one, apart in zip(pieces, seen.apart, strict=True)
     ]
-    return Track(torch.from_numpy(way), covers, torch.stack(sides))
+    middles, lengths = torch.from_numpy(way), torch.stack(sides)
+    turn = turn_of(pictures, covers, middles, lengths[:, 0])
+    return Track(middles, covers, lengths, turn)
 
 
 def _onwards(way: Floats, known: list[int], edges: Floats, bounds: Floats) -> None:
@@ -235,4 +243,5 @@ def _spot(track: Track, grid: TokenGrid, moments: list[tuple[int, int]]) -> Spot
     there = (covers[first] | covers[second]).double()[:, None]
     share = functional.adaptive_avg_pool2d(there, (grid.height, grid.width))[:, 0]
     size = size_of(track.sides, moments)
-    return Spot((place[first] + place[second]) / 2 - 0.5, share > COVERED, size)
+    turn = None if size is None else angle_of(track.turn, moments)
+    return Spot((place[first] + place[second]) / 2 - 0.5, share > COVERED, size, turn)

@@ -20,6 +20,7 @@ from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.registration import SIDES, after, fitted, inverse, level_of, moved
 from pe_toolkit.motion.sizes import size_of
 from pe_toolkit.motion.spots import COVERED, Spot, Track, tracks
+from pe_toolkit.motion.turns import angle_of
 
 AROUND = 1.0
 """Pictures beyond the anchor frame's that are kept on every side."""
@@ -173,7 +174,8 @@ def _spot(track: Track, steady: Steady, grid: TokenGrid, moments: list[tuple[int
         for both in moments
     ])  # fmt: skip
     size = size_of(track.sides, moments)
-    return Spot((place[first] + place[second]) / 2, share > COVERED, size)
+    turn = None if size is None else angle_of(track.turn, moments)
+    return Spot((place[first] + place[second]) / 2, share > COVERED, size, turn)
 
 
 def _covered(cover: Tensor, steady: Steady, n: int, grid: TokenGrid) -> Tensor:

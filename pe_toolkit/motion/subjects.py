@@ -5,8 +5,9 @@
 - Else what a normalised cut tells from the background (`motion.segments`), or one path through all
   matches.
 
-Growth and turn are read by laying a thing's own pictures on each other; growth by what a thing
-covers, where the pictures say that (`motion.sizes`).
+Growth and turn are read by laying a thing's own pictures on each other; where the pictures show it
+apart, growth by what it covers (`motion.sizes`), and turn by what is around its middle
+(`motion.turns`).
 """
 
 from __future__ import annotations
@@ -93,6 +94,8 @@ def shown(
         if spot.size is not None:
             size = changing(spot.size - spot.size[grid.frames // 2], GROWTH)
             subject = dataclasses.replace(subject, size=size)
+        if spot.turn is not None:
+            subject = dataclasses.replace(subject, turn=spot.turn - spot.turn[grid.frames // 2])
         if _reach(subject.path) >= REST or grows(subject):
             subjects.append(subject)
     return sorted(subjects, key=lambda s: -s.share)
