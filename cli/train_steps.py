@@ -209,6 +209,8 @@ def matched_words(event: ReferenceMatched, expected: int) -> tuple[list[str], st
         warning = f"{event.zero}: the positions start from zero."
     if event.path_alone:
         lines.append("its path is learned, not that it grows or turns")
+    if event.turn_left_out:
+        lines.append("where it goes is learned, not that it turns")
     if event.things_left_out:
         lines.append("the camera's motion is learned, not that of the things before it")
     if event.guided_steps not in (None, expected):

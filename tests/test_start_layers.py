@@ -32,6 +32,7 @@ from pe_toolkit.training.start import (
     first_layers,
     path_alone,
     things_left_out,
+    turn_left_out,
     unsaid,
 )
 from pe_toolkit.video import Clip
@@ -39,7 +40,7 @@ from pe_toolkit.world.motions import scenes_of
 from pe_toolkit.world.scenes import render
 
 GRID = TokenGrid(3, 4, 4)
-ROW = VARIANTS["bundled"]
+ROW, COGVIDEOX = VARIANTS["bundled"], VARIANTS["cogvideox-5b"]
 ZERO = torch.zeros(3, dtype=torch.float64)
 SHARE = 1.1  # how much of a ground there is
 PATH = torch.tensor([[-1.0, 0.0], [0.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
@@ -136,6 +137,11 @@ def test_auto_takes_layers_where_one_path_does_not_say_what_moves() -> None:
     assert path_alone(along(), growing, auto)
     assert not path_alone(along(), moves(subject()), auto)
     assert not path_alone(along(), growing, settings(start="layers"))
+    # Where the pictures show it, growth is exact enough to be said with the path.
+    shown = moves(dataclasses.replace(growing.subjects[0], seen=True))
+    assert begun(along(), shown, auto) == "layers"
+    assert not path_alone(along(), shown, auto)
+    assert begun(along(), shown, TrainConfig(start="auto").resolve(COGVIDEOX)) == "layers"
     few = along()  # moves of a patch, which also a clip at rest seems to have
     few.displacement[:, :, :, 1:] = 0
     few.mask[:, :, :, 1:] = False
@@ -153,10 +159,43 @@ def test_auto_takes_layers_where_one_path_does_not_say_what_moves() -> None:
     )
     as_read = dataclasses.replace(asked, start_scale=1.0)
     assert torch.equal(found, first_layers(by_chance(), moves(pan=1.0), as_read)["camera"])
-    by_attention = TrainConfig(start="auto").resolve(VARIANTS["cogvideox-5b"])
+    by_attention = TrainConfig(start="auto").resolve(COGVIDEOX)
     assert begun(by_chance(), moves(pan=1.0), by_attention) == "layers"
     assert begun(by_chance(), moves(), by_attention) == "flow"
     assert list(first_layers(by_chance(), moves(subject(), pan=1.0), auto)) == ["camera", "subject"]
+
+
+def turning(far: float) -> Moves:
+    turn = torch.tensor([-0.5, 0.0, 0.5], dtype=torch.float64)
+    return moves(dataclasses.replace(subject(far=far), turn=turn, seen=True))
+
+
+def test_what_turns_in_its_place_is_turned_and_what_turns_on_its_way_goes() -> None:
+    auto, few = settings(start="auto", start_scale=1.0), by_chance()
+    asked = settings(start="layers", start_scale=1.0)
+    inner = [5, 10]  # patches that are not sent beyond the border
+    for far, left_out in ((0.2, False), (0.8, True)):
+        assert turn_left_out(few, turning(far), auto) == left_out
+        assert not turn_left_out(few, turning(far), asked)
+        turned = first_layers(few, turning(far), asked)["subject"].reshape(3, 16, 3)
+        begins = first_layers(few, turning(far), auto)["subject"].reshape(3, 16, 3)
+        # A path is the same on all tokens, a turn is not.
+        assert not torch.allclose(turned[0, inner[0]], turned[0, inner[1]], atol=1e-3)
+        alike = torch.allclose(begins[0, inner[0]], begins[0, inner[1]], atol=1e-3)
+        assert alike == left_out
+    assert not turn_left_out(few, moves(subject(far=2.0)), auto)
+    assert not turn_left_out(few, moves(turning(2.0).subjects[0], pan=1.0), auto)
+
+
+def test_one_thing_grows_about_the_middle_of_the_picture() -> None:
+    """Wherever it is drawn; of several, and before a camera, each about its own."""
+    size = torch.tensor([-0.2, 0.0, 0.2], dtype=torch.float64)
+    stays = Subject(PATH * 0, PATH * 0 + 0.5, size, ZERO, 0.9, seen=True)
+    alone = moves(stays).layers(GRID)["subject"].reshape(3, 4, 4, 3)
+    # What is in the middle stays: opposite corners go opposite ways.
+    torch.testing.assert_close(alone[0, 0, 0], -alone[0, 3, 3])
+    camera = moves(stays, pan=1.0).layers(GRID)["subject"].reshape(3, 4, 4, 3)
+    assert not torch.allclose(camera[2, 0, 0], -camera[2, 3, 3])
 
 
 def test_of_what_is_held_before_a_camera_that_pans_the_camera_is_left() -> None:

@@ -107,7 +107,8 @@ def _sent(grid: TokenGrid, moves: Moves, subject: int | None = None) -> Tensor:
     at = grid.coordinates(dtype=torch.float64)[None]  # (1, HW, 2)
     origin = undo(at, grid, *camera)  # in the anchor frame
     if subject is not None:
-        own = own_motion(grid, moves.subjects[subject], moves.anchor)
+        one = moves.subjects[subject]
+        own = own_motion(grid, one, one.place[moves.anchor])
         origin = undo(origin, grid, *own)
     ends = origin[:, None].expand(-1, grid.frames, -1, -1)  # (F, F, HW, 2)
     if subject is not None:

@@ -156,7 +156,9 @@ class Moves:
         """The layers of positions by name, `(S, 3)` float32 offsets each, on all tokens; their sum
         puts the subject back where the anchor frame has it. No layer if nothing moves.
 
-        Several subjects are blended (`motion.layers`), or have no layer (`several`).
+        Several subjects are blended (`motion.layers`), or have no layer (`several`). One alone,
+        before a camera that rests, grows and turns about the middle of the picture: a generation
+        draws it where its seed has it, which is rather there than where the reference has it.
 
         Args:
             scale: of all motions; of paths within `motion.path.FARTHEST` of the picture.
@@ -171,8 +173,11 @@ class Moves:
         shares = (
             blended(grid, torch.stack([s.place for s in self.subjects])) if self.subjects else ()
         )
+        alone = len(self.subjects) == 1 and not self.camera
         for k, (subject, share) in enumerate(zip(self.subjects, shares, strict=True)):
-            layer = _subject_layer(grid, subject, (linear, shift), scale, self.anchor)
+            about = middle(grid) if alone else subject.place[self.anchor]
+            motion = own_motion(grid, subject, about, scale)
+            layer = compose(grid, (linear, shift), motion)
             out[f"subject-{k + 1}" if k else "subject"] = layer * (own * share[:, None]).float()
         return out
 
@@ -218,21 +223,14 @@ def similarity(size: Tensor, turn: Tensor) -> Tensor:
     return torch.stack([torch.stack([c, -s], -1), torch.stack([s, c], -1)], -2)
 
 
-def _subject_layer(
-    grid: TokenGrid, subject: Subject, camera: tuple[Tensor, Tensor], scale: float, anchor: int
-) -> Tensor:
-    """What is left to put the subject back after the camera is, on all tokens."""
-    return compose(grid, camera, own_motion(grid, subject, anchor, scale))
-
-
 def own_motion(
-    grid: TokenGrid, subject: Subject, anchor: int, scale: float = 1.0
+    grid: TokenGrid, subject: Subject, about: Tensor, scale: float = 1.0
 ) -> tuple[Tensor, Tensor]:
     """Its A_f `(F, 2, 2)` and b_f `(F, 2)` about the middle of the grid, as a camera has them:
-    where what it covers in the anchor frame goes, beyond the camera.
+    where what it covers in the anchor frame goes, beyond the camera: p -> o + M (p - o) + d with
+    o = `about`, `(2,)` (x, y) in patches, which is its middle in that frame.
     """
     path = subject.path * reach(subject.path, grid, scale)
     own = similarity(subject.size * scale, subject.turn * scale)
-    # About its own middle in the anchor frame: p -> o + M (p - o) + d.
-    about = subject.place[anchor] - middle(grid)
-    return own, path + about - (own @ about[:, None])[..., 0]
+    away = about - middle(grid)
+    return own, path + away - (own @ away[:, None])[..., 0]

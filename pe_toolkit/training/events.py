@@ -52,6 +52,7 @@ class ReferenceMatched:
             where that is not said.
         path_alone: whether a subject grows or turns, and positions say its path only.
         things_left_out: whether several things move before a camera, and positions say that only.
+        turn_left_out: whether a subject turns on its way, and positions do not say that.
     """
 
     fraction: float
@@ -64,6 +65,7 @@ class ReferenceMatched:
     read: bool = False
     path_alone: bool = False
     things_left_out: bool = False
+    turn_left_out: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -12,7 +12,7 @@ from pe_toolkit.embedding import LAYERED
 from pe_toolkit.embedding.base import PositionalForm
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.layers import inside, subject_layer
-from pe_toolkit.motion.moves import ONE_PATH, Moves
+from pe_toolkit.motion.moves import ONE_PATH, Moves, grows
 from pe_toolkit.motion.path import mean_path, one_path, reach
 from pe_toolkit.motion.words import NOTHING
 from pe_toolkit.training.config import Resolved
@@ -101,8 +101,9 @@ def first_layers(
     if start == "zero":
         return {WHOLE: torch.zeros(grid.tokens, 3, dtype=torch.float64)}
     if start == "layers":
-        own = _own(moves) if settings.start == "auto" else 1.0
-        found = moves.layers(grid, scale(start, moves, settings), own)
+        part = _part(moves) if settings.start == "auto" else 1.0
+        shown = _straight(moves) if turn_left_out(flow, moves, settings) else moves
+        found = shown.layers(grid, scale(start, moves, settings), part)
     else:
         path = _one_path(flow, moves)  # (F, 2) as (dx, dy)
         path = path * reach(path, grid, settings.start_scale)
@@ -113,7 +114,7 @@ def first_layers(
     return inside(grid, found, moving if moves.camera else 0.0)
 
 
-def _own(moves: Moves) -> float:
+def _part(moves: Moves) -> float:
     """How much of its layer a subject gets."""
     if not moves.camera:
         return 1.0
@@ -157,30 +158,49 @@ def sought(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> str:
     """The start that was asked for. Of `auto` it is `layers` where one path does not say what moves
     and a camera or one subject was read (zoom, roll, a thing that is hard to match, of which one
     path explains much of the little that matches), of one thing that moves otherwise than the
-    camera (a background behind what stays), of one slow thing, and of several things; else `flow`
-    (docs/experiments.md). With a reading by attention, which tells no things from a background, it
-    is `layers` where the pictures show a camera that moves, or several things.
+    camera (a background behind what stays), of one slow thing, of one of which the pictures show
+    that it grows, and of several things; else `flow` (docs/experiments.md). With a reading
+    by attention, which tells no things from a background, it is `layers` where the pictures show a
+    camera that moves, several things, or one that grows.
     """
     if settings.start != "auto":
         return settings.start
+    more = moves.shown and any(bool((subject.size != 0).any()) for subject in moves.subjects)
     if settings.reading.by != "content":
-        return "layers" if moves.camera or moves.several else "flow"
+        return "layers" if moves.camera or moves.several or more else "flow"
     if not (moves.camera or moves.subjects):
         return "flow"
     if moves.several:
         return "layers"
     otherwise = moves.camera and len(moves.subjects) == 1
     said = one_path(flow) >= ONE_PATH and flow.followed >= LITTLE and not moves.turns
-    alone = said and not slow(moves) and not otherwise
+    alone = said and not slow(moves) and not otherwise and not more
     return "flow" if alone else "layers"
 
 
 def path_alone(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> bool:
-    """Whether a subject grows or turns, and the start is a path, which says neither. (Layers of
-    what grows bring a third of it, and follow its path less well: docs/experiments.md.)
+    """Whether a subject grows or turns, and the start is a path, which says neither: where the
+    pictures do not show it, what is read of either is not exact enough (docs/experiments.md).
     """
-    turned = any(bool((s.size != 0).any() or (s.turn != 0).any()) for s in moves.subjects)
+    turned = any(grows(subject) for subject in moves.subjects)
     return turned and begun(flow, moves, settings) == "flow"
+
+
+def turn_left_out(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> bool:
+    """Whether `auto` takes the layer of one thing that turns on its way, without its turn: what
+    goes far follows its path with 0.85 where it is turned as well, with 0.94 without, and of the
+    turn half is seen (docs/experiments.md).
+    """
+    if settings.start != "auto" or moves.camera or len(moves.subjects) != 1 or slow(moves):
+        return False
+    turned = bool((moves.subjects[0].turn != 0).any())
+    return turned and begun(flow, moves, settings) == "layers"
+
+
+def _straight(moves: Moves) -> Moves:
+    """Without the turn of its subjects."""
+    straight = [replace(s, turn=torch.zeros_like(s.turn)) for s in moves.subjects]
+    return replace(moves, subjects=tuple(straight))
 
 
 def things_left_out(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> bool:

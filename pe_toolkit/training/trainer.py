@@ -20,7 +20,13 @@ from pe_toolkit.training.guide import Guidance
 from pe_toolkit.training.prepare import Run, prepare
 from pe_toolkit.training.reference import read_reference
 from pe_toolkit.training.resume import ResumeState
-from pe_toolkit.training.start import begun, path_alone, things_left_out, unsaid
+from pe_toolkit.training.start import (
+    begun,
+    path_alone,
+    things_left_out,
+    turn_left_out,
+    unsaid,
+)
 from pe_toolkit.video import Clip
 
 
@@ -91,6 +97,7 @@ def train(
             run.form is not None and begun(flow, moves, run.settings) == "layers",
             run.form is not None and path_alone(flow, moves, run.settings),
             run.form is not None and things_left_out(flow, moves, run.settings),
+            run.form is not None and turn_left_out(flow, moves, run.settings),
         )
         reference.require_motion(run.settings.mask)
 
