@@ -29,7 +29,8 @@ def look_words(seen: Look, variant: str, settings: Resolved) -> list[str]:
 
     share, read = seen.flow.followed, by_layers(seen, variant, settings)
     little = variant.startswith("bundled") and share < LITTLE and not read
-    words = [followed(share, little, read=read), motion_words(motion_spec(seen.moves))]
+    sides = seen.flow.grid.height, seen.flow.grid.width
+    words = [followed(share, little, read=read), motion_words(motion_spec(seen.moves), sides)]
     why = "" if read else nothing_moves(mean_displacements(seen.flow.displacement))
     if why:
         words.append(f"{why}: little of its motion will transfer")

@@ -19,7 +19,14 @@ from pe_toolkit.motion.path import one_path, path_shares
 from pe_toolkit.motion.read import read_moves
 from pe_toolkit.motion.registration import READABLE, after, inverse, register
 from pe_toolkit.motion.segments import affinity, course, soft_masks, spectrum
-from pe_toolkit.motion.words import NOTHING, camera_words, subject_words, words
+from pe_toolkit.motion.words import (
+    NOTHING,
+    border_words,
+    camera_words,
+    places,
+    subject_words,
+    words,
+)
 from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.training.looking import look
 from pe_toolkit.video import Clip, read_clip, write_video
@@ -320,6 +327,26 @@ def test_motion_in_words() -> None:
     assert words(rest, [one, "left 2.0 patches"]).startswith(
         "two things move differently: one right and down"
     )
+
+
+def test_where_it_comes_in_and_leaves_in_words() -> None:
+    sides, still = (8, 12), (1, 0, 0, 1, 0, 0)
+    rest = [still] * 3
+
+    def said(*path: tuple[float, float], cam: list[tuple[float, ...]] = rest) -> str:
+        return border_words(places(path, (5.5, 3.5, 1.0), cam, sides), sides)
+
+    assert said((-4, 0), (0, 0), (5, 3)) == ""
+    assert said((-7, 0), (0, 0), (5, 3)) == "comes in on the left"
+    assert said((0, 0), (0, 0), (0, -5)) == "leaves at the top"
+    assert said((7, 0), (0, 0), (0, 5)) == "comes in on the right and leaves at the bottom"
+    assert said((0, 0), (-7, 0), (0, 0)) == "goes out on the left and comes back"
+    assert said((9, 0), (9, 0), (9, 0)) == ""  # never seen
+    # Beyond the camera it stays; the picture moves right from under it.
+    moved = [(1, 0, 0, 1, -7, 0), still, still]
+    assert said((0, 0), (0, 0), (0, 0), cam=moved) == "comes in on the left"
+    one = subject_words([(-7, 0), (0, 0), (5, 3)], border="comes in on the left")
+    assert one == "right 12 patches, comes in on the left"
 
 
 def test_what_stays_in_the_picture_goes_with_the_camera() -> None:

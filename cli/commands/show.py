@@ -136,7 +136,11 @@ def describe(info: CardInfo, most: int = MOST_SAMPLES) -> dict[str, str]:
         f"{ref.fps:.4g} fps",
         "used": _used(spec),
         "followed": followed_by(spec),
-        **({"motion": motion_words(ref.motion)} if ref.motion else {}),
+        **(
+            {"motion": motion_words(ref.motion, (spec.grid.height, spec.grid.width))}
+            if ref.motion
+            else {}
+        ),
         "loss": f"{losses[0][0]:.4g} -> {losses[-1][1]:.4g}" if losses else "not optimised",
         "scores": ", ".join(f"{k} {v:.3g}" for k, v in spec.scores.items()) or "-",
         "software": ", ".join(f"{k} {v}" for k, v in spec.software.items()) or "-",

@@ -109,7 +109,7 @@ def _motion(card: MotionCard) -> list[Picture]:
             paths.append((name, way - (way.max(0) + way.min(0)) / 2))
             names.append(name)
     how = "edited" if card.spec.edits else "read"
-    about = f"as it was {how}" if measured is None else motion_words(measured)
+    about = f"as it was {how}" if measured is None else motion_words(measured, (rows, columns))
     what = "Motion of the edited reference" if card.spec.edits else "Motion of the reference"
     out = [heading(what, about, WIDTH)]
     if paths:

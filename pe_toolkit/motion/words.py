@@ -54,6 +54,7 @@ def subject_words(
     size: Sequence[float] | None = None,
     turn: Sequence[float] | None = None,
     camera: Sequence[Sequence[float]] = (),
+    border: str = "",
 ) -> str:
     """What a subject does. One that stays where it is in the picture of a camera that pans goes
     with the camera.
@@ -63,11 +64,14 @@ def subject_words(
         size: its size, in times of that in the frame it is compared with.
         turn: degrees, clockwise.
         camera: as in `camera_words`.
+        border: `border_words`.
     """
     parts = []
     way = _way(path)
     if way:
         parts.append(f"{WITH}, {way}" if _stays(path, camera) else way)
+    if border:
+        parts.append(border)
     grows = _growth(
         [math.log(max(s, 1e-6)) for s in size or ()], "grows {} times", "shrinks {} times"
     )
@@ -77,6 +81,59 @@ def subject_words(
     if turns:
         parts.append(f"turns {turns}")
     return ", ".join(parts) or HARDLY
+
+
+def places(
+    path: Sequence[Point], disc: Point, camera: Sequence[Sequence[float]], sides: tuple[int, int]
+) -> list[tuple[float, float]]:
+    """Where a subject is in the picture in every latent frame, (x, y) in patches.
+
+    Args:
+        path: as in `subject_words`.
+        disc: where it is in the frame that it is compared with, (x, y, ...).
+        camera: as in `camera_words`.
+        sides: of the grid, height and width.
+    """
+    middle = (sides[1] - 1) / 2, (sides[0] - 1) / 2
+    out = []
+    for (dx, dy), (a11, a12, a21, a22, bx, by) in zip(path, camera, strict=True):
+        x, y = disc[0] + dx - middle[0], disc[1] + dy - middle[1]
+        out.append((middle[0] + a11 * x + a12 * y + bx, middle[1] + a21 * x + a22 * y + by))
+    return out
+
+
+def border_words(places: Sequence[Point], sides: tuple[int, int]) -> str:
+    """Where a subject comes in and leaves, or "": where its middle crosses the border.
+
+    Args:
+        places: as `places` gives them.
+        sides: as there.
+    """
+    beyond = [_beyond(place, sides) for place in places]
+    inside = [f for f, side in enumerate(beyond) if not side]
+    if not inside or not any(beyond):
+        return ""
+    first, last = inside[0], inside[-1]
+    came = f"comes in {beyond[first - 1]}" if first else ""
+    left = f"leaves {beyond[last + 1]}" if last + 1 < len(beyond) else ""
+    away = next((side for side in beyond[first:last] if side), "")
+    if away:
+        back = f"goes out {away} and comes back"
+        return ", ".join(part for part in (came, back, left) if part)
+    return " and ".join(part for part in (came, left) if part)
+
+
+def _beyond(place: Point, sides: tuple[int, int]) -> str:
+    """At which side of the picture it is outside, or ""."""
+    x, y = place
+    out = {
+        "on the left": -0.5 - x,
+        "on the right": x - sides[1] + 0.5,
+        "at the top": -0.5 - y,
+        "at the bottom": y - sides[0] + 0.5,
+    }
+    side = max(out, key=lambda name: out[name])
+    return side if out[side] > 0 else ""
 
 
 def words(camera: Sequence[Sequence[float]], subjects: Sequence[str]) -> str:

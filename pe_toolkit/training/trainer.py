@@ -90,7 +90,7 @@ def train(
             flow.matched,
             flow.moving,
             flow.followed,
-            motion_words(motion_spec(moves)),
+            motion_words(motion_spec(moves), (flow.grid.height, flow.grid.width)),
             unsaid(flow, moves, run.settings) if run.form else "",
             run.settings.phase is not None and (moves.camera or bool(moves.subjects)),
             len(guided),
