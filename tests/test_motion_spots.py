@@ -208,6 +208,51 @@ def test_what_comes_in_elsewhere_is_not_the_one_that_left() -> None:
         np.testing.assert_allclose(spot.place.numpy()[there], truth(way)[there], atol=0.1)
 
 
+def test_what_is_left_at_the_border_is_not_what_left() -> None:
+    """A reflection where it went out, and a mark at the other side that is seen for a while."""
+    way = LEAVES["leaves"]
+
+    def draw(t: float) -> NDArray[Any]:
+        picture = disc(PLAIN, *way(t), 11, RED)
+        picture = disc(picture, 127, 57, 4, RED) if t > 0.75 else picture
+        return disc(picture, 2, 100, 5, YELLOW) if t > 0.85 else picture
+
+    (spot,) = found_in(film(draw))
+    there = ~gone(way)
+    np.testing.assert_allclose(spot.place.numpy()[there], truth(way)[there], atol=0.1)
+    assert bool((spot.place[~there][:, 0] > GRID.width - 0.5).all())
+
+
+def square(picture: NDArray[Any], x: float, y: float, turn: float) -> NDArray[Any]:
+    """Of 22 pixels, half of it blue: it looks the same after a whole turn only."""
+    u = (X - x) * np.cos(turn) + (Y - y) * np.sin(turn)
+    v = (Y - y) * np.cos(turn) - (X - x) * np.sin(turn)
+    cover = np.clip(11 - np.maximum(abs(u), abs(v)) + 0.5, 0, 1)[..., None]
+    colour = np.where(u[..., None] > 0, BLUE, RED)
+    return picture * (1 - cover) + colour * cover
+
+
+@pytest.mark.parametrize(("turn", "way"), [(2.5, LANES[0]), (-6.5, lambda t: (60.0, 50.0))])
+def test_how_far_a_thing_turns(turn: float, way: Way) -> None:
+    frames = film(lambda t: square(TWO_TONE, *way(t), turn * t))
+    (spot,) = found_in(frames)
+    assert spot.turn is not None
+    angles = turn * np.linspace(0, 1, COUNT)
+    true = np.array([angles[list(pair)].mean() for pair in MOMENTS])
+    found = (spot.turn - spot.turn[0]).numpy()
+    np.testing.assert_allclose(found, true - true[0], atol=0.1)
+    (subject,) = read(frames).subjects
+    np.testing.assert_allclose(subject.turn.numpy(), found - found[GRID.frames // 2])
+
+
+def test_what_keeps_its_angle_does_not_turn() -> None:
+    upright = film(lambda t: square(TWO_TONE, *LANES[0](t), 0.3))
+    round_ = of(LANES[:1], rough())
+    for frames in (upright, round_):
+        (subject,) = read(frames).subjects
+        assert not bool((subject.turn != 0).any())
+
+
 GROWS: dict[str, tuple[float, float, float]] = {
     "grows": (10, 20, 0.05),
     "shrinks": (22, 12, 0.05),

@@ -38,6 +38,8 @@ RENEWED, SIZED = 0.1, 0.2
 NEAR = 2.0
 """Of the radii of a thing and a piece together, how far it is from where the thing is expected at
 most, if it may be a part of it, or something that touches it."""
+SLIVER = 0.1
+"""Of a thing's area, what is left of it at the border at least: less is a reflection, or noise."""
 INSIDE = 0.3
 """Of a thing's width or height, less than which is to be inside the border where it is no longer
 seen, for it to have left."""
@@ -91,7 +93,7 @@ class Course:
     def go_on(self, seen: Piece | None, bounds: Tensor) -> None:
         """To a frame whose border is at `(4,)` pixels, in which so much is seen of it."""
         if seen is None:
-            self.left = self.left or self._outside(bounds)
+            self.left = self.left or self.outside(bounds)
             self.missing += 1
             return
         if self.left:
@@ -106,7 +108,8 @@ class Course:
             self.area += SIZED * (seen.area - self.area)
             self.reach = self.reach + SIZED * (reach(seen) - self.reach)
 
-    def _outside(self, bounds: Tensor) -> bool:
+    def outside(self, bounds: Tensor) -> bool:
+        """Whether it is expected there in a frame whose border is at `(4,)` pixels."""
         low, high = self.expected - self.reach[:2], self.expected + self.reach[2:]
         there = torch.minimum(high, bounds[2:]) - torch.maximum(low, bounds[:2])
         return bool((there < INSIDE * (high - low)).any())
@@ -124,24 +127,33 @@ def reach(seen: Piece) -> Tensor:
     return torch.cat([seen.place - seen.edges[:2], seen.edges[2:] - seen.place])
 
 
-def one_each(courses: list[Course], pieces: list[Piece], side: int) -> list[Piece | None] | None:
-    """The piece that each is, if each is one, or has left the picture; else None."""
+def one_each(
+    courses: list[Course], pieces: list[Piece], side: int, bounds: Tensor
+) -> list[Piece | None] | None:
+    """The piece that each is, if each is one, or has left the picture, or leaves it now; else
+    None.
+    """
+    gone = [course.left or course.outside(bounds) for course in courses]
 
     def cost(chosen: tuple[Piece | None, ...]) -> float:
         total = 0.0
-        for course, one in zip(courses, chosen, strict=True):
+        for course, one, out in zip(courses, chosen, gone, strict=True):
             if one is None:
-                total += BACK if course.left else math.inf
+                total += BACK if out else math.inf
                 continue
+            if bool(one.cut.any()) and one.area < SLIVER * course.area:
+                return math.inf
             total += PLACE * float((course.whole(one).place - course.expected).norm()) / side
             total += COLOUR * float((one.colour - course.colour).abs().max()) / 255
             total += AREA * abs(_grown(course, one))
         return total
 
-    none: list[Piece | None] = [None for course in courses if course.left]
+    none: list[Piece | None] = [None for out in gone if out]
     if len(pieces) + len(none) < len(courses):
         return None
     best = min(permutations(pieces + none, len(courses)), key=cost)
+    if not math.isfinite(cost(best)):
+        return None
     chosen = [(c, one) for c, one in zip(courses, best, strict=True) if one is not None]
     others = [one for one in pieces if not any(one is other for _, other in chosen)]
     left = sum(one.area for one in near(courses, others))

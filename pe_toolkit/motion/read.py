@@ -20,7 +20,9 @@ from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.backdrop import shrunk
 from pe_toolkit.motion.cameras import MUCH, Camera, past_things, read_camera
 from pe_toolkit.motion.changes import QUIET, most_changed
+from pe_toolkit.motion.exposure import brightness
 from pe_toolkit.motion.flow import AttentionMotionFlow
+from pe_toolkit.motion.moments import frames_of
 from pe_toolkit.motion.moves import Moves, Subject, resting
 from pe_toolkit.motion.segments import FAINT
 from pe_toolkit.motion.subjects import (
@@ -78,6 +80,10 @@ def read_moves(
     grid = flow.grid
     small = None if film is None else shrunk(film)
     changed = 1.0 if small is None else most_changed(small)
+    if film is not None and small is not None and (light := brightness(small)) is not None:
+        small = small / light[:, None, None, None]
+        film, pictures = _evened(film, light), _even_pictures(pictures, light)
+        changed = 0.0  # of anything but the light
     seen = shown(flow, pictures, small) if small is not None and changed < QUIET else None
     if seen is not None and (len(seen) != 1 or things is None):
         return _before_rest(grid, seen)
@@ -95,6 +101,21 @@ def read_moves(
         if seen is None or cut.two:  # what is shown as one may be two that touch all the time
             return cut
     return _before_rest(grid, seen)
+
+
+def _evened(film: NDArray[np.uint8], light: Tensor) -> NDArray[np.uint8]:
+    """All frames of `(N, H, W, 3)` as bright as each other, of which (N,) says how bright they
+    are.
+    """
+    made = [frame / factor for frame, factor in zip(film, light.tolist(), strict=True)]
+    return np.stack(made).clip(0, 255).round().astype(np.uint8)
+
+
+def _even_pictures(pictures: Tensor, light: Tensor) -> Tensor:
+    """As `_evened`, of `(F, h, w)` of the latent frames."""
+    moments = frames_of(len(light), len(pictures))
+    factors = torch.stack([light[list(pair)].mean() for pair in moments])
+    return pictures / factors.to(pictures)[:, None, None]
 
 
 def _moves(camera: Camera, subjects: list[Subject]) -> Moves:

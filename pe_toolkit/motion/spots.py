@@ -178,7 +178,7 @@ def _followed(
     for way in (range(begin + 1, count), range(begin - 1, -1, -1)):
         courses = [begun(first, pictures[begin]) for first in frames[begin]]
         for f in way:
-            found = one_each(courses, frames[f], side)
+            found = one_each(courses, frames[f], side, bounds[f])
             apart = found is not None
             theirs = near(courses, frames[f])
             if found is None and theirs:
