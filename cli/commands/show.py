@@ -136,11 +136,7 @@ def describe(info: CardInfo, most: int = MOST_SAMPLES) -> dict[str, str]:
         f"{ref.fps:.4g} fps",
         "used": _used(spec),
         "followed": followed_by(spec),
-        **(
-            {"motion": motion_words(ref.motion, (spec.grid.height, spec.grid.width))}
-            if ref.motion
-            else {}
-        ),
+        **_motion(spec),
         "loss": f"{losses[0][0]:.4g} -> {losses[-1][1]:.4g}" if losses else "not optimised",
         "scores": ", ".join(f"{k} {v:.3g}" for k, v in spec.scores.items()) or "-",
         "software": ", ".join(f"{k} {v}" for k, v in spec.software.items()) or "-",
@@ -180,6 +176,13 @@ def _line(spec: CardSpec) -> dict[str, str]:
             f"content {digest}" for digest in spec.came_from
         )
     return rows
+
+
+def _motion(spec: CardSpec) -> dict[str, str]:
+    motion = spec.reference.motion
+    if motion is None:
+        return {}
+    return {"motion": motion_words(motion, (spec.grid.height, spec.grid.width))}
 
 
 def _phase(spec: CardSpec) -> dict[str, str]:
