@@ -92,7 +92,6 @@ def _itself(spec: CardSpec, entry: Entry) -> str:
 def describe(info: CardInfo, most: int = MOST_SAMPLES) -> dict[str, str]:
     """The card for people: one row per fact. Strings of the card come out printable."""
     from pe_toolkit.card.followed import followed_by
-    from pe_toolkit.card.motion_words import motion_words
     from pe_toolkit.shown import printable
 
     spec = info.spec
@@ -179,6 +178,8 @@ def _line(spec: CardSpec) -> dict[str, str]:
 
 
 def _motion(spec: CardSpec) -> dict[str, str]:
+    from pe_toolkit.card.motion_words import motion_words
+
     motion = spec.reference.motion
     if motion is None:
         return {}
