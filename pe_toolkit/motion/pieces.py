@@ -51,8 +51,8 @@ class Piece:
 def borders(pictures: Tensor) -> Tensor:
     """`(N, 4)` float64 of `(N, 3, h, w)`: the first and last pixels, left, upper, right, lower."""
     height, width = pictures.shape[2:]
-    edges = torch.tensor([0, 0, width - 1, height - 1], dtype=torch.float64)
-    return edges.expand(len(pictures), 4)
+    ends = torch.tensor([0, 0, width - 1, height - 1], dtype=torch.float64)
+    return ends.expand(len(pictures), 4)
 
 
 def pieces_of(
@@ -70,7 +70,7 @@ def pieces_of(
         ground: `(3, h, w)` (`backdrop.backdrop`).
         laid: as there.
         frame: pixels of a frame, of which shares are. Default: all.
-        bounds: `(N, 4)` where the border of each is, as `borders`, the default.
+        bounds: `(N, 4)` where the border of each is, as of `borders`, the default.
     """
     bounds = borders(pictures) if bounds is None else bounds
     slack = edges(ground) if laid else 0.0
@@ -105,11 +105,11 @@ def piece(picture: Tensor, cover: Tensor, border: Tensor | None = None) -> Piece
     """
     y, x = cover.nonzero(as_tuple=True)
     place = torch.stack([x.double().mean(), y.double().mean()])
-    edges = torch.stack([x.min(), y.min(), x.max(), y.max()]).double()
+    ends = torch.stack([x.min(), y.min(), x.max(), y.max()]).double()
     cut = torch.zeros(4, dtype=torch.bool)
     if border is not None:
-        cut = torch.cat([edges[:2] < border[:2] + AT, edges[2:] > border[2:] - AT])
-    return Piece(place, picture[:, cover].mean(1), cover, float(len(x)), edges, cut)
+        cut = torch.cat([ends[:2] < border[:2] + AT, ends[2:] > border[2:] - AT])
+    return Piece(place, picture[:, cover].mean(1), cover, float(len(x)), ends, cut)
 
 
 def _shaded(pictures: Tensor, ground: Tensor) -> Tensor:

@@ -104,11 +104,11 @@ def read_moves(
 
 
 def _evened(film: NDArray[np.uint8], light: Tensor) -> NDArray[np.uint8]:
-    """All frames of `(N, H, W, 3)` as bright as each other, of which (N,) says how bright they
-    are.
-    """
-    made = [frame / factor for frame, factor in zip(film, light.tolist(), strict=True)]
-    return np.stack(made).clip(0, 255).round().astype(np.uint8)
+    """All frames of `(N, H, W, 3)` as bright as each other; `(N,)` says how bright they are."""
+    out = np.empty_like(film)
+    for n, factor in enumerate(light.tolist()):
+        out[n] = (film[n] / np.float32(factor)).clip(0, 255).round()
+    return out
 
 
 def _even_pictures(pictures: Tensor, light: Tensor) -> Tensor:

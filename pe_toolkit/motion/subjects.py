@@ -89,16 +89,17 @@ def shown(
     subjects = []
     for spot, place, share in zip(found, places, path_shares(flow, places), strict=True):
         around = functional.max_pool2d(spot.cover.double(), 3, 1, 1)
-        subject = subject_at(grid, pictures, around, (place, share), maps)
+        said = _against(spot.size, grid), _against(spot.turn, grid)
+        subject = subject_at(grid, pictures, around, (place, share), maps, said)
         subject = dataclasses.replace(subject, cover=spot.cover, seen=True)
-        if spot.size is not None:
-            size = changing(spot.size - spot.size[grid.frames // 2], GROWTH)
-            subject = dataclasses.replace(subject, size=size)
-        if spot.turn is not None:
-            subject = dataclasses.replace(subject, turn=spot.turn - spot.turn[grid.frames // 2])
         if _reach(subject.path) >= REST or grows(subject):
             subjects.append(subject)
     return sorted(subjects, key=lambda s: -s.share)
+
+
+def _against(values: Tensor | None, grid: TokenGrid) -> Tensor | None:
+    """`(F,)` values against that of the anchor frame; None as they are."""
+    return None if values is None else values - values[grid.frames // 2]
 
 
 def _together(found: list[Spot], seen: list[Tensor]) -> list[Spot]:
@@ -228,27 +229,39 @@ def subject_at(
     around: Tensor,
     thing: tuple[Tensor, float],
     maps: tuple[Tensor, Tensor],
+    said: tuple[Tensor | None, Tensor | None] = (None, None),
 ) -> Subject:
-    """A thing, by its places and its share, with the camera's motion taken out of its own."""
+    """A thing, by its places and its share, with the camera's motion taken out of its own.
+
+    Args:
+        said: its size and turn, as of `Subject`, where that is known.
+    """
     (place, share), anchor = thing, grid.frames // 2
     path = undo(place[:, None], grid, *maps)[:, 0]
-    size, turn = (torch.zeros(grid.frames, dtype=torch.float64) for _ in "st")
-    # Its own pictures laid on each other, from where its course says that they are.
+    size, turn = said
+    if size is None or turn is None:
+        laid = _laid(grid, pictures, around, place, maps)
+        size = laid[0] if size is None else size
+        turn = changing(laid[1], TURN) if turn is None else turn
+    return Subject(path - path[anchor], place, changing(size, GROWTH), turn, max(0.0, share))
+
+
+def _laid(
+    grid: TokenGrid, pictures: Tensor, around: Tensor, place: Tensor, maps: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Its size and turn, `(F,)` each: its own pictures laid on each other, from where its course
+    says that they are.
+    """
+    anchor = grid.frames // 2
     start = (place - place[anchor]) / torch.tensor([grid.width, grid.height])
     found = register(pictures, around, anchor, start)
     ok = found.rest.isfinite() & found.still.isfinite()
     better = bool(ok.all()) and float(found.rest.sum()) < BETTER * float(found.still.sum())
     if better and _turned(grid, pictures, around, place[anchor], found):
-        size, turn = (
-            own - cam for own, cam in zip(turning(found.linear), turning(maps[0]), strict=True)
-        )
-    return Subject(
-        path - path[anchor],
-        place,
-        changing(size, GROWTH),
-        changing(turn, TURN),
-        max(0.0, share),
-    )
+        (size, turn), (zoom, roll) = turning(found.linear), turning(maps[0])
+        return size - zoom, turn - roll
+    nothing = torch.zeros(grid.frames, dtype=torch.float64)
+    return nothing, nothing
 
 
 def _turned(

@@ -34,8 +34,7 @@ STEP, APART, AGAIN = math.radians(25), (2, 4, 8), math.radians(12)
 say may be from what the frames between them do."""
 OFTEN, SURE, BETTER = 1 / 2, 0.8, 0.1
 """Of the frames, in how many it is to be seen whole; the correlation of neighbours at least; and
-how much better, against the middle one, frames lie for the turn. Of true turns 0.37 and more, of
-things that keep their angle 0.01."""
+how much better, against the middle one, frames lie for the turn: of true turns 0.36 and more."""
 
 
 def turn_of(pictures: Tensor, covers: Tensor, way: Tensor, size: Tensor) -> Tensor | None:

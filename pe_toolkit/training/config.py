@@ -55,9 +55,9 @@ class TrainConfig:
         start: where positions begin: `zero`; `flow`: moved along the reference's own flow, as one
             path; `layers`: by its camera and by each of its subjects, as coordinates (`offset`),
             read by content; `auto`, of a reference read by content: `layers` for several things
-            before a camera that rests or pans, one slow thing, one that moves otherwise than the
-            camera, and where one path does not say what moves; else `flow`. All are zero where
-            nothing is read (`training.start.unsaid`).
+            before a camera that rests or pans, one slow thing, one that is shown to grow, one that
+            moves otherwise than the camera, and where one path does not say what moves; else
+            `flow`. All are zero where nothing is read (`training.start.unsaid`).
         start_scale: how far, in times of that motion; above 1 within 0.6 of the picture.
         phase: (radius in cycles per picture, gamma) of the reference's phase in the initial noise
             (`pe_toolkit.motion.phase`), or the radius alone, with the recipe's gamma; () for none.

@@ -179,8 +179,9 @@ def sought(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> str:
 
 
 def path_alone(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> bool:
-    """Whether a subject grows or turns, and the start is a path, which says neither: where the
-    pictures do not show it, what is read of either is not exact enough (docs/experiments.md).
+    """Whether a subject grows or turns, and the start is a path, which says neither: what turns on
+    its way, and what grows where the pictures do not show it, so that what is read of it is not
+    exact (docs/experiments.md).
     """
     turned = any(grows(subject) for subject in moves.subjects)
     return turned and begun(flow, moves, settings) == "flow"
