@@ -248,17 +248,34 @@ def motion(adapter: Backbone, card: MotionCard, wanted: bool | None) -> Referenc
 
 
 def judge(
-    adapter: Backbone, card: MotionCard, drafts: int, motion: ReferenceMotion | None, out: Output
+    adapter: Backbone,
+    card: MotionCard,
+    drafts: int,
+    motion: ReferenceMotion | None,
+    out: Output,
+    *,
+    asked: bool = True,
 ) -> ReferenceMotion | None:
-    """What drafts are compared with; None where there are none, or nothing says which is better."""
+    """What drafts are compared with; None where there are none, or nothing says which is better.
+
+    Args:
+        asked: somebody wants drafts, and is told why there are none.
+    """
     if drafts == 1:
         return None
     from pe_toolkit.evaluation.following import ReferenceMotion
 
     found = motion or ReferenceMotion.of_card(adapter, card)
+    if found.silent and not asked:
+        return None
     if found.silent:
         out.warn(f"nothing says which draft is better: {found.silent}. No drafts are made.")
         return None
+    if not asked:
+        out.talk(
+            f"Two things move: each video's seed is the best of {drafts}, by drafts of a fifth of "
+            "the steps. With --seed or --drafts 1 there are none."
+        )
     return found
 
 

@@ -303,7 +303,7 @@ def next_command(options: TrainOptions, spec: CardSpec, *, image_to_video: bool)
     elif not own.variant.startswith("bundled"):
         words += ["--prompt", NEW]
     elif "subject-2" in (spec.recipe.layers or ()):
-        words += ["--prompt", NEW_TWO, "--drafts", "4"]  # pays there (docs/experiments.md)
+        words += ["--prompt", NEW_TWO]
     else:
         words += ["--prompt", NEW_BUNDLED]
     if image_to_video:

@@ -124,7 +124,7 @@ def test_the_suggested_command_runs_as_it_stands() -> None:
     layers = MotionCard.load(GOLDEN / "rotary-offset.safetensors").spec
     for names, asked_for in (
         (("camera", "subject"), [train_steps.NEW_BUNDLED]),
-        (("subject", "subject-2"), [train_steps.NEW_TWO, "--drafts", "4"]),
+        (("subject", "subject-2"), [train_steps.NEW_TWO]),
     ):
         of = replace(layers, recipe=replace(layers.recipe, layers=names), digest="")
         said = train_steps.next_command(train_options(), of, image_to_video=False)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +13,9 @@ import torch
 from click.testing import CliRunner, Result
 
 from pe_toolkit.apply import ApplyRequest, Draft, Generated, drafts
-from pe_toolkit.card import MotionCard
+from pe_toolkit.card import CardSpec, MotionCard
 from pe_toolkit.cli.main import cli
+from pe_toolkit.cli.requests.apply import ApplyOptions
 from pe_toolkit.errors import UsageError
 from pe_toolkit.evaluation.in_place import agreement_in_place
 from pe_toolkit.video import read_clip, write_video
@@ -82,6 +85,24 @@ def test_a_latents_card_is_bound_to_its_seed() -> None:
         ApplyRequest(prompts=("a",), drafts=2).seeds_for(spec)
 
 
+def test_where_nobody_says_how_many_two_things_get_four() -> None:
+    two = MotionCard.load(GOLDEN / "rotary-offset.safetensors").spec
+    assert "subject-2" in (two.recipe.layers or ())
+    plain = replace(two, recipe=replace(two.recipe, layers=("camera", "subject")), digest="")
+    said = {"prompt_file": None, "negative_prompt": None, "loras": (), "card_path": GOLDEN}
+
+    def count(spec: CardSpec, *, bundled: bool = True, **more: Any) -> int:
+        words = {"prompts": ("a",), "seeds": (), "drafts": None} | more
+        asked = ApplyOptions.of(**said | words)
+        return (asked.with_drafts(spec, bundled=bundled) if asked.free else asked).drafts
+
+    assert count(two) == drafts.PAY
+    assert count(plain) == count(two, bundled=False) == 1
+    assert count(two, seeds=(3,)) == count(two, drafts=1) == count(two, no_card=True) == 1
+    assert count(two, strength=0.0) == count(two, subject=0.0) == 1
+    assert count(two, seeds=(3,), drafts=2) == count(plain, drafts=2) == 2
+
+
 def test_a_video_is_that_of_the_seed_that_was_chosen(tmp_path: Path) -> None:
     write_video(tmp_path / "ref.mp4", render(scenes_of("two", 1)[0]), 16.0)
     card = tmp_path / "card.safetensors"
@@ -97,7 +118,13 @@ def test_a_video_is_that_of_the_seed_that_was_chosen(tmp_path: Path) -> None:
     (event,) = (e for e in map(json.loads, result.stdout.splitlines()) if e["event"] == "generated")
     assert event["seed"] == facts["chosen_seed"]
     assert event["drafts"] == facts["drafted"]
-    assert pe(*asked, "--seed", facts["chosen_seed"], "-o", again).exit_code == 0
+    alone = pe(*asked, "--seed", facts["chosen_seed"], "-o", again)
+    assert alone.exit_code == 0
+    assert "best of" not in alone.stderr
+    assert "drafted" not in json.loads(again.with_suffix(".json").read_text())
+    by_itself = pe(*asked, "-o", tmp_path / "itself.mp4")
+    assert "is the best of 4" in " ".join(by_itself.stderr.split())
+    assert len(json.loads((tmp_path / "itself.json").read_text())["drafted"]) == 4
     assert np.array_equal(read_clip(out).frames, read_clip(again).frames)
     assert "1 of 1 videos" in pe(*asked, "--drafts", "3", "-o", out, "--resume").stderr
     other = pe(*asked, "--drafts", "2", "-o", out, "--resume")

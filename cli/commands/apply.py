@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from pe_toolkit.apply.drafts import MOST
+from pe_toolkit.apply.drafts import MOST, PAY
 from pe_toolkit.apply.request import DEFAULT_SEED
 from pe_toolkit.backbones.catalogue.variants import VARIANTS
 from pe_toolkit.card.sampling import fit_of
@@ -90,10 +90,10 @@ Example:
 @click.option(
     "--drafts",
     type=click.IntRange(1, MOST),
-    default=1,
     metavar="N",
     help=f"Choose each video's seed out of N (up to {MOST}), by drafts of a fifth of the steps: "
-    "the one that follows the reference best. Pays most where two things move.",
+    f"the one that follows the reference best. Default: {PAY} of a card that moves two things, on "
+    "the bundled backbone, where no --seed is given; else 1, the seed as it is.",
 )
 @click.option("--no-card", is_flag=True, help="Generate without the card, for comparison.")
 @options.generation_options
@@ -155,6 +155,9 @@ def apply(session: Session, /, **parsed: Any) -> None:
         files.check_suffix(request.output, ".mp4")
     card = MotionCard.load(request.card_path)
     name, revision, of_card = apply_steps.choose_backbone(card.spec, request, session.argv)
+    if request.free:
+        bundled = name in VARIANTS and VARIANTS[name].bundled
+        request = request.with_drafts(card.spec, bundled=bundled)
     seeds = request.seeds_for(card.spec)
     targets, there = apply_steps.targets(request, card, seeds, session.card_name)
     apply_steps.tell(session.card_called, targets, there, card.spec, out)
@@ -186,7 +189,8 @@ def apply(session: Session, /, **parsed: Any) -> None:
         adapter.check_prompt(text)
     frames = None if reference is None else reference.frames
     motion = apply_steps.motion(adapter, card, request.score)
-    judge = apply_steps.judge(adapter, card, request.drafts, motion, out)
+    asked = not request.free
+    judge = apply_steps.judge(adapter, card, request.drafts, motion, out, asked=asked)
     results = apply_output.Results(card, request, out, frames, motion)
     session.made = results.done
     results.leave_all(there)

@@ -189,7 +189,7 @@ class Page:
                 seeds=() if seed is None or spec.kind == "latents" else (int(seed),),
                 strength=strength,
                 steps=_count(steps),
-                drafts=int(drafts),
+                drafts=max(1, int(drafts)),
                 **{part: given[part] for part in parts(spec)},
             )
             request.check()
@@ -201,7 +201,8 @@ class Page:
             f"Making videos with {chosen}",
             "make",
             lambda job: make(
-                self.studio, job, chosen or "", request, compare=compare, reference=beside
+                self.studio, job, chosen or "", request, compare=compare, reference=beside,
+                free=not drafts,
             ),
         )
         for _ in job.watch():

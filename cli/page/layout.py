@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from pe_toolkit.apply.drafts import MOST
+from pe_toolkit.apply.drafts import MOST, PAY
 from pe_toolkit.apply.request import DEFAULT_SEED
 from pe_toolkit.cli.page import words
 from pe_toolkit.cli.page.handlers import FIRST, Page
@@ -28,7 +28,10 @@ PARTS = [
     (2, "Subject: how much of what moves beside the camera"),
 ]
 """Of the sliders that only some cards have (`handlers.PARTS`): up to where, and what they say."""
-DRAFTS = "Choose the seed out of so many, by rough drafts (--drafts): 4 pay where two things move"
+DRAFTS = (
+    f"Choose the seed out of so many, by rough drafts (--drafts); 0: {PAY} where two things move, "
+    "else 1"
+)
 HEAD = """<h1>Give the motion of one clip to another video</h1>
 <p>1. Give it a clip, and it learns what moves. 2. Say what to show: the new video moves the same
 way. What it learned is a card, a small file that you can keep and share.</p>"""
@@ -133,7 +136,7 @@ def _make(output: Path) -> SimpleNamespace:
                     DEFAULT_SEED, label="Seed: another one gives another video", precision=0
                 )
                 ui.steps = gr.Number(None, label="Denoising steps (--steps)", precision=0)
-                ui.drafts = gr.Slider(1, MOST, 1, step=1, label=DRAFTS)
+                ui.drafts = gr.Slider(0, MOST, 0, step=1, label=DRAFTS)
                 ui.reference = gr.File(label="The clip of the card, to show it beside", height=120)
             with gr.Row():
                 ui.make = gr.Button("Make videos", variant="primary")

@@ -47,6 +47,7 @@ def make(
     *,
     compare: bool,
     reference: Path | None,
+    free: bool = False,
 ) -> list[Row]:
     """Videos that move as a card says, each beside the same without the card.
 
@@ -54,6 +55,7 @@ def make(
         chosen: a value of `choices`.
         reference: a clip to show beside them; default: the one that the card was made from, if
             it was made here.
+        free: with as many drafts as pay.
 
     Raises:
         PeError: as `pe apply`.
@@ -64,6 +66,8 @@ def make(
     request.check()
     card, adapter = MotionCard.load(studio.path(chosen)), studio.load(job)
     spec, said = card.spec, studio.said
+    if free:
+        request = request.with_drafts(spec, bundled=studio.bundled)
     pairs = list(itertools.product(request.prompts, request.seeds_for(spec)))
     own = studio.trained.get(chosen)
     reference = own.reference if reference is None and own is not None else reference
@@ -73,7 +77,7 @@ def make(
         request = dataclasses.replace(request, kv_from=reference)
     shown = _beside(studio, reference, spec)
     given, motion = request.read(spec), apply_steps.motion(adapter, card, None)
-    judge = apply_steps.judge(adapter, card, request.drafts, motion, said)
+    judge = apply_steps.judge(adapter, card, request.drafts, motion, said, asked=not free)
     called = local(chosen).name if own is None else spec.name
     count = len(pairs) * (each := 1 + compare + (judge is not None))
     for index, (prompt, seed) in enumerate(pairs):

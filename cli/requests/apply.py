@@ -25,6 +25,8 @@ class ApplyOptions(ApplyRequest, BackboneOptions):
     sheet: Path | None = None
     score: bool | None = None
     scored_card: Path | None = None
+    free: bool = False
+    """Neither drafts nor a seed were asked for."""
     resume: bool = False
     force: bool = False
 
@@ -41,6 +43,8 @@ class ApplyOptions(ApplyRequest, BackboneOptions):
         if parsed["negative_prompt"] is not None:
             prompts.check_unicode(parsed["negative_prompt"], "--negative-prompt")
         parsed["loras"] = tuple(map(lora.Lora.parse, parsed["loras"]))
+        parsed["free"] = parsed["drafts"] is None and not parsed["seeds"]
+        parsed["drafts"] = 1 if parsed["drafts"] is None else parsed["drafts"]
         return cls(**parsed | {"prompts": prompts.clean([*parsed["prompts"], *lines])})
 
     def check(self) -> None:

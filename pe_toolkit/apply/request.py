@@ -7,9 +7,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from pe_toolkit.apply.drafts import MOST, Draft, Judge, draft_steps, judged, seeds_of
+from pe_toolkit.apply.drafts import MOST, Draft, Judge, draft_steps, judged, seeds_of, that_pay
 from pe_toolkit.apply.parts import check_parts
 from pe_toolkit.backbones.machine.placement import Purpose
 from pe_toolkit.card.sampling import check_reference, read_as_trained
@@ -181,6 +181,17 @@ class ApplyRequest:
             return Conditions(image=image)
         clip = read_as_trained(self.kv_from, spec, on_progress)
         return Conditions(clip, image)
+
+    def with_drafts(self, spec: CardSpec, *, bundled: bool) -> Self:
+        """The request with as many drafts as pay, for those who say nothing of them.
+
+        Args:
+            bundled: as in `drafts.that_pay`.
+        """
+        acts = not self.no_card and self.strength > 0 and self.subject != 0
+        if not acts or self.replays(spec):
+            return self
+        return replace(self, drafts=that_pay(spec, bundled=bundled))
 
     def draft(
         self,
