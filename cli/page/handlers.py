@@ -201,7 +201,12 @@ class Page:
             f"Making videos with {chosen}",
             "make",
             lambda job: make(
-                self.studio, job, chosen or "", request, compare=compare, reference=beside,
+                self.studio,
+                job,
+                chosen or "",
+                request,
+                compare=compare,
+                reference=beside,
                 free=not drafts,
             ),
         )
