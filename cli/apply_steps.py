@@ -87,6 +87,14 @@ def planned_at(options: ApplyOptions, seeds: Sequence[int], name: str) -> list[f
     raise AssertionError("there is always another number")
 
 
+def with_drafts(options: ApplyOptions, spec: CardSpec, backbone: str) -> ApplyOptions:
+    """As many drafts as pay on that backbone, where neither they nor a seed were asked for."""
+    from pe_toolkit.backbones import VARIANTS
+
+    bundled = backbone in VARIANTS and VARIANTS[backbone].bundled
+    return options.with_drafts(spec, bundled=bundled) if options.free else options
+
+
 def tell(
     called: str,
     left: Sequence[files.Target],

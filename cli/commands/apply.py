@@ -155,9 +155,7 @@ def apply(session: Session, /, **parsed: Any) -> None:
         files.check_suffix(request.output, ".mp4")
     card = MotionCard.load(request.card_path)
     name, revision, of_card = apply_steps.choose_backbone(card.spec, request, session.argv)
-    if request.free:
-        bundled = name in VARIANTS and VARIANTS[name].bundled
-        request = request.with_drafts(card.spec, bundled=bundled)
+    request = apply_steps.with_drafts(request, card.spec, name)
     seeds = request.seeds_for(card.spec)
     targets, there = apply_steps.targets(request, card, seeds, session.card_name)
     apply_steps.tell(session.card_called, targets, there, card.spec, out)
@@ -189,8 +187,7 @@ def apply(session: Session, /, **parsed: Any) -> None:
         adapter.check_prompt(text)
     frames = None if reference is None else reference.frames
     motion = apply_steps.motion(adapter, card, request.score)
-    asked = not request.free
-    judge = apply_steps.judge(adapter, card, request.drafts, motion, out, asked=asked)
+    judge = apply_steps.judge(adapter, card, request.drafts, motion, out, asked=not request.free)
     results = apply_output.Results(card, request, out, frames, motion)
     session.made = results.done
     results.leave_all(there)

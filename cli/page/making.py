@@ -53,8 +53,7 @@ def make(
 
     Args:
         chosen: a value of `choices`.
-        reference: a clip to show beside them; default: the one that the card was made from, if
-            it was made here.
+        reference: a clip to show beside them; default: the card's own, if it was made here.
         free: with as many drafts as pay.
 
     Raises:
@@ -66,15 +65,13 @@ def make(
     request.check()
     card, adapter = MotionCard.load(studio.path(chosen)), studio.load(job)
     spec, said = card.spec, studio.said
-    if free:
-        request = request.with_drafts(spec, bundled=studio.bundled)
     pairs = list(itertools.product(request.prompts, request.seeds_for(spec)))
     own = studio.trained.get(chosen)
     reference = own.reference if reference is None and own is not None else reference
     prompts.warn_unknown(said, request.prompts, studio.name)
     apply_steps.warn_prompts(spec, request, said)
-    if spec.recipe.kv == "required":
-        request = dataclasses.replace(request, kv_from=reference)
+    drafted = request.with_drafts(spec, bundled=studio.bundled) if free else request
+    request = _with_clip(drafted, spec, reference)
     shown = _beside(studio, reference, spec)
     given, motion = request.read(spec), apply_steps.motion(adapter, card, None)
     judge = apply_steps.judge(adapter, card, request.drafts, motion, said, asked=not free)
@@ -103,6 +100,11 @@ def make(
         job.made.append(Row(prompt, seed, *videos, _score(motion, made.frames, spec), drafts))
         job.changed()
     return job.made
+
+
+def _with_clip(request: ApplyRequest, spec: CardSpec, clip: Path | None) -> ApplyRequest:
+    """With the clip, of a card that was trained with its keys and values."""
+    return dataclasses.replace(request, kv_from=clip) if spec.recipe.kv == "required" else request
 
 
 def _plain(request: ApplyRequest, prompt: str, seed: int) -> ApplyRequest:
