@@ -70,8 +70,7 @@ def make(
     reference = own.reference if reference is None and own is not None else reference
     prompts.warn_unknown(said, request.prompts, studio.name)
     apply_steps.warn_prompts(spec, request, said)
-    drafted = request.with_drafts(spec, bundled=studio.bundled) if free else request
-    request = _with_clip(drafted, spec, reference)
+    request = _completed(request, spec, reference, drafts=free and studio.bundled)
     shown = _beside(studio, reference, spec)
     given, motion = request.read(spec), apply_steps.motion(adapter, card, None)
     judge = apply_steps.judge(adapter, card, request.drafts, motion, said, asked=not free)
@@ -102,9 +101,13 @@ def make(
     return job.made
 
 
-def _with_clip(request: ApplyRequest, spec: CardSpec, clip: Path | None) -> ApplyRequest:
-    """With the clip, of a card that was trained with its keys and values."""
-    return dataclasses.replace(request, kv_from=clip) if spec.recipe.kv == "required" else request
+def _completed(
+    request: ApplyRequest, spec: CardSpec, clip: Path | None, *, drafts: bool
+) -> ApplyRequest:
+    """With the clip, of a card that was trained with its keys and values, and the drafts that pay."""
+    if spec.recipe.kv == "required":
+        request = dataclasses.replace(request, kv_from=clip)
+    return request.with_drafts(spec, bundled=True) if drafts else request
 
 
 def _plain(request: ApplyRequest, prompt: str, seed: int) -> ApplyRequest:
