@@ -104,7 +104,7 @@ def make(
 def _completed(
     request: ApplyRequest, spec: CardSpec, clip: Path | None, *, drafts: bool
 ) -> ApplyRequest:
-    """With the clip, of a card that was trained with its keys and values, and the drafts that pay."""
+    """With the clip, of a card that was trained with its keys and values; drafts that pay."""
     if spec.recipe.kv == "required":
         request = dataclasses.replace(request, kv_from=clip)
     return request.with_drafts(spec, bundled=True) if drafts else request
