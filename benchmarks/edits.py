@@ -8,7 +8,8 @@ prompts and seeds that no training saw, and the path of what is drawn is compare
 true path: mirrored, reversed, half as fast, twice as fast, half as long, or followed by the motion
 of the next reference. A region around the thing must do no harm. A region around one of two things,
 whose ways lie apart: what is inside follows, what is outside should stand still (`outside`: the
-length of its way over that of the reference's other thing).
+length of its way over that of the reference's other thing); `--drafts 4` chooses the seeds there as
+`pe apply` does where none is given.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ from numpy.typing import NDArray
 
 from benchmarks.classes import pair
 from benchmarks.transfer import clip_of, interval, pairs, references, truth_of
-from pe_toolkit.apply import generate
+from pe_toolkit.apply import ApplyRequest, generate
 from pe_toolkit.backbones import load_backbone
 from pe_toolkit.card import MotionCard
 from pe_toolkit.editing import Change, changed
+from pe_toolkit.evaluation.following import ReferenceMotion
 from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.training.events import Finished
 from pe_toolkit.world.attributes import seen
@@ -115,10 +117,20 @@ def trained(adapter: object, scene: object) -> MotionCard:
     raise AssertionError("training ends with its card")
 
 
+def chosen(adapter: Any, card: MotionCard, prompt: str, seed: int, drafts: int) -> int:
+    """The seed whose draft follows best; the seed itself where nothing says which does."""
+    judge = ReferenceMotion.of_card(adapter, card)
+    if judge.silent:
+        return seed
+    asked = ApplyRequest(prompts=(prompt,), drafts=drafts)
+    return asked.draft(adapter, card, prompt, seed, judge.rank)[0].seed
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     parser.add_argument("--references", type=int, default=8)
     parser.add_argument("--pairs", type=int, default=2)
+    parser.add_argument("--drafts", type=int, default=1, help="of the rows of two things")
     parser.add_argument("--record", type=Path, help="clip by clip; what is there is not made again")
     args = parser.parse_args()
     rows: dict[str, list[float]] = {}
@@ -168,6 +180,8 @@ def two_things(adapter: Any, rows: dict[str, list[float]], args: Any) -> None:
                 if key in rows:
                     continue
                 prompt, seed = pair(scene, r, p)
+                if args.drafts > 1:
+                    seed = chosen(adapter, new, prompt, seed, args.drafts)
                 (made,) = generate(adapter, [prompt], [seed], card=new)
                 values, outside = one_of_two(made.frames, prompt, scene)
                 rows[key] = [*values, float(seen(made.frames, prompt).adherent), outside]
