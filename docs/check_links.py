@@ -85,7 +85,14 @@ def pages(words: list[str]) -> list[Path]:
     """What is checked: the folder that is named, or the Markdown of this repository."""
     if words:
         return sorted(Path(words[0]).rglob("*.html"))
-    places = (ROOT, ROOT / "docs", ROOT / "docs" / "experiments", ROOT / "benchmarks", ROOT / "examples", ROOT / "tests")
+    places = (
+        ROOT,
+        ROOT / "docs",
+        ROOT / "docs" / "experiments",
+        ROOT / "benchmarks",
+        ROOT / "examples",
+        ROOT / "tests",
+    )
     return sorted(path for place in places for path in place.glob("*.md"))
 
 
