@@ -5,8 +5,8 @@
 
 Every reference is trained once (`--recipe rich`); its card is edited without the clip, applied to
 prompts and seeds that no training saw, and the path of what is drawn is compared with the edited
-true path: mirrored, reversed, half as fast, twice as fast, half as long, or followed by the motion
-of the next reference. A region around the thing must do no harm. A region around one of two things,
+true path: mirrored, reversed, half as fast, twice as fast, larger, half as long, or followed by the
+motion of the next reference. A region around the thing must do no harm. A region around one of two things,
 whose ways lie apart: what is inside follows, what is outside should stand still (`outside`: the
 length of its way over that of the reference's other thing); `--drafts 4` chooses the seeds there as
 `pe apply` does where none is given.
@@ -61,6 +61,8 @@ EDITS: dict[str, tuple[Change | None, Callable[[Path2], Path2]]] = {
     "reversed": (Change(reverse=True), lambda path: path[::-1].copy()),
     "half as fast": (Change(speed=0.5), lambda path: _at(path, _u(path) * 0.5)),
     "twice as fast": (Change(speed=2), lambda path: _at(path, np.minimum(_u(path) * 2, 1))),
+    "160x160 pixels": (Change(size=(160, 160)), lambda path: path),
+    "160x128 pixels": (Change(size=(160, 128)), lambda path: path),
     "17 frames": (Change(frames=17), lambda path: _at(path, np.linspace(0, 1, 17))),
 }  # fmt: skip
 

@@ -70,6 +70,21 @@ def test_mirrored_phase_is_that_of_mirrored_latents(size: tuple[int, int], axis:
     assert _apart(found, _phase(np.flip(latents, 2 + axis).copy())) < 1e-5
 
 
+@pytest.mark.parametrize("size", [(16, 12), (8, 24), (12, 18), (6, 10)])
+def test_phase_of_another_size_is_that_of_the_same_picture_there(size: tuple[int, int]) -> None:
+    """A spot at the same place of the picture, a good deal from its border."""
+
+    def spot(height: int, width: int) -> np.ndarray:
+        y, x = (np.arange(height) + 0.5) / height - 0.45, (np.arange(width) + 0.5) / width - 0.6
+        plane = np.exp(-(y[:, None] ** 2 + x**2) / (2 * 0.12**2))
+        return np.broadcast_to(plane, (5, 3, height, width)).copy()
+
+    fields = replace(_fields(_path()), phase=_phase(spot(*LATENT)))
+    found = edit.sized(fields, size[0] // 2, size[1] // 2, size).phase
+    assert found is not None
+    assert _apart(found, _phase(spot(*size))) < 0.05
+
+
 def test_moved_phase_is_that_of_moved_latents_and_is_found_again() -> None:
     latents = _latents()
     there = _phase(np.roll(latents, (2, -3), (2, 3)))

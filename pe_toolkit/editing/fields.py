@@ -126,7 +126,8 @@ def with_frames(fields: Fields, frames: int) -> Fields:
 
 def sized(fields: Fields, height: int, width: int, latent: tuple[int, int]) -> Fields:
     """The same motion on another grid of patches: the same share of the picture. A phase is in
-    cycles per picture, and stays.
+    cycles per picture, and stays where it is there: it counts from the middle of the first latent,
+    which is nearer to the border of the picture where there are more of them.
     """
     _, old_height, old_width = fields.grid
     down, across = height / old_height, width / old_width
@@ -139,8 +140,14 @@ def sized(fields: Fields, height: int, width: int, latent: tuple[int, int]) -> F
         [np.clip(x, 0, width - 1) - np.arange(width),
          np.clip(y, 0, height - 1) - np.arange(height)[:, None]], -1,
     )  # fmt: skip
+    phase = fields.phase
+    if phase is not None:
+        (high, wide), (old_high, old_wide) = latent, fields.latent
+        shift = (high / old_high - 1) / 2, (wide / old_wide - 1) / 2
+        phase = phases.moved(phase, fields.radius, latent, shift)
     return replace(
         fields,
+        phase=phase,
         offsets=offsets * np.array([1, down, across]),
         flow=inside.astype(np.int8),
         mask=fields.mask[:, :, ys][:, :, :, xs],
