@@ -6,10 +6,10 @@
 Every reference is trained once (`--recipe rich`); its card is edited without the clip, applied to
 prompts and seeds that no training saw, and the path of what is drawn is compared with the edited
 true path: mirrored, reversed, half as fast, twice as fast, larger, half as long, or followed by the
-motion of the next reference. A region around the thing must do no harm. A region around one of two things,
-whose ways lie apart: what is inside follows, what is outside should stand still (`outside`: the
-length of its way over that of the reference's other thing); `--drafts 4` chooses the seeds there as
-`pe apply` does where none is given.
+motion of the next reference. A region around the thing must do no harm. A region around one of two
+things, whose ways lie apart: what is inside follows, what is outside should stand still (`outside`:
+the length of its way over that of the reference's other thing); `--drafts 4` chooses the seeds
+there as `pe apply` does where none is given.
 """
 
 from __future__ import annotations
