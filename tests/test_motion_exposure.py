@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.backdrop import shrunk
-from pe_toolkit.motion.exposure import brightness
+from pe_toolkit.motion.exposure import brightness, evened
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.moments import frames_of, pictures_of
 from pe_toolkit.motion.moves import Moves
@@ -73,3 +73,26 @@ def test_of_a_scene_that_only_fades_nothing_moves() -> None:
     moves = read(frames)
     assert not moves.camera
     assert not moves.subjects
+
+
+def test_what_does_not_follow_the_light_is_as_it_was() -> None:
+    """A white wall that is as white as can be, and a caption, beside what gets darker."""
+    frames = film()
+    frames[:, :20] = 255
+    frames[:, -20:, :40] = 90
+    pictures = shrunk(frames)
+    light = brightness(pictures)
+    assert light is not None
+    found = evened(pictures, light)
+    assert torch.equal(found[:, :, :18], pictures[:, :, :18])
+    assert torch.equal(found[:, :, -18:, :38], pictures[:, :, -18:, :38])
+    rest = found[:, :, 30:100, 90:]  # beside the disc
+    assert float((rest - rest.median(0).values).abs().median()) < 2
+
+
+def test_a_white_wall_is_no_thing_where_the_light_changes() -> None:
+    frames = film()
+    frames[:, :12, 30:70] = 255
+    found = read(frames)
+    assert len(found.subjects) == 1
+    assert found.subjects[0].seen

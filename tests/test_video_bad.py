@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -312,3 +313,14 @@ class TestMotion:
         path = write_clip(tmp_path / "s.mp4", noisy, options={"crf": "38"})
         with pytest.raises(MotionError):
             require_motion(read_clip(path, frames=17))
+
+    def test_what_a_crop_cuts_off_is_said(self) -> None:
+        still = Clip(textured(1).repeat(9, axis=0), 16, "x.mp4", "", 1.0, 9)
+        for size, fit, told in (
+            ((640, 360), "crop", True),
+            ((600, 400), "crop", False),
+            ((640, 360), "pad", False),
+        ):
+            with pytest.raises(MotionError) as caught:
+                require_motion(replace(still, source_size=size, fit=fit))
+            assert ("--fit pad" in (caught.value.hint or "")) is told

@@ -24,6 +24,24 @@ than without a change of brightness; and by how much that changes at least. Of 3
 camera, or of somebody's own, one has that: its light flickers (docs/experiments.md)."""
 
 
+def evened(pictures: Tensor, light: Tensor) -> Tensor:
+    """Pictures as bright as each other, `(N, 3, h, w)`, 0 to 255; but for what does not follow the
+    light, such as a white that is as white as can be, or a caption: it is as it was.
+
+    Args:
+        light: `(N,)` of `brightness`.
+    """
+    even = (pictures / light[:, None, None, None]).clamp(max=255)
+    follows = _restless(even) <= _restless(pictures)
+    return torch.where(follows, even, pictures)
+
+
+def _restless(pictures: Tensor) -> Tensor:
+    """`(h, w)`: how far a pixel usually is from where it usually is."""
+    usual = pictures.median(0).values
+    return (pictures - usual).abs().amax(1).median(0).values
+
+
 def brightness(pictures: Tensor) -> Tensor | None:
     """How many times as bright as the median of all each frame is; None where that does not change,
     or the camera may move.

@@ -17,6 +17,13 @@ SMALL = 0.0015
 """Of the picture: less is no piece, nor is what is nowhere three pixels wide."""
 MANY = 10
 """More pieces in a frame are no things: rain, water, leaves."""
+BLACK, SHOWS, ALIKE = 12.0, 0.5, 2
+"""Of 255, the most of a bar above and below, or beside a picture; in how much of what is next to
+it something is lighter, or it is a dark picture; and by how many pixels two bars differ at most."""
+SHARP, EDGES, TREMBLES, SHAKES, TWICE = 40.0, 100, 0.1, 0.6, 2.0
+"""Of 255, from which slack on an edge is sharp; how many pixels of it there are at least; of that
+slack, by how much most of them differ where a camera at rest trembles (up to 0.08 where it does
+not; more is no trembling); and how many times as much as most of them an edge may."""
 AT = 1.5
 """Pixels: what is as near to the border as this is cut by it."""
 DARKEST, LIGHTEST, TINT = 0.25, 0.97, 12.0
@@ -49,10 +56,30 @@ class Piece:
 
 
 def borders(pictures: Tensor) -> Tensor:
-    """`(N, 4)` float64 of `(N, 3, h, w)`: the first and last pixels, left, upper, right, lower."""
+    """`(N, 4)` float64 of `(N, 3, h, w)`: the first and last pixels, left, upper, right, lower,
+    within black bars (letterbox, `--fit pad`).
+    """
     height, width = pictures.shape[2:]
-    ends = torch.tensor([0, 0, width - 1, height - 1], dtype=torch.float64)
-    return ends.expand(len(pictures), 4)
+    most = pictures.amax((0, 1))  # (h, w)
+    left, right = _bars(most.T)
+    upper, lower = _bars(most)
+    ends = [left, upper, width - 1 - right, height - 1 - lower]
+    return torch.tensor(ends, dtype=torch.float64).expand(len(pictures), 4)
+
+
+def _bars(most: Tensor) -> tuple[int, int]:
+    """How many rows of `(h, w)` are black at either end, about as many at both; else none."""
+    shown = (most.amax(1) > BLACK).nonzero()
+    if not len(shown):
+        return 0, 0
+    first, last = int(shown[0]), int(shown[-1])
+    before, behind = first, len(most) - 1 - last
+    # The outermost rows are half of a bar, where a picture was shrunk.
+    inner = most[[min(first + 1, last), max(last - 1, first)]]
+    shows = float((inner > BLACK).float().mean(1).min())
+    if min(before, behind) < 1 or abs(before - behind) > ALIKE or shows < SHOWS:
+        return 0, 0
+    return before, behind
 
 
 def pieces_of(
@@ -73,8 +100,8 @@ def pieces_of(
         bounds: `(N, 4)` where the border of each is, as of `borders`, the default.
     """
     bounds = borders(pictures) if bounds is None else bounds
-    slack = edges(ground) if laid else 0.0
-    clear = (pictures - ground).abs().amax(1) > CLEARLY + slack
+    differs = (pictures - ground).abs().amax(1)
+    clear = differs > CLEARLY + (edges(ground) if laid else _shaken(differs, ground))
     inner = -grown(-clear.float(), 1) > 0
     shade = -grown(-grown(_shaded(pictures, ground), 1), 1) > 0
     least = SMALL * (frame or clear[0].numel())
@@ -110,6 +137,23 @@ def piece(picture: Tensor, cover: Tensor, border: Tensor | None = None) -> Piece
     if border is not None:
         cut = torch.cat([ends[:2] < border[:2] + AT, ends[2:] > border[2:] - AT])
     return Piece(place, picture[:, cover].mean(1), cover, float(len(x)), ends, cut)
+
+
+def _shaken(differs: Tensor, ground: Tensor) -> Tensor | float:
+    """By how much edges of `(3, h, w)` seem to differ, `(N, h, w)`, because a camera that rests
+    trembles; 0 where few edges are, or most of them stay.
+
+    Args:
+        differs: `(N, h, w)` by how much they do.
+    """
+    steps = edges(ground)
+    sharp = steps > SHARP
+    if int(sharp.sum()) < EDGES:
+        return 0.0
+    share = (differs[:, sharp] / steps[sharp]).median(1).values
+    if not TREMBLES < float(share.median()) < SHAKES:
+        return 0.0
+    return TWICE * share.clamp(max=SHAKES)[:, None, None] * steps
 
 
 def _shaded(pictures: Tensor, ground: Tensor) -> Tensor:

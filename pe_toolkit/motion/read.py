@@ -20,7 +20,7 @@ from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.backdrop import shrunk
 from pe_toolkit.motion.cameras import MUCH, Camera, past_things, read_camera
 from pe_toolkit.motion.changes import QUIET, most_changed
-from pe_toolkit.motion.exposure import brightness
+from pe_toolkit.motion.exposure import brightness, evened
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.moments import frames_of
 from pe_toolkit.motion.moves import Moves, Subject, resting
@@ -80,8 +80,9 @@ def read_moves(
     grid = flow.grid
     small = None if film is None else shrunk(film)
     changed = 1.0 if small is None else most_changed(small)
-    if film is not None and small is not None and (light := brightness(small)) is not None:
-        small = small / light[:, None, None, None]
+    light = None if small is None else brightness(small)
+    if film is not None and small is not None and light is not None:
+        small = evened(small, light)
         film, pictures = _evened(film, light), _even_pictures(pictures, light)
         changed = 0.0  # of anything but the light
     seen = shown(flow, pictures, small) if small is not None and changed < QUIET else None
@@ -98,6 +99,9 @@ def read_moves(
     told_apart = things_of(flow, *things) if matched else []
     if seen is None or len(told_apart) == 2:
         cut = _cut(flow, told_apart, pictures, film, small, changed, matched=matched)
+        if light is not None:  # matches that it makes are no thing's
+            told = [one for one in cut.subjects if one.seen or one.share >= EACH]
+            cut = dataclasses.replace(cut, subjects=tuple(told))
         if seen is None or cut.two:  # what is shown as one may be two that touch all the time
             return cut
     return _before_rest(grid, seen)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pe_toolkit.errors import MotionError
+from pe_toolkit.errors import MotionError, option
 from pe_toolkit.video.picture import Picture, resize
 
 if TYPE_CHECKING:
@@ -57,11 +57,24 @@ def require_motion(clip: Clip) -> None:
     """
     level = motion_level(clip.frames)
     if level < MOTIONLESS:
+        hint = "Choose a clip, or a start, at which something visible moves."
+        if (
+            clip.fit == "crop"
+            and clip.source_size is not None
+            and _cut(clip.source_size, clip.size)
+        ):
+            hint += f" What is beside the middle was cut off: {option('fit')} pad keeps it."
         raise MotionError(
             f"Expected motion in '{clip.source}', but its frames hardly differ ({level:.1f} of 255"
             f" grey levels; {MOTIONLESS:g} are needed).",
-            hint="Choose a clip, or a start, at which something visible moves.",
+            hint=hint,
         )
+
+
+def _cut(source: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Whether a crop from one (width, height) to another leaves more than a tenth out."""
+    shapes = source[0] * size[1], source[1] * size[0]
+    return min(shapes) < 0.9 * max(shapes)
 
 
 def _blur(picture: Picture) -> NDArray[np.float32]:
