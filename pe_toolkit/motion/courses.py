@@ -20,6 +20,9 @@ from pe_toolkit.motion.pieces import Piece, piece
 PLACE, COLOUR, AREA = 2.0, 2.0, 0.3
 """What a piece costs that is a side away from where a thing is expected, of another colour (white,
 of black), and e times as large."""
+FARTHEST = 0.5
+"""Sides that a piece is away from where a thing is expected at most: what
+comes in on the right as something leaves on the left is another thing."""
 BACK = 0.8
 """What a piece costs at most that is a thing which left the picture, and comes back."""
 LEFT, LIKE = 0.3, 0.5
@@ -143,7 +146,10 @@ def one_each(
                 continue
             if bool(one.cut.any()) and one.area < SLIVER * course.area:
                 return math.inf
-            total += PLACE * float((course.whole(one).place - course.expected).norm()) / side
+            away = float((course.whole(one).place - course.expected).norm()) / side
+            if away > FARTHEST:
+                return math.inf
+            total += PLACE * away
             total += COLOUR * float((one.colour - course.colour).abs().max()) / 255
             total += AREA * abs(_grown(course, one))
         return total
