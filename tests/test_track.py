@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -102,6 +103,39 @@ def test_events_pass_as_they_are_and_an_error_closes_the_run(tmp_path) -> None:
     with pytest.raises(RuntimeError, match="lost"):
         next(run)
     assert list((tmp_path / "wave").iterdir())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("fault", ["deleted", "full"])
+def test_a_fault_of_the_dashboard_is_one_warning(tmp_path, fault) -> None:
+    pytest.importorskip("tensorboard")
+    if fault == "full" and not Path("/dev/full").exists():
+        pytest.skip("no disk that is full")
+
+    def meanwhile():
+        for event in train(tiny_adapter(), moving_square(), CONFIG):
+            yield event
+            if isinstance(event, events.Started):
+                (path,) = (tmp_path / "wave").iterdir()
+                path.unlink()
+                if fault == "deleted":
+                    path.parent.rmdir()
+                else:
+                    path.symlink_to("/dev/full")
+
+    with pytest.warns(track.TrackWarning, match="The training goes on") as said:
+        seen = list(track.tracked(meanwhile(), f"tensorboard:{tmp_path}", "wave"))
+    assert len([one for one in said if one.category is track.TrackWarning]) == 1
+    assert isinstance(seen[-1], events.Finished)
+    assert len(losses(seen)) >= 2
+
+
+def test_a_folder_that_is_a_file_is_refused_before_the_training(tmp_path) -> None:
+    pytest.importorskip("tensorboard")
+    (tmp_path / "runs").write_text("")
+    run = track.tracked(iter(()), f"tensorboard:{tmp_path / 'runs'}", "wave")
+    with pytest.raises(OSError, match="runs"):
+        next(run)
 
 
 def test_the_command_refuses_before_any_work() -> None:

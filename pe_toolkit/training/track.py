@@ -5,7 +5,8 @@
 Events pass through as they are. What is written on the way: `loss` at every inner step, counted
 over the whole training; `loss_first`, `loss_last`, `noise` and `seconds` at every guided step;
 what of the reference was matched, moves and was followed, at the first one. Extra `[track]`; both
-write to this machine only, unless trackio's own environment variables say otherwise.
+write to this machine only, unless trackio's own environment variables say otherwise. What goes
+wrong with a dashboard never ends a training that has begun.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ import contextlib
 import importlib.util
 import io
 import shlex
+import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from pe_toolkit.errors import DependencyError, UsageError, option
@@ -24,6 +28,10 @@ Log = Callable[[Mapping[str, float], int], None]
 """`log(numbers, step)`."""
 KINDS = {"tensorboard": "runs", "trackio": "pe-toolkit"}
 """What may follow the colon, if nothing does: a folder, and the name of a project."""
+
+
+class TrackWarning(UserWarning):
+    """A dashboard cannot be written to any more; the training goes on."""
 
 
 def parse(where: str) -> tuple[str, str]:
@@ -77,19 +85,44 @@ def tracked(
 
     Raises:
         UsageError, DependencyError: as `check`.
+        OSError: the folder cannot be written to, before the training. Later on that is a
+            `TrackWarning`, and nothing more is written.
     """
     check(where)
     kind, rest = parse(where)
     opened = {"tensorboard": _tensorboard, "trackio": _trackio}[kind]
     about = {key: str(value) for key, value in (settings or {}).items()}
-    with opened(rest, name, about) as log:
-        inner = 1
+    stack = contextlib.ExitStack()
+    log = stack.enter_context(opened(rest, name, about))
+    inner, well = 1, True
+    try:
         for event in events:
             if isinstance(event, kinds.Started):
                 inner = max(1, event.inner_steps)
-            if (found := numbers(event, inner)) is not None:
-                log(*found)
+            if well and (found := numbers(event, inner)) is not None:
+                well = _harmless(partial(log, *found), where)
             yield event
+    finally:
+        if well:
+            _harmless(stack.close, where)
+        else:  # which was said
+            with contextlib.suppress(Exception):
+                stack.close()
+
+
+def _harmless(write: Callable[[], None], where: str) -> bool:
+    """Whether `write` did its work; warns if it did not."""
+    try:
+        write()
+    except Exception as error:  # of whatever kind: both are made by others
+        why = getattr(error, "strerror", None) or error
+        warnings.warn(
+            f"Nothing more is written to {where}: {why}. The training goes on.",
+            TrackWarning,
+            stacklevel=3,
+        )
+        return False
+    return True
 
 
 def numbers(event: kinds.Event, inner: int) -> tuple[dict[str, float], int] | None:
@@ -117,23 +150,33 @@ def numbers(event: kinds.Event, inner: int) -> tuple[dict[str, float], int] | No
 
 @contextlib.contextmanager
 def _tensorboard(folder: str, name: str, settings: Mapping[str, str]) -> Iterator[Log]:
-    """A run in `folder/name`, for `tensorboard --logdir folder`."""
+    """A run in `folder/name`, for `tensorboard --logdir folder`.
+
+    Written here and not by torch's `SummaryWriter`: its thread prints what goes wrong, and raises
+    it later, elsewhere.
+    """
     from pathlib import Path
 
-    from torch.utils.tensorboard import SummaryWriter
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.summary.writer.record_writer import RecordWriter
+    from torch.utils.tensorboard.summary import scalar, text
 
-    writer: Any = SummaryWriter(str(Path(folder) / name.replace("/", "_")))
-    try:
-        for key, value in settings.items():
-            writer.add_text(f"settings/{key}", value)
+    run = Path(folder) / name.replace("/", "_")
+    run.mkdir(parents=True, exist_ok=True)
+    path = run / f"events.out.tfevents.{time.time_ns()}"  # they are read in this order
 
-        def log(found: Mapping[str, float], step: int) -> None:
-            for key, value in found.items():
-                writer.add_scalar(key, value, step)
+    def write(**fields: Any) -> None:
+        with path.open("ab") as file:
+            RecordWriter(file).write(Event(wall_time=time.time(), **fields).SerializeToString())
 
-        yield log
-    finally:
-        writer.close()
+    def log(found: Mapping[str, float], step: int) -> None:
+        for key, value in found.items():
+            write(summary=scalar(key, value), step=step)
+
+    write(file_version="brain.Event:2")
+    for key, value in settings.items():
+        write(summary=text(f"settings/{key}", value))
+    yield log
 
 
 @contextlib.contextmanager
