@@ -188,8 +188,9 @@ def tracking(
         "reference": options.reference, "backbone": options.backbone, "mode": options.mode,
         "recipe": settings.recipe, "objective": settings.objective,
         "set": " ".join("=".join(pair) for pair in options.overrides),
+        "card": options.output.absolute(),
     }  # fmt: skip
-    return track.tracked(events, options.track, options.output.stem, about)
+    return track.tracked(events, options.track, options.output.stem, about, resume=options.resume)
 
 
 def matched_words(event: ReferenceMatched, expected: int) -> tuple[list[str], str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import json
 import os
 import sqlite3
@@ -27,6 +29,13 @@ def trained(where: str, name: str = "wave") -> list[events.Event]:
 
 def losses(seen: list[events.Event]) -> list[float]:
     return [event.loss for event in seen if isinstance(event, events.InnerStep)]
+
+
+def trackio_rows(folder: Path) -> list[tuple[str, int, dict[str, float]]]:
+    """Run, step and numbers, in the order in which they were written."""
+    with contextlib.closing(sqlite3.connect(folder / "waves.db")) as base:
+        rows = base.execute("select run_name, step, metrics from metrics order by id").fetchall()
+    return [(name, step, json.loads(text)) for name, step, text in rows]
 
 
 @pytest.mark.parametrize("where", ["wandb", "tensorboard:", "trackio: ", ""])
@@ -65,12 +74,72 @@ def test_trackio(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setattr("trackio.sqlite_storage.TRACKIO_DIR", tmp_path)
     seen = trained("trackio:waves")
     assert capsys.readouterr().out == ""
-    with sqlite3.connect(tmp_path / "waves.db") as base:
-        rows = base.execute("select run_name, step, metrics from metrics order by id").fetchall()
-    base.close()
-    found = [value for _, _, text in rows if (value := json.loads(text).get("loss"))]
+    rows = trackio_rows(tmp_path)
+    found = [loss for _, _, values in rows if (loss := values.get("loss"))]
     assert found == pytest.approx(losses(seen))
     assert {name for name, _, _ in rows} == {"wave"}
+
+
+def interrupted(where: str, state: Path) -> list[events.Event]:
+    """A training that ends within its third guided step, and is continued; all losses in order."""
+    seen, first = [], train(tiny_adapter(), moving_square(), CONFIG, state=state)
+    with contextlib.closing(track.tracked(first, where, "wave", {"card": "a"})) as run:
+        for event in run:
+            if isinstance(event, events.InnerStep) and (event.step, event.inner) == (2, 1):
+                break
+            seen.append(event)
+    again = train(tiny_adapter(), moving_square(), CONFIG, state=state, resume=True)
+    rest = list(track.tracked(again, where, "wave", {"card": "a"}, resume=True))
+    return [e for e in seen if not isinstance(e, events.InnerStep) or e.step < 2] + rest
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_resumed_training_continues_its_run_on_tensorboard(tmp_path) -> None:
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator"
+    ).EventAccumulator
+    runs = tmp_path / "runs"
+    seen = interrupted(f"tensorboard:{runs}", tmp_path / "state")
+    assert [path.name for path in runs.iterdir()] == ["wave"]
+    read = accumulator(str(runs / "wave"))
+    read.Reload()
+    found = read.Scalars("loss")
+    assert [one.step for one in found] == list(range(len(found)))
+    assert [one.value for one in found] == pytest.approx(losses(seen))
+    steps = [one.step for one in read.Scalars("guided step/noise")]
+    assert steps == sorted(set(steps))
+    assert len(read.Scalars("reference/followed")) == 1
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_resumed_training_continues_its_run_on_trackio(tmp_path, monkeypatch) -> None:
+    pytest.importorskip("trackio")
+    monkeypatch.setattr("trackio.sqlite_storage.TRACKIO_DIR", tmp_path)
+    seen = interrupted("trackio:waves", tmp_path / "state")
+    rows = trackio_rows(tmp_path)
+    found = [(step, loss) for _, step, values in rows if (loss := values.get("loss")) is not None]
+    assert [step for step, _ in found] == list(range(len(found)))
+    assert [loss for _, loss in found] == pytest.approx(losses(seen))
+    assert len([1 for _, _, values in rows if "reference/followed" in values]) == 1
+    assert {name for name, _, _ in rows} == {"wave"}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("kind", ["tensorboard", "trackio"])
+def test_trainings_of_one_name_have_runs_of_their_own(tmp_path, monkeypatch, kind) -> None:
+    pytest.importorskip(kind)
+    where = f"{kind}:{tmp_path / 'runs' if kind == 'tensorboard' else 'waves'}"
+    if kind == "trackio":
+        monkeypatch.setattr("trackio.sqlite_storage.TRACKIO_DIR", tmp_path)
+    for card in ("a", "b", "a"):
+        list(track.tracked(iter([events.InnerStep(0, 0, 1.0)]), where, "wave", {"card": card}))
+    resumed = iter([events.InnerStep(0, 1, 2.0)])
+    list(track.tracked(resumed, where, "wave", {"card": "b"}, resume=True))
+    if kind == "tensorboard":
+        files = {path.name: len(list(path.iterdir())) for path in (tmp_path / "runs").iterdir()}
+    else:
+        files = collections.Counter(name for name, _, _ in trackio_rows(tmp_path))
+    assert files == {"wave": 1, "wave-2": 2, "wave-3": 1}
 
 
 def test_trackio_says_nothing_on_stdout_not_even_at_exit(tmp_path) -> None:

@@ -12,12 +12,14 @@ wrong with a dashboard never ends a training that has begun.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.util
 import io
+import json
 import shlex
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -75,13 +77,17 @@ def tracked(
     where: str,
     name: str,
     settings: Mapping[str, Any] | None = None,
+    *,
+    resume: bool = False,
 ) -> Iterator[kinds.Event]:
     """`events` of a training as they come, written to a dashboard on the way.
 
     Args:
         where: as `parse` takes it.
-        name: of the run; a run of that name is continued.
+        name: of the run; if there is one, `name-2` and so on.
         settings: recorded with the run as text.
+        resume: whether the training continues an interrupted one: so does the last run of that name
+            with these settings, if there is one.
 
     Raises:
         UsageError, DependencyError: as `check`.
@@ -93,13 +99,14 @@ def tracked(
     opened = {"tensorboard": _tensorboard, "trackio": _trackio}[kind]
     about = {key: str(value) for key, value in (settings or {}).items()}
     stack = contextlib.ExitStack()
-    log = stack.enter_context(opened(rest, name, about))
+    log, continued = stack.enter_context(opened(rest, name, about, resume))
     inner, well = 1, True
     try:
         for event in events:
             if isinstance(event, kinds.Started):
                 inner = max(1, event.inner_steps)
-            if well and (found := numbers(event, inner)) is not None:
+            there = continued and isinstance(event, kinds.ReferenceMatched)  # from before
+            if well and not there and (found := numbers(event, inner)) is not None:
                 well = _harmless(partial(log, *found), where)
             yield event
     finally:
@@ -148,8 +155,17 @@ def numbers(event: kinds.Event, inner: int) -> tuple[dict[str, float], int] | No
             return None
 
 
+def _chosen(name: str, taken: Collection[str], mine: Collection[str]) -> tuple[str, bool]:
+    """The last run among `mine` to continue, else a name that is free; and whether it continues."""
+    names = [name, *(f"{name}-{n}" for n in range(2, len(taken) + 2))]
+    own = [each for each in names if each in mine]
+    return (own[-1], True) if own else (next(n for n in names if n not in taken), False)
+
+
 @contextlib.contextmanager
-def _tensorboard(folder: str, name: str, settings: Mapping[str, str]) -> Iterator[Log]:
+def _tensorboard(
+    folder: str, name: str, settings: Mapping[str, str], resume: bool
+) -> Iterator[tuple[Log, bool]]:
     """A run in `folder/name`, for `tensorboard --logdir folder`.
 
     Written here and not by torch's `SummaryWriter`: its thread prints what goes wrong, and raises
@@ -157,30 +173,41 @@ def _tensorboard(folder: str, name: str, settings: Mapping[str, str]) -> Iterato
     """
     from pathlib import Path
 
-    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
     from tensorboard.summary.writer.record_writer import RecordWriter
     from torch.utils.tensorboard.summary import scalar, text
 
-    run = Path(folder) / name.replace("/", "_")
-    run.mkdir(parents=True, exist_ok=True)
-    path = run / f"events.out.tfevents.{time.time_ns()}"  # they are read in this order
+    home, facts = Path(folder), json.dumps(settings, sort_keys=True)
+    key = hashlib.sha256(facts.encode()).hexdigest()[:16]
+    taken = {path.name for path in home.iterdir()} if home.is_dir() else set()
+    mine = {path.parent.name for path in home.glob(f"*/*.{key}")} if resume else set()
+    chosen, continued = _chosen(name.replace("/", "_"), taken, mine)
+    run, again = home / chosen, continued
+    run.mkdir(parents=True, exist_ok=continued)
+    path = run / f"events.out.tfevents.{time.time_ns()}.{key}"  # they are read in this order
 
     def write(**fields: Any) -> None:
         with path.open("ab") as file:
             RecordWriter(file).write(Event(wall_time=time.time(), **fields).SerializeToString())
 
     def log(found: Mapping[str, float], step: int) -> None:
+        nonlocal again
+        if again:  # what the interrupted step had written from here on is hidden
+            write(step=step, session_log=SessionLog(status=SessionLog.START))
+            again = False
         for key, value in found.items():
             write(summary=scalar(key, value), step=step)
 
     write(file_version="brain.Event:2")
-    for key, value in settings.items():
+    for key, value in ({} if continued else settings).items():
         write(summary=text(f"settings/{key}", value))
-    yield log
+    yield log, continued
 
 
 @contextlib.contextmanager
-def _trackio(project: str, name: str, settings: Mapping[str, str]) -> Iterator[Log]:
+def _trackio(
+    project: str, name: str, settings: Mapping[str, str], resume: bool
+) -> Iterator[tuple[Log, bool]]:
     """A run of a project, for `trackio show --project PROJECT`. What it says on stdout goes
     nowhere: stdout is the caller's.
     """
@@ -188,12 +215,26 @@ def _trackio(project: str, name: str, settings: Mapping[str, str]) -> Iterator[L
         from importlib import import_module
 
         trackio: Any = import_module("trackio")
+        try:
+            runs = list(trackio.Api().runs(project))
+        except ValueError:  # no such project yet
+            runs = []
+        same = [r.name for r in runs if resume and settings.items() <= (r.config or {}).items()]
+        chosen, continued = _chosen(name, {r.name for r in runs}, same)
+        storage: Any = import_module("trackio.sqlite_storage").SQLiteStorage
+        last = storage.get_max_step_for_run(project, chosen) if continued else None
         run = trackio.init(
-            project, name=name, config=dict(settings), resume="allow", embed=False,
-            auto_log_gpu=False, auto_log_cpu=False,
+            project, name=chosen, config=dict(settings), resume="allow" if resume else "never",
+            embed=False, auto_log_gpu=False, auto_log_cpu=False,
         )  # fmt: skip
+
+    def log(found: Mapping[str, float], step: int) -> None:
+        # Some of an interrupted step was written before; of its losses only: it had not ended.
+        if last is None or step > last or "loss" not in found:
+            run.log(dict(found), step=step)
+
     try:
-        yield lambda found, step: run.log(dict(found), step=step)
+        yield log, continued
     finally:
         with contextlib.redirect_stdout(io.StringIO()):
             try:
