@@ -300,6 +300,15 @@ def test_a_seed_twice_is_refused(twice):
         ApplyRequest(prompts=("a",), seeds=(twice, 5, twice)).check()
 
 
+def test_seeds_of_the_same_noise_are_one_seed_twice(adapter):
+    same = (5, 5 + 2**32)
+    first, second = (next(generate(adapter, ["a red"], [seed], **FAST)) for seed in same)
+    assert np.array_equal(first.frames, second.frames)
+    with pytest.raises(UsageError, match=f"got 5 and {5 + 2**32}, which give the same video"):
+        ApplyRequest(prompts=("a",), seeds=same).check()
+    ApplyRequest(prompts=("a",), seeds=(5, 6 + 2**32)).check()
+
+
 @pytest.mark.parametrize("frames", [0, 1, -4])
 def test_frames_that_are_no_clip_are_refused(frames):
     with pytest.raises(UsageError, match="of 2 or more"):

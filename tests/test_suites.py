@@ -644,6 +644,9 @@ def test_seeds_count_on_from_the_largest(tmp_path: Path) -> None:
         read_manifest(manifest(tmp_path, GARDEN.replace("seeds: [1, 2]", "seeds: [1, 1]")))
     with pytest.raises(SuiteError, match="seeds of 'cat' that differ"):
         read_manifest(manifest(tmp_path, GARDEN.replace("seeds: [7]", "seeds: [7, 7]")))
+    same = GARDEN.replace("seeds: [7]", f"seeds: [7, {7 + 2**32}]")
+    with pytest.raises(SuiteError, match=f"got 7 and {7 + 2**32}, which give the same videos"):
+        read_manifest(manifest(tmp_path, same))
 
 
 def test_a_part_of_the_kinds_is_a_part_of_the_jobs(tmp_path: Path) -> None:

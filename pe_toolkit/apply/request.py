@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pe_toolkit.apply.drafts import MOST, Draft, Judge, draft_steps, judged, seeds_of, that_pay
 from pe_toolkit.apply.parts import check_parts
 from pe_toolkit.backbones.machine.placement import Purpose
+from pe_toolkit.card.asked import same_noise
 from pe_toolkit.card.sampling import check_reference, read_as_trained
 from pe_toolkit.errors import UsageError, option
 
@@ -92,7 +93,8 @@ class ApplyRequest:
         """Refuse what makes no sense whatever the card.
 
         Raises:
-            UsageError: no prompt, a prompt or seed given twice, or drafts of nothing.
+            UsageError: no prompt, a prompt or seed given twice (or two seeds that give the same
+                noise), or drafts of nothing.
         """
         if not 1 <= self.drafts <= MOST:
             raise UsageError(f"Expected 1 to {MOST} {option('drafts')}, got {self.drafts}.")
@@ -115,6 +117,12 @@ class ApplyRequest:
                     f"Expected each {option(field)} once, got {twice[0]!r} more than once.",
                     "The same prompt and seed give the same video.",
                 )
+        if same := same_noise(self.seeds):
+            raise UsageError(
+                f"Expected each {option('seeds')} once, got {same[0]} and {same[1]}, which give "
+                "the same video: torch uses the lowest 32 bits of a seed.",
+                "Leave one out, or use seeds below 2^32.",
+            )
 
     def seeds_for(self, spec: CardSpec) -> list[int]:
         """The seeds to use; a latents card brings its own, and is bound to its schedule.

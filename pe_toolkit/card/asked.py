@@ -39,6 +39,19 @@ def checked_seeds(seeds: Iterable[int]) -> list[int]:
     return found
 
 
+def same_noise(seeds: Sequence[int]) -> tuple[int, int] | None:
+    """The first two different seeds that give the same initial noise; None if there are none.
+
+    Torch's generator on the CPU, which draws it, uses the lowest 32 bits of a seed.
+    """
+    drawn: dict[int, int] = {}
+    for seed in seeds:
+        first = drawn.setdefault(seed % 2**32, seed)
+        if first != seed:
+            return first, seed
+    return None
+
+
 def check_words(**words: str) -> None:
     """What goes into a card as it is obeys the card's rules now, not after an hour of training.
 

@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 
 import yaml  # type: ignore[import-untyped]
 
+from pe_toolkit.card.asked import same_noise
 from pe_toolkit.card.schema import (
     Integer,
     ListOf,
@@ -125,8 +126,15 @@ class ManifestRow(Section):
 
 
 def _check_seeds(seeds: tuple[int, ...] | None, whose: str) -> None:
-    if seeds is not None and len(set(seeds)) < len(seeds):
+    if seeds is None:
+        return
+    if len(set(seeds)) < len(seeds):
         raise CardError(f"Expected seeds of {whose} that differ, got {list(seeds)[:20]}.")
+    if same := same_noise(seeds):
+        raise CardError(
+            f"Expected seeds of {whose} that differ, got {same[0]} and {same[1]}, which give the "
+            "same videos: torch uses the lowest 32 bits of a seed."
+        )
 
 
 def read_manifest(path: Path) -> Suite:
