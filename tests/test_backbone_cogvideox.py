@@ -24,6 +24,7 @@ from pe_toolkit.embedding.absolute import SincosTable, sincos_3d
 from pe_toolkit.embedding.rotary import RotaryAngle, RotaryTable, steps
 from pe_toolkit.errors import UnsupportedError, UsageError
 from pe_toolkit.grid import TokenGrid
+from pe_toolkit.training import TrainConfig, train
 from tests.tiny import FRAMES, SIDE, moving_square, tiny_adapter, tiny_pipe, tiny_variant
 
 
@@ -100,6 +101,18 @@ def test_embeddings_are_exact_at_zero_and_angles_stay_rotations():
     form = RotaryAngle(base, adapter.grid)
     (cos, sin), _ = form.embed(torch.randn(form.shape))
     torch.testing.assert_close(cos**2 + sin**2, torch.ones_like(cos))
+
+
+@pytest.mark.parametrize(("width", "height"), [(SIDE + 8, SIDE), (SIDE, SIDE + 8)])
+def test_sizes_beyond_the_positions_of_1_5_are_refused(width, height):
+    adapter = CogVideoXAdapter(tiny_pipe(patch_size_t=2), tiny_variant())
+    for ask in (adapter.latent_shape, adapter.grid_for, adapter.base_positions):
+        with pytest.raises(UsageError, match=f"up to {SIDE}x{SIDE} pixels.*got {width}x{height}"):
+            ask(FRAMES, width, height)
+        ask(FRAMES, SIDE, SIDE)
+    with pytest.raises(UsageError, match=f"up to {SIDE}x{SIDE} pixels"):
+        list(train(adapter, moving_square(side=SIDE + 8), TrainConfig(samples=1)))
+    tiny_adapter().base_positions(FRAMES, width, height)  # 1.0 stretches its positions
 
 
 def test_offsets_are_positions_of_other_tokens():

@@ -97,8 +97,8 @@ class CogVideoXGeometry:
         """(F', C, h, w) of the latents, padding frames of CogVideoX 1.5 included.
 
         Raises:
-            UsageError: if the frame count or the size cannot be represented, or is not the one size
-                that learned positions allow.
+            UsageError: if the frame count or the size cannot be represented, is larger than the
+                positions of CogVideoX 1.5, or is not the one size that learned positions allow.
         """
         scale, patch = self.pipe.vae_scale_factor_spatial, self.transformer.config.patch_size
         ratio = self.pipe.vae_scale_factor_temporal
@@ -120,10 +120,27 @@ class CogVideoXGeometry:
         config = self.transformer.config
         pad = config.patch_size_t
         latent += (-latent) % pad if pad else 0
+        if pad and self.positions == "rotary":
+            self._check_counted(width, height)
         if config.use_learned_positional_embeddings:
             self._check_learned(frames, width, height)
         channels = config.in_channels // (2 if self.image_to_video else 1)
         return latent, channels, height // scale, width // scale
+
+    def _check_counted(self, width: int, height: int) -> None:
+        """CogVideoX 1.5 counts its positions up to its own size, and has none beyond; 1.0 stretches
+        those that it has.
+        """
+        config, scale = self.transformer.config, self.pipe.vae_scale_factor_spatial
+        unit = scale * config.patch_size
+        sides = (config.sample_width, config.sample_height)
+        most = [side // config.patch_size * unit for side in sides]
+        if width > most[0] or height > most[1]:
+            raise UsageError(
+                f"Expected up to {most[0]}x{most[1]} pixels, beyond which this backbone has no "
+                f"positions, got {width}x{height}.",
+                f"Use --size {min(width, most[0])}x{min(height, most[1])}.",
+            )
 
     def _check_learned(self, frames: int, width: int, height: int) -> None:
         """A learned table (5b image-to-video) fits one size; diffusers would put another in place
