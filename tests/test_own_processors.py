@@ -145,6 +145,28 @@ def test_a_training_on_absolute_positions_keeps_them():
     assert abs(card.tensors["positions"] - plain.tensors["positions"]).max() < 0.05
 
 
+@pytest.mark.parametrize("change", ["stock", "own", "fused"])
+@pytest.mark.parametrize("before", [CogVideoXAttnProcessor2_0, Own])
+def test_processors_set_while_a_card_is_applied_are_refused(before, change):
+    adapter = tiny_adapter()
+    card = list(train(adapter, moving_square(), CONFIG))[-1].card
+    adapter.transformer.set_attn_processor(before())
+    own = dict(adapter.transformer.attn_processors)
+    kwargs = card.pipe_kwargs() | {"output_type": "latent"}
+    with applied(adapter, card):
+        if change == "fused":
+            adapter.transformer.fuse_qkv_projections()
+        else:
+            adapter.transformer.set_attn_processor(
+                CogVideoXAttnProcessor2_0() if change == "stock" else Own()
+            )
+        with pytest.raises(UnsupportedError, match="that stay as they are") as caught:
+            adapter.pipe("a red circle", **kwargs)
+        assert "before `applied`" in caught.value.hint
+    assert adapter.transformer.attn_processors == own
+    adapter.pipe("a red circle", **kwargs)
+
+
 @pytest.mark.parametrize("positions", ["rotary", "absolute"])
 def test_keys_and_values_of_a_reference_need_block_0(positions):
     adapter = tiny_adapter(positions)

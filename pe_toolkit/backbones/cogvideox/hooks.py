@@ -94,21 +94,40 @@ def processors(
 @contextlib.contextmanager
 def rotary_positions(transformer: nn.Module, select: Select) -> Iterator[None]:
     """Replace `image_rotary_emb` by `select(timestep)` (None keeps the model's own) while the
-    context is open.
+    context is open. The processors are those of `processors`, which know such tables.
+
+    Raises (inside, at a pass):
+        UnsupportedError: others were set, or projections fused, while the context is open.
     """
+    placed = [(attn, attn.processor) for attn in attention_modules(transformer)]
 
     def before(
         module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Any, dict[str, Any]] | None:
         timestep = kwargs["timestep"] if "timestep" in kwargs else args[2]
         tables = select(timestep)
-        return None if tables is None else (args, {**kwargs, "image_rotary_emb": tables})
+        if tables is None:
+            return None
+        for attn, processor in placed:
+            if attn.processor is not processor:
+                _check_ours(attn.processor)
+        return args, {**kwargs, "image_rotary_emb": tables}
 
     handle = transformer.register_forward_pre_hook(before, with_kwargs=True)
     try:
         yield
     finally:
         handle.remove()
+
+
+def _check_ours(processor: Any) -> None:
+    """Refuse what was set in the place of a processor of ours; one of a tap is ours."""
+    if not isinstance(processor, PositionedAttnProcessor):
+        raise UnsupportedError(
+            "Expected attention processors and projections that stay as they are while a card is "
+            f"applied or trained, got {type(processor).__name__} in their place.",
+            "Set processors before `applied`, or leave it first; QKV projections stay unfused.",
+        )
 
 
 @contextlib.contextmanager
