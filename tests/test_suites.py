@@ -40,7 +40,7 @@ from pe_toolkit.suites.results import check_clips, check_folder
 from pe_toolkit.suites.scoring import score
 from pe_toolkit.suites.suite import Prompt, Suite, SuiteClip
 from pe_toolkit.suites.tables import Table, build_table, interval
-from pe_toolkit.video import Clip, write_video
+from pe_toolkit.video import Clip, read_clip, write_video
 from pe_toolkit.world.scenes import render
 from pe_toolkit.world.vocabulary import TRAINING_PROMPTS
 from tests.clips import write_clip
@@ -314,6 +314,29 @@ def test_parts_of_a_clip(tmp_path: Path) -> None:
         read_source({"path": clip, "frames": [4, 20, 2]}, 9, (32, 32), "paper")
     with pytest.raises(ClipError, match="too short"):
         read_source({"path": clip, "frames": [18, 40, 2]}, 8, (32, 32), "default")
+
+
+def test_of_a_long_clip_only_the_frames_of_the_suite_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = np.stack([np.full((64, 96, 3), 10 * i, np.uint8) for i in range(25)])
+    uneven = [i * 0.01 for i in range(12)] + [0.12 + i * 0.09 for i in range(13)]
+    path = write_clip(tmp_path / "v.mkv", pictures, times=uneven)
+    whole = {
+        fit: read_clip(path, fps="native", size=(32, 32), fit=fit) for fit in ("crop", "stretch")
+    }
+    monkeypatch.setattr("pe_toolkit.video.clip.MAX_BYTES", 8 * 32 * 32 * 3)
+    with pytest.raises(ClipError, match="25 frames of 32x32"):
+        read_clip(path, fps="native", size=(32, 32))
+    for recipe, fit, indices, slower in (
+        ("default", "crop", [3, 7, 9, 13, 17, 19, 23], 6 / 10),
+        ("paper", "stretch", [3, 5, 7, 9, 11, 13, 15], 1),
+    ):
+        read = read_source({"path": str(path), "frames": [3, 99, 2]}, 7, (32, 32), recipe)
+        np.testing.assert_array_equal(read.frames, whole[fit].frames[indices])
+        assert read.fps == pytest.approx(whole[fit].fps / 2 * slower)
+        assert read.start == pytest.approx(3 / whole[fit].fps)
+        assert (read.total_frames, read.duration) == (25, whole[fit].duration)
 
 
 def small_plan(references: int = 3, methods: str = "none,zero-shot") -> Plan:

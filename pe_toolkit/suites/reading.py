@@ -10,7 +10,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,8 @@ from pe_toolkit.errors import ClipError
 from pe_toolkit.evaluation.moments import evenly
 from pe_toolkit.suites import bundled
 from pe_toolkit.training.shape import latent_frames
-from pe_toolkit.video import Clip, read_clip
+from pe_toolkit.video import Clip, read_clip, read_frames
+from pe_toolkit.video.names import shown
 
 
 def read_source(source: Mapping[str, Any], frames: int, size: tuple[int, int], recipe: str) -> Clip:
@@ -47,28 +49,48 @@ def read_source(source: Mapping[str, Any], frames: int, size: tuple[int, int], r
         return read_clip(
             path, **span, frames=frames, fps=asked, size=size, fit=fit, min_frames=least
         )
-    clip = read_clip(path, fps="native", size=size, fit=fit)
-    first, stop, step = source["frames"]
-    indices = np.arange(len(clip.frames))[first:stop:step]
-    if len(indices) < max(2, latent_frames(frames)):
+    return _numbered(path, source["frames"], frames, size, recipe)
+
+
+def _numbered(
+    path: str, span: Sequence[int], frames: int, size: tuple[int, int], recipe: str
+) -> Clip:
+    """Frames [first, stop, step] of a clip, brought to `frames`; no others are kept."""
+    first, stop, step = span
+
+    def taken(total: int) -> list[int]:
+        indices = range(total)[first:stop:step]
+        _check_length(shown(Path(path)), len(indices), span, frames, recipe)
+        if recipe == "paper":
+            return list(indices[:frames])
+        return [indices[k] for k in evenly(len(indices), frames)]
+
+    clip = read_frames(path, taken, size=size, fit=usual_fit(recipe))
+    rate, count = clip.fps / step, len(range(clip.total_frames)[first:stop:step])
+    if recipe != "paper" and count != frames:
+        rate *= (frames - 1) / (count - 1)
+    return dataclasses.replace(clip, fps=rate, start=first / clip.fps)
+
+
+def _check_length(name: str, came: int, span: Sequence[int], frames: int, recipe: str) -> None:
+    """Refuse a span of fewer frames than are needed.
+
+    Raises:
+        ClipError: says how many.
+    """
+    out_of = "[{}, {}, {}]".format(*span)
+    least = max(2, latent_frames(frames))
+    if came < least:
         raise ClipError(
-            f"'{clip.source}' is too short: expected at least {max(2, latent_frames(frames))} "
-            f"frames out of [{first}, {stop}, {step}], but {len(indices)} came.",
+            f"'{name}' is too short: expected at least {least} frames out of {out_of}, but {came} "
+            "came.",
             "Correct the span in the suite.",
         )
-    rate = clip.fps / step
-    if recipe == "paper":
-        if len(indices) < frames:
-            raise ClipError(
-                f"'{clip.source}' is too short: expected {frames} frames out of [{first}, {stop}, "
-                f"{step}], but {len(indices)} came.",
-                "Correct the span in the suite, or choose another --recipe.",
-            )
-        indices = indices[:frames]
-    elif len(indices) != frames:
-        rate *= (frames - 1) / (len(indices) - 1)
-        indices = indices[evenly(len(indices), frames)]
-    return dataclasses.replace(clip, frames=clip.frames[indices], fps=rate, start=first / clip.fps)
+    if recipe == "paper" and came < frames:
+        raise ClipError(
+            f"'{name}' is too short: expected {frames} frames out of {out_of}, but {came} came.",
+            "Correct the span in the suite, or choose another --recipe.",
+        )
 
 
 def _rendered(source: Mapping[str, Any], frames: int, size: tuple[int, int]) -> Clip:

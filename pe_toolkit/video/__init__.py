@@ -5,7 +5,7 @@ Everything here works on `uint8` numpy arrays `(F, H, W, 3)`, RGB; nothing impor
 
 from __future__ import annotations
 
-from pe_toolkit.video.clip import Clip, read_clip
+from pe_toolkit.video.clip import Clip, read_clip, read_frames
 from pe_toolkit.video.moving import motion_level, require_motion
 from pe_toolkit.video.output import (
     IMAGE_SUFFIXES,
@@ -25,6 +25,7 @@ __all__ = [
     "encode_mp4",
     "motion_level",
     "read_clip",
+    "read_frames",
     "require_motion",
     "write_atomic",
     "write_image",

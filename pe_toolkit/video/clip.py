@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
@@ -109,13 +109,61 @@ def read_clip(
     """
     if path == "":
         raise UsageError("Expected a clip, got an empty name.", "Name a video or a folder.")
-    path = Path(path)
-    name = shown(path)
     _check_request(start, end, frames, fps, size, fit)
+    name = shown(Path(path))
+
+    def planned(source: Source) -> tuple[list[int], float]:
+        return _plan(source, name, start, end, frames, fps, min_frames)
+
+    return _read(Path(path), planned, start, fps, size, fit, on_progress)
+
+
+def read_frames(
+    path: Path | str,
+    choose: Callable[[int], Sequence[int]],
+    *,
+    size: tuple[int, int],
+    fit: Fit = "crop",
+) -> Clip:
+    """Frames of a clip by their numbers; only these are kept. Otherwise as `read_clip`.
+
+    Args:
+        choose: gets how many frames the clip has, gives the numbers of those to return, counted
+            from 0. It is called again where a damaged file has fewer than it says.
+
+    Returns:
+        A clip whose `fps` is that of all frames of the file; `start` is 0.
+
+    Raises:
+        ClipError, UsageError: as `read_clip`; and whatever `choose` raises.
+    """
+    _check_request(0.0, None, None, "native", size, fit)
+    name = shown(Path(path))
+
+    def planned(source: Source) -> tuple[list[int], float]:
+        every, rate = _plan(source, name, 0.0, None, None, "native", 2)
+        return list(choose(len(every))), rate
+
+    return _read(Path(path), planned, 0.0, "native", size, fit, None)
+
+
+def _read(
+    path: Path,
+    planned: Callable[[Source], tuple[list[int], float]],
+    start: float,
+    fps: float | Literal["native"] | None,
+    size: tuple[int, int] | None,
+    fit: Fit,
+    on_progress: OnProgress | None,
+) -> Clip:
+    """The frames that are planned of a source, which is decoded to be counted where it has not
+    those that it announced.
+    """
+    name = shown(path)
     source, digest = open_source(path, None if fps == "native" else fps, on_progress)
 
     def used(source: Source) -> Clip:
-        indices, rate = _plan(source, name, start, end, frames, fps, min_frames)
+        indices, rate = planned(source)
         pictures, seen = _take(source, name, indices, size, fit)
         whole, count = source.duration, len(source.times)
         return Clip(pictures, rate, name, digest, whole, count, start, source_size=seen, fit=fit)
