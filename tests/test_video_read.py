@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import struct
 import subprocess
 import sys
 from fractions import Fraction
@@ -160,6 +161,35 @@ class TestSize:
         frames = moving_square(4, size=(48, 48))
         path = write_clip(tmp_path / "sar.mp4", frames, aspect=Fraction(4, 3))
         assert read_clip(path).frames.shape == (4, 48, 64, 3)
+
+    @pytest.mark.parametrize(
+        ("pasp", "width"),
+        [
+            ((8, 1), 384),
+            ((1, 16), 3),
+            ((17, 1), 48),
+            ((1, 17), 48),
+            ((400_000, 1), 48),
+            ((1, 400_000), 48),
+        ],
+    )
+    def test_absurd_pixel_aspects_are_ignored(
+        self,
+        tmp_path: Path,
+        pasp: tuple[int, int],
+        width: int,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        path = write_clip(
+            tmp_path / "a.mp4", moving_square(4, size=(48, 48)), aspect=Fraction(4, 3)
+        )
+        data = bytearray(path.read_bytes())
+        place = data.index(b"pasp") + 4
+        data[place : place + 8] = struct.pack(">2I", *pasp)
+        path.write_bytes(data)
+        with caplog.at_level(logging.WARNING):
+            assert read_clip(path).frames.shape == (4, 48, width, 3)
+        assert ("'a.mp4'" in caplog.text) == (width == 48)
 
     @pytest.mark.parametrize(
         "request_",

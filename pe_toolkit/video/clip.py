@@ -84,7 +84,8 @@ def read_clip(
     rate from `start` instead; `fps="native"` takes consecutive source frames. For a folder, `fps`
     is the rate of its images (16 if not given).
 
-    Rotation and mirroring in the display matrix and in EXIF, and non-square pixels, are applied;
+    Rotation and mirroring in the display matrix and in EXIF, and non-square pixels, are applied
+    (but for more than 16 times as wide as high, or as high as wide, which are taken as square);
     more than 8 bits are reduced; transparency is composited over black. Pictures of differing sizes
     are brought to the first one's size.
 

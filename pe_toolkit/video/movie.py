@@ -29,6 +29,10 @@ _SEEKABLE = {"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg1video", "mpeg2v
 # Frames: below, decoding on costs no more than a seek and what lies between the key and the frame.
 _WORTH_A_SEEK = 24
 
+# How wide a pixel may be, or how high: above, a picture of a small file would fill the memory.
+# Anamorphic films have 2.
+_WIDEST = 16
+
 _NO_TIMES = 0x80
 """FFmpeg's flag of formats that hold no times (`AVFMT_NOTIMESTAMPS`)."""
 _log = logging.getLogger(__name__)
@@ -64,6 +68,9 @@ class Movie:
     to bear the time that is next. Where one does not, or is missing (truncated or damaged files),
     `exact=True` decodes everything once to learn which frames there really are, and counts them.
 
+    Pixels that would be more than 16 times as wide as high, or as high as wide, are a fault of the
+    file: they are taken as square, with a warning.
+
     Attributes:
         times: seconds from the first frame, increasing, one per frame.
         duration: seconds to the end of the last frame.
@@ -89,6 +96,7 @@ class Movie:
             raw = container.format.flags & _NO_TIMES and stream_.codec_context.framerate
             rate = float(raw or stream_.guessed_rate or stream_.average_rate or 25)
             base = float(stream_.time_base or 1 / rate)
+            self._aspect = self._pixels(stream_)
             packets, hidden = [], 0
             for p in self._packets(container, stream_):
                 if p.is_discard:  # an edit list leaves it out
@@ -120,6 +128,15 @@ class Movie:
             message = "'%s' holds %d video streams; stream %d is read"
             _log.warning(message, shown(self.path), len(moving), index)
         return index
+
+    def _pixels(self, stream: Any) -> float:
+        """How many times as wide as high a pixel is; 1 where the file says what cannot be meant."""
+        aspect = float(stream.sample_aspect_ratio or 1)
+        if 1 / _WIDEST <= aspect <= _WIDEST:
+            return aspect
+        message = "'%s' says that its pixels are %g times as wide as high; they are taken as square"
+        _log.warning(message, shown(self.path), aspect)
+        return 1.0
 
     def _decoded(self, packets: Sequence[_Packet], announced: int) -> tuple[list[int] | None, int]:
         """Decode everything: the times of the frames that come, None if there are none that can be
@@ -186,7 +203,6 @@ class Movie:
         total = sum(part.wanted[-1] + 1 - part.start for part in parts)
         done = 0
         with self._open() as (container, stream):
-            aspect = float(stream.sample_aspect_ratio or 1) or 1.0
             turn: Any = None
             for part in parts:
                 if part.start:
@@ -201,7 +217,7 @@ class Movie:
                     self._report(done, total)
                     if index in missing:
                         missing.discard(index)
-                        yield index, _upright(frame, aspect, turn)
+                        yield index, _upright(frame, self._aspect, turn)
                         if not missing:
                             break
                 if missing:
