@@ -128,6 +128,49 @@ class TestTime:
         )
         np.testing.assert_allclose(positions(read_clip(path).frames), np.arange(24) * 3, atol=1)
 
+    @pytest.mark.parametrize(
+        ("name", "codec"), [("j.ts", "libx264"), ("j.ts", "mpeg2video"), ("j.mpg", "mpeg2video")]
+    )
+    @pytest.mark.parametrize("seconds", [(10, 3610), (3610, 10), (40, 10)])
+    def test_a_jump_of_the_clock_is_one_frame(
+        self,
+        tmp_path: Path,
+        name: str,
+        codec: str,
+        seconds: tuple[int, int],
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        frames = moving_square(48, size=(128, 64), step=2)
+        parts = [
+            write_clip(
+                tmp_path / f"{k}-{name}", frames[k * 24 : (k + 1) * 24], fps=25, codec=codec,
+                options={"bf": "2"}, container_options={"output_ts_offset": str(start)},
+            ).read_bytes()
+            for k, start in enumerate(seconds)
+        ]  # fmt: skip
+        (tmp_path / name).write_bytes(b"".join(parts))
+        clip = read_clip(tmp_path / name)
+        np.testing.assert_allclose(positions(clip.frames), np.arange(48) * 2, atol=1)
+        assert clip.fps == pytest.approx(25)
+        assert clip.duration == pytest.approx(48 / 25)
+        assert "jumps" in caplog.text
+
+    def test_a_jump_in_a_stream_without_a_fault(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        frames = moving_square(24)
+        for late, duration in ((3600, 0.96), (5, 5.92)):  # the second is a picture that is held
+            times = [i * 0.04 + (late if i >= 12 else 0) for i in range(24)]
+            path = write_clip(tmp_path / f"{late}.ts", frames, fps=25, times=times)
+            clip = read_clip(path, start=0.6) if late == 3600 else read_clip(path)
+            assert clip.duration == pytest.approx(duration, abs=0.05)
+            assert positions(clip.frames)[-1] == pytest.approx(69, abs=1)
+            assert ("jumps" in caplog.text) == (late == 3600)
+            caplog.clear()
+        path = write_clip(tmp_path / "slow.ts", frames, fps=25, times=[15.0 * i for i in range(24)])
+        assert read_clip(path).duration == pytest.approx(360, abs=16)
+        assert not caplog.text
+
 
 class TestSize:
     def test_odd_sizes(self, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from av.error import FFmpegError
 
 from pe_toolkit.errors import ClipError
+from pe_toolkit.video import clock
 from pe_toolkit.video import container as files
 from pe_toolkit.video.names import shown
 from pe_toolkit.video.picture import Picture, orient, over_black, square_pixels
@@ -66,7 +67,8 @@ class Movie:
     seek. The decoder gives frames in the order in which they are shown, always; containers that
     keep no such times (AVI, ASF, MXF, raw streams) or wrong ones do not. So every decoded frame has
     to bear the time that is next. Where one does not, or is missing (truncated or damaged files),
-    `exact=True` decodes everything once to learn which frames there really are, and counts them.
+    `exact=True` decodes everything once to learn which frames there really are, and counts them. So
+    it does where the clock of an MPEG stream jumps; a jump is taken as one frame.
 
     Pixels that would be more than 16 times as wide as high, or as high as wide, are a fault of the
     file: they are taken as square, with a warning.
@@ -97,6 +99,7 @@ class Movie:
             rate = float(raw or stream_.guessed_rate or stream_.average_rate or 25)
             base = float(stream_.time_base or 1 / rate)
             self._aspect = self._pixels(stream_)
+            self._clock = base if container.format.name in clock.OWN_CLOCK else None
             packets, hidden = [], 0
             for p in self._packets(container, stream_):
                 if p.is_discard:  # an edit list leaves it out
@@ -105,7 +108,8 @@ class Movie:
                     packets.append(_Packet(p.pts, p.dts, p.duration or 0, p.is_keyframe))
             # AVI counts places without a picture, where the one before stays.
             announced = 0 if container.format.name == "avi" else stream_.frames - hidden
-            keys = None if self._damaged else _distinct(p.pts for p in packets)
+            jumps = self._clock and clock.jumps([p.dts for p in packets], self._clock).any()
+            keys = None if self._damaged or jumps else _distinct(p.pts for p in packets)
             self._entries = [] if keys is None else _entries(stream_, packets)
         self._by_order = exact or not keys
         if self._by_order:
@@ -156,10 +160,18 @@ class Movie:
             message = "'%s' is damaged or cut off; %d frames of it can be read"
             _log.warning(message, shown(self.path), len(frames))
         self._count = len(frames)
-        keys = _distinct(pts for pts, _ in frames)
+        keys = _distinct(self._joined([pts for pts, _ in frames]))
         if keys is None and len(packets) == len(frames):  # AVI knows when a packet is decoded
-            keys = _distinct(p.dts for p in packets)
+            keys = _distinct(self._joined([p.dts for p in packets]))
         return keys, frames[-1][1]
+
+    def _joined(self, times: Sequence[int | None]) -> Sequence[int | None]:
+        """Times in the order of the file, without jumps of the clock of such a format."""
+        if self._clock is None or not clock.jumps(times, self._clock).any():
+            return times
+        message = "the clock of '%s' jumps; each jump is taken as one frame"
+        _log.warning(message, shown(self.path))
+        return clock.joined(times, self._clock)
 
     def exact(self) -> Movie:
         """The same file, planned by decoding it."""
