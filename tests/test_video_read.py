@@ -8,6 +8,7 @@ import os
 import struct
 import subprocess
 import sys
+import tracemalloc
 from fractions import Fraction
 from pathlib import Path
 
@@ -259,6 +260,26 @@ class TestSize:
             read_clip(path)
         assert "smaller size" in str(caught.value.hint)
         assert read_clip(path, size=(48, 32)).frames.shape == (10, 32, 48, 3)
+
+    @pytest.mark.parametrize("size", [None, (48, 32)])
+    @pytest.mark.parametrize(
+        "request_",
+        [{"frames": 10**9}, {"frames": 10**400}, {"fps": 1e300}, {"fps": 1e308}, {"fps": 1e10}],
+    )
+    def test_absurd_numbers_of_frames_are_refused_at_once(
+        self, tmp_path: Path, request_: dict, size: tuple[int, int] | None
+    ) -> None:
+        folder = write_folder(tmp_path / "f", moving_square(4))
+        paths = [write_clip(tmp_path / "a.mp4", moving_square(48)), folder]
+        for path in paths if "frames" in request_ else paths[:1]:
+            tracemalloc.start()
+            with pytest.raises(ClipError, match="at most 4 GiB") as caught:
+                read_clip(path, size=size, **request_)
+            most = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            assert most < 20 * 2**20
+            assert len(str(caught.value)) < 150
+        assert len(read_clip(paths[0], end=0.5, fps=1000).frames) == 502
 
 
 class TestOrientation:

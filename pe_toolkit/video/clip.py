@@ -20,6 +20,7 @@ from pe_toolkit.video.sources import Source, open_source
 # Above this a clip kept at full size is a mistake: 4 GiB hold 9 minutes of 128x128 at 150 fps,
 # but only 6 seconds of 4K.
 MAX_BYTES = 4 * 1024**3
+_FEW = 10_000  # frames of which a list costs nothing
 _MATCH = 1e-3  # seconds: containers round timestamps to milliseconds
 
 
@@ -114,7 +115,7 @@ def read_clip(
     name = shown(Path(path))
 
     def planned(source: Source) -> tuple[list[int], float]:
-        return _plan(source, name, start, end, frames, fps, min_frames)
+        return _plan(source, name, start, end, frames, fps, min_frames, size)
 
     return _read(Path(path), planned, start, fps, size, fit, on_progress)
 
@@ -142,7 +143,7 @@ def read_frames(
     name = shown(Path(path))
 
     def planned(source: Source) -> tuple[list[int], float]:
-        every, rate = _plan(source, name, 0.0, None, None, "native", 2)
+        every, rate = _plan(source, name, 0.0, None, None, "native", 2, size)
         return list(choose(len(every))), rate
 
     return _read(Path(path), planned, 0.0, "native", size, fit, None)
@@ -222,11 +223,12 @@ def _plan(
     frames: int | None,
     fps: float | str | None,
     min_frames: int,
+    size: tuple[int, int] | None,
 ) -> tuple[list[int], float]:
     """Which source frames to take, and the rate at which they play.
 
     Raises:
-        ClipError: not enough of them.
+        ClipError: not enough of them, or more than can be held.
     """
     times, end = source.times, source.duration
     if len(times) == 1:
@@ -242,6 +244,7 @@ def _plan(
         )
     first = min(bisect_left(times, start - _MATCH), len(times) - 1)
     times, end = _until(times, end, first, until)
+    _check_count(source, name, frames, fps, end - start, size)
     span = times[-1] - times[first]
     left = len(times) - first
     native = (left - 1) / span if span > 0 else 1 / (end - times[first])
@@ -321,10 +324,32 @@ def _take(
     return result, own
 
 
-def _check_memory(name: str, count: int, width: int, height: int) -> None:
-    if count * width * height * 3 > MAX_BYTES:
+def _check_count(
+    source: Source,
+    name: str,
+    frames: int | None,
+    fps: float | str | None,
+    seconds: float,
+    size: tuple[int, int] | None,
+) -> None:
+    """Refuse more frames than fit, before a list of them is made."""
+    rated = 0.0 if fps is None or isinstance(fps, str) else seconds * fps
+    count = rated if frames is None else frames
+    if count <= _FEW:
+        return
+    if size is None:
+        _, first = next(iter(source.pictures([0])))
+        size = (first.shape[1], first.shape[0])
+    _check_memory(name, count, *size)
+
+
+def _check_memory(name: str, count: float, width: int, height: int) -> None:
+    count = min(count, 1e300)  # what a float holds
+    total = count * width * height * 3
+    if total > MAX_BYTES:
+        gib = f"{total / 2**30:.1f}" if total < 2**50 else f"{total / 2**30:.1e}"
         raise ClipError(
-            f"Expected a clip of at most {MAX_BYTES / 2**30:g} GiB, but {count} frames of"
-            f" {width}x{height} from '{name}' are {count * width * height * 3 / 2**30:.1f} GiB.",
+            f"Expected a clip of at most {MAX_BYTES / 2**30:g} GiB, but {count:.10g} frames of"
+            f" {width}x{height} from '{name}' are {gib} GiB.",
             hint="Ask for fewer frames or a smaller size.",
         )
