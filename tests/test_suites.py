@@ -488,6 +488,33 @@ def test_a_table_as_text(tmp_path: Path) -> None:
     assert tex.count("\\\\\n") == 4
 
 
+def test_kinds_of_prompts_are_no_markup(tmp_path: Path) -> None:
+    (tmp_path / "dog.mp4").touch()
+    (tmp_path / "s.yaml").write_text(
+        "pe_suite: 1\nname: garden\nseeds: [1]\nclips:\n"
+        "  - {name: dog, path: dog.mp4, prompts: {'a<b>|c & \"d\"': a dog, '<img src=x>': a cat}}\n"
+    )
+    made = plan(load_suite(str(tmp_path / "s.yaml")), choose("none,zero-shot"), Settings(steps=4))
+    records = JobFolder(tmp_path)
+    for video in made.videos:
+        result = {
+            "scores": {"mf": 0.5},
+            "video": "v",
+            "reference": "r",
+            "seconds": 1.0,
+            "device": "cpu",
+        }
+        records.keep(video.job, {"job": video.job.id, "result": result, "run": {}})
+    table = build_table(made, records)
+    tex = formats.to_latex(table)
+    assert r'{a\textless{}b\textgreater{}\textbar{}c \& "d"}' in tex
+    assert r"{\textless{}img src=x\textgreater{}}" in tex
+    text = formats.to_markdown(table)
+    assert r'a&lt;b&gt;\|c &amp; "d" ' in text
+    assert "&lt;img src=x&gt;" in text
+    assert not set("<>") & set(text)
+
+
 @pytest.mark.parametrize(
     ("index", "has"), [(3, "true_share"), (4, "true_share"), (7, "true_worse")]
 )

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import html
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -167,7 +168,7 @@ def to_markdown(table: Table) -> str:
         [row.label, *(_cell(row.cells[last].get(name)) for name in table.metrics), _cost(row)]
         for row in table.rows
     ]
-    lines += ["", f"## {last}", "", *_markdown(["method", *every, "s a video"], body)]
+    lines += ["", f"## {_md(last)}", "", *_markdown(["method", *every, "s a video"], body)]
     head, classes = by_class(table)
     if classes and head:
         top = ["class", *(f"{label}: {metric}" for label, metric in head)]
@@ -192,9 +193,14 @@ def _cost(row: Any) -> str:
 
 
 def _markdown(head: list[str], body: list[list[str]]) -> list[str]:
-    safe = [[printable(text).replace("|", "\\|") for text in row] for row in (head, *body)]
+    safe = [[_md(text).replace("|", "\\|") for text in row] for row in (head, *body)]
     lines = ["| " + " | ".join(row) + " |" for row in safe]
     return [lines[0], "|" + " --- |" * len(head), *lines[1:]]
+
+
+def _md(text: str) -> str:
+    """Text of a person, with no HTML in it."""
+    return html.escape(printable(text), quote=False)
 
 
 def to_latex(table: Table) -> str:
@@ -260,6 +266,7 @@ def _tex_cell(cell: Cell | None, winner: bool) -> str:
 _TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
 }  # fmt: skip
 
 
