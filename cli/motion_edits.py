@@ -58,7 +58,7 @@ def motion_options(command: Command) -> Command:
                 "--mask",
                 type=parameters.PATH,
                 metavar="IMAGE",
-                help="The same by a picture, stretched over the clip: what is white moves.",
+                help="The same by a picture, stretched over the clip: what is white (255) moves.",
             ),
             click.option(
                 "--outside",
@@ -87,7 +87,8 @@ def change_of(session: Session, asked: EditOptions, width: int, height: int) -> 
     """The change that was asked for, of a card whose clip has that size before.
 
     Raises:
-        UsageError: both a region and a mask, a region outside of the picture, no such picture.
+        UsageError: both a region and a mask, a region outside of the picture, no such picture, or
+            one without white.
     """
     import numpy as np
 
@@ -128,8 +129,22 @@ def change_of(session: Session, asked: EditOptions, width: int, height: int) -> 
 
 
 def _painted(path: Path, size: tuple[int, int]) -> Any:
-    """A picture as numbers in [0, 1], black to white, at the clip's size."""
+    """A picture as numbers in [0, 1], black to white, at the clip's size.
+
+    Raises:
+        UsageError: nothing in it is nearer to white than to black, as in a mask of 0 and 1.
+        ClipError: it cannot be read.
+    """
+    from pe_toolkit.errors import UsageError
     from pe_toolkit.video.image import read_image
+    from pe_toolkit.video.names import shown
     from pe_toolkit.video.picture import resize
 
-    return resize(read_image(path), size, "stretch").mean(-1) / 255
+    picture = read_image(path)
+    if (most := int(picture.max())) < 128:
+        raise UsageError(
+            "Expected a mask that is white (255) where something moves, but the brightest pixel "
+            f"of {shown(path)} is {most} of 255.",
+            "A mask of 0 and 1, as numpy makes it: multiply it by 255 before it is saved.",
+        )
+    return resize(picture, size, "stretch").mean(-1) / 255

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from pe_toolkit.apply.parts import turned
 from pe_toolkit.card import MotionCard
@@ -346,6 +347,20 @@ def test_a_region_and_the_same_picture_make_the_same_card(tmp_path: Path) -> Non
     one, other = (positions(MotionCard.load(path)) for path in (by_region, by_mask))
     np.testing.assert_allclose(one, other, atol=0.1)
     assert one.any()
+
+
+@pytest.mark.parametrize(("white", "fits"), [(0, False), (1, False), (127, False), (200, True)])
+def test_a_mask_of_0_and_1_is_refused(tmp_path: Path, white: int, fits: bool) -> None:
+    picture = np.zeros((8, 8), np.uint8)
+    picture[:, :4] = white
+    Image.fromarray(picture).save(tmp_path / "mask.png")
+    words = ("--mask", tmp_path / "mask.png", "-o", tmp_path / "x.safetensors")
+    made = pe("edit", GOLDEN / f"{LAYERED}.safetensors", *words)
+    assert made.exit_code == (0 if fits else 2), made.stderr
+    if not fits:
+        assert f"the brightest pixel of mask.png is {white} of 255" in " ".join(made.stderr.split())
+        assert "multiply" in made.stderr
+    assert (tmp_path / "x.safetensors").exists() == fits
 
 
 @pytest.mark.parametrize(
