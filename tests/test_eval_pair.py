@@ -428,6 +428,27 @@ def test_pe_eval_measures_a_pair(clips):
     assert "9 frames of 128x128" in text.stderr
 
 
+def test_a_pair_in_which_nothing_moves_is_said(clips, tmp_path):
+    pytest.importorskip("cv2")
+    write_video(tmp_path / "still.mp4", np.full((9, 128, 128, 3), 90, np.uint8), 16)
+    pairs = {
+        ("still", "still"): ["the reference, still.mp4", "the video, still.mp4"],
+        ("ref", "still"): ["the video, still.mp4"],
+        ("still", "ref"): ["the reference, still.mp4"],
+        ("ref", "other"): [],
+    }
+    for (a, b), wanted in pairs.items():
+        paths = [(tmp_path if name == "still" else clips) / f"{name}.mp4" for name in (a, b)]
+        words = ("--ref", paths[0], "--video", paths[1], "--metrics", "mf")
+        lines = [json.loads(line) for line in pe(*words, "--json").stdout.splitlines()]
+        said = [note for note in lines[-1]["notes"] if "moves" in note]
+        assert len(said) == len(wanted)
+        assert all(what in note for what, note in zip(wanted, said, strict=True))
+        told = " ".join(pe(*words).stderr.split())
+        assert told.count("Nothing that can be seen moves in") == len(wanted)
+        assert all(f"Nothing that can be seen moves in {what}" in told for what in wanted)
+
+
 def test_pe_eval_takes_tracks_of_another_tracker(clips, tmp_path):
     save_tracks(tmp_path / "a.npz", some_tracks())
     result = pe(

@@ -19,8 +19,9 @@ from pe_toolkit.evaluation.contract import HOW, NEEDS, Metric, Pair
 from pe_toolkit.evaluation.trackers.base import Tracker, grid_points
 from pe_toolkit.evaluation.tracks import Tracks
 from pe_toolkit.extensions import in_words, refused
-from pe_toolkit.video import Clip, read_clip
+from pe_toolkit.video import Clip, motion_level, read_clip
 from pe_toolkit.video.movie import OnProgress
+from pe_toolkit.video.moving import MOTIONLESS
 
 Frames = NDArray[np.uint8]
 
@@ -54,8 +55,8 @@ def read_pair(
     size: tuple[int, int] | None = None,
     on_progress: OnProgress | None = None,
 ) -> tuple[Frames, Frames, list[str]]:
-    """Two clips with as many frames, and in words what was done to them; `read_counted` without the
-    counts.
+    """Two clips with as many frames, and in words what was done to them, and where nothing moves;
+    `read_counted` without the counts.
 
     Args:
         align: `span`: the longer one is resampled to the frames of the shorter, first to first and
@@ -105,7 +106,19 @@ def read_counted(
             f"Sizes differ: points are compared in pixels of {clips[0].source}, each axis "
             "stretched by itself"
         )
+    notes += _still("reference", clips[0].source, a) + _still("video", clips[1].source, b)
     return a, b, notes, total
+
+
+def _still(role: str, name: str, frames: Frames) -> list[str]:
+    """A note of a clip in which nothing moves: two of these are as alike as can be."""
+    level = motion_level(frames)
+    if level >= MOTIONLESS:
+        return []
+    return [
+        f"Nothing that can be seen moves in the {role}, {name} (its frames differ by {level:.1f} "
+        f"of 255 grey levels; {MOTIONLESS:g} are needed): scores of motion say little"
+    ]
 
 
 def _read(
