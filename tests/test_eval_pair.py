@@ -209,6 +209,8 @@ BAD = {
     "flat": lambda p: npz(p, points=POINTS[0], size=[8, 8]),
     "one frame": lambda p: npz(p, points=POINTS[:, :1], size=[8, 8]),
     "nan": lambda p: npz(p, points=POINTS * np.nan, size=[8, 8]),
+    "far away": lambda p: npz(p, points=POINTS + 1e308, size=[8, 8]),
+    "far to the left": lambda p: npz(p, points=POINTS - 81, size=[8, 8]),
     "other visible": lambda p: npz(p, points=POINTS, visible=np.ones((4, 3)), size=[8, 8]),
     "half visible": lambda p: npz(p, points=POINTS, visible=np.full((3, 4), 0.5), size=[8, 8]),
     "no pixels": lambda p: npz(p, points=POINTS, size=[0, 8]),
@@ -223,6 +225,28 @@ BAD = {
 def test_what_is_no_file_of_tracks_is_refused(kind, tmp_path):
     with pytest.raises(ClipError, match=r"^Expected a file of tracks, but "):
         load_tracks(BAD[kind](tmp_path / "t.npz"))
+
+
+@pytest.mark.parametrize("far", [1e308, -1e200, np.inf, 1e4])
+def test_hidden_points_far_away_disturb_nothing(far, recwarn):
+    """They are not defined; seen ones near the picture stay as they are."""
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-9, 70, (20, 1, 2)) + np.cumsum(rng.normal(0, 1, (20, 8, 2)), 1)
+    seen = np.ones((20, 8), bool)
+    seen[:5, 2:5] = False
+    frames = np.zeros((8, 64, 64, 3), np.uint8)
+    found = []
+    for hidden in (np.nan, far):
+        moved = np.where(seen[..., None], points, hidden)
+        tracks = tracks_of(moved, seen, (64, 64))
+        assert np.array_equal(tracks.points[seen], points[seen])
+        other = tracks_of(points, None, (128, 128))
+        two = pair.with_tracks(Pair(frames, frames), tracks, other)
+        found.append(pair.score(two, ["mf", "hybrid", "frechet_distance", "dynamic_degree"]))
+    assert found[0] == found[1]
+    assert not [str(w.message) for w in recwarn]
+    with pytest.raises(UsageError, match="10 times its longer side"):
+        tracks_of(np.where(seen[..., None], points, 1e4), None, (64, 64))
 
 
 # Pairs

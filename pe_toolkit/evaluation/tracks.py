@@ -3,7 +3,7 @@
 A file of tracks is an uncompressed or compressed `.npz` (numpy) with these arrays, no pickled ones:
 
     points   (points, frames, 2), any real numbers: x and y in pixels, (0, 0) the centre of the top
-             left pixel
+             left pixel; where they are visible, at most 10 times the longer side from it
     visible  (points, frames), true or 1 where the point is seen; may be left out: always
     size     (2,), whole numbers: width and height of the frames in pixels
 """
@@ -28,6 +28,8 @@ Visible = NDArray[np.bool_]
 MAX_BYTES = 512 * 1024**2
 """Of the arrays of a file, unpacked: 60,000 points through 500 frames."""
 MAX_SIDE = 65_536
+FARTHEST = 10
+"""Longer sides of the picture: a point that is said to be seen is no farther from its corner."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +37,8 @@ class Tracks:
     """Points followed through a clip.
 
     Attributes:
-        points: `(N, F, 2)` float64, x and y in pixels; not defined where `visible` is false.
+        points: `(N, F, 2)` float64, x and y in pixels; not defined where `visible` is false, often
+            NaN.
         visible: `(N, F)` bool.
         size: width and height of the frames in pixels.
     """
@@ -71,7 +74,7 @@ def tracks_of(points: ArrayLike, visible: ArrayLike | None, size: tuple[int, int
 
     Raises:
         UsageError: shapes, types or numbers that are not tracks; a visible point that is not
-            finite.
+            finite, or farther from the picture than `FARTHEST` allows. Hidden ones become NaN.
     """
     where = np.asarray(points)
     if where.ndim != 3 or where.shape[2] != 2 or where.dtype.kind not in "fiu":
@@ -89,9 +92,19 @@ def tracks_of(points: ArrayLike, visible: ArrayLike | None, size: tuple[int, int
         )
     if min(size) < 1 or max(size) > MAX_SIDE:
         raise UsageError(f"Expected a size of 1 to {MAX_SIDE} pixels, got {size[0]}x{size[1]}.")
-    seen, where = seen.astype(bool), where.astype(np.float64)
+    with np.errstate(over="ignore"):  # of longer floats
+        seen, where = seen.astype(bool), where.astype(np.float64)
     if not np.isfinite(where[seen]).all():
         raise UsageError("Expected finite points wherever they are visible, got NaN or infinity.")
+    far = ~(abs(where) <= FARTHEST * max(size)).all(-1)
+    if (far & seen).any():
+        x, y = where[far & seen][0]
+        raise UsageError(
+            f"Expected points in or near the picture of {size[0]}x{size[1]} wherever they are "
+            f"visible, within {FARTHEST} times its longer side, got ({x:g}, {y:g}).",
+            "Points are in pixels; say of those that were lost that they are not visible.",
+        )
+    where[far] = np.nan
     return Tracks(where, seen, size)
 
 
