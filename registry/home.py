@@ -36,11 +36,13 @@ def check_length(folder: Path) -> None:
     """Make sure that a registry can lie in a folder, as far as its path tells.
 
     Raises:
-        UsageError: if its path, links followed, or a name in it is too long, or a file lies there.
+        UsageError: if its path, links followed, or a name in it is too long, or something else
+            than a folder lies there.
     """
-    if os.path.isfile(folder):
+    if os.path.lexists(folder) and not os.path.isdir(folder):
+        kind = "the file " if os.path.isfile(folder) else ""
         raise UsageError(
-            f"Expected a folder for the registry, got the file {shown(str(folder))}.",
+            f"Expected a folder for the registry, got {kind}{shown(str(folder))}.",
             "Set PE_HOME to a folder of your choice.",
         )
     size = len(os.fsencode(os.path.realpath(folder)))

@@ -582,6 +582,17 @@ def test_a_registry_is_a_folder(tmp_path: Path) -> None:
         Store(tmp_path / "f")
 
 
+@posix
+@pytest.mark.parametrize("kind", ["pipe", "device", "lost"])
+def test_a_registry_is_nothing_else(tmp_path: Path, kind: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/null")
+    (tmp_path / "lost").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="Expected a folder for the registry, got") as caught:
+        Store(tmp_path / kind)
+    assert "PE_HOME" in (caught.value.hint or "")
+
+
 def test_a_card_cannot_choose_its_digest(store: Store, folder: Path) -> None:
     store.add(make_card(folder))
     with pytest.raises(UsageError, match="Expected a version"):
