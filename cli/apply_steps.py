@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pe_toolkit.apply.drafts import Draft
-from pe_toolkit.card.sampling import read_as_trained
-from pe_toolkit.cli import apply_output, apply_resume, files
+from pe_toolkit.cli import apply_output, apply_resume, as_trained, files
 from pe_toolkit.cli.output import Output
-from pe_toolkit.cli.progress import Progress, reading
+from pe_toolkit.cli.progress import Progress
 from pe_toolkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -133,22 +132,7 @@ def read_beside(path: Path | None, spec: CardSpec, out: Output) -> Clip | None:
     Raises:
         ClipError: it cannot be read.
     """
-    if path is None:
-        return None
-    with reading(out) as on_progress:
-        clip = read_as_trained(path, spec, on_progress)
-    if clip.sha256 != spec.reference.sha256:
-        out.warn(
-            f"the clip of --side-by-side (sha256 {clip.sha256}) is not the one that the card was "
-            f"made from ({spec.reference.sha256}): the videos need not move as it does."
-        )
-    elif spec.edits:
-        done = ", ".join(dict.fromkeys(edit.what for edit in spec.edits))
-        out.warn(
-            f"the clip of --side-by-side is the reference as it was before the card was edited "
-            f"({done}): the videos do not move as it does."
-        )
-    return clip
+    return None if path is None else as_trained.read(path, spec, out, "--side-by-side")
 
 
 def warn_prompts(spec: CardSpec, request: ApplyRequest, out: Output) -> None:

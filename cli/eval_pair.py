@@ -8,7 +8,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pe_toolkit.cli import eval_report
+from pe_toolkit.card.reader import verify_card
+from pe_toolkit.cli import as_trained, eval_report
 from pe_toolkit.cli.output import Output
 from pe_toolkit.cli.progress import reading
 from pe_toolkit.cli.requests.eval import PairOptions
@@ -20,7 +21,7 @@ from pe_toolkit.evaluation.report import Column
 from pe_toolkit.evaluation.report.page import WAYS
 from pe_toolkit.evaluation.trackers import tracker
 from pe_toolkit.evaluation.tracks import load_tracks
-from pe_toolkit.video import read_clip
+from pe_toolkit.video import Clip, read_clip
 from pe_toolkit.video.movie import OnProgress
 
 SIGNS = {**WAYS, "neither": ""}
@@ -33,9 +34,12 @@ def run(out: Output, asked: PairOptions, html: Path | None = None) -> None:
         UsageError, ClipError, DependencyError: as `evaluation.pair`.
     """
     wanted = None if asked.names is None else {name: metric(name) for name in asked.names}
+    clip: Path | Clip = asked.reference
+    if asked.card is not None:
+        clip = as_trained.read(asked.reference, verify_card(asked.card).spec, out, "--ref")
     with reading(out) as bar:
         reference, video, notes, totals = pair.read_counted(
-            asked.reference, asked.video, align=asked.align, frames=asked.frames, size=asked.size,
+            clip, asked.video, align=asked.align, frames=asked.frames, size=asked.size,
             on_progress=bar,
         )  # fmt: skip
     for note in notes:
@@ -60,6 +64,7 @@ def run(out: Output, asked: PairOptions, html: Path | None = None) -> None:
         "summary",
         reference=asked.reference,
         video=asked.video,
+        card=asked.card,
         frames=len(reference),
         tracks=source,
         notes=notes,
@@ -90,6 +95,8 @@ def _report(
     eval_report.write(html, [record], Path(), "Motion of a pair", columns, out, following)
     if asked.tracks_ref is not None:
         out.talk("The points on the page are the usual tracker's; the scores are of the files.")
+    if asked.card is not None:
+        out.talk("The page shows the whole reference; the scores are of the part of the card.")
 
 
 def _unrelated(asked: PairOptions, bar: OnProgress) -> tuple[pair.Frames, ...]:

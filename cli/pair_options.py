@@ -12,6 +12,13 @@ pair_options = options.combine(
     ),
     click.option("--video", type=parameters.PATH, metavar="VIDEO", help="The clip to measure."),
     click.option(
+        "--card",
+        type=parameters.CARD,
+        metavar="CARD",
+        help="Compare with the part of REF that this card was made from, read as in its training: "
+        "the same span, frames, size and fit. Default: all of REF, stretched.",
+    ),
+    click.option(
         "--prompt",
         metavar="TEXT",
         help="What it was made from, for metrics that compare with it.",

@@ -67,7 +67,7 @@ APPLY = {
     ),
     "For experts: memory and speed": MACHINE,
 }  # fmt: skip
-_CLIPS = ("reference", "video", "prompt", "unrelated")
+_CLIPS = ("reference", "video", "card", "prompt", "unrelated")
 _FOLLOWED = ("tracks_ref", "tracks_video")
 _DIFFERENT = ("align", "frames", "size")
 EVAL = {

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from pe_toolkit import evaluation
+from pe_toolkit import MotionCard, evaluation
 from pe_toolkit.cli.main import cli
 from pe_toolkit.errors import ClipError, DependencyError, UsageError
 from pe_toolkit.evaluation import pair, trackers
@@ -499,6 +499,70 @@ def test_pe_eval_imports_no_torch(clips):
         [sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def carded(tmp_path_factory):
+    """A clip that rests at first, a real card of its later part, and the frames of that part."""
+    folder = tmp_path_factory.mktemp("carded")
+    moving = render(scene("line", 1, 33))
+    whole = np.concatenate([np.repeat(moving[:1], 24, 0), moving, moving[::-1]])
+    write_clip(folder / "ref.mp4", np.pad(whole, ((0, 0), (0, 0), (0, 64), (0, 0))), fps=24)
+    done = CliRunner().invoke(cli, [
+        "train", str(folder / "ref.mp4"), "-o", str(folder / "card.safetensors"), "--backbone",
+        "bundled", "--start", "1", "--fps", "20", "--fit", "pad",
+    ])  # fmt: skip
+    assert done.exit_code == 0, done.output
+    spec = MotionCard.load(folder / "card.safetensors").spec
+    size = (spec.clip.width, spec.clip.height)
+    part = read_clip(
+        folder / "ref.mp4", start=1, fps=20, frames=spec.clip.frames, size=size, fit="pad"
+    )
+    write_clip(folder / "video.mkv", part.frames, fps=8, codec="ffv1", pix_fmt="bgr0")
+    write_clip(folder / "short.mkv", part.frames[::2], fps=8, codec="ffv1", pix_fmt="bgr0")
+    write_clip(folder / "other.mp4", moving, fps=24)
+    return folder, part
+
+
+def test_a_pair_is_compared_by_the_part_of_the_card(carded):
+    pytest.importorskip("cv2")
+    folder, part = carded
+    words = ("--ref", folder / "ref.mp4", "--video", folder / "video.mkv", "--grid", 12, "--json")
+    card = ("--card", folder / "card.safetensors")
+    seen = {}
+    for name, more in (("whole", ()), ("part", card)):
+        done = pe(*words, *more)
+        assert done.exit_code == 0, done.output
+        seen[name] = json.loads(done.stdout.splitlines()[-1])
+        assert "Warning" not in done.stderr
+    assert seen["part"]["scores"]["driving_similarity"] == 1
+    assert seen["part"]["scores"]["endpoint_error"] == 0
+    assert seen["whole"]["scores"]["endpoint_error"] > 1
+    assert seen["part"]["card"].endswith("card.safetensors")
+    assert seen["part"]["frames"] == len(part.frames)
+    short = pe(*words[:3], folder / "short.mkv", *words[4:], *card)
+    last = json.loads(short.stdout.splitlines()[-1])
+    assert last["frames"] == len(part.frames[::2])
+    assert last["scores"]["endpoint_error"] == 0
+    other = pe("--ref", folder / "other.mp4", *words[2:], *card)
+    assert other.exit_code == 0, other.output
+    assert "the clip of --ref" in other.stderr
+    assert "is not the one that the card was made from" in " ".join(other.stderr.split())
+
+
+@pytest.mark.parametrize("more", [("--frames", 5), ("--size", "32x32"), ("--tracks-ref", "a")])
+def test_a_card_says_how_the_reference_is_read(carded, more):
+    folder, _ = carded
+    words = ("--ref", folder / "ref.mp4", "--video", folder / "video.mkv")
+    if more[0] == "--tracks-ref":
+        more = (*more, "--tracks-video", "b")
+    done = pe(*words, "--card", folder / "card.safetensors", *more)
+    assert done.exit_code == 2
+    said = f"Expected --card, which says how the reference is read, or {more[0]}"
+    assert said in " ".join(done.stderr.split())
+    suite = pe("--suite", "bundled", "-o", "x", "--card", folder / "card.safetensors")
+    assert suite.exit_code == 2
+    assert "got --card as well" in suite.stderr
 
 
 @pytest.mark.parametrize(

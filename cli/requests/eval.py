@@ -96,12 +96,16 @@ class SuiteOptions(MethodOptions, MeasuringOptions):
 class PairOptions(MeasuringOptions):
     """One pair of clips, and what is measured of it. See `evaluation.pair`.
 
+    Attributes:
+        card: the reference is read as in the training of this one; None: whole.
+
     Raises:
         UsageError: options that do not go together.
     """
 
     reference: Path
     video: Path
+    card: Path | None
     prompt: str | None
     unrelated: tuple[Path, ...]
     tracks_ref: Path | None
@@ -120,6 +124,12 @@ class PairOptions(MeasuringOptions):
             raise UsageError("Expected tracks of both clips: --tracks-ref and --tracks-video.")
         if self.tracks_ref is not None and (given("tracker") or self.grid is not None):
             raise UsageError("Expected tracks from files, or --tracker and --grid, got both.")
+        also = [name for name in ("frames", "size", "tracks_ref") if getattr(self, name)]
+        if self.card is not None and also:
+            raise UsageError(
+                f"Expected --card, which says how the reference is read, or {option(also[0])}, got "
+                "both."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +138,7 @@ class EvalOptions(MethodOptions, MeasuringOptions):
 
     reference: Path | None = None
     video: Path | None = None
+    card: Path | None = None
     prompt: str | None = None
     unrelated: tuple[Path, ...] = ()
     tracks_ref: Path | None = None

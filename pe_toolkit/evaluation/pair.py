@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pe_toolkit.errors import DependencyError, PeError, UsageError
 from pe_toolkit.evaluation import GROUP, METRICS, metric
 from pe_toolkit.evaluation.contract import HOW, NEEDS, Metric, Pair
+from pe_toolkit.evaluation.moments import evenly
 from pe_toolkit.evaluation.trackers.base import Tracker, grid_points
 from pe_toolkit.evaluation.tracks import Tracks
 from pe_toolkit.extensions import in_words, refused
@@ -47,7 +48,7 @@ class Result:
 
 
 def read_pair(
-    reference: Path | str,
+    reference: Path | str | Clip,
     video: Path | str,
     *,
     align: Alignment = "span",
@@ -59,11 +60,14 @@ def read_pair(
     `read_counted` without the counts.
 
     Args:
+        reference: a file, of which all is read, or a clip that was read: a part of one, or as
+            `card.sampling.read_as_trained` reads it for a card. It is taken as it is.
         align: `span`: the longer one is resampled to the frames of the shorter, first to first and
             last to last, as a training resamples its reference: rates do not count. `frames`: frame
             k belongs to frame k, and the longer one is cut (the released scripts).
-        frames: resample both to so many first, over their whole spans; with `frames`, use so many.
-        size: bring both to (width, height) in pixels, stretched; None: each keeps its own.
+        frames: resample both files to so many first, over their whole spans; with `frames`, use so
+            many.
+        size: bring both files to (width, height) in pixels, stretched; None: each keeps its own.
         on_progress: as in `video.read_clip`, for one and then the other.
 
     Raises:
@@ -74,7 +78,7 @@ def read_pair(
 
 
 def read_counted(
-    reference: Path | str,
+    reference: Path | str | Clip,
     video: Path | str,
     *,
     align: Alignment = "span",
@@ -82,9 +86,12 @@ def read_counted(
     size: tuple[int, int] | None = None,
     on_progress: OnProgress | None = None,
 ) -> tuple[Frames, Frames, list[str], tuple[int, int]]:
-    """As `read_pair`, and how many frames both files have."""
+    """As `read_pair`, and how many frames both files have, or the clip that was given."""
     paths = (reference, video)
-    clips = [_read(path, align, frames, size, on_progress) for path in paths]
+    clips = [
+        path if isinstance(path, Clip) else _read(path, align, frames, size, on_progress)
+        for path in paths
+    ]
     whole = [len(clip.frames) for clip in clips]
     notes = [
         f"{clip.source}: {len(clip.frames)} frames of {clip.size[0]}x{clip.size[1]}, "
@@ -92,13 +99,18 @@ def read_counted(
         + ("" if len(clip.frames) == clip.total_frames else f" ({clip.total_frames} in the file)")
         for clip in clips
     ]
-    count, total = min(whole), (clips[0].total_frames, clips[1].total_frames)
+    own = clips[0].total_frames if clips[0] is not reference else whole[0]
+    count, total = min(whole), (own, clips[1].total_frames)
     for k, path in enumerate(paths):
         if whole[k] == count:
             continue
         done = "resampled over its span" if align == "span" else "cut"
         notes.append(f"{clips[k].source}: {done} to {count} frames")
-        if align == "span":  # by its times, which a variable rate does not space evenly
+        if align == "frames":
+            continue
+        if isinstance(path, Clip):
+            clips[k] = replace(path, frames=path.frames[evenly(whole[k], count)])
+        else:  # by its times, which a variable rate does not space evenly
             clips[k] = _read(path, align, count, size, on_progress)
     a, b = (clip.frames[:count] for clip in clips)
     if a.shape[1:3] != b.shape[1:3]:
