@@ -116,10 +116,30 @@ def test_a_request_as_json() -> None:
 
 @pytest.mark.parametrize(
     ("name", "file"),
-    [("a.mp4", "a"), ("a b/ä b.mov", "__b"), (".hidden", "hidden"), ("...", "motion")],
-)
+    [
+        ("a.mp4", "a"), ("a b/ä b.mov", "ä_b"), (".hidden", "hidden"), ("...", "motion"),
+        ("фото.mp4", "фото"), ("हिन्दी 2.mp4", "हिन्दी_2"), ("日本:語?.mp4", "日本_語_"),
+        ("a\u0308.mp4", "ä"), ("x\u3164\udcff\u202e.mp4", "x___"), ("語" * 90, "語" * 53),
+    ],
+)  # fmt: skip
 def test_names_of_cards(name: str, file: str) -> None:
-    assert cards.file_name(Path(name)) == file
+    assert [job.name for job in cards.jobs([TrainRequest(reference=Path(name))], {})] == [file]
+
+
+def test_no_two_cards_of_one_name() -> None:
+    paths = [
+        "x/фото.mp4",
+        "y/фото.mp4",
+        "Фото.mov",
+        "фото-2.mp4",
+        "A.mp4",
+        "a.mp4",
+        "?.mp4",
+        "*.mp4",
+    ]
+    listed = cards.jobs([TrainRequest(reference=Path(path)) for path in paths], {})
+    names = ["фото", "фото-2", "Фото-3", "фото-2-2", "A", "a-2", "_", "_-2"]
+    assert [job.name for job in listed] == names
 
 
 def test_what_is_there_has_to_be_what_would_be_made(clips: list[Path], tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pe_toolkit.cli.loading import BackboneOptions
 from pe_toolkit.cli.output import Output
 from pe_toolkit.cli.page.work import Job
 from pe_toolkit.errors import PeError, UsageError
-from pe_toolkit.registry.references import slug
+from pe_toolkit.video.names import file_name
 
 if TYPE_CHECKING:
     from pe_toolkit.backbones.catalogue.variants import Variant
@@ -227,7 +227,7 @@ class Studio:
         with contextlib.closing(events):  # when it is stopped, hooks come off the model now
             card = _followed(job, events)
         train_steps.warn_unfollowed(card, self.said)
-        served = self.place(f"{slug(request.card_name)}.safetensors")
+        served = self.place(f"{file_name(request.card_name)}.safetensors")
         card.save(served)
         try:
             place = self.free(request.card_name, ".safetensors")
@@ -315,7 +315,7 @@ class Studio:
     def free(self, name: str, suffix: str) -> Path:
         """A file that is not there yet, in the folder where results are kept."""
         files.make_folder(self.output)
-        for place in files.numbered(slug(name), suffix):
+        for place in files.numbered(file_name(name), suffix):
             if not files.there(self.output / place):
                 return self.output / place
         raise AssertionError("there is always another number")

@@ -16,7 +16,7 @@ class Job:
     """One piece of work.
 
     Attributes:
-        name: for people and for file names: letters, digits, `.`, `_` and `-`.
+        name: for people and for file names, as `pe_toolkit.video.names.file_name` makes them.
         work: `module:function`, called with `args` and a `Place`; what it returns, a dictionary
             that JSON can hold, is the job's result.
         args: what JSON can hold. Other arguments are another job.

@@ -16,6 +16,7 @@ from pe_toolkit.jobs.folder import JobFolder
 from pe_toolkit.jobs.job import Job, Place
 from pe_toolkit.jobs.locks import held
 from pe_toolkit.training.request import TrainRequest
+from pe_toolkit.video.names import file_name
 from pe_toolkit.video.sources import digest
 
 if TYPE_CHECKING:
@@ -36,19 +37,14 @@ def jobs(requests: Sequence[TrainRequest], backbone: Mapping[str, Any]) -> list[
     made: list[Job] = []
     names: set[str] = set()
     for request in requests:
-        stem = file_name(request.reference)
-        name = next(n for n in _numbered(stem) if n not in names)
-        names.add(name)
+        path = request.reference
+        stem = file_name(path.stem or path.resolve().stem)
+        # `A` and `a` are one file to some systems.
+        name = next(n for n in _numbered(stem) if n.casefold() not in names)
+        names.add(name.casefold())
         args = {"request": as_dict(request), "backbone": dict(backbone), "card": name}
         made.append(Job(name, WORK, args))
     return made
-
-
-def file_name(reference: Path) -> str:
-    """What the card of a reference is called, without its suffix: no surprises for any system."""
-    stem = reference.stem or reference.resolve().stem or "motion"
-    safe = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in stem)
-    return safe[:80].lstrip(".-") or "motion"
 
 
 def _numbered(stem: str) -> Any:
