@@ -139,12 +139,13 @@ def warn_prompts(spec: CardSpec, request: ApplyRequest, out: Output) -> None:
     """Warn when a latents card meets a prompt that it was not made for. Say how the bundled
     backbone is asked for a background that shows what the reference's camera does.
     """
+    from pe_toolkit.shown import shown
     from pe_toolkit.world.vocabulary import TEXTURED
 
     own = spec.samples[0].prompt
     if request.replays(spec) and any(prompt != own for prompt in request.prompts):
         out.warn(
-            f"this latents card was made for the prompt {own!r}: with another one, what it "
+            f"this latents card was made for the prompt {shown(own)}: with another one, what it "
             "shows leaks into the video."
         )
     plain = [prompt for prompt in request.prompts if TEXTURED not in prompt.lower().split()]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pe_toolkit.cli.output import Output
 from pe_toolkit.errors import UsageError
+from pe_toolkit.shown import short, shown
 
 MAX_FILE_BYTES = 1 << 20
 MOST_NAMED = 8
@@ -42,7 +43,7 @@ def check_unicode(text: str, what: str) -> None:
         text.encode("utf-8")
     except UnicodeEncodeError:
         raise UsageError(
-            f"Expected {what} to be valid Unicode, got {text!r}.",
+            f"Expected {what} to be valid Unicode, got {shown(text)}.",
             "Type it again, or write it as UTF-8 into a file for --prompt-file.",
         ) from None
 
@@ -82,18 +83,21 @@ def warn_unknown(out: Output, prompts: Sequence[str], backbone: str) -> None:
     """
     if not backbone.startswith("bundled"):
         return
-    from pe_toolkit.world.vocabulary import POSSIBLE, describe, doubts
+    from pe_toolkit.backbones import VARIANTS
+    from pe_toolkit.world.vocabulary import POSSIBLE, describe, doubts, tokens
 
+    most = VARIANTS[backbone].max_text_tokens
+    prompts = [p for p in prompts if tokens(p) <= most]  # the others are refused
     found, said = doubts(prompts), []
     if found.unknown:
-        said.append(f"does not know {_listed(found.unknown)}")
+        said.append(f"does not know {_listed([short(word) for word in found.unknown])}")
     if found.misplaced:
         said.append(f"knows no {_listed(found.misplaced, ' and no ')}")
     if said:
         possible = "; ".join(f"{kind}: {', '.join(POSSIBLE[kind])}" for kind in found.kinds)
         doubted = [p for p in prompts if (d := doubts([p])).unknown or d.misplaced]
         # Of one prompt it is plain which is meant.
-        whose = f" for {_listed([repr(p) for p in doubted])}" if len(set(prompts)) > 1 else ""
+        whose = f" for {_listed([shown(p) for p in doubted])}" if len(set(prompts)) > 1 else ""
         out.warn(
             f"the bundled backbone {', '.join(said)}, and will draw something else{whose}. "
             f"Possible {possible}."
@@ -101,7 +105,7 @@ def warn_unknown(out: Output, prompts: Sequence[str], backbone: str) -> None:
     if found.forms:
         out.warn(
             "the bundled backbone knows one form of captions, and "
-            f"{_listed([repr(text) for text in found.forms])} "
+            f"{_listed([shown(text) for text in found.forms])} "
             f"{'has' if len(found.forms) == 1 else 'have'} another: it may draw something else. "
             f"It knows: {describe()}"
         )

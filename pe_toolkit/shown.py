@@ -13,7 +13,7 @@ _BLANK = re.compile(
 of variants (Unicode's Default_Ignorable_Code_Point, and blank patterns)."""
 
 _SHOWN = 80
-"""How many characters of a wrong value an error message repeats."""
+"""How many characters of a value a message repeats."""
 
 
 def printable(text: str) -> str:
@@ -42,4 +42,9 @@ def shown(value: object) -> str:
         text = printable(repr(value))
     except ValueError:  # an integer with more digits than Python is willing to write
         return f"a huge {type(value).__name__}"
+    return short(text)
+
+
+def short(text: str) -> str:
+    """At most 80 characters of a text; `...` stands for the rest of a longer one."""
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."

@@ -24,7 +24,7 @@ from pe_toolkit.cli.parameters import Finite, Pair, Size
 from pe_toolkit.cli.progress import Progress
 from pe_toolkit.errors import OutputExistsError, UsageError
 from pe_toolkit.video import read_clip
-from pe_toolkit.world.vocabulary import TRAINING_PROMPTS, describe
+from pe_toolkit.world.vocabulary import TRAINING_PROMPTS, describe, tokens
 from tests.clips import moving_square, remux, write_clip
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -331,6 +331,36 @@ def test_what_the_bundled_backbone_cannot_draw(
     for kind in (COLOURS, SHAPES, GROUNDS):
         assert (kind in err) == (kind in possible)
     assert all(text in err for text in possible)
+
+
+LONG = "a red circle with spots " * 100
+
+
+def test_long_prompts_and_words_are_echoed_short(capsys: pytest.CaptureFixture[str]) -> None:
+    word = "spotted" * 300
+    asked = [TRAINING_PROMPTS[0], f"a {word} circle on a grey background", f"a{' ' * 2000}cat"]
+    prompts.warn_unknown(Output(), asked, "bundled")
+    err = capsys.readouterr().err
+    assert "does not know spottedspotted" in err
+    assert len(err) < 700, err
+
+
+def test_what_will_be_refused_is_not_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    prompts.warn_unknown(Output(), [LONG], "bundled")
+    assert capsys.readouterr().err == ""
+
+
+def test_tokens_are_those_of_the_bundled_tokenizer() -> None:
+    from tokenizers import Tokenizer
+
+    from pe_toolkit.backbones import bundled
+
+    tokenizer = Tokenizer.from_file(
+        str(Path(bundled.__file__).parent / "tokenizer" / "tokenizer.json")
+    )
+    two = "A red  circle, and an orange cross on a TEXTURED blue background!"
+    for prompt in (*TRAINING_PROMPTS, LONG, two, "red circles", "", "фото: a b?!"):
+        assert tokens(prompt) == len(tokenizer.encode(prompt).ids), prompt
 
 
 def test_prompts_of_its_own_kind_are_not_warned_of(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from operator import index
 
 from pe_toolkit.card.spec import LARGEST_SEED, CardSpec
 from pe_toolkit.errors import CardError, UsageError, option
+from pe_toolkit.shown import shown
 
 
 def check_prompts(prompts: Sequence[str]) -> None:
@@ -19,7 +20,7 @@ def check_prompts(prompts: Sequence[str]) -> None:
         UsageError: for that, or something that is no string among them.
     """
     if isinstance(prompts, str) or not all(isinstance(prompt, str) for prompt in prompts):
-        raise UsageError(f"Expected a list of prompts, got {prompts!r:.80}.", 'Such as ["a cat"].')
+        raise UsageError(f"Expected a list of prompts, got {shown(prompts)}.", 'Such as ["a cat"].')
 
 
 def checked_seeds(seeds: Iterable[int]) -> list[int]:

@@ -11,6 +11,7 @@ import numpy as np
 from pe_toolkit.errors import UsageError
 from pe_toolkit.evaluation import directions, likeness, shapes, steadiness
 from pe_toolkit.evaluation.contract import Frames, Metric, Need, Pair
+from pe_toolkit.shown import shown
 from pe_toolkit.world import attributes, class_metrics
 from pe_toolkit.world import metrics as world
 
@@ -128,15 +129,15 @@ def _of_class(pair: Pair) -> dict[str, float]:
     if named != shown_things:
         raise UsageError(
             f"Expected a prompt of as many things as the reference shows, {shown_things}, got one "
-            f"of {named}: {pair.prompt!r}.",
+            f"of {named}: {shown(pair.prompt)}.",
             "Score a video of as many things.",
         )
     video = _as_rendered(pair.video)
     found = class_metrics.measured(video, pair.prompt, pair.scene)
-    shown = attributes.seen(video, pair.prompt, leaning=pair.scene.family == "roll")
+    looks = attributes.seen(video, pair.prompt, leaning=pair.scene.family == "roll")
     renamed = {"error": "trajectory_error", SHARES.get(pair.scene.family): "share"}
     out = {renamed.get(name, name): value for name, value in found.items()}
-    return out | {"adherent": float(shown.adherent)}
+    return out | {"adherent": float(looks.adherent)}
 
 
 def _as_rendered(video: Frames) -> Frames:

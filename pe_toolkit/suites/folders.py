@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pe_toolkit.errors import SuiteError
+from pe_toolkit.shown import shown
 from pe_toolkit.suites.manifest import MOST_BYTES, NAME, WHERE, parsed
 from pe_toolkit.suites.suite import PUBLISHED, Prompt, Suite, SuiteClip
 
@@ -133,7 +134,7 @@ def movebench(folder: Path) -> Suite:
                 continue
             file, comma, caption = line.partition(",")
             if not comma or not caption.strip():
-                raise SuiteError(f"Expected NAME,CAPTION in {listing}, got {line[:80]!r}.", WHERE)
+                raise SuiteError(f"Expected NAME,CAPTION in {listing}, got {shown(line)}.", WHERE)
             name = _named(Path(file.strip()).stem, str(listing))
             video = home / "video" / f"{name}.mp4"
             if not video.is_file():
@@ -164,7 +165,7 @@ def _text(path: Path) -> str:
 
 def _named(name: str, where: str) -> str:
     if re.fullmatch(NAME, name) is None or len(name) > 80:
-        raise SuiteError(f"Expected the name of a clip in {where}, got {name[:80]!r}.", WHERE)
+        raise SuiteError(f"Expected the name of a clip in {where}, got {shown(name)}.", WHERE)
     return name
 
 

@@ -39,6 +39,7 @@ from pe_toolkit.card.schema import (
 )
 from pe_toolkit.card.spec import LARGEST_SEED
 from pe_toolkit.errors import CardError, SuiteError
+from pe_toolkit.shown import shown
 from pe_toolkit.suites.suite import ALL, Prompt, Suite, SuiteClip
 
 MOST_BYTES = 4 * 1024**2
@@ -101,7 +102,9 @@ class ClipRow(Section):
                 )
         texts = [text for own in self.prompts.values() for text in own]
         if twice := next((text for text in texts if texts.count(text) > 1), None):
-            raise CardError(f"Expected each prompt of {self.name!r} once, got {twice!r} twice.")
+            raise CardError(
+                f"Expected each prompt of {self.name!r} once, got {shown(twice)} twice."
+            )
         if self.end is not None and self.end <= (self.start or 0):
             raise CardError(
                 f"Expected an end of {self.name!r} after its start, got {self.end:g} s."
@@ -122,7 +125,7 @@ class ManifestRow(Section):
         _check_seeds(self.seeds, "the suite")
         names = [clip.name for clip in self.clips]
         if twice := next((name for name in names if names.count(name) > 1), None):
-            raise CardError(f"Expected every clip to have its own name, got {twice!r} twice.")
+            raise CardError(f"Expected every clip to have its own name, got {shown(twice)} twice.")
 
 
 def _check_seeds(seeds: tuple[int, ...] | None, whose: str) -> None:

@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pe_toolkit.errors import UsageError
+from pe_toolkit.shown import shown
 from pe_toolkit.world.ground import FAR, GroundMotion, ground_motion
 from pe_toolkit.world.metrics import (
     SMALLEST,
@@ -69,7 +70,7 @@ def parse_all(prompt: str) -> tuple[list[tuple[str, str]], str]:
         or any(colour not in COLOURS or shape not in SHAPES for colour, shape in objects)
     ):
         raise UsageError(
-            f"Expected a prompt like '{describe()}', got {prompt!r}.",
+            f"Expected a prompt like '{describe()}', got {shown(prompt)}.",
             "Use words of the bundled vocabulary.",
         )
     return objects, ground[1]

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pe_toolkit.errors import UsageError
+from pe_toolkit.shown import shown
 from pe_toolkit.world.scenes import shape_distance
 from pe_toolkit.world.vocabulary import BACKGROUNDS, COLOURS, SHAPES, TEXTURED, describe
 
@@ -67,7 +68,7 @@ def parse(prompt: str) -> tuple[str, str, str]:
     if match and match[1] in COLOURS and match[2] in SHAPES and match[3] in BACKGROUNDS:
         return match[1], match[2], match[3]
     raise UsageError(
-        f"Expected a prompt like '{describe()}', got {prompt!r}.",
+        f"Expected a prompt like '{describe()}', got {shown(prompt)}.",
         "Use words of the bundled vocabulary.",
     )
 

@@ -48,6 +48,11 @@ _CAPTION = re.compile(
 )
 
 
+_PAIR = rf"(?:{'|'.join(COLOURS)}) (?:{'|'.join(SHAPES)})"
+_GROUND = rf"(?:{'|'.join(BACKGROUNDS)}) background"
+_TOKEN = re.compile(rf"\b(?:{_PAIR}|{_GROUND})\b|\w+|[^\w\s]+")
+
+
 def caption(objects: list[tuple[str, str]], background: str, *, textured: bool = False) -> str:
     """`[(colour, shape), ...]` and a background name -> the caption in the vocabulary."""
     return (
@@ -111,6 +116,13 @@ def doubts(prompts: Iterable[str]) -> Doubts:
             forms[prompt] = None
     return Doubts(tuple(unknown), tuple(misplaced), tuple(forms),
                   tuple(kind for kind in POSSIBLE if kind in kinds))  # fmt: skip
+
+
+def tokens(prompt: str) -> int:
+    """How many tokens the bundled tokenizer makes of a prompt: a colour with its shape is one, and
+    so is the end.
+    """
+    return len(_TOKEN.findall(" ".join(prompt.lower().split()))) + 1
 
 
 def _place(before: str, after: str) -> str:

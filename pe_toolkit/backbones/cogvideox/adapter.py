@@ -24,6 +24,7 @@ from pe_toolkit.backbones.reading import Reading
 from pe_toolkit.backbones.stopping import block_output
 from pe_toolkit.backbones.ways import Encoded, Way
 from pe_toolkit.errors import UnsupportedError, UsageError
+from pe_toolkit.shown import shown
 
 # What the pipeline passes as `ofs` to CogVideoX 1.5 image-to-video.
 _OFS = 2.0
@@ -103,7 +104,7 @@ class CogVideoXAdapter(CogVideoXDriving):
         if count > self.max_text_tokens:
             raise UsageError(
                 f"Expected {what} of at most {self.max_text_tokens} tokens, got {count}: "
-                f"{prompt[:60]!r}...",
+                f"{shown(prompt)}",
                 "Shorten the prompt.",
             )
 
