@@ -17,6 +17,7 @@ from pe_toolkit.card import CardSpec, ClipSpec, MotionCard
 from pe_toolkit.card.sampling import read_as_trained
 from pe_toolkit.cli.errors import Session, describe
 from pe_toolkit.cli.main import cli
+from pe_toolkit.errors import ClipError
 from pe_toolkit.video import Clip, read_clip
 from tests.clips import moving_square, write_clip
 
@@ -158,6 +159,21 @@ def test_another_clip_beside_the_result_is_shown_whole(tmp_path: Path, reference
     again = read_as_trained(other, as_card(trained))
     assert again is not None
     assert again.used == pytest.approx(29 / 6)
+
+
+def test_another_clip_that_ends_too_early_is_told_to_be_another(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("ref.mp4", "other.mp4", "bad.mp4")]
+    for path, frames in zip(paths, (60, 24), strict=False):
+        write_clip(path, moving_square(frames, (256, 64)))
+    paths[2].write_bytes(b"no video")
+    spec = as_card(read_clip(paths[0], start=2.0, frames=9, size=(48, 48)))
+    with pytest.raises(ClipError, match="clip that the card was made from") as caught:
+        read_as_trained(paths[1], spec)
+    assert "'other.mp4'" in caught.value.message
+    assert "a start" not in f"{caught.value.message} {caught.value.hint}"
+    with pytest.raises(ClipError) as caught:
+        read_as_trained(paths[2], spec)
+    assert "made from" not in caught.value.message
 
 
 def test_a_bad_picture_is_refused_and_a_good_one_where_nothing_looks(

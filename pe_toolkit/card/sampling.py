@@ -57,8 +57,33 @@ def read_as_trained(path: Path, spec: CardSpec, on_progress: OnProgress | None =
         on_progress: as in `read_clip`.
 
     Raises:
-        ClipError: it cannot be read.
+        ClipError: it cannot be read, or is another clip and too short.
     """
+    try:
+        return _sampled(path, spec, on_progress)
+    except ClipError as error:
+        raise _of_another(path, spec) or error from None
+
+
+def _of_another(path: Path, spec: CardSpec) -> ClipError | None:
+    """What is wrong with a clip that can be read, but not as in the training: it is another."""
+    from pe_toolkit.video import read_clip
+
+    try:
+        clip = read_clip(path, frames=2)
+    except ClipError:
+        return None
+    own, frames = spec.reference, spec.clip.frames
+    if clip.sha256 == own.sha256:
+        return None
+    return ClipError(
+        f"Expected the clip that the card was made from (sha256 {own.sha256}), but '{path.name}' "
+        f"(sha256 {clip.sha256}) is another, and has no {frames} frames from {own.start:g} s on.",
+        "Name the clip that the card was made from.",
+    )
+
+
+def _sampled(path: Path, spec: CardSpec, on_progress: OnProgress | None) -> Clip:
     own, usual = spec.reference, usual_rate(spec.recipe.name)
     if own.used is None:
         return _read(path, spec, usual, on_progress)
