@@ -11,7 +11,6 @@ import click
 from pe_toolkit.cli import parameters
 
 if TYPE_CHECKING:
-    from pe_toolkit.card.spec import EditSpec
     from pe_toolkit.cli.errors import Session
     from pe_toolkit.cli.requests.edit import EditOptions
     from pe_toolkit.editing import Change
@@ -70,17 +69,6 @@ def motion_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
-
-
-def edit_words(edit: EditSpec) -> str:
-    """One thing that was done to a card, printable."""
-    from pe_toolkit.shown import printable
-
-    values = (
-        f"{key} {value if isinstance(value, str) else format(value, 'g')}"
-        for key, value in edit.settings.items()
-    )
-    return printable(f"{edit.what}: {', '.join(values)}" if edit.settings else edit.what)
 
 
 def change_of(session: Session, asked: EditOptions, width: int, height: int) -> Change:

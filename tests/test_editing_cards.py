@@ -16,6 +16,7 @@ from PIL import Image
 from pe_toolkit.apply.parts import turned
 from pe_toolkit.card import MotionCard
 from pe_toolkit.card.edit import renewed
+from pe_toolkit.card.motion_words import card_motion
 from pe_toolkit.card.spec import STILL, SubjectSpec
 from pe_toolkit.cli.main import cli
 from pe_toolkit.editing import Change, changed
@@ -332,6 +333,23 @@ def test_pe_edit_says_what_was_done(tmp_path: Path) -> None:
     assert pe("verify", new).exit_code == 0
     lines = pe("edit", source, "--reverse", "-o", tmp_path / "b.safetensors", "--json").stdout
     assert json.loads(lines.splitlines()[-1])["parent"] == golden(LAYERED).digest
+
+
+def test_a_card_that_was_put_together_says_so(tmp_path: Path) -> None:
+    other, new = GOLDEN / f"{LAYERED}.safetensors", tmp_path / "new.safetensors"
+    words = ("--region", "0,0,16,32", "--outside", other, "-o", new)
+    assert pe("edit", other, *words).exit_code == 0
+    card = MotionCard.load(new)
+    assert card.spec.reference.motion is None
+    digest = card.spec.came_from[0]
+    said = card_motion(card.spec)
+    assert said.startswith("edited (mask: covered 0.5, outside ")
+    assert digest not in said
+    assert digest[-64:-56] in said
+    motion = next(line for line in pe("show", new).stdout.splitlines() if line.startswith("motion"))
+    assert said in " ".join(motion.split())
+    unedited = replace(card.spec, edits=None, parents=None, digest="")
+    assert card_motion(unedited) == ""
 
 
 def test_a_region_and_the_same_picture_make_the_same_card(tmp_path: Path) -> None:

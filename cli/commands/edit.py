@@ -12,7 +12,7 @@ import click
 
 from pe_toolkit.cli import options, parameters, sections
 from pe_toolkit.cli.errors import Session
-from pe_toolkit.cli.motion_edits import edit_words, motion_options
+from pe_toolkit.cli.motion_edits import motion_options
 from pe_toolkit.cli.requests.edit import EditOptions
 
 if TYPE_CHECKING:
@@ -137,6 +137,7 @@ def _made(
 
 def _tell(session: Session, old: MotionCard, new: MotionCard, scores: dict[str, float]) -> None:
     """What is another now, as a table."""
+    from pe_toolkit.card.motion_words import edit_words
     from pe_toolkit.shown import printable
 
     rows = _changes(old.spec, new.spec)

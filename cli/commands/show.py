@@ -10,7 +10,6 @@ import click
 
 from pe_toolkit.cli import card_plot, files, options, parameters, reference_words
 from pe_toolkit.cli.errors import Session
-from pe_toolkit.cli.motion_edits import edit_words
 from pe_toolkit.cli.output import size_text
 
 if TYPE_CHECKING:
@@ -92,6 +91,7 @@ def _itself(spec: CardSpec, entry: Entry) -> str:
 def describe(info: CardInfo, most: int = MOST_SAMPLES) -> dict[str, str]:
     """The card for people: one row per fact. Strings of the card come out printable."""
     from pe_toolkit.card.followed import followed_by
+    from pe_toolkit.card.motion_words import card_motion
     from pe_toolkit.shown import printable
 
     spec = info.spec
@@ -135,7 +135,7 @@ def describe(info: CardInfo, most: int = MOST_SAMPLES) -> dict[str, str]:
         f"{ref.fps:.4g} fps",
         "used": _used(spec),
         "followed": followed_by(spec),
-        **_motion(spec),
+        **({"motion": motion} if (motion := card_motion(spec)) else {}),
         "loss": f"{losses[0][0]:.4g} -> {losses[-1][1]:.4g}" if losses else "not optimised",
         "scores": ", ".join(f"{k} {v:.3g}" for k, v in spec.scores.items()) or "-",
         "software": ", ".join(f"{k} {v}" for k, v in spec.software.items()) or "-",
@@ -167,6 +167,8 @@ def _sets(info: CardInfo) -> str:
 
 def _line(spec: CardSpec) -> dict[str, str]:
     """Which cards this one was made from without training, and what was done; printable."""
+    from pe_toolkit.card.motion_words import edit_words
+
     rows = {}
     if spec.edits:
         rows["edits"] = "\n".join(edit_words(edit) for edit in spec.edits)
@@ -175,15 +177,6 @@ def _line(spec: CardSpec) -> dict[str, str]:
             f"content {digest}" for digest in spec.came_from
         )
     return rows
-
-
-def _motion(spec: CardSpec) -> dict[str, str]:
-    from pe_toolkit.card.motion_words import motion_words
-
-    motion = spec.reference.motion
-    if motion is None:
-        return {}
-    return {"motion": motion_words(motion, (spec.grid.height, spec.grid.width))}
 
 
 def _phase(spec: CardSpec) -> dict[str, str]:

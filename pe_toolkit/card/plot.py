@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pe_toolkit.card.motion_words import motion_words
+from pe_toolkit.card.motion_words import edits_words, motion_words
 from pe_toolkit.motion.disc import half_disc
 from pe_toolkit.motion.stored import radians
 from pe_toolkit.motion.words import LEAST
@@ -108,9 +108,11 @@ def _motion(card: MotionCard) -> list[Picture]:
         for name, way in ways:
             paths.append((name, way - (way.max(0) + way.min(0)) / 2))
             names.append(name)
-    how = "edited" if card.spec.edits else "read"
-    about = f"as it was {how}" if measured is None else motion_words(measured, (rows, columns))
-    what = "Motion of the edited reference" if card.spec.edits else "Motion of the reference"
+    done = card.spec.edits
+    about = f"as it was edited: {edits_words(done)}" if done else "as it was read"
+    if measured is not None:
+        about = motion_words(measured, (rows, columns))
+    what = "Motion of the edited reference" if done else "Motion of the reference"
     out = [heading(what, about, WIDTH)]
     if paths:
         shown, times = fitting(paths, (rows, columns))
