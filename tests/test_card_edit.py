@@ -77,7 +77,8 @@ def test_pe_edit_writes_a_new_file_and_leaves_the_old_one(tmp_path: Path) -> Non
     ("words", "says"),
     [
         (["--card-version", "2"], "Expected `version` to be a semantic version"),
-        ([], "something to change"),
+        ([], "or what its motion becomes (--mirror, --reverse,"),
+        (["--name", MotionCard.load(OLD).spec.name], "says all of it already"),
         (["--name", ""], "Expected `name`"),
         (["--score", "x=y"], "Expected a number for --score x"),
         (["--score", "x=inf"], "Expected `scores.x`"),

@@ -328,6 +328,10 @@ def test_pe_edit_says_what_was_done(tmp_path: Path) -> None:
     assert "mirror: axis left-right" in made.stdout
     card = MotionCard.load(new)
     assert card.spec.name == "slow"
+    motion = "camera pans right 0.5 patches; one subject moves on its own: right 1.0 patches"
+    rows = [line.split()[0] for line in made.stdout.splitlines()]
+    assert f"motion   {motion}" in made.stdout
+    assert rows.index("motion") < rows.index("parent") < rows.index("content")
     shown = pe("show", new).stdout
     assert "mirror: axis left-right" in shown
     assert pe("verify", new).exit_code == 0

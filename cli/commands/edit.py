@@ -121,6 +121,13 @@ def _made(
     from pe_toolkit.cli.motion_edits import change_of
     from pe_toolkit.errors import CardError, UsageError
 
+    if not (asked.moves or scores or any(word is not None for word in asked.words.values())):
+        raise UsageError(
+            "Expected something to change, got nothing.",
+            "Name what the card says of itself (--name, --author, --license, --card-version, "
+            "--score), or what its motion becomes (--mirror, --reverse, --speed, --frames, --size, "
+            "--region, --mask, --then).",
+        )
     try:
         if not asked.moves:
             return revised(old, **asked.words, scores=scores)
@@ -137,13 +144,15 @@ def _made(
 
 def _tell(session: Session, old: MotionCard, new: MotionCard, scores: dict[str, float]) -> None:
     """What is another now, as a table."""
-    from pe_toolkit.card.motion_words import edit_words
+    from pe_toolkit.card.motion_words import card_motion, edit_words
     from pe_toolkit.shown import printable
 
     rows = _changes(old.spec, new.spec)
     done = (new.spec.edits or ())[len(old.spec.edits or ()) :]
     if done:
         rows["edits"] = "\n".join(edit_words(edit) for edit in done)
+        if new.spec.reference.motion is not None:  # else it is the edits that are known
+            rows["motion"] = card_motion(new.spec)
     rows |= {f"score {printable(key)}": f"{value:g}" for key, value in scores.items()}
     parents = [f"content {digest}" for digest in new.spec.parents or ()]
     named = "parents" if len(parents) > 1 else "parent"
