@@ -235,7 +235,7 @@ def test_angles_of_older_cards_become_the_coordinates_that_they_are() -> None:
     unknown = replace(old.spec, digest="", backbone=replace(old.spec.backbone, variant="own"))
     with pytest.raises(UnsupportedError, match="a model that is known"):
         fields_of(MotionCard(unknown, dict(card.tensors)))
-    with pytest.raises(UnsupportedError, match="are none"):
+    with pytest.raises(UnsupportedError, match=r"can be edited: .* optimised freely") as caught:
         fields_of(
             MotionCard(
                 replace(old.spec, digest=""),
@@ -245,6 +245,7 @@ def test_angles_of_older_cards_become_the_coordinates_that_they_are() -> None:
                 },
             )
         )
+    assert "Train a card of the same clip with --recipe rich" in str(caught.value.hint)
 
 
 def test_two_cards_side_by_side_and_one_after_the_other() -> None:
@@ -267,7 +268,7 @@ def test_two_cards_side_by_side_and_one_after_the_other() -> None:
     [
         ("latents", Change(reverse=True), "positions, got latents"),
         ("latents-2", Change(reverse=True), "positions, got latents"),
-        ("rotary-table", Change(reverse=True), "coordinates, got the parametrisation 'table'"),
+        ("rotary-table", Change(reverse=True), "can be edited.* parametrisation 'table'"),
         ("rotary-angle-kv", Change(reverse=True), "keys and values"),
         (PLAIN, Change(), "something to change"),
         (PLAIN, Change(speed=1.0, frames=9, size=(32, 32)), "something to change"),

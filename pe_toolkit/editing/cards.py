@@ -41,6 +41,14 @@ FITTING = {
 }
 """What brings two cards together that do not have the same of these."""
 
+EDITABLE = "Expected a card whose motion can be edited: it says where each patch counts as being."
+FREE = (
+    f"Train a card of the same clip with --recipe rich or {option('parametrisation')} offset and "
+    "edit that one. What a card says of itself (name, author, license, version) can always be "
+    "edited."
+)
+"""What to do with a card whose motion cannot be edited."""
+
 
 @dataclass(frozen=True)
 class Change:
@@ -311,9 +319,8 @@ def fields_of(card: MotionCard) -> Fields:
         positions, layers = _coordinates(positions, _steps(spec))[:, None], (WHOLE,)
     else:
         raise UnsupportedError(
-            f"Expected positions that are coordinates, got the parametrisation "
-            f"{spec.recipe.parametrisation!r}, which no mirror or clock applies to.",
-            f"Train a card with --recipe rich or {option('parametrisation')} offset.",
+            f"{EDITABLE} Got the parametrisation {spec.recipe.parametrisation!r}, which does not.",
+            FREE,
         )
     phase = tensors.get("phase")
     return Fields(
@@ -341,7 +348,7 @@ def _steps(spec: CardSpec) -> tuple[float, float, float]:
         raise UnsupportedError(
             f"Expected angles of a model that is known, got {spec.backbone.variant!r}: how far its "
             "coordinates go from token to token is not.",
-            f"Train a card with --recipe rich or {option('parametrisation')} offset.",
+            FREE,
         )
     grid = spec.grid.token_grid()
     return coordinate_steps(variant, (grid.frames, grid.height, grid.width))
@@ -361,7 +368,7 @@ def _coordinates(angles: Floats, steps: Sequence[float]) -> Floats:
         raise UnsupportedError(
             f"Expected heads of a multiple of 16 columns, got {2 * angles.shape[-1]}: which angle "
             "belongs to frame, row or column is not known.",
-            f"Train a card with --recipe rich or {option('parametrisation')} offset.",
+            FREE,
         )
     found, begin, left = [], 0, 0.0
     for rates in axes:
@@ -373,9 +380,9 @@ def _coordinates(angles: Floats, steps: Sequence[float]) -> Floats:
     share = np.sqrt(left / max(float(np.square(angles).sum()), 1e-12))
     if share > MOST_UNSAID:
         raise UnsupportedError(
-            f"Expected positions that are coordinates, but {share:.0%} of these angles are none: "
-            "they were optimised freely.",
-            f"Train a card with --recipe rich or {option('parametrisation')} offset.",
+            f"{EDITABLE} The positions of this one were optimised freely: {share:.0%} of what they "
+            "say is no place.",
+            FREE,
         )
     offsets: Floats = np.stack(found, -1) / np.asarray(steps)
     return offsets
