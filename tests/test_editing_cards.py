@@ -17,7 +17,7 @@ from pe_toolkit.apply.parts import turned
 from pe_toolkit.card import MotionCard
 from pe_toolkit.card.edit import renewed
 from pe_toolkit.card.motion_words import card_motion
-from pe_toolkit.card.spec import STILL, SubjectSpec
+from pe_toolkit.card.spec import STILL, EditSpec, SubjectSpec
 from pe_toolkit.cli.main import cli
 from pe_toolkit.editing import Change, changed
 from pe_toolkit.editing.cards import fields_of
@@ -355,6 +355,17 @@ def test_a_card_that_was_put_together_says_so(tmp_path: Path) -> None:
     assert said in " ".join(motion.split())
     unedited = replace(card.spec, edits=None, parents=None, digest="")
     assert card_motion(unedited) == ""
+
+
+def test_after_the_last_edit_it_is_said_what_to_do(tmp_path: Path) -> None:
+    many = golden(LAYERED)
+    edits = tuple(EditSpec(what="reverse", settings={}) for _ in range(32))
+    spec = replace(many.spec, edits=edits, parents=(many.digest,), digest="")
+    MotionCard(spec, many.tensors).save(tmp_path / "many.safetensors")
+    made = pe("edit", tmp_path / "many.safetensors", "--reverse", "-o", tmp_path / "x.safetensors")
+    assert made.exit_code == 2
+    assert "Expected a card of at most 32 edits, got 33." in made.stderr
+    assert "Hint: Edit a card that it was made from" in made.stderr
 
 
 def test_a_region_and_the_same_picture_make_the_same_card(tmp_path: Path) -> None:

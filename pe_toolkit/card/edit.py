@@ -14,9 +14,9 @@ import numpy as np
 
 from pe_toolkit.card.migrations import forward
 from pe_toolkit.card.motion_card import MotionCard
-from pe_toolkit.card.spec import CardSpec, EditSpec
+from pe_toolkit.card.spec import MAX_EDITS, CardSpec, EditSpec
 from pe_toolkit.card.tensors import Array, packed, unpacked
-from pe_toolkit.errors import UsageError
+from pe_toolkit.errors import CardError, UsageError
 
 
 def revised(
@@ -80,9 +80,15 @@ def edited(
     own |= tensors or {}
     if own["flow_mask"].ndim > 1:
         own["flow_mask"] = packed(own["flow_mask"])
+    done = (*(new.edits or ()), *edits)
+    if len(done) > MAX_EDITS:
+        raise CardError(
+            f"Expected a card of at most {MAX_EDITS} edits, got {len(done)}.",
+            "Edit a card that it was made from, which `pe show` names as its parent, or train one.",
+        )
     line = {
         "parents": tuple(dict.fromkeys(c.digest for c in (card, *others))),
-        "edits": (*(new.edits or ()), *edits),
+        "edits": done,
     }
     return MotionCard(replace(new, **{"scores": {}} | changes | line), own)
 
