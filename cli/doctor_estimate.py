@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pe_toolkit.cli.machine import GB
 from pe_toolkit.errors import UsageError
+from pe_toolkit.grid import frame_counts
 from pe_toolkit.training.shape import Shape
 
 if TYPE_CHECKING:
@@ -238,5 +239,6 @@ def _check(variant: Variant, frames: int, width: int, height: int) -> None:
     if frames < 8 or frames % 8 > 1:
         near = max(1, round((frames - 1) / 8)) * 8 + 1
         raise UsageError(
-            f"Expected a frame count of 8k + 1 or 8k, got {frames}.", f"Use --frames {near}."
+            f"Expected a frame count such as {frame_counts()}, got {frames}.",
+            f"Use --frames {near}.",
         )

@@ -30,6 +30,12 @@ def frames_per_latent(frames: int, latent: int) -> tuple[int, float]:
     return 1, alone
 
 
+def frame_counts(unit: int = 8) -> str:
+    """Which lengths of a clip can be generated, in words: multiples of `unit`, or one more."""
+    some = [count for k in (1, 2, 3) for count in (k * unit, k * unit + 1)][1:]
+    return f"{', '.join(map(str, some))}, ... ({unit}k or {unit}k + 1)"
+
+
 @dataclass(frozen=True)
 class TokenGrid:
     """`frames` x `height` x `width` video tokens (latent frames, patch rows, patch columns).

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pe_toolkit.backbones.catalogue.variants import VARIANTS
 from pe_toolkit.card import CardSpec, MotionCard
 from pe_toolkit.errors import UnsupportedError, UsageError
-from pe_toolkit.grid import MAX_SIDE, TokenGrid
+from pe_toolkit.grid import MAX_SIDE, TokenGrid, frame_counts
 from pe_toolkit.motion.disc import fits
 
 Floats = NDArray[np.float64]
@@ -85,7 +85,8 @@ def _of_cogvideox(have: int, clip: int, frames: int) -> int:
     if not UNIT <= frames <= longest or frames % UNIT > 1:
         low = min(max((frames - 1) // UNIT, 1) * UNIT + 1, longest)
         raise UsageError(
-            f"Expected {UNIT}k or {UNIT}k + 1 frames, {longest} at most, got {frames}.",
+            f"Expected a frame count such as {frame_counts(UNIT)}, {longest} at most, got "
+            f"{frames}.",
             f"Use {low}." if low == longest else f"Use {low} or {low + UNIT}.",
         )
     return -(-_latent(frames) // per)

@@ -251,7 +251,7 @@ def _plan(
     if fps == "native":
         count = left if frames is None else frames
         if count > left:
-            raise _too_short(name, f"{count} frames from {start:g} s", f"{left} are left")
+            raise _too_short(name, f"{count} frames from {start:g} s", f"{left} are left", left)
         indices, rate = list(range(first, first + count)), native
     elif fps is not None:
         rate = float(fps)
@@ -262,6 +262,7 @@ def _plan(
                 name,
                 f"{count} frames at {rate:g} fps from {start:g} s, which needs {needed:.2f} s",
                 f"the clip is {end:.2f} s long",
+                (end - _MATCH - start) * rate + 1,
             )
         indices = [_nearest(times, start + k / rate) for k in range(count)]
     elif frames is None:
@@ -270,10 +271,10 @@ def _plan(
         marks = np.linspace(times[first], times[-1], frames)
         indices = [_nearest(times, float(mark)) for mark in marks]
         rate = (frames - 1) / span if span > 0 else native
-    if len(set(indices)) < max(2, min_frames):
-        raise _too_short(
-            name, f"at least {max(2, min_frames)} different frames", f"{len(set(indices))} came"
-        )
+    came, least = len(set(indices)), max(2, min_frames)
+    if came < least:
+        wanted = f"at least {least} different frames"
+        raise _too_short(name, wanted, f"{came} came", (frames or 0) * came / least)
     return indices, rate
 
 
@@ -287,10 +288,12 @@ def _until(
     return kept, max(until, kept[-1]) + 2 * _MATCH
 
 
-def _too_short(name: str, wanted: str, came: str) -> ClipError:
+def _too_short(name: str, wanted: str, came: str, most: float) -> ClipError:
+    """`most`: frames that could be had. Only 8k + 1 of them are named: any backbone makes those."""
+    fewer = int(most) - (int(most) - 1) % 8
+    hint = f", an earlier start, or {fewer} frames." if fewer > 8 else " or an earlier start."
     return ClipError(
-        f"'{name}' is too short: expected {wanted}, but {came}.",
-        hint="Use a longer clip, an earlier start, or fewer frames.",
+        f"'{name}' is too short: expected {wanted}, but {came}.", f"Use a longer clip{hint}"
     )
 
 

@@ -15,7 +15,7 @@ from pe_toolkit.embedding import form_class
 from pe_toolkit.embedding.base import PositionalForm
 from pe_toolkit.embedding.rotary import axis_dims
 from pe_toolkit.errors import UsageError
-from pe_toolkit.grid import TokenGrid
+from pe_toolkit.grid import TokenGrid, frame_counts
 
 _TRANSFORMER_KEYS = (
     "num_attention_heads",
@@ -114,7 +114,7 @@ class CogVideoXGeometry:
         if frames < unit_t or frames % unit_t > 1:
             near = max(1, round((frames - 1) / unit_t)) * unit_t + 1
             raise UsageError(
-                f"Expected a frame count of {unit_t}k + 1 or {unit_t}k, got {frames}.",
+                f"Expected a frame count such as {frame_counts(unit_t)}, got {frames}.",
                 f"Use --frames {near}.",
             )
         config = self.transformer.config
