@@ -64,7 +64,8 @@ Example:
     default=1.0,
     show_default=True,
     metavar="S",
-    help="0 (plain) to 2; 1 is as trained.",
+    help="0 (plain) to 2; 1 is as trained. Above 1 things go further, and what leaves the picture "
+    "comes in again at the other side.",
 )
 @click.option(
     "--phase",
