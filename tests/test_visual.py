@@ -55,6 +55,8 @@ class TestLabel:
             "ein weisser Kreis uber Grun: carre, a cote - 5x5"
         )
         assert readable("\u5149") == "\\u5149"
+        car, family = "\U0001f697", "\U0001f468\U0001f3fd\u200d\U0001f469\ufe0f"
+        assert readable(f"a red {car}circle, {family} 1\ufe0f\u20e3") == "a red circle,  1"
         assert readable("\u5149\u5f71") != readable("\u5149\u5149")
         assert (label("\u5149", 200) != label("\u5f71", 200)).any()
 

@@ -13,6 +13,8 @@ Picture = NDArray[np.uint8]
 BACKGROUND = (24, 24, 27)
 FOREGROUND = (235, 235, 235)
 _DOTS = "..."
+_LEFT_OUT = ("Mn", "Me", "So", "Sk", "Cf")
+"""Categories: accents, frames, pictures, modifiers of pictures, what joins them."""
 _PLAIN = str.maketrans(
     {"ß": "ss", "æ": "ae", "Æ": "AE", "ø": "o", "Ø": "O", "œ": "oe", "Œ": "OE", "ł": "l", "Ł": "L",
      "đ": "d", "\u0131": "i", "\u2013": "-", "\u2014": "-", "\u2019": "'", "\u2018": "'",
@@ -27,10 +29,10 @@ def font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
 
 def readable(text: str) -> str:
     """`text` in the letters that the font has: without accents, and others by their numbers, such
-    as `\\u5149`, so that two texts stay two.
+    as `\\u5149`, so that two texts stay two. Pictures (emoji) are left out.
     """
     plain = unicodedata.normalize("NFKD", text.translate(_PLAIN))
-    kept = "".join(letter for letter in plain if not unicodedata.combining(letter))
+    kept = "".join(c for c in plain if c.isascii() or unicodedata.category(c) not in _LEFT_OUT)
     return kept.encode("ascii", "backslashreplace").decode("ascii")
 
 
