@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import json
 import shlex
@@ -149,8 +150,10 @@ def probe_folder(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder, prefix=".pe-"):
             pass
     except OSError as error:
+        # Some folders of the system are there and take no files, which they say in this odd way.
+        why = "it takes no files" if error.errno == errno.ENOENT else error.strerror or error
         raise OutputError(
-            f"Expected to write into {folder}, but: {error.strerror or error}.",
+            f"Expected to write into {folder}, but: {why}.",
             "Check its permissions and the free space, or choose another place.",
         ) from error
 

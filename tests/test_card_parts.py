@@ -150,8 +150,9 @@ def test_a_path_that_is_the_cameras_goes_by_its_strength():
         assert layer_strengths(of, **strengths) == (0.0,)
         check_parts(of, **strengths, phase=None)
         (other,) = {"camera", "subject"} - {own}
-        with pytest.raises(UsageError, match=f"Expected no --{other}"):
+        with pytest.raises(UsageError, match=f"Expected no --{other}") as said:
             check_parts(of, **({"camera": None, "subject": None} | {other: 0.0}), phase=None)
+        assert f"turns the whole card up or down, and --{own} what it has." in said.value.hint
         assert phase_strength(of, 1.0, 0.0) == (1.0 if own == "camera" else 0.0)
 
 

@@ -118,7 +118,7 @@ def test_train_into_a_missing_folder(folder: Path) -> None:
 def test_train_into_a_folder_that_takes_no_files() -> None:
     result = pe("train", "missing.mp4", "-o", "/proc/self/c.safetensors")
     assert result.exit_code == 1
-    assert "Expected to write into /proc/self" in result.stderr
+    assert "Expected to write into /proc/self, but: it takes no files." in result.stderr
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root writes anywhere")
@@ -128,6 +128,14 @@ def test_train_into_a_read_only_folder(folder: Path) -> None:
     folder.chmod(0o700)
     assert result.exit_code == 1
     assert "Expected to write into" in result.stderr
+
+
+def test_train_on_a_card(folder: Path) -> None:
+    card = Path(__file__).parent / "golden" / "rotary-offset.safetensors"
+    result = pe("train", card, "-o", folder / "c.safetensors", "--backbone", "bundled")
+    assert result.exit_code == 1
+    assert "'rotary-offset.safetensors' is a motion card." in result.stderr
+    assert "pe apply" in result.stderr
 
 
 def test_resume_without_a_state(folder: Path) -> None:

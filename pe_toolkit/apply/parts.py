@@ -45,12 +45,12 @@ def check_parts(
         if not math.isfinite(value):
             raise UsageError(f"Expected a finite {option(name)}, got {value}.")
         if not there[name]:
-            instead = f"{option(other)}, which is for what it has, " if there[other] else ""
+            own = f", and {option(other)} what it has" if there[other] else ""
             raise UsageError(
                 f"Expected no {option(name)} with a card without a layer for it ({known}), got "
                 f"{value:g}.",
-                f"Use {option('strength')}, which turns all of the card up or down, {instead}"
-                "or a card that has one (`pe show` says which layers a card has).",
+                f"{option('strength')} turns the whole card up or down{own}. `pe show` says which "
+                "layers a card has.",
             )
     if phase is None:
         return

@@ -155,6 +155,12 @@ def _not_a_video(path: Path, error: Exception) -> ClipError:
             " truncated.",
             hint="Download or copy the file again; a recording that broke off needs repair.",
         )
+    if b'"pe_card"' in head:  # a key of the header (`card.header`), which is not here
+        return ClipError(
+            f"Expected a video, but '{shown(path)}' is a motion card.",
+            hint="Give the clip that it is to be made of. `pe apply` makes videos with a card, `pe "
+            "edit` another card.",
+        )
     reason = getattr(error, "strerror", None) or str(error)
     return ClipError(
         f"Expected a video, but '{shown(path)}' is not one, or is damaged ({reason}).",
