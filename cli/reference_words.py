@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pe_toolkit.cli.output import Output
 
 if TYPE_CHECKING:
+    from pe_toolkit.card import CardSpec
     from pe_toolkit.training.request import TrainRequest
     from pe_toolkit.video import Clip
 
@@ -67,6 +68,24 @@ def pace(used: float, frames: int, fps: float) -> tuple[str, float]:
         return f"{used:.2f} s at their own speed", 1.0
     speed = f"{factor:.2f} times faster" if factor > 1 else f"{1 / factor:.2f} times slower"
     return f"{used:.2f} s play in {played:.2f} s, {speed}", factor
+
+
+def used_words(spec: CardSpec) -> str:
+    """What of its reference became the frames of a card's generations; cards know it since 1.2, ""
+    before.
+    """
+    ref, clip, parts = spec.reference, spec.clip, []
+    done = {edit.what for edit in spec.edits or ()}
+    if ref.used is not None and not done & {"speed", "frames", "then"}:
+        parts.append(pace(ref.used, clip.frames, clip.fps)[0])
+    if ref.start:
+        parts.append(f"from {ref.start:g} s")
+    if ref.fit is not None and "size" not in done:
+        size = (clip.width, clip.height)
+        parts.append(framing((ref.width, ref.height), size, ref.fit))
+    if ref.encoded is not None:
+        parts.append(f"encoded {'whole' if ref.encoded == 'whole' else 'in ' + ref.encoded}")
+    return ", ".join(parts)
 
 
 def advice(source: Size, size: Size, fit: str, factor: float, frames: int, fps: float) -> str:

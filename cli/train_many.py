@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pe_toolkit.card.followed import followed
-from pe_toolkit.cli import job_pools, machine, prompts
+from pe_toolkit.cli import job_pools, machine, prompts, reference_words
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.output import size_text
 from pe_toolkit.cli.progress import Progress
 from pe_toolkit.cli.requests.train import TrainOptions
 from pe_toolkit.cli.train_steps import LITTLE_LEARNT
-from pe_toolkit.errors import OutputExistsError, UsageError, option
+from pe_toolkit.errors import CardError, OutputExistsError, UsageError, option
 
 if TYPE_CHECKING:
     from pe_toolkit.jobs.folder import JobFolder
@@ -155,7 +155,7 @@ def _finish(session: Session, tally: Tally, listed: Sequence[Job], folder: JobFo
         [folder.path / result["card"] for result in results],
         {
             str(folder.path / r["card"]): f"{size_text(r['size_bytes'])}, {r['seconds']:.0f} s; "
-            f"{r.get('followed') or followed(r['matched'])}"
+            f"{r.get('followed') or followed(r['matched'])}{_learned(folder.path / r['card'])}"
             for r in results
         },
     )
@@ -175,3 +175,19 @@ def _finish(session: Session, tally: Tally, listed: Sequence[Job], folder: JobFo
         done=len(tally.done), there=len(tally.there),
         failed=[outcome.job.id for outcome in tally.failed],
     )  # fmt: skip
+
+
+def _learned(card: Path) -> str:
+    """What was used of the reference of a card and what moves in it, each after a line break: as
+    `pe train` says of one alone.
+    """
+    from pe_toolkit.card import read_info
+    from pe_toolkit.card.motion_words import card_motion
+    from pe_toolkit.shown import printable
+
+    try:
+        spec = read_info(card).spec
+    except CardError:  # it is gone since
+        return ""
+    lines = (printable(reference_words.used_words(spec)), card_motion(spec))
+    return "".join(f"\n{line}" for line in lines if line)

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pe_toolkit.card import MotionCard
+from pe_toolkit.card.motion_words import card_motion
 from pe_toolkit.cli.main import cli
 from pe_toolkit.jobs.folder import JobFolder
 from pe_toolkit.jobs.job import Job
@@ -59,6 +60,9 @@ def test_a_card_for_each_and_failures_told(clips: list[Path], tmp_path: Path) ->
     assert again.exit_code in (0, 3), again.output
     assert "0 cards made, 2 were there, 0 failed." in again.stderr
     assert [(out / name).stat().st_mtime_ns for name in names] == stamps
+    for card in (one, two):  # what is said of one reference alone
+        assert card_motion(card.spec) in again.stderr
+    assert again.stderr.count("at their own speed, 128x128 as they are") == 2
     other = pe(*words[:2], *words[3:], "--seed", 1)
     assert other.exit_code == 2
     assert "but there is one, made otherwise" in other.stderr

@@ -133,7 +133,7 @@ def describe(info: CardInfo, most: int = MOST_SAMPLES) -> dict[str, str]:
         **({"negative": repr(plan.negative_prompt)} if plan.negative_prompt else {}),
         "reference": f"{ref.duration:.2f} s, {ref.frames} frames of {ref.width}x{ref.height} at "
         f"{ref.fps:.4g} fps",
-        "used": _used(spec),
+        "used": reference_words.used_words(spec) or "-",
         "followed": followed_by(spec),
         **({"motion": motion} if (motion := card_motion(spec)) else {}),
         "loss": f"{losses[0][0]:.4g} -> {losses[-1][1]:.4g}" if losses else "not optimised",
@@ -192,19 +192,3 @@ def _phase(spec: CardSpec) -> dict[str, str]:
         rests = spec.reference.motion is None or spec.reference.motion.rests
         said["ground"] = f"{share} {'stays where it is' if rests else 'moves with the camera'}"
     return said
-
-
-def _used(spec: CardSpec) -> str:
-    """What of the reference became the frames of the generations; cards know it since 1.2."""
-    ref, clip, parts = spec.reference, spec.clip, []
-    done = {edit.what for edit in spec.edits or ()}
-    if ref.used is not None and not done & {"speed", "frames", "then"}:
-        parts.append(reference_words.pace(ref.used, clip.frames, clip.fps)[0])
-    if ref.start:
-        parts.append(f"from {ref.start:g} s")
-    if ref.fit is not None and "size" not in done:
-        size = (clip.width, clip.height)
-        parts.append(reference_words.framing((ref.width, ref.height), size, ref.fit))
-    if ref.encoded is not None:
-        parts.append(f"encoded {'whole' if ref.encoded == 'whole' else 'in ' + ref.encoded}")
-    return ", ".join(parts) or "-"
