@@ -14,6 +14,7 @@ from pe_toolkit.cli import apply_output, apply_resume, as_trained, files
 from pe_toolkit.cli.output import Output
 from pe_toolkit.cli.progress import Progress
 from pe_toolkit.errors import UsageError
+from pe_toolkit.shown import shown
 
 if TYPE_CHECKING:
     from pe_toolkit.apply import Generated
@@ -139,7 +140,6 @@ def warn_prompts(spec: CardSpec, request: ApplyRequest, out: Output) -> None:
     """Warn when a latents card meets a prompt that it was not made for. Say how the bundled
     backbone is asked for a background that shows what the reference's camera does.
     """
-    from pe_toolkit.shown import shown
     from pe_toolkit.world.vocabulary import TEXTURED
 
     own = spec.samples[0].prompt
@@ -148,6 +148,7 @@ def warn_prompts(spec: CardSpec, request: ApplyRequest, out: Output) -> None:
             f"this latents card was made for the prompt {shown(own)}: with another one, what it "
             "shows leaks into the video."
         )
+    _warn_things(spec, request, out)
     plain = [prompt for prompt in request.prompts if TEXTURED not in prompt.lower().split()]
     bundled = spec.backbone.variant.startswith("bundled") and not request.no_card
     if plain and bundled and spec.recipe.ground is not None and _camera_moves(spec):
@@ -155,6 +156,27 @@ def warn_prompts(spec: CardSpec, request: ApplyRequest, out: Output) -> None:
             "The reference's camera moves, which shows on a texture only: ask for one, as in "
             f'"a red circle on a {TEXTURED} grey background".'
         )
+
+
+def _warn_things(spec: CardSpec, request: ApplyRequest, out: Output) -> None:
+    """Warn on the bundled backbone when a prompt names another number of things than the card
+    moves: the ways of two are no way of one, and of a second one nothing is said.
+    """
+    from pe_toolkit.world.vocabulary import things
+
+    if not spec.backbone.variant.startswith("bundled") or request.no_card or not request.strength:
+        return
+    motion, numbers = spec.reference.motion, {1: "one thing", 2: "two things"}
+    moved = 1 if motion is not None and len(motion.subjects) == 1 else None
+    if "subject-2" in (spec.recipe.layers or ()):
+        moved = 2
+    off = [prompt for prompt in request.prompts if things(prompt) not in (None, moved)]
+    if moved is None or not off:
+        return
+    which = "the prompt" if len(off) == len(set(request.prompts)) == 1 else shown(off[0])
+    named = numbers[3 - moved].split()[0]
+    follows = "it may stay where it is" if moved == 2 else "nothing says where the other goes"
+    out.warn(f"the card moves {numbers[moved]}, {which} names {named}: {follows}.")
 
 
 def warn_cache(spec: CardSpec, request: ApplyRequest, out: Output) -> None:

@@ -459,6 +459,35 @@ def test_how_a_texture_is_asked_for_is_said_where_the_camera_moves(
         assert capsys.readouterr().err == ""
 
 
+def test_another_number_of_things_than_the_card_moves_is_warned_of(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    two = MotionCard.load(GOLDEN / "rotary-offset-disc.safetensors").spec
+    motion = two.reference.motion
+    assert motion is not None
+    alone = replace(two.reference, motion=replace(motion, subjects=motion.subjects[:1]))
+    one = replace(two, recipe=replace(two.recipe, layers=("subject",)), reference=alone)
+    a, both = (
+        "a red circle on a blue background",
+        "a red circle and a red cross on a blue background",
+    )
+    for spec, texts, said in (
+        (two, (a,), "the card moves two things, the prompt names one"),
+        (one, (both,), "the card moves one thing, the prompt names two"),
+        (two, (both, a), f"the card moves two things, '{a}' names one"),
+    ):
+        apply_steps.warn_prompts(spec, request(prompts=texts), Output())
+        assert said in " ".join(capsys.readouterr().err.split())
+    other = replace(two, backbone=replace(two.backbone, variant="cogvideox-5b"))
+    plain = request(prompts=(a,), no_card=True)
+    for spec, asked in (
+        (two, request(prompts=(both, "cats"))), (one, request(prompts=(a,))), (two, plain),
+        (other, request(prompts=(a,))), (two, request(prompts=(a,), strength=0.0)),
+    ):  # fmt: skip
+        apply_steps.warn_prompts(spec, asked, Output())
+        assert "Warning" not in capsys.readouterr().err
+
+
 def test_settings_follow_the_card_also_without_it() -> None:
     spec = MotionCard.load(GOLDEN / "rotary-angle.safetensors").spec
     assert request(strength=0.5).settings(spec).steps == 20

@@ -44,7 +44,7 @@ POSSIBLE: dict[str, tuple[str, ...]] = {
 _NAMES = frozenset(name for names in POSSIBLE.values() for name in names)
 _THING = rf"an? ({'|'.join(COLOURS)}) ({'|'.join(SHAPES)})"
 _CAPTION = re.compile(
-    rf"{_THING}( and {_THING})? on a (?:{TEXTURED} )?({'|'.join(BACKGROUNDS)}) background"
+    rf"{_THING}(?P<second> and {_THING})? on a (?:{TEXTURED} )?({'|'.join(BACKGROUNDS)}) background"
 )
 
 
@@ -123,6 +123,12 @@ def tokens(prompt: str) -> int:
     so is the end.
     """
     return len(_TOKEN.findall(" ".join(prompt.lower().split()))) + 1
+
+
+def things(prompt: str) -> int | None:
+    """How many things a caption of the bundled backbone names; None for another kind of text."""
+    match = _CAPTION.fullmatch(" ".join(_words(prompt)))
+    return None if match is None else 1 + (match["second"] is not None)
 
 
 def _place(before: str, after: str) -> str:
