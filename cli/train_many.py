@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pe_toolkit.card.followed import followed
-from pe_toolkit.cli import job_pools, machine, prompts, reference_words
+from pe_toolkit.cli import job_pools, machine, other_shapes, prompts, reference_words
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.output import size_text
 from pe_toolkit.cli.progress import Progress
@@ -47,6 +47,7 @@ def train_many(session: Session, request: TrainOptions) -> None:
     out.talk(f"{len(listed)} references -> {folder}; {backbone}; {words}")
     if known is not None:
         prompts.warn_unknown(out, request.prompts, known.name)
+        other_shapes.warn(out, known, request.frames_for(known), request.size)
     session.rerun = True
     session.argv = tuple(word for word in session.argv if word != "--force")
     _finish(session, _work(session, listed, place, pool), listed, place)

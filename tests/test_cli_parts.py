@@ -14,9 +14,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pe_toolkit.apply.request import DEFAULT_SEED, ApplyRequest
+from pe_toolkit.backbones import VARIANTS
 from pe_toolkit.backbones.catalogue.variants import variant_for
 from pe_toolkit.card import MotionCard
-from pe_toolkit.cli import apply_steps, files, machine, progress, prompts, versions
+from pe_toolkit.cli import apply_steps, files, machine, other_shapes, progress, prompts, versions
 from pe_toolkit.cli.folding import fold
 from pe_toolkit.cli.main import cli
 from pe_toolkit.cli.output import Output, aligned, plain, size_text
@@ -486,6 +487,32 @@ def test_another_number_of_things_than_the_card_moves_is_warned_of(
     ):  # fmt: skip
         apply_steps.warn_prompts(spec, asked, Output())
         assert "Warning" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("backbone", "frames", "size", "said"),
+    [
+        ("bundled", None, None, ""),
+        ("bundled", 33, (128, 128), ""),
+        ("bundled", 9, None, ""),
+        ("bundled", 49, None, "33 frames of 128x128, and this is for 49 of 128x128: in longer"),
+        ("bundled-absolute", 17, (192, 128), "17 of 192x128: at other sizes"),
+        ("bundled", 49, (192, 128), "change their colour on the way, and at other sizes"),
+        ("cogvideox-5b", 81, (192, 128), ""),
+        (None, 49, None, ""),
+    ],
+)
+def test_shapes_that_the_bundled_backbone_was_not_made_for(
+    backbone: str | None,
+    frames: int | None,
+    size: tuple[int, int] | None,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    other_shapes.warn(Output(), VARIANTS[backbone] if backbone else None, frames, size)
+    err = " ".join(capsys.readouterr().err.split())
+    assert said in err
+    assert err.count("Warning") == (said != "")
 
 
 def test_settings_follow_the_card_also_without_it() -> None:

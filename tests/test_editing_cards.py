@@ -357,6 +357,17 @@ def test_a_card_that_was_put_together_says_so(tmp_path: Path) -> None:
     assert card_motion(unedited) == ""
 
 
+def test_an_edit_to_another_length_is_warned_of(tmp_path: Path) -> None:
+    source = GOLDEN / "rotary-offset.safetensors"
+    longer = pe(
+        "edit", source, "--frames", 49, "--size", "128x128", "-o", tmp_path / "a.safetensors"
+    )
+    assert longer.exit_code == 0, longer.stderr
+    assert longer.stderr.count("Warning: the bundled backbone was made for 33 frames") == 1
+    own = pe("edit", source, "--frames", 17, "--size", "128x128", "-o", tmp_path / "b.safetensors")
+    assert (own.exit_code, "Warning" in own.stderr) == (0, False)
+
+
 def test_after_the_last_edit_it_is_said_what_to_do(tmp_path: Path) -> None:
     many = golden(LAYERED)
     edits = tuple(EditSpec(what="reverse", settings={}) for _ in range(32))

@@ -17,6 +17,7 @@ from pe_toolkit.cli import (
     loading,
     long_work,
     options,
+    other_shapes,
     parameters,
     prompts,
     reference_words,
@@ -172,8 +173,8 @@ def apply(session: Session, /, **parsed: Any) -> None:
     if given.image is not None:
         size = (card.spec.clip.width, card.spec.clip.height)
         reference_words.tell_image(given.image, size, fit_of(card.spec), out)
-
     if name in VARIANTS:
+        other_shapes.warn_card(out, VARIANTS[name], card.spec)
         long_work.tell_generation(out, VARIANTS[name], card.spec, request, len(targets))
     purpose = request.purpose(card.spec, tiling=request.vae_tiling is not False)
     loading.find_loras(request.loras, out)

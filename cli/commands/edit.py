@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pe_toolkit.cli import options, parameters, sections
+from pe_toolkit.cli import options, other_shapes, parameters, sections
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.motion_edits import motion_options
 from pe_toolkit.cli.requests.edit import EditOptions
@@ -97,6 +97,10 @@ def edit(session: Session, /, **parsed: Any) -> None:
             given.append(entry)
         place, more = str(entry.reference), {"entry": entry.to_dict(), "sha256": entry.digest[7:]}
     _tell(session, old, new, measured)
+    if asked.frames is not None or asked.size is not None:
+        from pe_toolkit.backbones import VARIANTS
+
+        other_shapes.warn_card(session.out, VARIANTS.get(new.spec.backbone.variant), new.spec)
     was = card if found.entry is None else str(found.entry.reference)
     session.out.talk(f"{place} is a new card{f'; {was} is as it was' if place != was else ''}.")
     if asked.moves and (new.spec.name, new.spec.version) == (old.spec.name, old.spec.version):

@@ -10,6 +10,7 @@ from pe_toolkit.cli import (
     long_work,
     machine,
     options,
+    other_shapes,
     parameters,
     prompts,
     reference_words,
@@ -165,6 +166,7 @@ def run_training(session: Session, request: TrainOptions) -> None:
     if known is not None:
         prompts.warn_unknown(out, request.prompts, known.name)
         gpu = machine.uses_gpu(request.device)
+        other_shapes.warn(out, known, request.frames_for(known), request.size)
         long_work.tell_training(out, known, request, gpu=gpu)
         if known.bundled and request.backbone == "auto":
             out.talk(BUNDLED_IS_SMALL)
