@@ -172,7 +172,9 @@ class Results:
             write_image(sheet, picture, force=self.options.force)
         shown = {str(video): "from an earlier run" for video in self.there}
         for done in self.done:
-            follows = "" if self.motion is None else f", {in_words(done, self.card.spec)}"
+            follows = ""
+            if self.motion is not None:
+                follows = f", {in_words(done, self.card.spec, self.motion.chance)}"
             best = f", the best of {len(done.drafts)} drafts" if done.drafts else ""
             shown[str(done.video)] = f'"{short(done.prompt)}", seed {done.seed}{best}{follows}'
             if done.side_by_side is not None:
@@ -197,10 +199,10 @@ class Results:
         return "reference, before the edits" if self.card.spec.edits else "reference"
 
     def _explain(self) -> None:
-        if any(done.motion_follows is not None for done in self.done):
-            from pe_toolkit.evaluation.following import MEANING, NOT_VALIDATED, likely_from
+        if self.motion and any(done.motion_follows is not None for done in self.done):
+            from pe_toolkit.evaluation.following import MEANING, NOT_VALIDATED
 
-            meaning = MEANING.format(chance=likely_from(self.card.spec))
+            meaning = MEANING.format(chance=self.motion.chance)
             known = self.card.spec.backbone.variant.startswith("bundled")
             self.out.talk(meaning if known else meaning + NOT_VALIDATED)
 
@@ -226,21 +228,25 @@ class Results:
         return place
 
 
-def in_words(done: Done, spec: CardSpec) -> str:
+def in_words(done: Done, spec: CardSpec, chance: float) -> str:
     """The score of a video, with what it is worth."""
-    return score_words(done.motion_follows, done.motion_follows_reason, spec)
+    return score_words(done.motion_follows, done.motion_follows_reason, spec, chance)
 
 
-def score_words(score: float | None, reason: str | None, spec: CardSpec) -> str:
-    """A score of a video of a card with what it is worth, or why there is none."""
-    from pe_toolkit.evaluation.following import likely_from, several_move
+def score_words(score: float | None, reason: str | None, spec: CardSpec, chance: float) -> str:
+    """A score of a video of a card with what it is worth, or why there is none.
+
+    Args:
+        chance: the score below which it may be chance (`ReferenceMotion.chance`).
+    """
+    from pe_toolkit.evaluation.following import several_move
 
     if score is None:
         return f"no motion score: {reason}"
     low = " (may be chance)"
     if several_move(spec) and spec.recipe.phase is None:
         low = " (several things move: their mean, which says little)"
-    doubt = low if score < likely_from(spec) else ""
+    doubt = low if score < chance else ""
     whose = "edited reference" if spec.edits else "reference"
     return f"motion follows the {whose}: {score:.2f}{doubt}"
 

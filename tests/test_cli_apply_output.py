@@ -20,7 +20,7 @@ from pe_toolkit.cli.output import Output
 from pe_toolkit.cli.progress import Progress
 from pe_toolkit.cli.requests.apply import ApplyOptions
 from pe_toolkit.errors import OutputExistsError
-from pe_toolkit.evaluation.following import Following
+from pe_toolkit.evaluation.following import CHANCE, CHANCE_IN_PLACE, Following
 from pe_toolkit.video import read_clip
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -34,7 +34,7 @@ class Scored:
     """Scores as it was told to."""
 
     def __init__(self, answer: Following | BaseException, video: Path) -> None:
-        self.answer, self.video = answer, video
+        self.answer, self.video, self.chance = answer, video, CHANCE
 
     def compare(self, frames: Any) -> Following:
         assert self.video.exists()  # what took minutes is safe before the score
@@ -143,11 +143,12 @@ def test_of_several_motions_a_mean_says_little_and_patches_say_it() -> None:
     assert placed.reference.motion is not None
     assert len(placed.reference.motion.subjects) == 2
     mean = replace(placed, recipe=replace(placed.recipe, phase=None))
-    assert "may be chance" in score_words(0.65, None, one)
-    assert "several things move" in score_words(0.65, None, mean)
-    assert score_words(0.65, None, placed) == "motion follows the reference: 0.65"
-    assert "may be chance" in score_words(0.55, None, placed)
-    assert score_words(0.9, None, one) == score_words(0.9, None, mean)
+    assert "may be chance" in score_words(0.65, None, one, CHANCE)
+    assert "several things move" in score_words(0.65, None, mean, CHANCE)
+    in_place = CHANCE_IN_PLACE
+    assert score_words(0.65, None, placed, in_place) == "motion follows the reference: 0.65"
+    assert "may be chance" in score_words(0.55, None, placed, in_place)
+    assert score_words(0.9, None, one, CHANCE) == score_words(0.9, None, mean, CHANCE)
 
 
 def test_what_was_interrupted_is_made_again(tmp_path: Path) -> None:

@@ -17,7 +17,9 @@ from pe_toolkit.card.followed import LITTLE, followed
 from pe_toolkit.editing import Change, changed
 from pe_toolkit.errors import UsageError
 from pe_toolkit.evaluation.following import (
+    CHANCE,
     CHANCE_IN_PLACE,
+    CHANCE_TURNED,
     MEANING,
     ReferenceMotion,
     agreement,
@@ -200,6 +202,28 @@ def test_paths_of_several_things_speak_where_displacements_do_not(
     assert swapped < -0.2  # where things should be, there is mostly background
     assert swapped < one < CHANCE_IN_PLACE
     assert motion.rank(two(down, down[::-1])) == same
+
+
+def test_what_may_be_chance_depends_on_how_a_video_is_scored(adapter: CogVideoXAdapter) -> None:
+    assert adapter.variant is not None
+    assert adapter.variant.reading is not None
+    still = torch.zeros(9, 9, 8, 8, 2, dtype=torch.int8)
+    camera = torch.tensor([[1.0, 0, 0, 1, 0, 0]]).repeat(9, 1)
+    pans, zooms = camera.clone(), camera.clone()
+    pans[:, 4] = torch.linspace(-2, 2, 9)
+    zooms[:, [0, 3]] = torch.linspace(0.7, 1.4, 9)[:, None]
+    nothing, no_discs = torch.zeros(0, 9, 2), torch.zeros(0, 3)
+    one = Ways(torch.linspace(-2, 2, 9)[None, :, None].repeat(1, 1, 2))
+
+    def chance(ways: Ways | None, *, several: bool = False) -> float:
+        reading = adapter.variant.reading
+        more = {"placed": True, "several": several, "ways": ways}
+        return ReferenceMotion(adapter, still, reading, **more).chance
+
+    assert chance(None) == chance(one) == CHANCE
+    assert chance(None, several=True) == CHANCE_IN_PLACE
+    assert chance(Ways(nothing, no_discs, pans)) == CHANCE_IN_PLACE
+    assert chance(Ways(nothing, no_discs, zooms)) == CHANCE_TURNED
 
 
 def test_where_two_things_lie_on_each_other_neither_is_told() -> None:
