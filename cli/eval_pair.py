@@ -24,6 +24,10 @@ from pe_toolkit.evaluation.tracks import load_tracks
 from pe_toolkit.video import Clip, read_clip
 from pe_toolkit.video.movie import OnProgress
 
+WORTH = (
+    "To compare with: of rendered shapes, mf is 0.87 in the mean of videos with their card, 0.58 of "
+    "those without, and not 0 of the opposite motion either (docs/metrics.md)."
+)
 SIGNS = {**WAYS, "neither": ""}
 
 
@@ -52,6 +56,8 @@ def run(out: Output, asked: PairOptions, html: Path | None = None) -> None:
     names = [r.name for r in results]
     rows = {name: metric(name) for name in names}
     out.table({r.name: _cell(r, rows[r.name]) for r in results})
+    if any(r.name == "mf" and r.value is not None for r in results):
+        out.talk(WORTH)
     for r in results:
         one = rows[r.name]
         out.event(

@@ -86,8 +86,8 @@ def warn_unknown(out: Output, prompts: Sequence[str], backbone: str) -> None:
     from pe_toolkit.backbones import VARIANTS
     from pe_toolkit.world.vocabulary import POSSIBLE, describe, doubts, tokens
 
-    most = VARIANTS[backbone].max_text_tokens
-    prompts = [p for p in prompts if tokens(p) <= most]  # the others are refused
+    if (row := VARIANTS.get(backbone)) is not None:  # longer ones are refused
+        prompts = [p for p in prompts if tokens(p) <= row.max_text_tokens]
     found, said = doubts(prompts), []
     if found.unknown:
         said.append(f"does not know {_listed([short(word) for word in found.unknown])}")

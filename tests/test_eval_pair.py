@@ -447,6 +447,9 @@ def test_pe_eval_measures_a_pair(clips):
     assert seen["same"]["mf_official"] is None
     text = pe("--ref", clips / "ref.mp4", "--video", clips / "other.mp4", "--grid", 6)
     assert text.exit_code == 0
+    assert "0.58 of those without" in " ".join(text.stderr.split())
+    alone = pe("--ref", clips / "ref.mp4", "--video", clips / "other.mp4", "--metrics", "hybrid")
+    assert "of those without" not in " ".join(alone.stderr.split())
     assert "a point rests for a step" in text.stdout
     assert "higher is better" in text.stdout
     assert "9 frames of 128x128" in text.stderr
