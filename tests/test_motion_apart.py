@@ -10,7 +10,7 @@ import torch
 
 from pe_toolkit.errors import UsageError
 from pe_toolkit.grid import TokenGrid
-from pe_toolkit.motion.apart import taken_apart
+from pe_toolkit.motion.apart import Apart, Part, taken_apart
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.moves import Moves, Subject
 from pe_toolkit.visual import apart_frames, part_words
@@ -65,7 +65,7 @@ def test_camera_and_subject_have_what_is_theirs() -> None:
     assert own.agrees.equal(cover())
     assert camera.share + own.share == pytest.approx(1)
     assert not found.neither.any()
-    assert part_words(found)[2] == "neither: 0%"
+    assert part_words(found)[2] == "neither: 0% of the displacements"
 
 
 def test_what_grows_has_steps_away_from_its_middle() -> None:
@@ -86,7 +86,7 @@ def test_without_a_camera_it_says_why_and_the_background_belongs_to_nobody() -> 
     assert found.neither.nonzero().tolist() == [[0, 7, 0]]
     said = part_words(found)
     assert said[0] == "no camera: the background is too plain to tell a camera by"
-    assert said[2] == f"neither: {found.rest:.0%}"
+    assert said[2] == f"neither: {found.rest:.0%} of the displacements"
     assert 0 < found.rest < 0.2
 
 
@@ -139,3 +139,15 @@ def test_two_things_have_two_colours() -> None:
     drawn = apart_frames(np.zeros((3, 64, 64, 3), np.uint8), found, words=False)
     for colour in SUBJECTS[:2]:
         assert (np.abs(drawn[0].astype(int) - colour).sum(-1) < 60).sum() > 100
+
+
+def test_what_the_pictures_show_is_not_judged_by_its_matches() -> None:
+    """Of a shaded ball hardly a patch is matched: 0 % is no reason to doubt that it moves."""
+    part = Part(
+        "subject", torch.zeros(3, 2, 2, 2), torch.ones(3, 2, 2, dtype=torch.bool),
+        torch.zeros(3, 2, 2, dtype=torch.bool), 0.0, outlined=True, seen=True,
+    )  # fmt: skip
+    nothing = torch.zeros(3, 2, 2, dtype=torch.bool)
+    assert part_words(Apart((part,), nothing, "rests"))[1] == (
+        "subject: seen in the pictures; 0% of the displacements go with it"
+    )

@@ -31,6 +31,7 @@ class Part:
         share: of the displacements that the mask keeps, how many go where it says, in [0, 1].
         outlined: `where` is what a thing covers, not only where it explains something.
         place: `(F, 2)` where a subject is in the picture, (x, y) in patches; None of a camera.
+        seen: the pictures show it by themselves, whatever was matched of it.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Part:
     share: float
     outlined: bool
     place: Tensor | None = None
+    seen: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def taken_apart(flow: AttentionMotionFlow, moves: Moves) -> Apart:
         name = "subject" if number == 0 else f"subject-{number + 1}"
         part = _part(name, sent - camera, where, fits, kept)
         covered = subject.cover is not None
-        parts.append(replace(part, outlined=covered, place=subject.place))
+        parts.append(replace(part, outlined=covered, place=subject.place, seen=subject.seen))
     if moves.camera:
         parts.insert(0, _part("camera", camera, free, _explained(flow, kept, camera), kept))
     neither = kept.any(1)

@@ -86,8 +86,12 @@ def part_words(apart: Apart) -> list[str]:
     if apart.at_rest:
         found.append(f"no camera: {AT_REST[apart.at_rest]}")
     for part in apart.parts:
-        found.append(f"{part.name}: {part.share:.0%} of the displacements, {_own(part)}")
-    found.append(f"neither: {apart.rest:.0%}")
+        if part.seen:
+            share = f"{part.share:.0%} of the displacements go with it"
+            found.append(f"{part.name}: seen in the pictures; {share}")
+        else:
+            found.append(f"{part.name}: {part.share:.0%} of the displacements, {_own(part)}")
+    found.append(f"neither: {apart.rest:.0%} of the displacements")
     return found
 
 
