@@ -25,7 +25,7 @@ from pe_toolkit.video import Clip, read_clip
 from pe_toolkit.video.movie import OnProgress
 
 WORTH = (
-    "To compare with: of rendered shapes, mf is 0.87 in the mean of videos with their card, 0.58 of "
+    "To compare with: of rendered shapes mf is 0.87 in the mean of videos with their card, 0.58 of "
     "those without, and not 0 of the opposite motion either (docs/metrics.md)."
 )
 SIGNS = {**WAYS, "neither": ""}
