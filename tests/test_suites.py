@@ -325,7 +325,7 @@ def test_of_a_long_clip_only_the_frames_of_the_suite_are_kept(
     whole = {
         fit: read_clip(path, fps="native", size=(32, 32), fit=fit) for fit in ("crop", "stretch")
     }
-    monkeypatch.setattr("pe_toolkit.video.clip.MAX_BYTES", 8 * 32 * 32 * 3)
+    monkeypatch.setattr("pe_toolkit.video.span.MAX_BYTES", 8 * 32 * 32 * 3)
     with pytest.raises(ClipError, match="25 frames of 32x32"):
         read_clip(path, fps="native", size=(32, 32))
     for recipe, fit, indices, slower in (

@@ -255,7 +255,7 @@ class TestSize:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         path = write_clip(tmp_path / "a.mp4", moving_square(10))
-        monkeypatch.setattr("pe_toolkit.video.clip.MAX_BYTES", 10 * 96 * 64 * 3 - 1)
+        monkeypatch.setattr("pe_toolkit.video.span.MAX_BYTES", 10 * 96 * 64 * 3 - 1)
         with pytest.raises(ClipError, match="10 frames of 96x64") as caught:
             read_clip(path)
         assert "smaller size" in str(caught.value.hint)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,7 @@ from pe_toolkit.video.movie import MissingFramesError, Movie, OnProgress
 from pe_toolkit.video.names import shown
 from pe_toolkit.video.picture import FITS, Fit, Picture, resize
 from pe_toolkit.video.sources import Source, open_source
-
-# Above this a clip kept at full size is a mistake: 4 GiB hold 9 minutes of 128x128 at 150 fps,
-# but only 6 seconds of 4K.
-MAX_BYTES = 4 * 1024**3
-_FEW = 10_000  # frames of which a list costs nothing
-_MATCH = 1e-3  # seconds: containers round timestamps to milliseconds
+from pe_toolkit.video.span import check_memory, plan
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +109,7 @@ def read_clip(
     name = shown(Path(path))
 
     def planned(source: Source) -> tuple[list[int], float]:
-        return _plan(source, name, start, end, frames, fps, min_frames, size)
+        return plan(source, name, start, end, frames, fps, min_frames, size)
 
     return _read(Path(path), planned, start, fps, size, fit, on_progress)
 
@@ -143,7 +137,7 @@ def read_frames(
     name = shown(Path(path))
 
     def planned(source: Source) -> tuple[list[int], float]:
-        every, rate = _plan(source, name, 0.0, None, None, "native", 2, size)
+        every, rate = plan(source, name, 0.0, None, None, "native", 2, size)
         return list(choose(len(every))), rate
 
     return _read(Path(path), planned, 0.0, "native", size, fit, None)
@@ -215,95 +209,6 @@ def _check_request(
         raise UsageError(f"Expected a fit of {', '.join(FITS)}, got '{fit}'.")
 
 
-def _plan(
-    source: Source,
-    name: str,
-    start: float,
-    until: float | None,
-    frames: int | None,
-    fps: float | str | None,
-    min_frames: int,
-    size: tuple[int, int] | None,
-) -> tuple[list[int], float]:
-    """Which source frames to take, and the rate at which they play.
-
-    Raises:
-        ClipError: not enough of them, or more than can be held.
-    """
-    times, end = source.times, source.duration
-    if len(times) == 1:
-        raise ClipError(
-            f"Expected a moving clip, but '{name}' holds one picture.",
-            hint="Motion needs at least two frames: give a video, a GIF or a folder of images.",
-        )
-    if start >= end:
-        raise ClipError(
-            f"Expected a start within the clip, but '{name}' ends at {end:.2f} s and the start is"
-            f" {start:g} s.",
-            hint=f"Choose a start below {end:.2f} s.",
-        )
-    first = min(bisect_left(times, start - _MATCH), len(times) - 1)
-    times, end = _until(times, end, first, until)
-    _check_count(source, name, frames, fps, end - start, size)
-    span = times[-1] - times[first]
-    left = len(times) - first
-    native = (left - 1) / span if span > 0 else 1 / (end - times[first])
-    if fps == "native":
-        count = left if frames is None else frames
-        if count > left:
-            raise _too_short(name, f"{count} frames from {start:g} s", f"{left} are left", left)
-        indices, rate = list(range(first, first + count)), native
-    elif fps is not None:
-        rate = float(fps)
-        count = math.ceil((end - start) * rate - _MATCH) if frames is None else frames
-        needed = start + (count - 1) / rate
-        if needed > end - _MATCH:
-            raise _too_short(
-                name,
-                f"{count} frames at {rate:g} fps from {start:g} s, which needs {needed:.2f} s",
-                f"the clip is {end:.2f} s long",
-                (end - _MATCH - start) * rate + 1,
-            )
-        indices = [_nearest(times, start + k / rate) for k in range(count)]
-    elif frames is None:
-        indices, rate = list(range(first, len(times))), native
-    else:
-        marks = np.linspace(times[first], times[-1], frames)
-        indices = [_nearest(times, float(mark)) for mark in marks]
-        rate = (frames - 1) / span if span > 0 else native
-    came, least = len(set(indices)), max(2, min_frames)
-    if came < least:
-        wanted = f"at least {least} different frames"
-        raise _too_short(name, wanted, f"{came} came", (frames or 0) * came / least)
-    return indices, rate
-
-
-def _until(
-    times: list[float], end: float, first: int, until: float | None
-) -> tuple[list[float], float]:
-    """Times of frames up to a moment, that of `first` among them, and the end of the clip then."""
-    if until is None or until >= times[-1]:
-        return times, end
-    kept = times[: max(first + 1, bisect_left(times, until + _MATCH))]
-    return kept, max(until, kept[-1]) + 2 * _MATCH
-
-
-def _too_short(name: str, wanted: str, came: str, most: float) -> ClipError:
-    """`most`: frames that could be had. Only 8k + 1 of them are named: any backbone makes those."""
-    fewer = int(most) - (int(most) - 1) % 8
-    hint = f", an earlier start, or {fewer} frames." if fewer > 8 else " or an earlier start."
-    return ClipError(
-        f"'{name}' is too short: expected {wanted}, but {came}.", f"Use a longer clip{hint}"
-    )
-
-
-def _nearest(times: Sequence[float], mark: float) -> int:
-    """Index of the time nearest to `mark`; the earlier one of two equally near."""
-    after = min(bisect_left(times, mark), len(times) - 1)
-    before = max(after - 1, 0)
-    return before if mark - times[before] <= times[after] - mark + 1e-9 else after
-
-
 def _take(
     source: Source, name: str, indices: list[int], size: tuple[int, int] | None, fit: Fit
 ) -> tuple[Picture, tuple[int, int]]:
@@ -319,40 +224,9 @@ def _take(
         if result is None:
             own = (picture.shape[1], picture.shape[0])
             width, height = size or own
-            _check_memory(name, len(indices), width, height)
+            check_memory(name, len(indices), width, height)
             result = np.empty((len(indices), height, width, 3), np.uint8)
         result[slots[index]] = resize(picture, (result.shape[2], result.shape[1]), fit)
     if result is None:
         raise MissingFramesError("no frame decoded")
     return result, own
-
-
-def _check_count(
-    source: Source,
-    name: str,
-    frames: int | None,
-    fps: float | str | None,
-    seconds: float,
-    size: tuple[int, int] | None,
-) -> None:
-    """Refuse more frames than fit, before a list of them is made."""
-    rated = 0.0 if fps is None or isinstance(fps, str) else seconds * fps
-    count = rated if frames is None else frames
-    if count <= _FEW:
-        return
-    if size is None:
-        _, first = next(iter(source.pictures([0])))
-        size = (first.shape[1], first.shape[0])
-    _check_memory(name, count, *size)
-
-
-def _check_memory(name: str, count: float, width: int, height: int) -> None:
-    count = min(count, 1e300)  # what a float holds
-    total = count * width * height * 3
-    if total > MAX_BYTES:
-        gib = f"{total / 2**30:.1f}" if total < 2**50 else f"{total / 2**30:.1e}"
-        raise ClipError(
-            f"Expected a clip of at most {MAX_BYTES / 2**30:g} GiB, but {count:.10g} frames of"
-            f" {width}x{height} from '{name}' are {gib} GiB.",
-            hint="Ask for fewer frames or a smaller size.",
-        )
