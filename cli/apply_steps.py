@@ -78,6 +78,8 @@ def planned_at(options: ApplyOptions, seeds: Sequence[int], name: str) -> list[f
         from pe_toolkit.registry.references import slug
 
         stem = slug(name)
+    if files.there(Path(f"{stem}.mp4")) and not Path(f"{stem}.json").is_file():
+        stem += "-new"  # it is no video of ours: the reference, most likely
     begun = None
     for planned in map(at, files.numbered(stem, ".mp4")):
         if not any(files.there(path) for target in planned for path in target.files):

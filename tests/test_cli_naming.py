@@ -74,7 +74,11 @@ def test_videos_that_nobody_named_overwrite_nothing() -> None:
     assert names(options("a"), [42]) == ["wave.mp4"]
     assert names(options("a", resume=True), [42]) == ["wave.mp4"]
     Path("wave.mp4").touch()  # the reference, perhaps
-    assert names(options("a", force=True), [42]) == ["wave-2.mp4"]
+    assert names(options("a", force=True), [42]) == ["wave-new.mp4"]
+    Path("wave-new.mp4").touch()
+    assert names(options("a"), [42]) == ["wave-new-2.mp4"]
+    Path("wave.json").touch()  # ours
+    assert names(options("a"), [42]) == ["wave-2.mp4"]
     assert names(options("a", "b"), [42]) == ["wave-p01-s42.mp4", "wave-p02-s42.mp4"]
     Path("wave-p02-s42.json").touch()
     assert names(options("a", "b"), [42]) == ["wave-2-p01-s42.mp4", "wave-2-p02-s42.mp4"]

@@ -49,7 +49,8 @@ Example:
     "--output",
     type=parameters.PATH,
     metavar="OUT.mp4",
-    help="Default: CARD.mp4, here, with a number if there is one.",
+    help="Default: CARD.mp4, here, with a number if there is one, and CARD-new.mp4 beside the "
+    "reference CARD.mp4.",
 )
 @click.option(
     "--seed",
