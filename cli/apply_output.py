@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pe_toolkit.apply.drafts import Draft
     from pe_toolkit.card import CardSpec, MotionCard
     from pe_toolkit.cli.requests.apply import ApplyOptions
-    from pe_toolkit.evaluation.following import ReferenceMotion
+    from pe_toolkit.evaluation.following import Following, ReferenceMotion
 
 COLUMNS = 9
 """Frames of each video on the sheet: others need not be kept until the end."""
@@ -42,6 +42,7 @@ class Done:
     steps: int
     motion_follows: float | None
     motion_follows_reason: str | None
+    camera_share: float | None
     seconds: float
     drafts: list[Draft] = field(default_factory=list)
 
@@ -93,6 +94,7 @@ class Results:
 
         The video first: whatever becomes of its score, and if that is interrupted, it is there.
         """
+        from pe_toolkit.evaluation.following import Following
         from pe_toolkit.video import write_video
 
         force, texts = self.options.force or target.again, self._texts(made)
@@ -106,15 +108,16 @@ class Results:
         # `--resume` makes anew what the JSON file says was interrupted.
         chosen = {"chosen_seed": made.seed, "drafted": [vars(d) for d in drafts]}
         more = chosen if drafts else {}
-        facts = record(target, made, self.card, self.options, None, INTERRUPTED) | more
+        interrupted = Following(None, INTERRUPTED)
+        facts = record(target, made, self.card, self.options, interrupted) | more
         files.write_json(target.sidecar, facts, force=force)
         if target.side_by_side is not None:
             from pe_toolkit.visual import side_by_side
 
             beside = side_by_side([(self._reference, self.reference), ("result", made.frames)])
             write_video(target.side_by_side, beside, made.fps, force=force, metadata=texts)
-        score, reason = self._score(target, made)
-        facts = record(target, made, self.card, self.options, score, reason) | more
+        found = self._score(target, made)
+        facts = record(target, made, self.card, self.options, found) | more
         files.write_json(target.sidecar, facts, force=True)
         if self.options.sheet is not None:
             self.rows.append((f"{short(made.prompt)}, seed {made.seed}", evenly(made.frames)))
@@ -126,8 +129,9 @@ class Results:
             seed=made.seed,
             guided_steps=0 if self.options.no_card else made.guided_steps,
             steps=self.options.settings(self.card.spec).steps,
-            motion_follows=score,
-            motion_follows_reason=reason,
+            motion_follows=found.score,
+            motion_follows_reason=found.reason or None,
+            camera_share=found.camera,
             seconds=made.seconds,
             drafts=list(drafts),
         )
@@ -140,17 +144,18 @@ class Results:
                 f"no step of {target.video.name} was guided: the card had no effect on it."
             )
 
-    def _score(self, target: files.Target, made: Any) -> tuple[float | None, str | None]:
-        """How well it follows the reference, or None and why."""
+    def _score(self, target: files.Target, made: Any) -> Following:
+        """How well it follows the reference, or why that is not known."""
+        from pe_toolkit.evaluation.following import Following
+
         if self.motion is None:
-            return None, NOT_ASKED
+            return Following(None, NOT_ASKED)
         try:
-            following = self.motion.compare(made.frames)
+            return self.motion.compare(made.frames)
         except Exception as error:  # a score is an extra: nothing that breaks it may end the batch
             kind, text = type(error).__name__, " ".join(str(error).split())
             self.out.warn(f"{target.video.name} has no motion score: {kind}: {text}")
-            return None, f"scoring failed ({kind})"
-        return following.score, following.reason or None
+            return Following(None, f"scoring failed ({kind})")
 
     def _texts(self, made: Any) -> dict[str, str]:
         """What stays in the MP4 itself when its JSON file is lost."""
@@ -199,12 +204,16 @@ class Results:
         return "reference, before the edits" if self.card.spec.edits else "reference"
 
     def _explain(self) -> None:
-        if self.motion and any(done.motion_follows is not None for done in self.done):
-            from pe_toolkit.evaluation.following import MEANING, NOT_VALIDATED
+        if self.motion is None:
+            return
+        from pe_toolkit.evaluation.following import MEANING, NOT_VALIDATED, OF_A_CAMERA
 
+        if any(done.motion_follows is not None for done in self.done):
             meaning = MEANING.format(chance=self.motion.chance)
             known = self.card.spec.backbone.variant.startswith("bundled")
             self.out.talk(meaning if known else meaning + NOT_VALIDATED)
+        if any(done.camera_share is not None for done in self.done):
+            self.out.talk(OF_A_CAMERA)
 
     def _scored_card(self) -> Path | None:
         """Write the new card with the mean score, if one was asked for and something was scored."""
@@ -230,25 +239,30 @@ class Results:
 
 def in_words(done: Done, spec: CardSpec, chance: float) -> str:
     """The score of a video, with what it is worth."""
-    return score_words(done.motion_follows, done.motion_follows_reason, spec, chance)
+    from pe_toolkit.evaluation.following import Following
+
+    found = Following(done.motion_follows, done.motion_follows_reason or "", done.camera_share)
+    return score_words(found, spec, chance)
 
 
-def score_words(score: float | None, reason: str | None, spec: CardSpec, chance: float) -> str:
-    """A score of a video of a card with what it is worth, or why there is none.
+def score_words(found: Following, spec: CardSpec, chance: float) -> str:
+    """A score of a video of a card with what it is worth, or why there is none; and how much of a
+    camera it shows.
 
     Args:
         chance: the score below which it may be chance (`ReferenceMotion.chance`).
     """
     from pe_toolkit.evaluation.following import several_move
 
-    if score is None:
-        return f"no motion score: {reason}"
+    shows = "" if found.camera is None else f"; shows {found.camera:.2f} of its camera's motion"
+    if (score := found.score) is None:
+        return f"no motion score: {found.reason}{shows}"
     low = " (may be chance)"
     if several_move(spec) and spec.recipe.phase is None:
         low = " (several things move: their mean, which says little)"
     doubt = low if score < chance else ""
     whose = "edited reference" if spec.edits else "reference"
-    return f"motion follows the {whose}: {score:.2f}{doubt}"
+    return f"motion follows the {whose}: {score:.2f}{doubt}{shows}"
 
 
 def short(prompt: str) -> str:
@@ -269,8 +283,7 @@ def record(
     made: Any,
     card: MotionCard,
     options: ApplyOptions,
-    score: float | None,
-    reason: str | None,
+    found: Following,
 ) -> dict[str, object]:
     """What a video was made from. No times and no paths: equal requests give equal records."""
     return known(target, card, options) | {
@@ -278,8 +291,9 @@ def record(
         "scheduler": made.scheduler,
         "frames": len(made.frames),
         "fps": made.fps,
-        "motion_follows": score,
-        "motion_follows_reason": reason,
+        "motion_follows": found.score,
+        "motion_follows_reason": found.reason or None,
+        "camera_share": found.camera,
         "software": software(),
     }
 

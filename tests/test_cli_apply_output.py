@@ -143,12 +143,16 @@ def test_of_several_motions_a_mean_says_little_and_patches_say_it() -> None:
     assert placed.reference.motion is not None
     assert len(placed.reference.motion.subjects) == 2
     mean = replace(placed, recipe=replace(placed.recipe, phase=None))
-    assert "may be chance" in score_words(0.65, None, one, CHANCE)
-    assert "several things move" in score_words(0.65, None, mean, CHANCE)
+    assert "may be chance" in score_words(Following(0.65), one, CHANCE)
+    assert "several things move" in score_words(Following(0.65), mean, CHANCE)
     in_place = CHANCE_IN_PLACE
-    assert score_words(0.65, None, placed, in_place) == "motion follows the reference: 0.65"
-    assert "may be chance" in score_words(0.55, None, placed, in_place)
-    assert score_words(0.9, None, one, CHANCE) == score_words(0.9, None, mean, CHANCE)
+    assert score_words(Following(0.65), placed, in_place) == "motion follows the reference: 0.65"
+    assert "may be chance" in score_words(Following(0.55), placed, in_place)
+    shown = score_words(Following(0.4, camera=1.1), one, 0.35)
+    assert shown == "motion follows the reference: 0.40; shows 1.10 of its camera's motion"
+    shown = score_words(Following(None, "too little", 0.9), one, CHANCE)
+    assert shown == "no motion score: too little; shows 0.90 of its camera's motion"
+    assert score_words(Following(0.9), one, CHANCE) == score_words(Following(0.9), mean, CHANCE)
 
 
 def test_what_was_interrupted_is_made_again(tmp_path: Path) -> None:

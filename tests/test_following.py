@@ -33,6 +33,8 @@ from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.training.events import Finished
 from pe_toolkit.video import read_clip, write_video
 from pe_toolkit.world.scenes import Scene, Thing, render
+from tests.test_camera_share import camera as zooming
+from tests.test_camera_share import video as filmed
 from tests.test_motion_steady import PAN, film, latent, line
 from tests.tiny import tiny_adapter
 
@@ -224,6 +226,24 @@ def test_what_may_be_chance_depends_on_how_a_video_is_scored(adapter: CogVideoXA
     assert chance(None, several=True) == CHANCE_IN_PLACE
     assert chance(Ways(nothing, no_discs, pans)) == CHANCE_IN_PLACE
     assert chance(Ways(nothing, no_discs, zooms)) == CHANCE_TURNED
+
+
+def test_of_a_camera_the_share_that_a_video_shows(adapter: CogVideoXAdapter) -> None:
+    """Also where no score can be given, and never of a camera that rests."""
+    assert adapter.variant is not None
+    assert adapter.variant.reading is not None
+    still, nothing = torch.zeros(9, 9, 8, 8, 2, dtype=torch.int8), torch.zeros(0, 9, 2)
+    ways = Ways(nothing, torch.zeros(0, 3), zooming(zoom=0.3))
+    motion = ReferenceMotion(adapter, still, adapter.variant.reading, placed=True, ways=ways)
+    found = motion.compare(filmed(0.8, zoom=0.3))
+    assert found.score is not None
+    assert found.camera == pytest.approx(0.8, abs=0.06)
+    motion = ReferenceMotion(adapter, still, adapter.variant.reading, ways=ways)
+    assert motion.silent
+    assert motion.compare(filmed(0.8, zoom=0.3)).camera == found.camera
+    assert motion.compare(np.zeros((33, 64, 64, 3), np.uint8)).camera is None
+    motion = ReferenceMotion(adapter, still, adapter.variant.reading)
+    assert motion.compare(filmed(0.8, zoom=0.3)).camera is None
 
 
 def test_where_two_things_lie_on_each_other_neither_is_told() -> None:

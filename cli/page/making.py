@@ -164,4 +164,4 @@ def _score(motion: Any, frames: Any, spec: CardSpec) -> str:
     if motion is None:
         return ""
     found = motion.compare(frames)
-    return score_words(found.score, found.reason, spec, motion.chance)
+    return score_words(found, spec, motion.chance)

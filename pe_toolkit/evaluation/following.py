@@ -19,7 +19,7 @@ true trajectories: `python -m benchmarks.following`, docs/experiments.md.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ from pe_toolkit.backbones.ways import Way
 from pe_toolkit.card import CardSpec, MotionCard
 from pe_toolkit.card.followed import LITTLE, followed, nothing_was_seen
 from pe_toolkit.errors import UsageError
+from pe_toolkit.evaluation.camera_share import camera_share
 from pe_toolkit.evaluation.in_place import Ways, agreement_by_part, in_place
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.displacement import hard_displacement
@@ -69,6 +70,7 @@ MEANING = (
     "Motion (a score validated on rendered shapes): 1 is that of the reference, 0 an unrelated "
     "one, -1 the opposite; below {chance:g} it may be chance."
 )
+OF_A_CAMERA = "Of its camera's motion 1 is all; videos without the card show -0.5 to 0.65 of it."
 AGREES = 0.7
 """Of the displacements of a reference with the path of its one thing, `agreement`, from which on
 they say that motion: 0.74 to 0.97 of nine things that matches follow well, 0.28 to 0.6 of five that
@@ -86,10 +88,12 @@ class Following:
     """How well one clip follows the reference.
 
     score: in [-1, 1], or None where a number would mean nothing; then `reason` says why.
+    camera: how much of the reference's camera the video shows (`camera_share`); None if it rests.
     """
 
     score: float | None
     reason: str = ""
+    camera: float | None = None
 
 
 class ReferenceMotion:
@@ -136,6 +140,7 @@ class ReferenceMotion:
         self.in_place = placed and several
         self.by_path = ways is not None and self._take(ways, flow)
         self.chance = self._chance(ways)
+        self.camera = None if ways is None else ways.camera
         self._silence = adapter.encode_text([""])
 
     def _take(self, ways: Ways, flow: Tensor) -> bool:
@@ -193,16 +198,23 @@ class ReferenceMotion:
 
     def compare(self, frames: NDArray[np.uint8]) -> Following:
         """Score uint8 RGB frames `(F, H, W, 3)`: by the mean displacement, or patch by patch where
-        several things, or a camera, move in the place of the reference's (`evaluation.in_place`).
+        several things, or a camera, move in the place of the reference's (`evaluation.in_place`);
+        and measure how much of its camera they show.
 
         Raises:
             UsageError: frames of another kind, such as floats in [0, 1].
         """
         check_frames(frames)
+        if self._grid(frames) != self.grid:
+            return Following(None, self.silent or OTHER)
+        if self.camera is None:
+            return self._scored(frames)
+        return replace(self._scored(frames), camera=camera_share(frames, self.camera, self.grid))
+
+    def _scored(self, frames: NDArray[np.uint8]) -> Following:
+        """The score alone, of frames of the reference's count and size."""
         if self.silent:
             return Following(None, self.silent)
-        if self._grid(frames) != self.grid:
-            return Following(None, OTHER)
         if self.in_place:
             found = self.rank(frames)
             return Following(found, "" if found is not None else f"in {self.whose}, {NOTHING}")
