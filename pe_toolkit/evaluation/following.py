@@ -113,6 +113,7 @@ class ReferenceMotion:
 
     Attributes:
         chance: the score below which a video may follow by chance; by how it is scored.
+        camera: `(F, 6)` of the reference, of which videos show a share; None where it rests.
     """
 
     def __init__(

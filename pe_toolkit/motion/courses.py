@@ -21,8 +21,8 @@ PLACE, COLOUR, AREA = 2.0, 2.0, 0.3
 """What a piece costs that is a side away from where a thing is expected, of another colour (white,
 of black), and e times as large."""
 FARTHEST = 0.5
-"""Sides that a piece is away from where a thing is expected at most: what
-comes in on the right as something leaves on the left is another thing."""
+"""Sides that a piece is away from where a thing is expected at most: what comes in on the right as
+something leaves on the left is another thing."""
 BACK = 0.8
 """What a piece costs at most that is a thing which left the picture, and comes back."""
 LEFT, LIKE = 0.3, 0.5
