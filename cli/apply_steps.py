@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pe_toolkit.apply.drafts import Draft
+from pe_toolkit.apply.parts import things
 from pe_toolkit.cli import apply_output, apply_resume, as_trained, files
 from pe_toolkit.cli.output import Output
 from pe_toolkit.cli.progress import Progress
@@ -164,21 +165,27 @@ def _warn_things(spec: CardSpec, request: ApplyRequest, out: Output) -> None:
     """Warn on the bundled backbone when a prompt names another number of things than the card
     moves: the ways of two are no way of one, and of a second one nothing is said.
     """
-    from pe_toolkit.world.vocabulary import things
+    from pe_toolkit.world.vocabulary import things as named_in
 
     if not spec.backbone.variant.startswith("bundled") or request.no_card or not request.strength:
         return
-    motion, numbers = spec.reference.motion, {1: "one thing", 2: "two things"}
-    moved = 1 if motion is not None and len(motion.subjects) == 1 else None
-    if "subject-2" in (spec.recipe.layers or ()):
-        moved = 2
-    off = [prompt for prompt in request.prompts if things(prompt) not in (None, moved)]
-    if moved is None or not off:
+    moved, motion = things(spec), spec.reference.motion
+    several = moved > 1
+    if not several and (motion is None or len(motion.subjects) != 1):
+        return
+    other = 1 if several else 2  # a caption names one or two
+    off = [prompt for prompt in request.prompts if named_in(prompt) == other]
+    if not off:
         return
     which = "the prompt" if len(off) == len(set(request.prompts)) == 1 else shown(off[0])
-    named = numbers[3 - moved].split()[0]
-    follows = "it may stay where it is" if moved == 2 else "nothing says where the other goes"
-    out.warn(f"the card moves {numbers[moved]}, {which} names {named}: {follows}.")
+    if several:
+        out.warn(f"the card moves {_many(moved)}, {which} names one: it may stay where it is.")
+    else:
+        out.warn(f"the card moves one thing, {which} names two: nothing says where the other goes.")
+
+
+def _many(count: int) -> str:
+    return "two things" if count == 2 else f"{count} things"
 
 
 def warn_cache(spec: CardSpec, request: ApplyRequest, out: Output) -> None:
@@ -289,9 +296,10 @@ def judge(
         out.warn(f"nothing says which draft is better: {found.silent}. No drafts are made.")
         return None
     if not asked:
+        many = _many(things(card.spec)).capitalize()
         out.talk(
-            f"Two things move: each video's seed is the best of {drafts}, by drafts of a fifth of "
-            "the steps. With --seed or --drafts 1 there are none."
+            f"{many} move: each video's seed is the best of {drafts}, by drafts of a fifth of the "
+            "steps. With --seed or --drafts 1 there are none."
         )
     return found
 

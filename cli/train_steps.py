@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pe_toolkit.apply.parts import things
 from pe_toolkit.cli import card_plot, files, loading, machine, reference_words
 from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.output import Output, size_text
@@ -303,7 +304,7 @@ def next_command(options: TrainOptions, spec: CardSpec, *, image_to_video: bool)
         words += ["--prompt", spec.samples[0].prompt]
     elif not own.variant.startswith("bundled"):
         words += ["--prompt", NEW]
-    elif "subject-2" in (spec.recipe.layers or ()):
+    elif things(spec) > 1:
         words += ["--prompt", NEW_TWO]
     else:
         words += ["--prompt", NEW_BUNDLED]

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pe_toolkit.evaluation.camera_share import camera_share
+from pe_toolkit.evaluation.in_place import Ways
 from pe_toolkit.grid import TokenGrid
 
 GRID = TokenGrid(9, 8, 8)
@@ -30,6 +31,7 @@ def video(share: float, *, zoom: float = 0.0, roll: float = 0.0, pan: float = 0.
 
 
 def camera(*, zoom: float = 0.0, roll: float = 0.0, pan: float = 0.0) -> torch.Tensor:
+    """As rows of a card."""
     rows = []
     for u in np.linspace(-1, 1, GRID.frames):
         cos, sin = np.exp(zoom * u) * np.array([np.cos(roll * u), np.sin(roll * u)])
@@ -37,15 +39,19 @@ def camera(*, zoom: float = 0.0, roll: float = 0.0, pan: float = 0.0) -> torch.T
     return torch.tensor(rows)
 
 
+def maps(**moves: float) -> tuple[torch.Tensor, torch.Tensor]:
+    return Ways(torch.zeros(0, 9, 2), None, camera(**moves)).maps(GRID)
+
+
 @pytest.mark.parametrize("share", [1.0, 0.5, 0.0, 1.4, -0.3])
 @pytest.mark.parametrize("moves", [{"zoom": 0.3}, {"roll": 0.3}, {"pan": 1.5}])
 def test_so_much_of_a_camera(share: float, moves: dict[str, float]) -> None:
-    found = camera_share(video(share, **moves), camera(**moves), GRID)
+    found = camera_share(video(share, **moves), maps(**moves), GRID)
     assert found == pytest.approx(share, abs=0.06)
 
 
 def test_another_motion_shows_none_of_it() -> None:
-    rolls, zooms = video(1.0, roll=0.3), camera(zoom=0.3)
+    rolls, zooms = video(1.0, roll=0.3), maps(zoom=0.3)
     assert abs(camera_share(rolls, zooms, GRID)) < 0.2
     still = np.full((COUNT, SIZE, SIZE, 3), 90, np.uint8)
     assert camera_share(still, zooms, GRID) == 0
@@ -55,4 +61,4 @@ def test_a_picture_that_is_not_square() -> None:
     """Twice as wide as high, in as many patches each way: what rolls there is no ellipse."""
     wide = TokenGrid(9, 4, 8)
     frames = video(1.0, roll=0.3)[:, 32:96]
-    assert camera_share(frames, camera(roll=0.3), wide) == pytest.approx(1, abs=0.06)
+    assert camera_share(frames, maps(roll=0.3), wide) == pytest.approx(1, abs=0.06)

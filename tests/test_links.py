@@ -37,3 +37,12 @@ def test_it_knows_a_broken_link(tmp_path: Path, link: str, fault: str | None) ->
     done = check(tmp_path)
     assert done.returncode == (0 if fault is None else 1)
     assert (fault or "every link leads somewhere") in done.stdout
+
+
+def test_every_section_of_the_experiments_is_named_on_their_page() -> None:
+    docs = CHECK.parent
+    index = (docs / "experiments.md").read_text(encoding="utf-8")
+    for page in sorted((docs / "experiments").glob("*.md")):
+        for line in page.read_text(encoding="utf-8").splitlines():
+            if line.startswith("## "):
+                assert f"[{line[3:]}](experiments/{page.name}#" in index, (page.name, line)

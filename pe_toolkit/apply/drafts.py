@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pe_toolkit.apply.parts import things
+
 if TYPE_CHECKING:
     from pe_toolkit.apply.generation import Generated
     from pe_toolkit.card import CardSpec
@@ -44,7 +46,7 @@ def that_pay(spec: CardSpec, *, bundled: bool) -> int:
         bundled: whether the bundled backbone makes it; on another one nothing of it was measured,
             and a draft may take minutes.
     """
-    return PAY if bundled and "subject-2" in (spec.recipe.layers or ()) else 1
+    return PAY if bundled and things(spec) > 1 else 1
 
 
 def seeds_of(seed: int, count: int) -> list[int]:

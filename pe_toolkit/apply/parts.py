@@ -26,6 +26,11 @@ def turned(spec: CardSpec) -> dict[str, bool]:
     return {"camera": any(moved), "subject": not all(moved)}
 
 
+def things(spec: CardSpec) -> int:
+    """How many things the layers of a card move, each by itself; 0 where one path moves all."""
+    return sum(layer not in (CAMERA, WHOLE) for layer in spec.recipe.layers or ())
+
+
 def check_parts(
     spec: CardSpec, *, camera: float | None, subject: float | None, phase: float | None
 ) -> None:

@@ -17,6 +17,7 @@ from torch.nn import functional
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.backdrop import shrunk
 from pe_toolkit.motion.moments import frames_of
+from pe_toolkit.motion.moves import times
 
 LEAST, MOST, STEP = -0.5, 2.0, 0.05
 """Shares that are tried. Most videos with their card show 0.65 to 1.6, none of 72 without it more
@@ -25,44 +26,43 @@ CLEARLY = 0.02
 """Of the difference without any camera, how much less there is at the best share, or it is 0."""
 
 
-def camera_share(frames: NDArray[np.uint8], camera: Tensor, grid: TokenGrid) -> float:
+def camera_share(
+    frames: NDArray[np.uint8], camera: tuple[Tensor, Tensor], grid: TokenGrid
+) -> float:
     """The share of a camera's motion that a video shows: 1 all of it, 0 none, below 0 the opposite.
 
     Args:
         frames: uint8 RGB `(N, H, W, 3)`.
-        camera: `(F, 6)` rows of `card.spec.MotionSpec.camera`, similarities.
+        camera: similarities `(F, 2, 2)` A_f and `(F, 2)` b_f in patches against the middle frame,
+            as `Moves` has them.
         grid: F x H' x W' tokens of the clip.
     """
     small = shrunk(frames)
     first, second = (list(each) for each in zip(*frames_of(len(small), grid.frames), strict=True))
     pictures = (small[first] + small[second]) / 2  # (F, 3, h, w)
-    anchor = grid.frames // 2
     shares = torch.arange(LEAST, MOST + STEP / 2, STEP)
-    left = torch.stack([_left(pictures, anchor, _back(camera, float(s), grid)) for s in shares])
+    left = torch.stack([_left(pictures, _back(*times(*camera, s), grid)) for s in shares.tolist()])
     best, none = int(left.argmin()), int(shares.abs().argmin())
     if float(left[best]) > (1 - CLEARLY) * float(left[none]):
         return 0.0
     return round(float(shares[best]), 2)
 
 
-def _back(camera: Tensor, share: float, grid: TokenGrid) -> Tensor:
-    """`(F, 2, 3)` where in the middle frame a place of each frame was by so much of the camera, in
+def _back(linear: Tensor, shift: Tensor, grid: TokenGrid) -> Tensor:
+    """`(F, 2, 3)` where in the middle frame a place x of each frame was, A_f^-1 (x - b_f), both in
     halves of the picture from its middle.
     """
-    rows = camera.double()
-    turn = torch.atan2(rows[:, 2] - rows[:, 1], rows[:, 0] + rows[:, 3]) * -share
-    scale = (rows[:, 0] * rows[:, 3] - rows[:, 1] * rows[:, 2]).abs() ** (-share / 2)
-    cos, sin = scale * turn.cos(), scale * turn.sin()
-    linear = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)
     half = torch.tensor([grid.width / 2, grid.height / 2], dtype=torch.float64)
-    shift = -share * (linear @ rows[:, 4:, None])[..., 0]
-    return torch.cat([linear * half / half[:, None], (shift / half)[..., None]], -1).float()
+    back = torch.linalg.inv(linear.double())
+    moved = -(back @ shift.double()[..., None])[..., 0] / half
+    return torch.cat([back * half / half[:, None], moved[..., None]], -1).float()
 
 
-def _left(pictures: Tensor, anchor: int, back: Tensor) -> Tensor:
+def _left(pictures: Tensor, back: Tensor) -> Tensor:
     """The mean squared difference of all frames from the middle one, taken to them."""
     count, _, height, width = pictures.shape
     places = functional.affine_grid(back, [count, 3, height, width], align_corners=False)
+    anchor = count // 2
     middle = pictures[anchor].expand(count, -1, -1, -1)
     taken = functional.grid_sample(middle, places, align_corners=False)
     there = (places.abs() <= 1).all(-1)[:, None]

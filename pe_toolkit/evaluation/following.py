@@ -113,7 +113,8 @@ class ReferenceMotion:
 
     Attributes:
         chance: the score below which a video may follow by chance; by how it is scored.
-        camera: `(F, 6)` of the reference, of which videos show a share; None where it rests.
+        camera: A_f and b_f of the reference's (`Ways.maps`), of which videos show a share; None
+            where it rests.
     """
 
     def __init__(
@@ -141,7 +142,9 @@ class ReferenceMotion:
         self.in_place = placed and several
         self.by_path = ways is not None and self._take(ways, flow)
         self.chance = self._chance(ways)
-        self.camera = None if ways is None else ways.camera
+        self.camera = None
+        if ways is not None and ways.camera is not None:
+            self.camera = ways.maps(self.grid)
         self._silence = adapter.encode_text([""])
 
     def _take(self, ways: Ways, flow: Tensor) -> bool:

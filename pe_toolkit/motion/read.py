@@ -83,7 +83,7 @@ def read_moves(
     light = None if small is None else brightness(small)
     if film is not None and small is not None and light is not None:
         small = evened(small, light)
-        film, pictures = _evened(film, light), _even_pictures(pictures, light)
+        film, pictures = _even_film(film, light), _even_pictures(pictures, light)
         changed = 0.0  # of anything but the light
     seen = shown(flow, pictures, small) if small is not None and changed < QUIET else None
     if seen is not None and (len(seen) != 1 or things is None):
@@ -98,16 +98,14 @@ def read_moves(
     matched = flow.matched > by_chance(grid) or flow.followed >= FOLLOWED
     told_apart = things_of(flow, *things) if matched else []
     if seen is None or len(told_apart) == 2:
-        cut = _cut(flow, told_apart, pictures, film, small, changed, matched=matched)
-        if light is not None:  # matches that it makes are no thing's
-            told = [one for one in cut.subjects if one.seen or one.share >= EACH]
-            cut = dataclasses.replace(cut, subjects=tuple(told))
+        lit = light is not None
+        cut = _cut(flow, told_apart, pictures, film, small, changed, matched=matched, lit=lit)
         if seen is None or cut.two:  # what is shown as one may be two that touch all the time
             return cut
     return _before_rest(grid, seen)
 
 
-def _evened(film: NDArray[np.uint8], light: Tensor) -> NDArray[np.uint8]:
+def _even_film(film: NDArray[np.uint8], light: Tensor) -> NDArray[np.uint8]:
     """All frames of `(N, H, W, 3)` as bright as each other; `(N,)` says how bright they are."""
     out = np.empty_like(film)
     for n, factor in enumerate(light.tolist()):
@@ -116,7 +114,7 @@ def _evened(film: NDArray[np.uint8], light: Tensor) -> NDArray[np.uint8]:
 
 
 def _even_pictures(pictures: Tensor, light: Tensor) -> Tensor:
-    """As `_evened`, of `(F, h, w)` of the latent frames."""
+    """As `_even_film`, of `(F, h, w)` of the latent frames."""
     moments = frames_of(len(light), len(pictures))
     factors = torch.stack([light[list(pair)].mean() for pair in moments])
     return pictures / factors.to(pictures)[:, None, None]
@@ -149,6 +147,7 @@ def _cut(
     changed: float,
     *,
     matched: bool,
+    lit: bool,
 ) -> Moves:
     """By a cut of the patches. Args as of `read_moves`, and
 
@@ -157,6 +156,7 @@ def _cut(
         small: the film, `shrunk`.
         changed: how much of it does (`changes.most_changed`); 1 where that is not known.
         matched: whether more matches than by chance.
+        lit: whether the light changes, which makes matches that are no thing's.
     """
     grid, quiet = flow.grid, changed < QUIET
     camera = _camera_behind(grid, told_apart, pictures, film, sure=matched and not quiet)
@@ -175,7 +175,8 @@ def _cut(
             subjects = along_one_path(flow, camera)
         if len(subjects) == 1 and subjects[0].cover is not None:
             subjects = [not_against(subjects[0], flow)]
-        if film is not None and not quiet and all(one.share < WEAK for one in subjects):
+        weak = all(one.share < WEAK for one in subjects)
+        if lit or (film is not None and not quiet and weak):
             subjects = [one for one in subjects if one.share >= EACH]
     return _moves(camera, sorted(subjects, key=lambda s: -s.share))
 
