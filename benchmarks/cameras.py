@@ -71,9 +71,8 @@ def table(name: str, lines: list[dict[str, Any]]) -> None:
         for what in ("score", "share"):
             values = np.array([line[what] for line in own if line[what] is not None])
             low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
-            print(
-                f"{name:5s} {row:5s} {what:5s} n {len(values)}, {middle:.2f} [{low:.2f}, {high:.2f}]"
-            )
+            spread = f"{middle:.2f} [{low:.2f}, {high:.2f}]"
+            print(f"{name:5s} {row:5s} {what:5s} n {len(values)}, {spread}")
     for what in ("score", "share"):
         known = [line for line in lines if line[what] is not None and np.isfinite(line["truth"])]
         values, truth = np.array([(line[what], line["truth"]) for line in known]).T

@@ -135,7 +135,7 @@ def describe(info: CardInfo, most: int = MOST_SAMPLES) -> dict[str, str]:
         f"{ref.fps:.4g} fps",
         "used": reference_words.used_words(spec) or "-",
         "followed": followed_by(spec),
-        **({"motion": motion} if (motion := card_motion(spec)) else {}),
+        **({"motion": card_motion(spec)} if spec.reference.motion is not None else {}),
         "loss": f"{losses[0][0]:.4g} -> {losses[-1][1]:.4g}" if losses else "not optimised",
         "scores": ", ".join(f"{k} {v:.3g}" for k, v in spec.scores.items()) or "-",
         "software": ", ".join(f"{k} {v}" for k, v in spec.software.items()) or "-",
@@ -172,6 +172,8 @@ def _line(spec: CardSpec) -> dict[str, str]:
     rows = {}
     if spec.edits:
         rows["edits"] = "\n".join(edit_words(edit) for edit in spec.edits)
+        if spec.reference.motion is None:
+            rows["edits"] += " (the motion is not known in words; --plot draws it)"
     if spec.came_from:
         rows["parent" if len(spec.came_from) == 1 else "parents"] = "\n".join(
             f"content {digest}" for digest in spec.came_from
