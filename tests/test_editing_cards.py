@@ -353,7 +353,6 @@ def test_a_card_that_was_put_together_says_so(tmp_path: Path) -> None:
     assert digest[-64:-56] in said
     told = " ".join(pe("show", new).stdout.split())
     assert "edits mask: covered 0.5, outside " in told
-    assert "(the motion is not known in words; --plot draws it)" in told
     unedited = replace(card.spec, edits=None, parents=None, digest="")
     assert card_motion(unedited) == ""
 

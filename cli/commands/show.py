@@ -172,8 +172,6 @@ def _line(spec: CardSpec) -> dict[str, str]:
     rows = {}
     if spec.edits:
         rows["edits"] = "\n".join(edit_words(edit) for edit in spec.edits)
-        if spec.reference.motion is None:
-            rows["edits"] += " (the motion is not known in words; --plot draws it)"
     if spec.came_from:
         rows["parent" if len(spec.came_from) == 1 else "parents"] = "\n".join(
             f"content {digest}" for digest in spec.came_from
