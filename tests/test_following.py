@@ -398,3 +398,31 @@ def test_a_path_speaks_where_displacements_do_not(adapter: CogVideoXAdapter) -> 
     against = known.compare(frames[::-1].copy())
     assert against.score is not None
     assert against.score < -0.5
+
+
+def test_where_a_thing_is_outside_nothing_is_asked_of_it(adapter: CogVideoXAdapter) -> None:
+    still = torch.zeros(9, 9, 8, 8, 2, dtype=torch.int8)
+    way = torch.stack([torch.linspace(0, 12, 9) - 6, torch.zeros(9)], 1)  # it leaves on the right
+    ways = Ways(way[None], torch.tensor([[8.0, 3.5, 1.0]]))
+    assert ways.seen(adapter.grid_for(33, 128, 128)).tolist() == [[True] * 5 + [False] * 4]
+    known = ReferenceMotion(adapter, still, adapter.variant.reading, placed=True, ways=ways)
+    frames = np.zeros((33, 128, 128, 3), np.uint8)
+    for n, frame in enumerate(frames):
+        frame[48:80, 24 + 6 * n : 56 + 6 * n] = (220, 30, 30)
+    found = known.compare(frames)
+    assert found.score is not None
+    assert found.score > 0.8
+    against = known.compare(frames[:, :, ::-1].copy())
+    assert against.score is not None
+    assert against.score < -0.5
+
+
+def test_of_two_that_leave_no_displacement_is_asked_out_of_the_picture() -> None:
+    way = torch.stack([torch.linspace(-3, 3, 4), torch.zeros(4)], 1)
+    ways = Ways(torch.stack([way, -way]), torch.tensor([[5.0, 1.0, 1.0], [2.0, 6.0, 1.0]]))
+    wanted, (part,) = in_place(ways, TokenGrid(4, 8, 8))
+    f, g, y, x = part.nonzero(as_tuple=True)
+    there = x + wanted[f, g, y, x, 0]
+    assert bool(((there > -0.5) & (there < 7.5)).all())
+    assert bool(part[0, 1, 1, 2])
+    assert not bool(part[0, 3, 1, 3])

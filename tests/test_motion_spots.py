@@ -209,7 +209,9 @@ def test_what_comes_in_elsewhere_is_not_the_one_that_left() -> None:
 
 
 def test_what_is_left_at_the_border_is_not_what_left() -> None:
-    """A reflection where it went out, and a mark at the other side that is seen for a while."""
+    """A reflection where it went out, and a mark at the other side that is seen for a while. It
+    goes on, until it is far outside.
+    """
     way = LEAVES["leaves"]
 
     def draw(t: float) -> NDArray[Any]:
@@ -220,7 +222,14 @@ def test_what_is_left_at_the_border_is_not_what_left() -> None:
     (spot,) = found_in(film(draw))
     there = ~gone(way)
     np.testing.assert_allclose(spot.place.numpy()[there], truth(way)[there], atol=0.1)
-    assert bool((spot.place[~there][:, 0] > GRID.width - 0.5).all())
+    outside = spot.place[~there][:, 0].numpy()
+    np.testing.assert_allclose(outside, truth(way)[~there][:, 0], atol=0.3)
+    assert outside[0] > GRID.width - 0.5
+
+
+def test_what_left_goes_on_until_it_is_half_a_picture_outside() -> None:
+    (spot,) = found_in(of([straight(30, 60, 400, 60)]))
+    assert GRID.width * 1.5 < float(spot.place[:, 0].max()) < GRID.width * 1.5 + 4
 
 
 def square(picture: NDArray[Any], x: float, y: float, turn: float) -> NDArray[Any]:

@@ -104,6 +104,64 @@ def test_camera_and_subject_are_layers_of_their_own() -> None:
     assert not camera[1].any()
 
 
+def at(places: list[float], size: torch.Tensor = ZERO) -> Subject:
+    """A thing of one patch in the second row, whose middle is at these x, in patches."""
+    place = torch.tensor([[x, 1.0] for x in places], dtype=torch.float64)
+    cover = torch.zeros(3, 4, 4, dtype=torch.bool)
+    cover[:, 1, 0] = True
+    return Subject(place - place[1], place, size, ZERO, 0.9, cover, seen=True)
+
+
+@pytest.mark.parametrize("start", ["layers", "flow"])
+def test_what_moves_is_put_back_to_the_middle_of_the_picture(start: str) -> None:
+    """So it is drawn where the reference has it, and nowhere once it has left."""
+    asked = settings(start=start, start_scale=1.0)
+    (layer,) = first_layers(along(), moves(at([2.0, -1.5, -5.0])), asked).values()
+    _, y, x = layer.unflatten(0, tuple(GRID)).unbind(-1)
+    columns = torch.arange(4.0).expand(4, 4)
+    torch.testing.assert_close(x[0], columns - 0.5 - columns)
+    torch.testing.assert_close(x[1], (columns + 3).clamp(max=3.5) - columns)
+    # All of the picture shows what is beside it, at the other side.
+    torch.testing.assert_close(x[2], 3.5 - columns)
+    torch.testing.assert_close(y[:, :3], torch.full((3, 3, 4), 0.5))
+
+
+def test_several_are_put_back_to_their_layout_about_the_middle() -> None:
+    left, right = at([0.0, 0.0, 1.0]), at([1.0, 2.0, 2.0])
+    both = moves(left, right)
+    assert both.origin(GRID) == 1
+    torch.testing.assert_close(both.away(GRID), torch.tensor([-0.5, -0.5]).double())
+    first, second = both.layers(GRID).values()
+    found = (first + second).unflatten(0, tuple(GRID))
+    assert torch.equal(found[1], torch.tensor([0.0, 0.5, 0.5]).expand(4, 4, 3))
+
+
+def test_the_layout_is_that_of_a_frame_in_which_things_are_seen() -> None:
+    other = at([1.0, 2.0, 2.0])
+    # One leaves before the middle of the clip, or comes in after it.
+    assert moves(at([2.0, -1.5, -5.0]), other).origin(GRID) == 0
+    assert moves(at([-5.0, -1.5, 2.0]), other).origin(GRID) == 2
+    assert moves(at([2.0, -1.5, -5.0]), at([-0.4, 0.0, 1.0])).origin(GRID) == 0
+    # Cut by the border, but mostly inside; and cut less in another frame.
+    assert moves(at([-1.0, -0.05, 2.0]), other).origin(GRID) == 1
+    assert moves(at([-1.0, -0.3, 2.0]), other).origin(GRID) == 2
+    # Where nothing says how large they are, or a camera moves: the middle one.
+    assert moves(subject(far=5.0), subject()).origin(GRID) == 1
+    panned = moves(at([2.0, -1.5, -5.0]), other, pan=1.0)
+    assert panned.origin(GRID) == 1
+    assert not panned.away(GRID).any()
+
+
+def test_growth_is_about_the_middle_of_the_picture() -> None:
+    size = torch.tensor([0.4, 0.0, -0.4], dtype=torch.float64)
+    (found,) = moves(at([1.0, 2.0, 2.0], size)).layers(GRID).values()
+    x = found.unflatten(0, tuple(GRID))[..., 2] + torch.arange(4.0)
+    torch.testing.assert_close(x[1, 0], torch.arange(4.0) - 0.5)
+    # Where the thing is, all frames show the middle.
+    torch.testing.assert_close(x[0, 0, 1], torch.tensor(1.5))
+    torch.testing.assert_close(x[2, 0, 2], torch.tensor(1.5))
+
+
 def test_a_path_through_chance_matches_is_no_start() -> None:
     for start in ("flow", "layers"):
         asked = settings(start=start)
@@ -188,12 +246,13 @@ def test_what_turns_in_its_place_is_turned_and_what_turns_on_its_way_goes() -> N
 
 
 def test_one_thing_grows_about_the_middle_of_the_picture() -> None:
-    """Wherever it is drawn; of several, and before a camera, each about its own."""
+    """Where it is put back to; of several, and before a camera, each about its own."""
     size = torch.tensor([-0.2, 0.0, 0.2], dtype=torch.float64)
-    stays = Subject(PATH * 0, PATH * 0 + 0.5, size, ZERO, 0.9, seen=True)
+    stays = Subject(PATH * 0, PATH * 0 + 1.5, size, ZERO, 0.9, seen=True)
     alone = moves(stays).layers(GRID)["subject"].reshape(3, 4, 4, 3)
     # What is in the middle stays: opposite corners go opposite ways.
     torch.testing.assert_close(alone[0, 0, 0], -alone[0, 3, 3])
+    stays = dataclasses.replace(stays, place=PATH * 0 + 0.5)
     camera = moves(stays, pan=1.0).layers(GRID)["subject"].reshape(3, 4, 4, 3)
     assert not torch.allclose(camera[2, 0, 0], -camera[2, 3, 3])
 
@@ -343,8 +402,8 @@ def test_auto_takes_the_layer_of_a_slow_thing_whatever_one_path_says() -> None:
 
 def test_two_things_have_a_layer_each_mostly_where_they_are() -> None:
     auto = settings(start="auto", start_scale=1.0)
-    left = Subject(PATH, torch.tensor([[0.0, 1.0]] * 3).double(), ZERO, ZERO, 0.5)
-    right = Subject(-PATH, torch.tensor([[3.0, 1.0]] * 3).double(), ZERO, ZERO, 0.4)
+    left = Subject(PATH, torch.tensor([[0.0, 1.5]] * 3).double(), ZERO, ZERO, 0.5)
+    right = Subject(-PATH, torch.tensor([[3.0, 1.5]] * 3).double(), ZERO, ZERO, 0.4)
     assert begun(along(), moves(left, right), auto) == "layers"
     found = first_layers(along(), moves(left, right), auto)
     assert list(found) == ["subject", "subject-2"]

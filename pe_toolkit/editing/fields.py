@@ -170,13 +170,16 @@ def stilled(fields: Fields) -> Fields:
 def masked(inside: Fields, outside: Fields, mask: Floats) -> Fields:
     """`inside` where `mask` (h, w latents, in [0, 1]) is 1, `outside` where it is 0: offsets and
     phase are mixed; a displacement is that of whichever has the larger share at its start. A phase
-    stays only where both have one, of the same radius.
+    stays only where both have one, of the same radius. In the middle frame, tokens of both sit
+    where `inside` has them: else places were there twice, or not at all.
     """
     layers = tuple(dict.fromkeys([*inside.layers, *outside.layers]))
     _, height, width = inside.grid
     rows, columns = len(mask) // height, mask.shape[1] // width
     share = mask.reshape(height, rows, width, columns).mean((1, 3))  # (H, W)
     here, there = (_layered(fields, layers) for fields in (inside, outside))
+    middle = inside.grid.frames // 2
+    there = there + (here - there)[:, :, middle, None]
     most = share >= 0.5
     phase = None
     if inside.phase is not None and outside.phase is not None and inside.radius == outside.radius:

@@ -137,7 +137,7 @@ class ReferenceMotion:
         self.reading = reading
         self.grid = TokenGrid(*flow.shape[1:4])
         self.followed = followed_share(flow)
-        self.moves = mean_displacements(flow)
+        self.moves, self.seen = mean_displacements(flow), torch.ones(len(flow), dtype=torch.bool)
         self.wanted, self.parts = flow, [followed_mask(flow)]
         self.in_place = placed and several
         self.by_path = ways is not None and self._take(ways, flow)
@@ -160,10 +160,11 @@ class ReferenceMotion:
             return True
         (path,) = ways.paths.double()
         moves = path[None] - path[:, None]
-        moves[torch.eye(len(moves), dtype=torch.bool)] = torch.nan
+        seen = ways.seen(self.grid)[0]
+        moves[torch.eye(len(moves), dtype=torch.bool) | ~(seen & seen[:, None])] = torch.nan
         if enough and agreement(self.moves, moves) >= AGREES:
             return False
-        self.moves = moves
+        self.moves, self.seen = moves, seen
         return True
 
     def _chance(self, ways: Ways | None) -> float:
@@ -222,10 +223,10 @@ class ReferenceMotion:
         if self.in_place:
             found = self.rank(frames)
             return Following(found, "" if found is not None else f"in {self.whose}, {NOTHING}")
-        if reason := nothing_moves(self.moves):
+        if reason := nothing_moves(self.moves, self.seen):
             return Following(None, f"in {self.whose}, {reason}")
-        moves = mean_displacements(self.flow(frames))
-        if reason := nothing_moves(moves):
+        moves = mean_displacements(self.flow(frames), self.seen)
+        if reason := nothing_moves(moves, self.seen):
             return Following(None, f"in the video, {reason}")
         score = agreement(moves, self.moves)
         if math.isnan(score):
@@ -321,12 +322,19 @@ def check_frames(frames: object) -> None:
         )
 
 
-def mean_displacements(flow: Tensor) -> Tensor:
+def mean_displacements(flow: Tensor, seen: Tensor | None = None) -> Tensor:
     """`(F, F, 2)` float64: mean displacement in patches of what is followed from frame i to j; NaN
     where nothing is, and for i = j.
 
-    `flow` is a hard flow `(F, F, H, W, 2)` of integers.
+    Args:
+        flow: hard flow `(F, F, H, W, 2)` of integers.
+        seen: `(F,)` bool, the frames in which what moves is in the picture, and can be followed; in
+            the others, all is NaN. None: in all of them.
     """
+    if seen is not None and not bool(seen.all()):
+        out = flow.new_full((*flow.shape[:2], 2), torch.nan, dtype=torch.float64)
+        out[seen & seen[:, None]] = mean_displacements(flow[seen][:, seen]).flatten(0, 1)
+        return out
     # Never a mask of chance matches instead; and in a clip at rest, the argmax wanders by one.
     away = (flow.abs().amax((1, 4)) >= AWAY)[:, None]  # (F, 1, H, W)
     mask = (followed_mask(flow) & away).flatten(2).double()
@@ -336,11 +344,11 @@ def mean_displacements(flow: Tensor) -> Tensor:
     return means
 
 
-def nothing_moves(moves: Tensor) -> str:
-    """Why `mean_displacements` say nothing, or "" if they do."""
+def nothing_moves(moves: Tensor, seen: Tensor | None = None) -> str:
+    """Why `mean_displacements` of the frames that are `seen` say nothing, or "" if they do."""
     known = moves.isfinite().all(-1)
-    pairs = len(moves) * (len(moves) - 1)
-    if int(known.sum()) < LEAST_PAIRS * pairs:
+    count = len(moves) if seen is None else int(seen.sum())
+    if int(known.sum()) < LEAST_PAIRS * count * (count - 1):
         return "nothing could be followed from frame to frame"
     reach = moves[known].square().sum(-1).mean().sqrt().item()
     if reach < LEAST_MOTION:

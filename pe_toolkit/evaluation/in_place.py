@@ -36,6 +36,29 @@ class Ways:
             return resting(grid)
         return self.camera[:, :4].double().unflatten(1, (2, 2)), self.camera[:, 4:].double()
 
+    def seen(self, grid: TokenGrid) -> Tensor:
+        """`(N, F)` bool: whether anything of a thing is in the picture; True without discs."""
+        if self.discs is None:
+            return torch.ones(self.paths.shape[:2], dtype=torch.bool)
+        places, radii = self.places(grid)
+        sides = torch.tensor([grid.width, grid.height])
+        low, high = places + radii[..., None] + 0.5, sides - 0.5 + radii[..., None] - places
+        return ((low > 0) & (high > 0)).all(-1)
+
+    def places(self, grid: TokenGrid) -> tuple[Tensor, Tensor]:
+        """`(N, F, 2)` where the discs are in the picture, (x, y) in patches, and `(N, F)` radii,
+        float64.
+
+        Raises:
+            ValueError: without discs.
+        """
+        if self.discs is None:
+            raise ValueError("ways without discs have no place")
+        linear, shift = self.maps(grid)
+        own = self.discs[:, None, :2].double() + self.paths.double()  # (N, F, 2)
+        places = carried(own.transpose(0, 1), grid, linear, shift).transpose(0, 1)
+        return places, self.discs[:, 2:].double() * torch.linalg.det(linear).abs().sqrt()
+
 
 def agreement_in_place(flow: Tensor, wanted: Tensor, counts: Tensor | None = None) -> float:
     """Mean cosine of two hard flows `(F, F, H, W, 2)` over what goes a patch or farther in
@@ -66,24 +89,21 @@ def in_place(ways: Ways, grid: TokenGrid) -> tuple[Tensor, list[Tensor]]:
     Returns:
         `(F, F, H, W, 2)` float64, from frame i to j; and the parts in which it is told,
         `(F, F, H, W)` bool: what exactly one disc covers in i, and if a camera moves the rest, as
-        far as it stays in the picture.
+        far as either stays in the picture.
 
     Raises:
         ValueError: ways without discs.
     """
-    if ways.discs is None:
-        raise ValueError("ways without discs have no place")
+    places, radii = ways.places(grid)
     at = grid.coordinates(dtype=torch.float64)  # (HW, 2)
     linear, shift = ways.maps(grid)
-    own = ways.discs[:, None, :2].double() + ways.paths.double()  # (N, F, 2)
-    places = carried(own.transpose(0, 1), grid, linear, shift).transpose(0, 1)
-    radii = ways.discs[:, 2:].double() * torch.linalg.det(linear).abs().sqrt()  # (N, F)
     far = (at - places[:, :, None]).norm(dim=-1)  # (N, F, HW)
     covers = far <= radii.clamp(min=LEAST_RADIUS)[..., None]
     alone = covers & (covers.sum(0) == 1)
     moves = places[:, None] - places[:, :, None]  # (N, F (i), F (j), 2)
     wanted = torch.einsum("nip,nijk->ijpk", alone.double(), moves)
-    parts = [alone.any(0)[:, None].expand(wanted.shape[:-1])] if len(places) else []
+    stays = alone.any(0)[:, None] & _inside(at + wanted, grid)
+    parts = [stays] if len(places) else []
     if ways.camera is not None:
         stood = undo(at[None], grid, linear, shift)  # (F, HW, 2)
         there = torch.stack([carried(each[None], grid, linear, shift) for each in stood])

@@ -33,6 +33,10 @@ AT_REST = {
 HELD = 0.5
 """Of the way that a camera takes a thing, how much of it a thing goes back that is held."""
 
+ENOUGH = 0.75
+"""Of its radius, how far the middle of a thing is inside the border at least in the frame whose
+layout positions keep."""
+
 Kind = Literal["roll", "camera", "two", "one", "rest"]
 """A camera that rolls; one that moves otherwise; before one that rests, two things or more, one
 that is told from the background, or none."""
@@ -152,13 +156,41 @@ class Moves:
         sides = torch.tensor([grid.width, grid.height])
         return Ground(share, self.linear, self.shift / sides, not self.camera) if share else None
 
+    def origin(self, grid: TokenGrid) -> int:
+        """The latent frame whose layout positions keep, of several things before a camera that
+        rests: the anchor, unless the border cuts one there, or it is outside. Then the nearest one
+        of those in which most of the one that is farthest out is inside.
+        """
+        if self.camera or len(self.subjects) < 2:
+            return self.anchor
+        inside = torch.stack([_inside(subject, grid) for subject in self.subjects]).amin(0)
+        if inside[self.anchor] >= ENOUGH:
+            return self.anchor
+        best = (inside >= inside.amax() - 1e-9).nonzero()[:, 0].tolist()
+        return int(min(best, key=lambda f: abs(f - self.anchor)))
+
+    def away(self, grid: TokenGrid) -> Tensor:
+        """`(2,)` float64 (x, y) in patches: how far from the middle of the picture things are in
+        frame `origin`, in the mean, before a camera that rests; else 0.
+
+        A generation draws what it moves about the middle of where its tokens pretend to sit. So
+        positions put things back to there, and they are drawn where the reference has them
+        (docs/experiments.md).
+        """
+        if self.camera or not self.subjects:
+            return torch.zeros(2, dtype=torch.float64)
+        places = [subject.place[self.origin(grid)].double() for subject in self.subjects]
+        return torch.stack(places).mean(0) - middle(grid)
+
     def layers(self, grid: TokenGrid, scale: float = 1.0, own: float = 1.0) -> dict[str, Tensor]:
-        """The layers of positions by name, `(S, 3)` float32 offsets each, on all tokens; their sum
-        puts the subject back where the anchor frame has it. No layer if nothing moves.
+        """The layers of positions by name, `(S, 3)` float32 offsets each, on all tokens. Before a
+        camera that moves their sum puts the subject back where the anchor frame has it; before one
+        that rests to the middle of the picture, several as far as they are from it in the mean
+        (`away`). No layer if nothing moves.
 
         Several subjects are blended (`motion.layers`), or have no layer (`several`). One alone,
-        before a camera that rests, grows and turns about the middle of the picture: a generation
-        draws it where its seed has it, which is rather there than where the reference has it.
+        before a camera that rests, grows and turns about the middle of the picture, where it is put
+        back to.
 
         Args:
             scale: of all motions; of paths within `motion.path.FARTHEST` of the picture.
@@ -174,9 +206,11 @@ class Moves:
             blended(grid, torch.stack([s.place for s in self.subjects])) if self.subjects else ()
         )
         alone = len(self.subjects) == 1 and not self.camera
+        origin, away = self.origin(grid), self.away(grid)
         for k, (subject, share) in enumerate(zip(self.subjects, shares, strict=True)):
             about = middle(grid) if alone else subject.place[self.anchor]
-            motion = own_motion(grid, subject, about, scale)
+            own_linear, own_shift = since(origin, *own_motion(grid, subject, about, scale))
+            motion = own_linear, own_shift + away
             layer = compose(grid, (linear, shift), motion)
             out[f"subject-{k + 1}" if k else "subject"] = layer * (own * share[:, None]).float()
         return out
@@ -221,6 +255,24 @@ def similarity(size: Tensor, turn: Tensor) -> Tensor:
     """`(F,)` log sizes and clockwise radians -> `(F, 2, 2)`."""
     c, s = size.exp() * turn.cos(), size.exp() * turn.sin()
     return torch.stack([torch.stack([c, -s], -1), torch.stack([s, c], -1)], -2)
+
+
+def since(origin: int, linear: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    """Maps `(F, 2, 2)`, `(F, 2)` against another frame."""
+    own = linear @ torch.linalg.inv(linear[origin])
+    return own, shift - (own @ shift[origin][:, None])[..., 0]
+
+
+def _inside(subject: Subject, grid: TokenGrid) -> Tensor:
+    """`(F,)` how far the middle of a thing is inside the border, in times of its radius, 1 at most;
+    1 where that is not known.
+    """
+    if subject.cover is None or not bool(subject.cover.any()):
+        return torch.ones(grid.frames, dtype=torch.float64)
+    radius = float(subject.cover.double().sum((1, 2)).amax() / torch.pi) ** 0.5
+    low = subject.place.double() + 0.5
+    high = torch.tensor([grid.width, grid.height]) - low
+    return torch.minimum(low, high).amin(1).div(radius).clamp(max=1.0)
 
 
 def own_motion(

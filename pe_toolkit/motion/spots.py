@@ -38,6 +38,8 @@ MOSTLY = 0.8
 """Of what things cover where most of them is seen, how much they do where they are first seen."""
 LEAVING = 4
 """Frames that say how fast a thing left."""
+FARTHER = 0.5
+"""Of the picture, how far outside a thing goes that left it."""
 COVERED = 0.05
 """Of a patch, what a thing covers of it at least to be in it: what a patch is read as, and where it
 goes, is of a little more than itself."""
@@ -223,14 +225,15 @@ def _track(seen: _Seen, pictures: Tensor, bounds: Tensor) -> Track | None:
 
 def _onwards(way: Floats, known: list[int], edges: Floats, bounds: Floats) -> None:
     """`(N, 2)` places after the last that is known, in place: as fast as between those that are,
-    until nothing of it is inside.
+    until all of it is outside by `FARTHER`.
     """
     first, last = known[0], known[-1]
     speed = (way[last] - way[first]) / max(1, last - first)
     for f in range(last + 1, len(way)):
         before = way[f - 1]
         low, high = before - edges[:2], before + edges[2:]
-        outside = bool(((high < bounds[f, :2]) | (low > bounds[f, 2:])).any())
+        far = FARTHER * (bounds[f, 2:] - bounds[f, :2]).min()
+        outside = bool(((high < bounds[f, :2] - far) | (low > bounds[f, 2:] + far)).any())
         way[f] = before if outside else before + speed
 
 

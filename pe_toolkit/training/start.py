@@ -107,7 +107,7 @@ def first_layers(
     else:
         path = _one_path(flow, moves)  # (F, 2) as (dx, dy)
         path = path * reach(path, grid, settings.start_scale)
-        found = {WHOLE: subject_layer(grid, path)}
+        found = {WHOLE: subject_layer(grid, path + moves.away(grid))}
     if moves.rolls:
         return found
     moving = ZOOMED if moves.turns else BEYOND
