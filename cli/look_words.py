@@ -35,5 +35,7 @@ def look_words(seen: Look, variant: str, settings: Resolved) -> list[str]:
     if why:
         words.append(f"{why}: little of its motion will transfer")
     if why or little:
-        words.append("try another span (--start), or a clip in which one thing crosses the picture")
+        words.append(
+            "try another span (--start, --end), or a clip in which one thing crosses the picture"
+        )
     return words

@@ -116,6 +116,12 @@ clip_options = combine(
     click.option(
         "--start", type=parameters.SECONDS, default=0.0, metavar="SECONDS", help="Begin here."
     ),
+    click.option(
+        "--end",
+        type=parameters.SECONDS,
+        metavar="SECONDS",
+        help="Take no frame after this; also counted from the clip's first frame.",
+    ),
     click.option("--frames", type=click.IntRange(2, 10_000), metavar="N", help="Frames to use."),
     click.option(
         "--fps",

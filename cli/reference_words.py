@@ -107,6 +107,8 @@ def rate(request: TrainRequest) -> str:
         return f"at {request.fps:g} frames per second"
     if request.recipe == "paper":
         return "the first frames at the clip's own rate"
+    if request.end is not None:
+        return f"from {request.start:g} s to {request.end:g} s, evenly"
     return "the whole span, evenly"
 
 

@@ -37,7 +37,7 @@ class Sectioned(click.Command):
                     formatter.write_dl(rows)
 
 
-CLIP = ("start", "frames", "fps", "size", "fit")
+CLIP = ("start", "end", "frames", "fps", "size", "fit")
 CARD = ("name", "author", "license", "card_version")
 MACHINE = ("device", "dtype", "offload", "quantize", "checkpointing", "cache", "compile",
            "vae_tiling")  # fmt: skip

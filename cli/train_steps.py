@@ -348,8 +348,8 @@ def summarise(session: Session, options: TrainOptions, info: CardInfo, result: R
     if little(spec):
         out.warn(
             "there is little to learn from in this reference, and little will be seen of it. Try "
-            "another span (--start), or a clip in which one thing crosses a good part of the "
-            f"picture. Exit code {LITTLE_LEARNT}."
+            "another span (--start, --end), or a clip in which one thing crosses a good part of "
+            f"the picture. Exit code {LITTLE_LEARNT}."
         )
         session.code = LITTLE_LEARNT
     elif not out.json:

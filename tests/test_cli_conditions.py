@@ -115,9 +115,10 @@ def as_card(clip: Clip, recipe: str = "default") -> CardSpec:
 
 @pytest.mark.parametrize("recipe", ["default", "paper"])
 @pytest.mark.parametrize("start", [0.0, 0.11])
+@pytest.mark.parametrize("end", [None, 0.87])
 @pytest.mark.parametrize("fps", [None, "native", 8.0, 11.0, 60.0])
 def test_a_reference_is_read_as_it_was_trained(
-    tmp_path: Path, recipe: str, start: float, fps: Any
+    tmp_path: Path, recipe: str, start: float, end: float | None, fps: Any
 ) -> None:
     """Of variable rate, so that frames evenly in time are not consecutive ones."""
     path = tmp_path / "ref.mp4"
@@ -125,7 +126,9 @@ def test_a_reference_is_read_as_it_was_trained(
     fps = fps or ("native" if recipe == "paper" else None)
     if fps == "native" and recipe == "default":
         return  # only the paper's recipe takes consecutive frames
-    trained = read_clip(path, start=start, frames=9, fps=fps, size=(48, 48), fit="pad")
+    if fps == 8.0 and end is not None:
+        return  # nine such frames do not fit
+    trained = read_clip(path, start=start, end=end, frames=9, fps=fps, size=(48, 48), fit="pad")
     again = read_as_trained(path, as_card(trained, recipe))
     assert again is not None
     np.testing.assert_array_equal(again.frames, trained.frames)

@@ -106,9 +106,32 @@ def test_what_makes_no_sense(
     assert not list(tmp_path.iterdir())
 
 
+def test_all_are_read_up_to_the_end(clips: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "cards"
+    span = ("--start", "0.5", "--end", "1.5")
+    made = pe(*clips, "-o", out, *CHEAP, *span)
+    assert made.exit_code in (0, 3), made.output
+    for name in ("ref", "ref-2"):
+        found = MotionCard.load(out / f"{name}.safetensors").spec.reference
+        assert (found.start, found.used) == (pytest.approx(0.5), pytest.approx(1.0))
+    again = pe(*clips, "-o", out, *CHEAP, *span)
+    assert "0 cards made, 2 were there" in again.stderr
+    other = pe(*clips, "-o", out, *CHEAP, *span[:3], "1.6")
+    assert "but there is one, made otherwise" in other.stderr
+
+
+def test_an_end_beyond_the_clip_is_refused(clips: list[Path], tmp_path: Path) -> None:
+    card = tmp_path / "c.safetensors"
+    result = pe(clips[0], "-o", card, *CHEAP, "--end", "7")
+    assert result.exit_code == 1
+    assert "Expected --end within the clip, but 'ref.mp4' ends at 2." in result.stderr
+    assert not card.exists()
+
+
 def test_a_request_as_json() -> None:
     asked = TrainRequest(
         reference=Path("/a/b.mp4"),
+        end=2.5,
         size=(8, 4),
         prompts=("a", "b"),
         overrides=(("tau", "2"),),

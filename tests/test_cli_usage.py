@@ -61,6 +61,13 @@ def folder(tmp_path: Path) -> Path:
         (["-o", "c.safetensors", "--fps", "nan"], "got 'nan'"),
         (["-o", "c.safetensors", "--fps", "0"], "above 0"),
         (["-o", "c.safetensors", "--start", "-1"], "from 0"),
+        (["-o", "c.safetensors", "--end", "-1"], "from 0"),
+        (["-o", "c.safetensors", "--end", "nan"], "got 'nan'"),
+        (["-o", "c.safetensors", "--end", "0"], "Expected --end after --start (0 s), got 0 s."),
+        (
+            ["-o", "c.safetensors", "--start", "2", "--end", "1.5"],
+            "Expected --end after --start (2 s), got 1.5 s.",
+        ),
         (["-o", "c.safetensors", "--seed", "-1"], "--seed"),
         (["-o", "c.safetensors", "--seed", str(2**63)], "--seed"),
         (["-o", "c.safetensors", "--samples", "0"], "--samples"),

@@ -267,6 +267,7 @@ def test_resume_says_what_of_the_clip_is_another(tmp_path):
     for change, says in (
         ({"frames": clip.frames[:8]}, r"--frames 9 \(now 8\)"),
         ({"frames": clip.frames[::-1], "start": 0.5}, r"--start 0.0 \(now 0.5\)"),
+        ({"frames": clip.frames[::-1], "end": 0.5}, r"--end None \(now 0.5\)"),
         ({"frames": clip.frames[::-1]}, "other frames of the same clip"),
         ({"frames": clip.frames[::-1], "sha256": "1" * 64}, "another reference clip"),
     ):

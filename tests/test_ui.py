@@ -277,7 +277,7 @@ def last(updates: Iterator[Any]) -> Any:
 
 
 def test_from_a_clip_to_videos_with_two_cards_and_one_loading(page: Any, clip: Path) -> None:
-    shown, said = last(page.see(str(clip), 0.0, "crop"))
+    shown, said = last(page.see(str(clip), 0.0, None, "crop"))
     assert shown.count("<video") == 3  # the clip, what is followed, camera and subjects apart
     assert "subject: " in shown
     assert "neither: " in shown
@@ -285,7 +285,7 @@ def test_from_a_clip_to_videos_with_two_cards_and_one_loading(page: Any, clip: P
     assert "33 frames of 128x128" in said
 
     for name in (HOSTILE, "second"):
-        learned = last(page.train(str(clip), name, "rich", 0.0, "crop", 1, 2, 0))
+        learned = last(page.train(str(clip), name, "rich", 0.0, None, "crop", 1, 2, 0))
         assert "Learned in" in learned[2], learned
     first, second = page.studio.trained
     assert second == "second.safetensors"
@@ -325,7 +325,7 @@ def test_from_a_clip_to_videos_with_two_cards_and_one_loading(page: Any, clip: P
 
 def test_a_training_that_is_stopped_leaves_nothing(page: Any, clip: Path) -> None:
     stopped = False
-    for update in page.train(str(clip), None, "default", None, "crop", 1, None, None):
+    for update in page.train(str(clip), None, "default", None, None, "crop", 1, None, None):
         if not stopped and "Guided step" in update[2]:
             page.work.stop(update[0])
             stopped = True
@@ -341,7 +341,7 @@ def test_a_training_that_is_stopped_leaves_nothing(page: Any, clip: Path) -> Non
 
 def test_a_request_that_makes_no_sense_is_refused_at_once(page: Any, clip: Path) -> None:
     """Fields that were never shown are None; a name that no card may have is refused in words."""
-    told = last(page.train(str(clip), "n" * 300, "default", None, "crop", None, None, None))
+    told = last(page.train(str(clip), "n" * 300, "default", None, None, "crop", None, None, None))
     assert "Expected" in told[2]
     made = last(page.make("", None, None, 1, *AS_TRAINED, True, None, 1, None))
     assert "none is chosen" in made[2]
@@ -367,9 +367,9 @@ def test_a_wrong_file_is_answered_in_the_librarys_words(page: Any, kind: str) ->
             Image.new("RGB", (64, 64), "red").save(wrong)
     with pytest.raises(PeError) as caught:
         read_clip(wrong)
-    shown, _ = last(page.see(str(wrong), None, "crop"))
+    shown, _ = last(page.see(str(wrong), None, None, "crop"))
     assert words.text(caught.value.message) in shown
-    learned = last(page.train(str(wrong), "", "fast", 0.0, "crop", 1, 2, 0))
+    learned = last(page.train(str(wrong), "", "fast", 0.0, None, "crop", 1, 2, 0))
     assert words.text(caught.value.message) in learned[2]
 
 
@@ -381,10 +381,10 @@ def test_files_that_did_not_come_to_the_page_stay_unread(
     link = page.studio.served / "link.mp4"
     link.symlink_to(orbit)
     for foreign in (str(orbit), str(page.studio.served / ".." / orbit.name), str(link)):
-        shown, told = last(page.see(foreign, 0.0, "crop"))
+        shown, told = last(page.see(foreign, 0.0, None, "crop"))
         assert "<video" not in shown
         assert "given to this page" in told
-        learned = last(page.train(foreign, "n", "rich", 0.0, "crop", 1, 2, 0))
+        learned = last(page.train(foreign, "n", "rich", 0.0, None, "crop", 1, 2, 0))
         assert "given to this page" in learned[2]
         asked = ("wave@1.0.0", "a red circle", 1, 1.0, *AS_TRAINED, False, 2, 1, foreign)
         assert "given to this page" in last(page.make(*asked))[2]
@@ -431,7 +431,7 @@ def test_strength_is_that_of_pe_apply(
 def test_where_results_go_is_tried_before_any_work(page: Any, clip: Path, tmp_path: Path) -> None:
     page.studio.output = tmp_path / "file" / "deep"
     (tmp_path / "file").touch()
-    learned = last(page.train(str(clip), "n", "rich", 0.0, "crop", 1, 2, 0))
+    learned = last(page.train(str(clip), "n", "rich", 0.0, None, "crop", 1, 2, 0))
     assert "Expected to make the folder" in learned[2]
     result = CliRunner().invoke(cli, ["ui", "-o", str(tmp_path / "file")])
     assert result.exit_code == 1
@@ -444,7 +444,7 @@ def test_a_card_that_cannot_be_kept_can_be_downloaded(
         raise OutputError("Expected room on the disk, but it is full.")
 
     monkeypatch.setattr(page.studio, "free", full)
-    learned = last(page.train(str(clip), "n", "rich", 0.0, "crop", 1, 2, 0))
+    learned = last(page.train(str(clip), "n", "rich", 0.0, None, "crop", 1, 2, 0))
     assert "Learned in" in learned[2]
     assert "Download the card" in learned[4]
     (made,) = page.studio.trained.values()
@@ -455,7 +455,7 @@ def test_a_damaged_registry_stops_no_training(page: Any, clip: Path) -> None:
     root = Store().root
     root.mkdir(parents=True)
     (root / "index.sqlite3").write_bytes(b"garbage" * 1000)
-    learned = last(page.train(str(clip), "n", "rich", 0.0, "crop", 1, 2, 0))
+    learned = last(page.train(str(clip), "n", "rich", 0.0, None, "crop", 1, 2, 0))
     assert "Learned in" in learned[2]
     items, _, told = page.gallery("")
     assert items == []

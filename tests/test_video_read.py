@@ -109,6 +109,27 @@ class TestTime:
         with pytest.raises(ClipError, match=r"an end after the start at 0\.5 seconds, got 0\.5"):
             read_clip(path, start=0.5, end=0.5)
 
+    def test_what_an_end_leaves_is_too_little(self, tmp_path: Path) -> None:
+        path = write_clip(tmp_path / "a.mkv", moving_square(48, (256, 64)), fps=24)
+        assert len(read_clip(path, start=0.5, end=1.5, frames=11, fps=10).frames) == 11
+        says = "12 frames at 10 fps .* the span ends at 1.5 s: 11 frames"
+        with pytest.raises(ClipError, match=says) as caught:
+            read_clip(path, start=0.5, end=1.5, frames=12, fps=10)
+        assert caught.value.hint == "Use a later end, an earlier start, or 9 frames."
+        with pytest.raises(ClipError, match=r"30 frames from 0\.5 s, but 25 are in the span"):
+            read_clip(path, start=0.5, end=1.5, frames=30, fps="native")
+        with pytest.raises(ClipError, match="9 different frames, but 3 came") as caught:
+            read_clip(path, start=0.5, end=0.6, frames=33, min_frames=9)
+        assert caught.value.hint == "Use a later end, an earlier start, or 9 frames."
+
+    def test_a_span_with_an_end_tells_where_it_begins(self, tmp_path: Path) -> None:
+        path = write_clip(tmp_path / "a.mkv", moving_square(48, (256, 64)), fps=24)
+        clip = read_clip(path, start=0.51, end=1.24, frames=9)
+        assert (clip.start, clip.end) == (pytest.approx(13 / 24, abs=1e-3), 1.24)
+        assert clip.start + clip.used == pytest.approx(29 / 24, abs=1e-3)
+        assert read_clip(path, start=0.51, end=1.24, fps=8).start == 0.51
+        assert read_clip(path, start=0.51).end is None
+
     def test_start(self, tmp_path: Path) -> None:
         path = write_clip(tmp_path / "a.mp4", moving_square(24), fps=24)
         clip = read_clip(path, start=0.5, frames=5)

@@ -98,7 +98,9 @@ class Page:
 
     # 1. Learn a motion.
 
-    def see(self, clip: str | None, start: float | None, fit: str) -> Iterator[list[Any]]:
+    def see(
+        self, clip: str | None, start: float | None, end: float | None, fit: str
+    ) -> Iterator[list[Any]]:
         """Read a clip as soon as it is there."""
         try:
             given = self.studio.given(clip)
@@ -108,7 +110,12 @@ class Page:
         if given is None:
             yield [FIRST, ""]
             return
-        request = TrainRequest(reference=given, start=start or 0.0, fit=fit)  # type: ignore[arg-type]
+        request = TrainRequest(
+            reference=given,
+            start=start or 0.0,
+            end=end or None,
+            fit=fit,  # type: ignore[arg-type]
+        )
         job = self.work.submit(
             f"Looking at {given.name}", "see", lambda job: self.studio.see(job, request)
         )
@@ -117,8 +124,9 @@ class Page:
             yield [shown, words.said(job)]
 
     def train(
-        self, clip: str | None, name: str | None, recipe: str, start: float | None, fit: str,
-        samples: float | None, steps: float | None, seed: float | None,
+        self, clip: str | None, name: str | None, recipe: str, start: float | None,
+        end: float | None, fit: str, samples: float | None, steps: float | None,
+        seed: float | None,
     ) -> Iterator[list[Any]]:  # fmt: skip
         """Put a training into the queue and show it."""
         if not clip:
@@ -133,6 +141,7 @@ class Page:
                 name=(name or "").strip() or None,  # None: of a field that was never shown
                 recipe=recipe,  # type: ignore[arg-type]
                 start=start or 0.0,
+                end=end or None,  # an emptied field may be 0
                 fit=fit,  # type: ignore[arg-type]
                 samples=_count(samples),
                 steps=_count(steps),

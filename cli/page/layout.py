@@ -88,6 +88,7 @@ def _learn() -> SimpleNamespace:
             with gr.Accordion("More settings (in brackets: their names in pe train)", open=False):
                 ui.name = gr.Textbox(label="Name of the card (--name)", placeholder="as the clip")
                 ui.start = gr.Number(0, label="Seconds to leave out at the beginning (--start)")
+                ui.end = gr.Number(None, label="Seconds at which to end, if not with it (--end)")
                 ui.fit = gr.Dropdown(FITS, value="crop", label="Bring it to size (--fit)")
                 ui.samples = gr.Number(
                     None, label="Examples to learn with (--samples)", precision=0
@@ -176,11 +177,12 @@ def _cards() -> SimpleNamespace:
 def _wire_learn(
     page: Page, ui: SimpleNamespace, make: SimpleNamespace, tabs: Any, reopened: Any
 ) -> None:
-    looked = [ui.clip, ui.start, ui.fit]
-    for changed in (ui.clip.change, ui.start.submit, ui.fit.input):
+    looked = [ui.clip, ui.start, ui.end, ui.fit]
+    for changed in (ui.clip.change, ui.start.submit, ui.end.submit, ui.fit.input):
         changed(page.see, looked, [ui.seen, ui.seen_said], **QUIET)
     ui.example.click(lambda: str(page.studio.example()), None, ui.clip, **QUIET)
-    asked = [ui.clip, ui.name, ui.recipe, ui.start, ui.fit, ui.samples, ui.steps, ui.seed]
+    asked = [ui.clip, ui.name, ui.recipe, ui.start, ui.end, ui.fit, ui.samples, ui.steps,
+             ui.seed]  # fmt: skip
     # From now on this tab shows, and stops, its own training, not the one it found at work.
     ui.train.click(lambda: "", None, ui.kept, cancels=[reopened], **QUIET)
     ui.train.click(page.train, asked, [*ui.outputs, make.card], **QUIET)

@@ -4,6 +4,7 @@ motion is learned. It makes what `train` takes: the clip and a `TrainConfig`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from pe_toolkit.backbones.machine.placement import Purpose
 from pe_toolkit.card.sampling import usual_fit, usual_rate
 from pe_toolkit.embedding import form_for
-from pe_toolkit.errors import UsageError, option
+from pe_toolkit.errors import ClipError, UsageError, option
 from pe_toolkit.objectives import check_name
 from pe_toolkit.training.config import TrainConfig
 from pe_toolkit.training.shape import Shape, latent_frames
@@ -35,6 +36,7 @@ class TrainRequest:
     Attributes:
         reference: a video, a GIF or a folder of images.
         start: seconds of the reference to leave out before the first frame.
+        end: seconds of the reference after which no frame is taken; None: its own end.
         frames: how many to use, 2 or more.
         fps: take them at this rate; default: the whole span, evenly, or in the published recipe the
             first ones at the clip's own rate.
@@ -50,6 +52,7 @@ class TrainRequest:
 
     reference: Path
     start: float = 0.0
+    end: float | None = None
     frames: int | None = None
     fps: float | None = None
     size: tuple[int, int] | None = None
@@ -77,10 +80,16 @@ class TrainRequest:
         """Refuse what makes no sense whatever the backbone, before anything is read.
 
         Raises:
-            UsageError: keys and values of another clip; more than one sample or a form of
-                positions in latents mode; an unknown objective; a setting that is unknown or given
-                twice; a text that no card may hold.
+            UsageError: an end that is not after the start; keys and values of another clip; more
+                than one sample or a form of positions in latents mode; an unknown objective; a
+                setting that is unknown or given twice; a text that no card may hold.
         """
+        if self.end is not None and not self.start < self.end < math.inf:
+            raise UsageError(
+                f"Expected {option('end')} after {option('start')} ({self.start:g} s), got "
+                f"{self.end:g} s.",
+                "Both count from the first frame of the clip.",
+            )
         if self.kv_from is not None and not _same(self.kv_from, self.reference):
             raise UsageError(
                 f"Expected {option('kv_from')} to be the reference itself ({self.reference}), got "
@@ -145,17 +154,19 @@ class TrainRequest:
             on_progress: as in `read_clip`.
 
         Raises:
-            ClipError: it cannot be read, or is too short.
+            ClipError: it cannot be read, is too short, or ends before `end`.
         """
         from pe_toolkit.video import read_clip
 
-        return read_clip(
+        clip = read_clip(
             self.reference,
             start=self.start,
+            end=self.end,
             frames=33,
             size=(128, 128),
             on_progress=on_progress,
         )
+        return self._ends_within(clip)
 
     def read(self, shape: Shape, on_progress: OnProgress | None = None) -> Clip:
         """The reference as the recipe and the backbone want it.
@@ -164,15 +175,16 @@ class TrainRequest:
             on_progress: as in `read_clip`.
 
         Raises:
-            ClipError: it cannot be read, or is too short.
+            ClipError: it cannot be read, is too short, or ends before `end`.
         """
         from pe_toolkit.video import read_clip
 
         frames = self.frames_for(shape)
         assert frames is not None  # the shape knows
-        return read_clip(
+        clip = read_clip(
             self.reference,
             start=self.start,
+            end=self.end,
             frames=frames,
             fps=usual_rate(self.recipe) if self.fps is None else self.fps,
             size=self.size or (shape.width, shape.height),
@@ -180,6 +192,22 @@ class TrainRequest:
             min_frames=latent_frames(frames),
             on_progress=on_progress,
         )
+        return self._ends_within(clip)
+
+    def _ends_within(self, clip: Clip) -> Clip:
+        """The clip, unless its end was asked for where there is none: nobody would find out.
+
+        Raises:
+            ClipError: more than a frame beyond the clip.
+        """
+        frame = clip.duration / clip.total_frames  # lengths are rounded, up too
+        if self.end is not None and self.end > clip.duration + frame:
+            raise ClipError(
+                f"Expected {option('end')} within the clip, but '{clip.source}' ends at "
+                f"{clip.duration:.2f} s and the end is {self.end:g} s.",
+                f"Choose an end up to {clip.duration:.2f} s, or leave it out.",
+            )
+        return clip
 
     def read_image(self) -> Picture | None:
         """The picture that the samples begin with: uint8 RGB `(H, W, 3)`.

@@ -57,6 +57,7 @@ class ResumeState:
             "size": f"{width}x{height}",
             "fps": round(clip.fps, 4),
             "start": clip.start,
+            "end": clip.end,
             "fit": clip.fit,
         }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
 
@@ -29,7 +29,9 @@ class Clip:
         sha256: hex digest of the file; for folders of names, sizes and bytes of the images.
         duration: seconds of the whole source, to the end of its last frame.
         total_frames: frames of the whole source.
-        start: seconds at which the used span begins.
+        start: seconds at which the used span begins; that of its first frame if an end was asked
+            for and no rate, so that `used` says the rest.
+        end: seconds at which it was asked to end; None: with the clip.
         source_size: width and height in pixels of the source's first picture, upright and with
             square pixels; None if `frames` did not come from a file.
         fit: how the pictures were brought from that size to the size of `frames`.
@@ -42,6 +44,7 @@ class Clip:
     duration: float
     total_frames: int
     start: float = 0.0
+    end: float | None = None
     source_size: tuple[int, int] | None = None
     fit: Fit = "crop"
 
@@ -108,10 +111,13 @@ def read_clip(
     _check_request(start, end, frames, fps, size, fit)
     name = shown(Path(path))
 
-    def planned(source: Source) -> tuple[list[int], float]:
-        return plan(source, name, start, end, frames, fps, min_frames, size)
+    def planned(source: Source) -> tuple[list[int], float, float]:
+        indices, rate = plan(source, name, start, end, frames, fps, min_frames, size)
+        # Whoever reads a span with an end again knows its rate: marks at a rate begin at `start`.
+        at_frame = end is not None and fps is None
+        return indices, rate, source.times[indices[0]] if at_frame else start
 
-    return _read(Path(path), planned, start, fps, size, fit, on_progress)
+    return replace(_read(Path(path), planned, fps, size, fit, on_progress), end=end)
 
 
 def read_frames(
@@ -136,17 +142,16 @@ def read_frames(
     _check_request(0.0, None, None, "native", size, fit)
     name = shown(Path(path))
 
-    def planned(source: Source) -> tuple[list[int], float]:
+    def planned(source: Source) -> tuple[list[int], float, float]:
         every, rate = plan(source, name, 0.0, None, None, "native", 2, size)
-        return list(choose(len(every))), rate
+        return list(choose(len(every))), rate, 0.0
 
-    return _read(Path(path), planned, 0.0, "native", size, fit, None)
+    return _read(Path(path), planned, "native", size, fit, None)
 
 
 def _read(
     path: Path,
-    planned: Callable[[Source], tuple[list[int], float]],
-    start: float,
+    planned: Callable[[Source], tuple[list[int], float, float]],
     fps: float | Literal["native"] | None,
     size: tuple[int, int] | None,
     fit: Fit,
@@ -154,12 +159,15 @@ def _read(
 ) -> Clip:
     """The frames that are planned of a source, which is decoded to be counted where it has not
     those that it announced.
+
+    Args:
+        planned: numbers of frames, their rate, and the seconds at which they begin.
     """
     name = shown(path)
     source, digest = open_source(path, None if fps == "native" else fps, on_progress)
 
     def used(source: Source) -> Clip:
-        indices, rate = planned(source)
+        indices, rate, start = planned(source)
         pictures, seen = _take(source, name, indices, size, fit)
         whole, count = source.duration, len(source.times)
         return Clip(pictures, rate, name, digest, whole, count, start, source_size=seen, fit=fit)

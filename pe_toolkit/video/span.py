@@ -34,6 +34,7 @@ def plan(
         ClipError: not enough of them, or more than can be held.
     """
     times, end, first = _within(source, name, start, until)
+    cut = len(times) < len(source.times)
     _check_count(source, name, frames, fps, end - start, size)
     span = times[-1] - times[first]
     left = len(times) - first
@@ -41,19 +42,23 @@ def plan(
     if fps == "native":
         count = left if frames is None else frames
         if count > left:
-            raise _too_short(name, f"{count} frames from {start:g} s", f"{left} are left", left)
-        indices, rate = list(range(first, first + count)), native
+            there = f"{left} are {'in the span' if cut else 'left'}"
+            raise _too_short(name, f"{count} frames from {start:g} s", there, left, cut)
+        # Their rate is that of all the rest: an end changes nothing of the frames before it.
+        rest = source.times[first:]
+        rate = (len(rest) - 1) / (rest[-1] - rest[0]) if rest[-1] > rest[0] else native
+        indices = list(range(first, first + count))
     elif fps is not None:
         rate = float(fps)
         count = math.ceil((end - start) * rate - _MATCH) if frames is None else frames
         needed = start + (count - 1) / rate
         if needed > end - _MATCH:
-            raise _too_short(
-                name,
-                f"{count} frames at {rate:g} fps from {start:g} s, which needs {needed:.2f} s",
-                f"the clip is {end:.2f} s long",
-                (end - _MATCH - start) * rate + 1,
-            )
+            wanted = f"{count} frames at {rate:g} fps from {start:g} s, which needs {needed:.2f} s"
+            most = (end - _MATCH - start) * rate + 1
+            there = f"the clip is {end:.2f} s long"
+            if cut:
+                there = f"the span ends at {until:g} s: {int(most)} frames"
+            raise _too_short(name, wanted, there, most, cut)
         indices = [_nearest(times, start + k / rate) for k in range(count)]
     elif frames is None:
         indices, rate = list(range(first, len(times))), native
@@ -64,7 +69,7 @@ def plan(
     came, least = len(set(indices)), max(2, min_frames)
     if came < least:
         wanted = f"at least {least} different frames"
-        raise _too_short(name, wanted, f"{came} came", (frames or 0) * came / least)
+        raise _too_short(name, wanted, f"{came} came", (frames or 0) * came / least, cut)
     return indices, rate
 
 
@@ -102,12 +107,15 @@ def _until(
     return kept, max(until, kept[-1]) + 2 * _MATCH
 
 
-def _too_short(name: str, wanted: str, came: str, most: float) -> ClipError:
-    """`most`: frames that could be had. Only 8k + 1 of them are named: any backbone makes those."""
+def _too_short(name: str, wanted: str, came: str, most: float, cut: bool) -> ClipError:
+    """`most`: frames that could be had. Only 8k + 1 of them are named: any backbone makes those.
+    `cut`: an end was asked for, before that of the clip.
+    """
     fewer = int(most) - (int(most) - 1) % 8
     hint = f", an earlier start, or {fewer} frames." if fewer > 8 else " or an earlier start."
     return ClipError(
-        f"'{name}' is too short: expected {wanted}, but {came}.", f"Use a longer clip{hint}"
+        f"'{name}' is too short: expected {wanted}, but {came}.",
+        f"Use a {'later end' if cut else 'longer clip'}{hint}",
     )
 
 
