@@ -90,8 +90,8 @@ def test_a_page_shows_reference_plain_and_card_beside_each_other(folder: Path) -
     page = Page(text)
     assert page.count("article") == 1
     assert page.count("video") == 3
-    figures = [t for t in page.texts if t in ("reference", "plain (no card)", "rich")]
-    assert figures[-5:-2] == ["reference", "plain (no card)", "rich"]
+    figures = [t for t in page.texts if t in ("reference", "none (no card)", "rich")]
+    assert figures[-5:-2] == ["reference", "none (no card)", "rich"]
     assert {one.why for one in media.values()} == {""}
     with av.open(io.BytesIO(media["rich.mp4"].mp4)) as container:
         stream = container.streams.video[0]

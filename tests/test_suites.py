@@ -462,7 +462,7 @@ def test_rows_have_their_names_however_narrow_the_terminal_is(
     assert width is None or max(map(len, lines)) <= width
     heads = [line for line in lines if line.lstrip().startswith("method")]
     for row in table.rows:
-        assert sum(line.lstrip().startswith(row.label) for line in lines) == len(heads) >= 1
+        assert sum(line.split()[:1] == [row.method] for line in lines) == len(heads) >= 1
     assert not any("\u2026" in line for line in lines)
 
 
@@ -479,12 +479,17 @@ def test_a_table_as_text(tmp_path: Path) -> None:
     assert len(videos) == 18
     assert videos[0]["true_cosine"] == ""
     lines = formats.to_markdown(table).splitlines()
-    assert "| method | Caption cos ↑ | Caption prompt ↑ |" in lines[4]
-    assert lines[7].startswith("| card, zero-shot | 0.750 [0.7")
+    assert "| method | Caption cos ↑ | Caption prompt ↑ |" in lines[6]
+    assert lines[9].startswith("| zero-shot | 0.750 [0.7")
+    assert "| none | " in "\n".join(lines)
+    told = "Methods: none (Backbone); zero-shot (card, zero-shot)."
+    assert told in lines
     tex = formats.to_latex(table)
     assert r"\multicolumn{2}{c}{Caption}" in tex
     assert r"\textbf{0.750}" in tex
-    assert "card, zero-shot &" in tex
+    assert "\nzero-shot &" in tex
+    assert f"% {told}" in tex.splitlines()
+    assert value["rows"][1]["label"] == "card, zero-shot"
     assert tex.count("\\\\\n") == 4
 
 

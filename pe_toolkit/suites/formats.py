@@ -96,10 +96,10 @@ def heads(table: Table) -> list[tuple[str, str]]:
 
 
 def cells(table: Table) -> list[tuple[str, list[Cell | None]]]:
-    """Label and cells of every row of the short table; None where nothing is done yet."""
+    """Method and cells of every row of the short table; None where nothing is done yet."""
     return [
         (
-            row.label,
+            row.method,
             [row.cells[kind].get(name) for kind in table.kinds for name in table.headline],
         )
         for row in table.rows
@@ -112,7 +112,7 @@ def by_class(table: Table) -> tuple[list[tuple[str, str]], list[tuple[str, list[
     """
     names = table.by_class
     head = [
-        (row.label, f"{column(name).label} {arrow(column(name))}".strip())
+        (row.method, f"{column(name).label} {arrow(column(name))}".strip())
         for row in table.rows
         for name in names
     ]
@@ -158,14 +158,21 @@ def between(cell: Cell) -> str:
 
 def to_markdown(table: Table) -> str:
     """The short table, then one with every metric."""
-    lines = [f"# {table.suite}: {table.done} of {table.planned} videos", "", NOTE, ""]
+    lines = [
+        f"# {table.suite}: {table.done} of {table.planned} videos",
+        "",
+        NOTE,
+        "",
+        _methods(table),
+        "",
+    ]
     columns = [f"{kind} {metric}" for kind, metric in heads(table)]
     if columns:
         lines += _markdown(["method", *columns], [_row(label, own) for label, own in cells(table)])
     every = [column(name).label + " " + arrow(column(name)) for name in table.metrics]
     last = table.kinds[-1]
     body = [
-        [row.label, *(_cell(row.cells[last].get(name)) for name in table.metrics), _cost(row)]
+        [row.method, *(_cell(row.cells[last].get(name)) for name in table.metrics), _cost(row)]
         for row in table.rows
     ]
     lines += ["", f"## {_md(last)}", "", *_markdown(["method", *every, "s a video"], body)]
@@ -175,6 +182,11 @@ def to_markdown(table: Table) -> str:
         rows = [_row(group, own) for group, own in classes]
         lines += ["", "## By class of motion", "", *_markdown(top, rows)]
     return "\n".join(lines) + "\n"
+
+
+def _methods(table: Table) -> str:
+    """What the methods, which are called as on the command line, are in papers."""
+    return f"Methods: {'; '.join(f'{row.method} ({row.label})' for row in table.rows)}."
 
 
 def _row(label: str, own: list[Cell | None]) -> list[str]:
@@ -215,11 +227,11 @@ def to_latex(table: Table) -> str:
     about = f"% {table.suite}: {table.done} of {table.planned} videos. {NOTE}"
     if not table.headline:  # nothing is measured yet: no columns
         return about + "\n"
-    lines = [about, *_tabular("Method", table.kinds, table.headline, rows)]
+    lines = [about, f"% {_methods(table)}", *_tabular("Method", table.kinds, table.headline, rows)]
     _, classes = by_class(table)
     if classes and table.by_class:
         own = [(group, [_tex_cell(cell, False) for cell in found]) for group, found in classes]
-        labels = [row.label for row in table.rows]
+        labels = [row.method for row in table.rows]
         lines += ["", "% By class of motion.", *_tabular("Class", labels, table.by_class, own)]
     return "\n".join(lines) + "\n"
 

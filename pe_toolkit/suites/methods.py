@@ -20,7 +20,7 @@ class Method:
 
     Attributes:
         name: on the command line.
-        label: in tables.
+        label: what it is called in papers.
         makes: `video` or `card`, as above.
         config: fields of `TrainConfig` that make the method what it is.
         kv: with the keys and values of the reference, whatever else was asked for; None: as asked.

@@ -315,7 +315,7 @@ def _cases(
 
 
 def _method(name: str) -> str:
-    return "plain (no card)" if name == PLAIN else text_of(name)
+    return f"{PLAIN} (no card)" if name == PLAIN else text_of(name)
 
 
 def _figure(name: str, scores: str, one: Media, number: int) -> str:
