@@ -1,13 +1,17 @@
-"""The clip of a card, read as in its training, and said if it is another one."""
+"""The clip of a card, read as in its training; and which card that was."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pe_toolkit.card.sampling import read_as_trained
 from pe_toolkit.cli.output import Output
 from pe_toolkit.cli.progress import reading
+from pe_toolkit.errors import PeError
+from pe_toolkit.shown import printable
+from pe_toolkit.video.names import shown
 
 if TYPE_CHECKING:
     from pe_toolkit.card.spec import CardSpec
@@ -35,3 +39,38 @@ def read(path: Path, spec: CardSpec, out: Output, option: str) -> Clip:
             f"({done}): the videos do not move as it does."
         )
     return clip
+
+
+def tell_card(video: Path, out: Output) -> None:
+    """Say by which card a video was made, if the JSON file beside it knows, to compare by it."""
+    try:
+        facts = json.loads(video.with_suffix(".json").read_bytes())
+        card = facts["card"] if facts["video"] == video.name else {}
+        name, version, digest = (str(card[key]) for key in ("name", "version", "digest"))
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RecursionError,
+    ):  # none, not ours, or without a card
+        return
+    file = next((path for path in _places(video, name) if _is(path, digest)), "CARD")
+    out.talk(
+        f"{printable(shown(video))} was made with the card {printable(f'{name} {version}')}: "
+        f"--card {printable(str(file))} compares it with the part of --ref that the card is of."
+    )
+
+
+def _places(video: Path, name: str) -> tuple[Path, ...]:
+    """Where the card may lie: as `pe train` names it, beside the video or here."""
+    return tuple(folder / f"{Path(name).name}.safetensors" for folder in (video.parent, Path()))
+
+
+def _is(path: Path, digest: str) -> bool:
+    from pe_toolkit.card import read_info
+
+    try:
+        return read_info(path).spec.digest == digest
+    except (PeError, OSError, ValueError):
+        return False

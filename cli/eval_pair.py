@@ -48,6 +48,8 @@ def run(out: Output, asked: PairOptions, html: Path | None = None) -> None:
         )  # fmt: skip
     for note in notes:
         out.talk(note)
+    if not any((asked.card, asked.frames, asked.size, asked.tracks_ref)):
+        as_trained.tell_card(asked.video, out)
     with reading(out) as bar:
         unrelated = _unrelated(asked, bar)
     two = Pair(reference, video, prompt=asked.prompt, unrelated=unrelated)

@@ -553,6 +553,36 @@ def test_a_pair_is_compared_by_the_part_of_the_card(carded):
     assert "is not the one that the card was made from" in " ".join(other.stderr.split())
 
 
+def test_the_card_of_a_video_is_named_where_it_was_not_given(carded, tmp_path):
+    folder, _ = carded
+    video, card = tmp_path / "new.mkv", tmp_path / "ref.safetensors"
+    video.write_bytes((folder / "video.mkv").read_bytes())
+    words = ("--ref", folder / "ref.mp4", "--video", video, "--metrics", "driving_similarity")
+    spec = MotionCard.load(folder / "card.safetensors").spec
+    own = {"name": spec.name, "version": spec.version, "digest": spec.digest}
+    sidecar = tmp_path / "new.json"
+    sidecar.write_text(json.dumps({"video": "new.mkv", "card": own}))
+
+    def told(*more):
+        done = pe(*words, *more)
+        assert done.exit_code == 0, done.output
+        return " ".join(done.stderr.split())
+
+    says = "new.mkv was made with the card ref 1.0.0: --card {} compares it with the part of --ref"
+    assert says.format("CARD") in told()
+    card.write_bytes(b"no card")
+    assert says.format("CARD") in told()
+    card.write_bytes((folder / "card.safetensors").read_bytes())
+    assert says.format(str(card)) in told()
+    for more in (("--card", card), ("--frames", 9), ("--size", "64x64")):
+        assert "was made with the card" not in told(*more)
+    for facts in ({"card": None}, {"card": own | {"name": 3}}, {"video": "b.mkv", "card": own}, []):
+        sidecar.write_text(json.dumps(facts))
+        assert "was made with the card" not in told()
+    sidecar.write_bytes(b"\xff{")
+    assert "was made with the card" not in told()
+
+
 @pytest.mark.parametrize("more", [("--frames", 5), ("--size", "32x32"), ("--tracks-ref", "a")])
 def test_a_card_says_how_the_reference_is_read(carded, more):
     folder, _ = carded
