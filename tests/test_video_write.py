@@ -64,6 +64,38 @@ def test_same_frames_same_bytes(tmp_path: Path, suffix: str) -> None:
     assert write_video(path, frames[::-1], 24, force=True).read_bytes() not in seen
 
 
+@pytest.mark.parametrize("fps", [8, 16, 24, 50])
+def test_a_gif_holds_every_frame_also_those_that_equal_the_one_before(
+    tmp_path: Path, fps: int
+) -> None:
+    for frames in (np.repeat(moving_square(6), 3, 0), np.repeat(moving_square(1), 9, 0)):
+        path = write_video(tmp_path / "a.gif", frames, fps, force=True)
+        clip = read_clip(path)
+        assert len(clip.frames) == len(frames)
+        assert clip.fps == pytest.approx(fps, rel=0.02)
+        assert clip.duration == pytest.approx(len(frames) / fps, abs=0.01)
+        np.testing.assert_array_equal(clip.frames, frames)  # few colours are kept as they are
+        with Image.open(path) as picture:
+            assert (picture.n_frames, picture.info["loop"]) == (len(frames), 0)  # for ever
+            picture.seek(len(frames) - 1)
+            last = np.asarray(picture.convert("RGB"))
+        np.testing.assert_array_equal(last, frames[-1])
+
+
+def test_a_gif_keeps_the_colour_of_what_is_small(tmp_path: Path) -> None:
+    """Before a slow gradient with noise, of which a palette by counts alone is full."""
+    rng, (y, x) = np.random.default_rng(0), np.mgrid[0:128, 0:128]
+    ground = np.stack([60 + x / 4, 70 + y / 4, 150 - x / 5 + y / 9], -1)
+    frames = (ground + rng.normal(0, 4, (3, 128, 128, 3))).clip(0, 255).round().astype(np.uint8)
+    for i, frame in enumerate(frames):
+        frame[60:64, 30 * i : 30 * i + 5] = SQUARE
+    clip = read_clip(write_video(tmp_path / "a.gif", frames, 8))
+    error = np.abs(clip.frames.astype(int) - frames)
+    for i in range(3):
+        assert error[i, 60:64, 30 * i : 30 * i + 5].max() <= 12
+    assert error.mean() < 1.3
+
+
 @pytest.mark.parametrize("size", [(37, 29), (1, 1), (2, 3), (36, 29)])
 def test_odd_sizes_are_made_even(tmp_path: Path, size: tuple[int, int]) -> None:
     frames = np.random.default_rng(0).integers(0, 255, (3, size[1], size[0], 3), np.uint8)

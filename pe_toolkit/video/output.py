@@ -13,7 +13,8 @@ from typing import Any, cast
 import av
 import numpy as np
 from av.error import FFmpegError
-from PIL import Image
+from PIL import Image, ImageChops
+from PIL.GifImagePlugin import getdata, getheader
 
 from pe_toolkit.errors import OutputError, OutputExistsError, UsageError
 from pe_toolkit.video.picture import Picture
@@ -102,7 +103,8 @@ def write_video(
 
     The same frames give the same bytes. An odd width or height is made even in MP4 by repeating the
     last column or row. GIF knows only delays in hundredths of a second: the delays are rounded so
-    that the total time stays right, and rates above 50, which browsers ignore, are slowed to 50.
+    that the total time stays right, and rates above 50, which browsers ignore, are slowed to 50. A
+    GIF plays for ever and has 256 colours in every frame: pictures of no more are kept as they are.
 
     Args:
         path: ends in `.mp4` or `.gif`.
@@ -212,9 +214,19 @@ def _gif(frames: Picture, fps: float) -> bytes:
     fps = min(fps, 50.0)
     ends = [round((i + 1) * 100 / fps) * 10 for i in range(len(frames))]  # milliseconds
     delays = cast(list[int], np.diff([0, *ends]).tolist())
-    images = [Image.fromarray(frame).quantize(256) for frame in frames]
-    buffer = io.BytesIO()
-    images[0].save(
-        buffer, format="GIF", save_all=True, append_images=images[1:], duration=delays, loop=0
-    )
-    return buffer.getvalue()
+    # By counts alone a small thing gets the colour of what is behind it: let the colours move to
+    # what they stand for, until few pixels change theirs.
+    few = max(1, frames[0].size // 900)
+    images = [Image.fromarray(frame).quantize(256, kmeans=few) for frame in frames]
+    # Not `save_all`: it leaves out what equals the frame before, and so has fewer frames.
+    parts, before = [*getheader(images[0], info={"loop": 0})[0]], None
+    for image, delay in zip(images, delays, strict=True):
+        shown = image.convert("RGB")
+        changed = (0, 0, *image.size)
+        if before is not None:
+            changed = ImageChops.difference(shown, before).getbbox() or (0, 0, 1, 1)
+        own = before is not None  # a palette; that of the first is everybody's
+        part = image.crop(changed)
+        parts += getdata(part, changed[:2], duration=delay, include_color_table=own)
+        before = shown
+    return b"".join([*parts, b";"])
