@@ -174,16 +174,21 @@ def make_folder(folder: Path) -> None:
     probe_folder(folder)
 
 
-def check_suffix(path: Path, suffix: str, option: str = "-o") -> None:
-    """`path` ends in `suffix`, in any case.
+VIDEOS = (".mp4", ".gif")
+"""Endings of the videos that are written (`video.output.VIDEO_SUFFIXES`, which needs PyAV)."""
+
+
+def check_suffix(path: Path, suffixes: str | tuple[str, ...], option: str = "-o") -> None:
+    """`path` ends in one of `suffixes`, in any case.
 
     Raises:
         UsageError: if not.
     """
-    if path.suffix.lower() != suffix:
+    every = (suffixes,) if isinstance(suffixes, str) else suffixes
+    if path.suffix.lower() not in every:
         raise UsageError(
-            f"Expected {option} to end in {suffix}, got {path.name!r}.",
-            f"Use {option} {path.stem.strip('.-') or 'out'}{suffix}",
+            f"Expected {option} to end in {' or '.join(every)}, got {path.name!r}.",
+            f"Use {option} {path.stem.strip('.-') or 'out'}{every[0]}",
         )
 
 

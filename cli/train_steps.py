@@ -59,7 +59,7 @@ def check(options: TrainOptions) -> None:
     preview = options.preview
     files.check_suffix(options.output, ".safetensors")
     if preview is not None:
-        files.check_suffix(preview, ".mp4", "--preview")
+        files.check_suffix(preview, files.VIDEOS, "--preview")
     card_plot.check(options.plot, force=options.force)
     outputs = [options.output, *([preview] if preview else [])]
     drawn = [*outputs, *([options.plot] if options.plot else [])]

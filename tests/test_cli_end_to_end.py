@@ -258,6 +258,34 @@ def test_side_by_side(card: Path, reference: Path, tmp_path: Path) -> None:
     assert pe(*words, "--force").exit_code == 0
 
 
+def test_gifs_for_those_who_show_them(card: Path, reference: Path, tmp_path: Path) -> None:
+    from pe_toolkit.video import read_clip
+
+    out = tmp_path / "out.gif"
+    words = ("apply", card, "--prompt", PROMPT, "-o", out, "--side-by-side", reference)
+    result = pe(*words)
+    assert result.exit_code == 0, result.stderr
+    spec = MotionCard.load(card).spec
+    for name in ("out.gif", "out-side-by-side.gif"):
+        assert (tmp_path / name).read_bytes()[:6] == b"GIF89a"
+        clip = read_clip(tmp_path / name)
+        assert len(clip.frames) == spec.clip.frames
+        assert clip.fps == pytest.approx(spec.clip.fps, rel=0.02)
+    assert json.loads((tmp_path / "out.json").read_text())["video"] == "out.gif"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "out-side-by-side.gif", "out.gif", "out.json"
+    ]  # fmt: skip
+    assert pe(*words, "--resume").exit_code == 0
+    preview = tmp_path / "preview.gif"
+    made = pe("train", reference, "-o", tmp_path / "c.safetensors", "--steps", 2, "--samples", 1,
+              "--set", "K=1", "--preview", preview)  # fmt: skip
+    assert made.exit_code in (0, 3), made.stderr
+    assert (
+        len(read_clip(preview).frames)
+        == MotionCard.load(tmp_path / "c.safetensors").spec.clip.frames
+    )
+
+
 @pytest.mark.filterwarnings("always::pe_toolkit.apply.CardWarning")
 def test_another_clip_than_the_cards_is_told(card: Path, reference: Path, tmp_path: Path) -> None:
     from pe_toolkit.video import read_clip, write_video

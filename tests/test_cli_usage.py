@@ -29,7 +29,10 @@ def folder(tmp_path: Path) -> Path:
     ("words", "message"),
     [
         (["-o", "c.txt"], "Expected -o to end in .safetensors"),
-        (["-o", "c.safetensors", "--preview", "p.gif"], "Expected --preview to end in .mp4"),
+        (
+            ["-o", "c.safetensors", "--preview", "p.mov"],
+            "Expected --preview to end in .mp4 or .gif",
+        ),
         (["-o", "c.safetensors", "--prompt", "  "], "got an empty one"),
         (
             ["-o", "c.safetensors", "--mode", "latents", "--samples", "2"],

@@ -49,8 +49,8 @@ Example:
     "--output",
     type=parameters.PATH,
     metavar="OUT.mp4",
-    help="Default: CARD.mp4, here, with a number if there is one, and CARD-new.mp4 beside the "
-    "reference CARD.mp4.",
+    help="A video (.mp4, .gif). Default: CARD.mp4, here, with a number if there is one, and "
+    "CARD-new.mp4 beside the reference CARD.mp4.",
 )
 @click.option(
     "--seed",
@@ -155,7 +155,7 @@ def apply(session: Session, /, **parsed: Any) -> None:
     session.cache = request.cache
     request.check()
     if request.output is not None:
-        files.check_suffix(request.output, ".mp4")
+        files.check_suffix(request.output, files.VIDEOS)
     card = MotionCard.load(request.card_path)
     name, revision, of_card = apply_steps.choose_backbone(card.spec, request, session.argv)
     request = apply_steps.with_drafts(request, card.spec, name)

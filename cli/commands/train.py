@@ -113,7 +113,9 @@ Example:
 @options.encode_tiling_option
 @click.option("--compile", is_flag=True, help="Compile the model: pays on long runs.")
 @options.card_text_options
-@click.option("--preview", type=parameters.PATH, metavar="OUT.mp4", help="Also finish a video.")
+@click.option(
+    "--preview", type=parameters.PATH, metavar="OUT.mp4", help="Also finish a video (.mp4, .gif)."
+)
 @click.option(
     "--plot", type=parameters.PATH, metavar="FILE.png", help="Also draw what the card holds."
 )
