@@ -316,6 +316,42 @@ def test_a_still_reference_is_refused():
         finished(tiny_adapter(), clip=still)
 
 
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"sha256": ""}, "reference.sha256"),
+        ({"sha256": "x"}, "reference.sha256"),
+        ({"duration": -1.0}, "reference.duration"),
+        ({"duration": NAN}, "reference.duration"),
+        ({"duration": "1"}, "reference.duration"),
+        ({"total_frames": 0}, "reference.frames"),
+        ({"start": -3.0}, "reference.start"),
+        ({"fps": 0.0}, "reference.fps"),
+        ({"fps": NAN}, "reference.fps"),
+        ({"source_size": (0, 0)}, "source_size"),
+        ({"source_size": 32}, "source_size"),
+        ({"fit": "x"}, "reference.fit"),
+        ({"frames": torch.zeros(FRAMES, SIDE, SIDE, 3)}, "NumPy array, got Tensor"),
+        ({"frames": [[0]]}, "NumPy array, got list"),
+        ({"frames": np.zeros((0, SIDE, SIDE, 3), np.uint8)}, "uint8"),
+    ],
+)
+def test_what_no_card_can_say_of_a_clip_is_refused_before_any_work(changes, text):
+    clip = dataclasses.replace(moving_square(), **changes)
+    with pytest.raises(UsageError, match=text) as caught:
+        next(train(tiny_adapter(), clip, CONFIG))
+    assert "read_clip" in caught.value.hint
+
+
+@pytest.mark.parametrize("clip", [None, "ref.mp4", moving_square().frames])
+def test_a_clip_is_what_read_clip_gives(clip):
+    with pytest.raises(UsageError, match="Expected a clip, got"):
+        next(train(tiny_adapter(), clip, CONFIG))
+
+
 @pytest.mark.parametrize(
     ("config", "error", "text"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ from pe_toolkit.card import (
 )
 from pe_toolkit.card.compat import UNNAMED
 from pe_toolkit.card.edit import shared
+from pe_toolkit.card.schema import Integer, ListOf
 from pe_toolkit.card.tensors import packed
 from pe_toolkit.training.start import begun, scale
 
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from pe_toolkit.training.prepare import Run
     from pe_toolkit.training.reference import Reference
     from pe_toolkit.video import Clip
+
+_SIZE = ListOf(Integer(1, 65_536), 2, 2)
 
 
 def _reading_spec(settings: Resolved) -> ReadingSpec | None:
@@ -190,9 +194,19 @@ def _rounded(values: torch.Tensor) -> tuple[float, ...]:
     return tuple(round(value, 4) + 0.0 for value in values.tolist())
 
 
-def _reference(clip: Clip, reference: Reference) -> ReferenceSpec:
-    width, height = clip.source_size or clip.size
+def of_clip(clip: Clip) -> ReferenceSpec:
+    """What a card says of its clip, as far as that is known before anything is read of it.
+
+    Raises:
+        CardError: a value that no card may hold.
+    """
+    rules = {field.name: field.metadata["rule"] for field in dataclasses.fields(ReferenceSpec)}
+    # By themselves first: others are computed from these.
+    own = {"duration": clip.duration, "frames": clip.total_frames, "fps": clip.fps, "fit": clip.fit}
+    for name, value in own.items():
+        rules[name].check(value, f"{ReferenceSpec.place}.{name}")
     known = clip.source_size is not None
+    width, height = _SIZE.check(clip.source_size if known else clip.size, "source_size")
     return ReferenceSpec(
         sha256=clip.sha256,
         duration=clip.duration,
@@ -201,9 +215,16 @@ def _reference(clip: Clip, reference: Reference) -> ReferenceSpec:
         height=height,
         fps=clip.total_frames / clip.duration if clip.duration else clip.fps,
         start=clip.start,
-        matched=reference.flow.followed,
+        matched=0.0,
         used=clip.used if known and clip.used > 0 else None,
         fit=clip.fit if known else None,
+    )
+
+
+def _reference(clip: Clip, reference: Reference) -> ReferenceSpec:
+    return dataclasses.replace(
+        of_clip(clip),
+        matched=reference.flow.followed,
         encoded=reference.encoded,
         motion=motion_spec(reference.moves),
     )

@@ -6,23 +6,25 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from pe_toolkit.card.asked import check_prompts, check_words, checked_seeds
-from pe_toolkit.errors import UsageError, option
+from pe_toolkit.errors import CardError, UsageError, option
 from pe_toolkit.motion.disc import fits
 from pe_toolkit.objectives.others import objective_of
+from pe_toolkit.shown import shown
 from pe_toolkit.training import events
 from pe_toolkit.training.config import Resolved, TrainConfig
+from pe_toolkit.training.describe import of_clip
 from pe_toolkit.training.modes import LatentMode, Mode, PositionMode, Problem
 from pe_toolkit.training.recipes import PAPER_SHARE
 from pe_toolkit.training.schedule import guided_steps
 from pe_toolkit.training.start import first_positions
-from pe_toolkit.video import require_motion
+from pe_toolkit.video import Clip, require_motion
 from pe_toolkit.video.picture import resize
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from pe_toolkit.backbones.catalogue.variants import Variant
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from pe_toolkit.grid import TokenGrid
     from pe_toolkit.motion.moves import Moves
     from pe_toolkit.training.reference import Reference
-    from pe_toolkit.video import Clip
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def prepare(
         MotionError: nothing in the clip moves.
     """
     config = checked(config)
-    _check_frames(clip)
+    _check_clip(clip)
     require_motion(clip)
     variant = backbone.defaults()
     settings = config.resolve(variant)
@@ -199,13 +200,25 @@ def prepare(
     return Run(backbone, clip, config, settings, variant, prompts, seeds, grid, form, image)
 
 
-def _check_frames(clip: Clip) -> None:
+def _check_clip(clip: Clip) -> None:
+    """Refuse now what neither the training nor the card at its end can work with."""
+    hint = "Read it with pe_toolkit.read_clip."
+    if not isinstance(clip, Clip):
+        raise UsageError(f"Expected a clip, got {shown(clip)}.", hint)
     frames = clip.frames
-    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype.name != "uint8":
+    if not isinstance(frames, np.ndarray):
+        raise UsageError(
+            f"Expected a clip of frames in a NumPy array, got {type(frames).__name__}.", hint
+        )
+    if frames.ndim != 4 or frames.shape[3] != 3 or not frames.size or frames.dtype != np.uint8:
         raise UsageError(
             f"Expected a clip of frames uint8 (F, H, W, 3), got {frames.dtype} {frames.shape}.",
-            "Read it with pe_toolkit.read_clip.",
+            hint,
         )
+    try:
+        of_clip(clip)
+    except CardError as error:
+        raise UsageError(error.message, hint) from error
 
 
 def checked(config: TrainConfig) -> TrainConfig:
