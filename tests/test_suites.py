@@ -106,6 +106,26 @@ def test_a_manifest(tmp_path: Path) -> None:
         suite.part(3)
 
 
+def test_a_clip_is_not_unrelated_to_itself(tmp_path: Path) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / name).touch()
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "a.mp4")
+    sources: list[dict[str, object]] = [
+        {"path": str(tmp_path / "a.mp4"), "frames": [0, 12, 2]},
+        {"path": str(tmp_path / "x" / ".." / "a.mp4"), "start": 2.0},
+        {"path": str(tmp_path / "link.mp4")},
+        {"path": str(tmp_path / "b.mp4")},
+    ]
+    clips = tuple(
+        SuiteClip(str(n), source, (Prompt("Mine", "a cat"),), (1,))
+        for n, source in enumerate(sources)
+    )
+    found = [clip.unrelated for clip in Suite("s", clips).with_unrelated().clips]
+    assert found == [(sources[3],)] * 3 + [(sources[0], sources[1])]
+    alone = plan(Suite("s", clips[:3]).with_unrelated(), choose("none"), Settings())
+    assert not any("unrelated" in video.job.args for video in alone.videos)
+
+
 def test_a_manifest_in_json_is_the_same(tmp_path: Path) -> None:
     import yaml
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,17 +94,16 @@ class Suite:
         return tuple(dict.fromkeys(clip.group for clip in self.clips if clip.group))
 
     def with_unrelated(self) -> Suite:
-        """Each clip with the next `UNRELATED` others of the suite."""
-        sources, count = [clip.source for clip in self.clips], len(self.clips)
-        clips = [
-            dataclasses.replace(
-                clip,
-                unrelated=tuple(
-                    sources[(i + n) % count] for n in range(1, min(UNRELATED, count - 1) + 1)
-                ),
-            )
-            for i, clip in enumerate(self.clips)
-        ]
+        """Each clip with the next `UNRELATED` others of the suite that are of another film; those
+        of which there is none have no leak.
+        """
+        films = [_film(clip.source) for clip in self.clips]
+        clips = []
+        for place, clip in enumerate(self.clips):
+            after = (*range(place + 1, len(films)), *range(place))
+            others = [n for n in after if films[n] != films[place]][:UNRELATED]
+            sources = tuple(self.clips[n].source for n in others)
+            clips.append(dataclasses.replace(clip, unrelated=sources))
         return dataclasses.replace(self, clips=tuple(clips))
 
     def part(self, references: int | None = None, seeds: int | None = None) -> Suite:
@@ -148,3 +148,8 @@ class Suite:
             if own:
                 clips.append(dataclasses.replace(clip, prompts=own, number=place))
         return dataclasses.replace(self, clips=tuple(clips))
+
+
+def _film(source: Mapping[str, Any]) -> object:
+    """What the clip is a part of: the same for two spans of one file, whatever its path says."""
+    return os.path.realpath(source["path"]) if "path" in source else dict(source)
