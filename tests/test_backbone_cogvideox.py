@@ -5,6 +5,8 @@ meta.
 from __future__ import annotations
 
 import dataclasses
+import pickle
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -293,6 +295,14 @@ def test_every_default_has_a_source():
             assert f"https://huggingface.co/{row.hub_id}" in row.sources[name]
         for name in ("scheduler", "dynamic_cfg"):
             assert "https://github.com/THUDM/CogVideo" in row.sources[name]
+
+
+def test_a_row_is_a_value():
+    for row in VARIANTS.values():
+        for copy in (pickle.loads(pickle.dumps(row)), deepcopy(row)):
+            assert copy == row
+            assert hash(copy) == hash(row)
+        assert dataclasses.asdict(row)["sources"]["block"] == row.sources["block"]
 
 
 def test_the_smallest_gpu_is_enough_by_the_memory_model():

@@ -5,8 +5,8 @@ Torch-free, so that commands can read defaults before a model is loaded.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import Literal
 
 from pe_toolkit.backbones.catalogue import sources
@@ -91,7 +91,7 @@ class Variant:
     min_gpu_gb: float = 0.0
     fixed_size: bool = False
     training_prompts: tuple[str, ...] = GENERAL_PROMPTS
-    sources: MappingProxyType[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    sources: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def bundled(self) -> bool:
