@@ -172,6 +172,34 @@ def test_the_frechet_distance_is_that_of_its_recursion():
     assert shapes.endpoint_error(moved("right"), shifted) == pytest.approx(12.8)
 
 
+def plainly(a, b):
+    """Of the paths of `a` the least discrete Frechet distance to one of `b`, place after place."""
+    best = []
+    for path in a:
+        apart = np.linalg.norm(path[None, :, None] - b[:, None], axis=-1)  # (M, F, F)
+        for i, j in np.ndindex(apart.shape[1:]):
+            steps = ((i - 1, j), (i, j - 1), (i - 1, j - 1))
+            before = [apart[:, k, m] for k, m in steps if min(k, m) >= 0]
+            if before:
+                apart[:, i, j] = np.maximum(apart[:, i, j], np.minimum.reduce(before))
+        best.append(apart[:, -1, -1].min())
+    return np.array(best)
+
+
+@pytest.mark.parametrize("scale", [0.2, 1.0, 30.0])
+def test_the_hybrid_score_leaves_out_only_pairs_that_are_not_the_nearest(scale, monkeypatch):
+    rng = np.random.default_rng(12)
+    monkeypatch.setattr(shapes, "_CACHED", 100)  # blocks of several pairs
+    for points, others, frames in ((1, 1, 2), (3, 60, 4), (30, 45, 12), (5, 2, 33)):
+        a, b = (
+            np.cumsum(rng.normal(0, 1, (count, frames, 2)) + rng.normal(0, scale, (count, 1, 2)), 1)
+            for count in (points, others)
+        )
+        a, b = ((paths - paths[:, :1]) / SIZE for paths in (a, b))
+        assert np.allclose(shapes._nearest(a, b), plainly(a, b), rtol=0, atol=1e-12)
+    assert np.isnan(shapes._nearest(a * math.nan, b)).all()
+
+
 def test_the_hybrid_score_as_coded_is_that_of_its_formula():
     rng = np.random.default_rng(7)
     a, b = rng.uniform(1, 90, (2, 9, 6, 2))

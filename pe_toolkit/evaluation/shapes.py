@@ -8,8 +8,6 @@ how its picture differs, not only its motion.
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +16,12 @@ from pe_toolkit.evaluation.tracks import Points, Visible
 
 HYBRID_TRACKS = 50
 """Tracks whose distances the released script averages, drawn at random."""
+_TOGETHER = 16
+"""Paths that another is compared with before it is asked again which may still be nearer."""
+_TURNS = 16
+"""Directions in which the extents of paths are compared."""
+_CACHED = 2**15
+"""Numbers in a block of paths: 256 kB."""
 
 Floats = NDArray[np.float64]
 
@@ -101,7 +105,7 @@ def hybrid(
     if not len(a) or not len(b):
         return float("nan")
     chosen = np.linspace(0, len(a) - 1, min(HYBRID_TRACKS, len(a))).round().astype(int)
-    apart = _frechet(a[chosen, None], b[None]).min(1).mean()
+    apart = _nearest(a[chosen], b).mean()
     return 0.5 * local + 0.5 / (1.0 + float(apart))
 
 
@@ -173,22 +177,61 @@ def endpoint_error(
     return float(np.linalg.norm(off, axis=-1)[:, 1:][both].mean())
 
 
+def _nearest(a: Floats, b: Floats) -> Floats:
+    """Least discrete Frechet distance `(N,)` of each path of `a` `(N, F, 2)` to one of `b`
+    `(M, F, 2)`; only those pairs are looked at that can be the nearest.
+    """
+    # Going both ways in step is one way to go.
+    best = np.array([np.sqrt(np.square(path - b).sum(-1).max(1)).min() for path in a])
+    least = _at_least(a, b)
+    order = least.argsort(1)
+    for start in range(0, len(b), _TOGETHER):
+        columns = order[:, start : start + _TOGETHER]
+        row, place = np.nonzero(np.take_along_axis(least, columns, 1) < best[:, None])
+        if not len(row):
+            break
+        np.minimum.at(best, row, _frechet(a[row], b[columns[row, place]]))
+    return best
+
+
+def _at_least(a: Floats, b: Floats) -> Floats:
+    """`(N, M)` below the Frechet distances: how far apart the last points are, and of each of
+    `_TURNS` directions the points that are farthest in it.
+    """
+    angles = np.arange(_TURNS) * 2 * np.pi / _TURNS
+    directions = np.stack([np.cos(angles), np.sin(angles)])
+    far = [(paths @ directions).max(1) for paths in (a, b)]
+    ends = np.linalg.norm(a[:, None, -1] - b[None, :, -1], axis=-1)
+    return np.asarray(np.maximum(ends, np.abs(far[0][:, None] - far[1][None]).max(-1)))
+
+
 def _frechet(a: Floats, b: Floats) -> Floats:
-    """Discrete Frechet distances `(...)` of paths `(..., F, 2)`, all pairs of them at once."""
-    above: list[Floats] = []  # squared until the end: cheaper, and the order is the same
-    for i in range(a.shape[-2]):
-        row: list[Floats] = []
-        for j in range(b.shape[-2]):
-            x, y = (a[..., i, c] - b[..., j, c] for c in (0, 1))
-            here = x * x + y * y
-            before = [row[j - 1]] if j else []
-            before += [above[j]] if i else []
-            before += [above[j - 1]] if i and j else []
-            if before:
-                here = np.maximum(here, functools.reduce(np.minimum, before))
-            row.append(here)
-        above = row
-    return np.asarray(np.sqrt(above[-1]))
+    """Discrete Frechet distances `(N,)` of the paths `(N, F, 2)` and `(N, G, 2)`, in blocks that
+    fit into a processor's cache.
+    """
+    together = max(1, _CACHED // a.shape[1])
+    parts = [slice(start, start + together) for start in range(0, len(a), together)]
+    return np.concatenate([_frechet_block(a[part], b[part]) for part in parts])
+
+
+def _frechet_block(a: Floats, b: Floats) -> Floats:
+    """The recursion, one diagonal (i + j the same) at a time: row i + 1 of `here` is place
+    (i, j), and what is outside of the table is infinite.
+    """
+    rows, columns = a.shape[1], b.shape[1]
+    (ax, ay), (bx, by) = (np.ascontiguousarray(paths.transpose(2, 1, 0)) for paths in (a, b))
+    before, here = (np.full((rows + 1, len(a)), np.inf) for _ in range(2))
+    for total in range(rows + columns - 1):
+        low, high = max(0, total - columns + 1), min(rows, total + 1)
+        own, other = slice(low, high), slice(total - high + 1, total - low + 1)
+        x, y = ax[own] - bx[other][::-1], ay[own] - by[other][::-1]
+        apart = x * x + y * y  # squared until the end: cheaper, and the order is the same
+        if total:
+            least = np.minimum(here[low:high], here[low + 1 : high + 1])
+            np.maximum(apart, np.minimum(least, before[low:high], out=least), out=apart)
+        before, here = here, np.full_like(here, np.inf)
+        here[low + 1 : high + 1] = apart
+    return np.asarray(np.sqrt(here[rows]))
 
 
 def _fractions(tracks: Points, size: tuple[int, int]) -> Floats:
