@@ -288,6 +288,12 @@ GOOD = np.random.default_rng(1).uniform(0, 90, (4, 5, 2))
         lambda: steadiness.temporal_consistency(
             np.zeros((4, 8, 8, 3), np.uint8), GOOD, np.ones((4, 5), bool)
         ),
+        lambda: steadiness.temporal_consistency(
+            np.zeros((5, 8, 8, 3)), GOOD, np.ones((4, 5), bool)
+        ),
+        lambda: steadiness.temporal_consistency(
+            np.zeros((5, 8, 8, 3), np.uint8), GOOD * math.nan, np.ones((4, 5), bool)
+        ),
         lambda: likeness.driving_similarity(np.zeros((2, 8, 8)), np.zeros((2, 8, 8, 3))),
         lambda: likeness.leak(0.5, []),
     ],

@@ -32,10 +32,12 @@ def temporal_consistency(frames: Frames, points: Points, visible: Visible) -> fl
 
     Args:
         frames: `(F, H, W, 3)` uint8 RGB.
-        points, visible: `(N, F, 2)` in pixels and `(N, F)`, of the same frames.
+        points, visible: `(N, F, 2)` in pixels, finite where visible, and `(N, F)`, of the same
+            frames.
 
     Raises:
-        UsageError: shapes that do not fit.
+        UsageError: shapes that do not fit, other frames than uint8, visible points that are not
+            finite.
     """
     _check(frames, points, visible)
     visible = np.asarray(visible, bool)
@@ -119,4 +121,14 @@ def _check(frames: Frames, points: Points, visible: Visible) -> None:
     if points.shape[1] != len(frames) or len(frames) < 2:
         raise UsageError(
             f"Expected tracks of the {len(frames)} frames, at least 2, got {points.shape[1]}."
+        )
+    if frames.dtype != np.uint8:  # of 0 to 1 no colour would ever change much
+        raise UsageError(
+            f"Expected frames uint8, got {frames.dtype}.",
+            "Give colours from 0 to 255: (frames * 255).round().astype('uint8') of 0 to 1.",
+        )
+    if not np.isfinite(points[np.asarray(visible, bool)]).all():
+        raise UsageError(
+            "Expected points that are finite where they are visible, got NaN or infinity.",
+            "Mark them as not visible.",
         )
