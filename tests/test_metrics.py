@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pe_toolkit.errors import UsageError
-from pe_toolkit.evaluation import directions, likeness, shapes, steadiness
+from pe_toolkit.evaluation import directions, likeness, metric, shapes, steadiness
 from pe_toolkit.evaluation.directions import mf, mf_official, mf_speed
 
 SIZE = (128, 96)
@@ -301,6 +301,16 @@ GOOD = np.random.default_rng(1).uniform(0, 90, (4, 5, 2))
 def test_what_is_no_pair_of_tracks_is_refused(bad):
     with pytest.raises(UsageError, match=r"^Expected "):
         bad()
+
+
+def test_the_released_score_of_one_point_goes_from_minus_two_to_zero():
+    """The identity matrix is subtracted from its only cosine."""
+    way = np.cumsum(np.ones((1, 5, 2)), 1)
+    assert mf_official(way, way) == pytest.approx(0)
+    assert mf_official(way, -way) == pytest.approx(-2) == metric("mf_official").low
+    two = np.concatenate([way, way])
+    assert mf_official(two, two) == pytest.approx(1)
+    assert mf_official(two, -two) == pytest.approx(-1)
 
 
 def test_the_released_score_of_many_points_is_taken_in_blocks(monkeypatch):

@@ -39,8 +39,9 @@ def mf_official(reference: Points, video: Points) -> float:
 
     Range [-1, 1], higher is better. Defects, kept: one direction only, video -> reference; the
     identity matrix is subtracted, which hides the true partner of a point where the order of the
-    points is the same (the same tracks score less than 1); a point at rest for one step makes the
-    whole video NaN; who can be seen is ignored; speed is not seen; the longer clip is cut.
+    points is the same (the same tracks score less than 1), and of a single point, which has no
+    other partner, leaves the cosine - 1, in [-2, 0]; a point at rest for one step makes the whole
+    video NaN; who can be seen is ignored; speed is not seen; the longer clip is cut.
 
     Args:
         reference, video: `(N, F, 2)` and `(N, F', 2)`, finite.

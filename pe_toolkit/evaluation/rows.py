@@ -177,9 +177,10 @@ def _true(name: str) -> Metric:
 MF = Metric("motion fidelity, repaired", _mf, -1, 1, "higher", _TRACKS, _POINTS)
 MF_SPEED = Metric("motion fidelity that sees speed", _mf_speed, -1, 1, "higher", _TRACKS, _POINTS)
 MF_OFFICIAL = Metric(
-    "motion fidelity as the released scripts have it", _mf_official, -1, 1, "higher", _TRACKS,
+    "motion fidelity as the released scripts have it", _mf_official, -2, 1, "higher", _TRACKS,
     _REST,
 )  # fmt: skip
+"""Below -1 only of a single point."""
 HYBRID = Metric(
     "hybrid motion fidelity, as DeT describes it", _hybrid, -0.37, 1, "higher", _TRACKS, _POINTS
 )
