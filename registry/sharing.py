@@ -11,6 +11,7 @@ from pe_toolkit.card import MotionCard
 from pe_toolkit.errors import UsageError
 from pe_toolkit.registry.references import HubReference, parse
 from pe_toolkit.registry.resolve import card_path
+from pe_toolkit.shown import shown
 
 if TYPE_CHECKING:
     from pe_toolkit.apply import Application, Replay
@@ -35,7 +36,19 @@ def load(card: str | Path) -> MotionCard:
     Warns:
         CopyWarning: if the Hub could not be asked, and the copy of an earlier time is taken.
     """
-    return MotionCard.load(card if isinstance(card, Path) else card_path(card))
+    return MotionCard.load(_path(card))
+
+
+def _path(card: str | Path) -> Path:
+    """The file of a card that is named as `load` says."""
+    if isinstance(card, Path):
+        return card
+    if not isinstance(card, str):
+        raise UsageError(
+            f"Expected the path or the name of a card, got {shown(card)}.",
+            "What `train` gives, and `load`, is a card already.",
+        )
+    return card_path(card)
 
 
 def applied(
@@ -130,7 +143,7 @@ def push_to_hub(
     )  # fmt: skip
     remote = open_remote(target)
     if not isinstance(card, MotionCard):
-        return remote.push(card if isinstance(card, Path) else card_path(card), options)
+        return remote.push(_path(card), options)
     with tempfile.TemporaryDirectory(prefix="pe-") as folder:
         path = Path(folder) / "card.safetensors"
         card.save(path)

@@ -373,3 +373,57 @@ def test_latents_for_timesteps_that_never_come(both_kinds):
         card = lying(latents, schedule_timesteps=steps)
         with pytest.raises(CardError, match="latents for timesteps that come in 5 steps"):
             next(generate(adapter, ["a red circle"], [5], card=card))
+
+
+def test_prompts_and_seeds_may_come_from_iterators():
+    made = generate(tiny_adapter(), (p for p in ["a red circle", "a blue square"]), iter([1, 2]))
+    assert [(m.prompt, m.seed) for m in made] == [
+        (prompt, seed) for prompt in ("a red circle", "a blue square") for seed in (1, 2)
+    ]
+
+
+def test_generate_takes_what_applied_takes(tmp_path):
+    adapter = tiny_adapter()
+    card = card_for(adapter)
+    card.save(tmp_path / "c.safetensors")
+    (wanted,) = generate(adapter, ["a red circle"], [1], card=card)
+    for path in (tmp_path / "c.safetensors", str(tmp_path / "c.safetensors")):
+        (made,) = generate(adapter.pipe, ["a red circle"], [1], card=path, steps=5)
+        assert np.array_equal(made.frames, wanted.frames)
+        assert made.guided_steps == wanted.guided_steps > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"strength": "1"}, "finite strength, got '1'"),
+        ({"strength": None}, "finite strength, got None"),
+        ({"phase": "x"}, "phase from 0 to 1, got 'x'"),
+        ({"kv_from": moving_square().frames}, "clip as --kv-from, got ndarray"),
+    ],
+    ids=["text", "none", "phase", "frames"],
+)
+def test_what_is_no_number_and_no_clip_is_refused(both_kinds, options, text):
+    adapter, card, _ = both_kinds
+    with pytest.raises(UsageError, match=text), applied(adapter, card, **options):
+        pass
+    with pytest.raises(UsageError, match=text):
+        next(generate(adapter, ["a red circle"], [1], card=card, **options))
+
+
+def test_what_is_no_card_and_no_list_is_refused(both_kinds):
+    adapter, card, _ = both_kinds
+    for wrong in (5, card.spec):
+        with pytest.raises(UsageError, match="a card or the path of one"), applied(adapter, wrong):
+            pass
+    for prompts, seeds, options, text in (
+        (["a red circle"], [1], {"card": 5}, "a card or the path of one, got 5"),
+        (["a red circle"], [1], {"guidance_scale": "3"}, "finite guidance scale, got 3"),
+        ("a red circle", [1], {}, "a list of prompts"),
+        (None, [1], {}, "a list of prompts, got None"),
+        (["a red circle"], 1, {}, "a list of seeds, got 1"),
+    ):
+        with pytest.raises(UsageError, match=text):
+            next(generate(adapter, prompts, seeds, **options))
+    with pytest.raises(UnsupportedError):
+        next(generate(None, ["a red circle"], [1]))

@@ -13,8 +13,9 @@ from pe_toolkit.backbones.contract import Backbone, KeysValues
 from pe_toolkit.card import MotionCard
 from pe_toolkit.card.compat import check_fits
 from pe_toolkit.card.sampling import check_reference
-from pe_toolkit.errors import MismatchError, UnsupportedError, UsageError
+from pe_toolkit.errors import MismatchError, UnsupportedError, UsageError, option
 from pe_toolkit.grid import TokenGrid
+from pe_toolkit.shown import shown
 from pe_toolkit.video import Clip
 
 
@@ -26,15 +27,16 @@ def card_of(card: MotionCard | str | Path) -> MotionCard:
     """The card itself, or the one at a path.
 
     Raises:
-        UsageError: a text that is no path of a card: names are found one layer up.
+        UsageError: no card, and no path of one: names are found one layer up.
         CardError: if it is not a sound card.
     """
     if isinstance(card, MotionCard):
         return card
-    if isinstance(card, Path) or card.endswith(".safetensors") or Path(card).is_file():
+    named = isinstance(card, str) and (card.endswith(".safetensors") or Path(card).is_file())
+    if isinstance(card, Path) or named:
         return MotionCard.load(card)
     raise UsageError(
-        f"Expected a card or the path of one, got {card!r}.",
+        f"Expected a card or the path of one, got {shown(card)}.",
         "Names are found by pe_toolkit.applied, pe_toolkit.replay and pe_toolkit.load.",
     )
 
@@ -74,7 +76,7 @@ def keys_values(
     """Keys and values of the reference, if they are given, or a refusal if they must be.
 
     Raises:
-        UsageError: the card requires them and there is no clip.
+        UsageError: the card requires them and there is no clip, or what is given is none.
         MismatchError: a clip of another size than the card's.
     """
     spec, own = card.spec, card.spec.reference.sha256
@@ -88,6 +90,11 @@ def keys_values(
                 stacklevel=4,
             )
         return None
+    if not isinstance(clip, Clip):
+        raise UsageError(
+            f"Expected a clip as {option('kv_from')}, got {type(clip).__name__}.",
+            "Read it with pe_toolkit.read_clip.",
+        )
     frames, height, width = clip.frames.shape[:3]
     if (frames, width, height) != (spec.clip.frames, spec.clip.width, spec.clip.height):
         raise MismatchError(

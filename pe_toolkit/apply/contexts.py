@@ -19,13 +19,13 @@ from pe_toolkit.apply.checks import (
     size_check,
     vae_check,
 )
-from pe_toolkit.apply.parts import check_parts, layer_strengths, phase_strength
+from pe_toolkit.apply.parts import check_parts, check_strength, layer_strengths, phase_strength
 from pe_toolkit.apply.positions import Application, CardPositions
 from pe_toolkit.backbones.alone import alone
 from pe_toolkit.backbones.contract import Backbone, KeysValues
 from pe_toolkit.backbones.families import backbone_of
 from pe_toolkit.card import CardSpec, MotionCard
-from pe_toolkit.errors import UnsupportedError, UsageError
+from pe_toolkit.errors import UnsupportedError
 from pe_toolkit.motion.ground import Ground, still
 from pe_toolkit.motion.moves import times
 from pe_toolkit.motion.phase import imprinting
@@ -182,8 +182,7 @@ def _positions_of(card: MotionCard | str | Path, strength: float) -> MotionCard:
             "and seed.",
             "Use replay(pipe, card), or train with --mode positions.",
         )
-    if not np.isfinite(strength):
-        raise UsageError(f"Expected a finite strength, got {strength}.")
+    check_strength(strength)
     return card
 
 

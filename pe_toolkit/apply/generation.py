@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -15,16 +15,18 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from pe_toolkit.apply.checks import card_of
 from pe_toolkit.apply.contexts import applied
 from pe_toolkit.apply.latents import replaced_steps, replay
-from pe_toolkit.apply.parts import check_parts
+from pe_toolkit.apply.parts import check_parts, check_strength, is_finite
 from pe_toolkit.apply.positions import Application
 from pe_toolkit.apply.sense import check_replayed, guided_none
 from pe_toolkit.apply.step_cache import step_cache
 from pe_toolkit.backbones import finite
 from pe_toolkit.backbones.contract import Backbone
+from pe_toolkit.backbones.families import backbone_of
 from pe_toolkit.card import CardSpec, MotionCard
-from pe_toolkit.card.asked import check_prompts, checked_seeds
+from pe_toolkit.card.asked import checked_prompts, checked_seeds
 from pe_toolkit.card.sampling import fit_of
 from pe_toolkit.errors import UsageError
 from pe_toolkit.video import Clip
@@ -54,11 +56,11 @@ class Generated:
 
 
 def generate(
-    adapter: Backbone,
-    prompts: Sequence[str],
-    seeds: Sequence[int],
+    adapter: Backbone | Any,
+    prompts: Iterable[str],
+    seeds: Iterable[int],
     *,
-    card: MotionCard | None = None,
+    card: MotionCard | str | Path | None = None,
     strength: float = 1.0,
     steps: int | None = None,
     guidance_scale: float | None = None,
@@ -82,7 +84,8 @@ def generate(
     iterator, before the pipeline is used for something else.
 
     Args:
-        card: of any kind.
+        adapter: a backbone, or a pipeline that pe-toolkit drives, as for `applied`.
+        card: of any kind, or the path of one.
         strength: as in `applied`; at 0 a latents card gives its frames, size and schedule only.
         negative_prompt: instead of the card's; "" for none.
         scheduler: `ddim` or `dpm`, or None to keep the pipeline's. `ddim` is without dynamic
@@ -103,10 +106,12 @@ def generate(
         CardError: a card that says what cannot be on this backbone.
         BackboneError: NaN or infinity out of the transformer or the VAE; names the dtype to use.
     """
-    _check(adapter, prompts, image)
+    adapter = backbone_of(adapter)
+    card = None if card is None else card_of(card)
+    prompts = _checked(adapter, prompts, image)
     seeds = checked_seeds(seeds)
-    _check_numbers(steps, guidance_scale)
     _check_latents(card, strength, scheduler)
+    _check_numbers(strength, steps, guidance_scale)
     call = _call(adapter, card, steps, guidance_scale, negative_prompt, scheduler)
     with adapter.scheduler_swapped(scheduler), contextlib.ExitStack() as stack:
         stack.enter_context(adapter.compiled(compile))
@@ -123,17 +128,21 @@ def generate(
             yield _video(adapter, prompt, seed, call, acting)
 
 
-def _check(adapter: Backbone, prompts: Sequence[str], image: NDArray[np.uint8] | None) -> None:
+def _checked(
+    adapter: Backbone, prompts: Iterable[str], image: NDArray[np.uint8] | None
+) -> list[str]:
     adapter.check_image(image)
-    check_prompts(prompts)
-    for prompt in prompts:
+    found = checked_prompts(prompts)
+    for prompt in found:
         adapter.check_prompt(prompt)
+    return found
 
 
-def _check_numbers(steps: int | None, guidance_scale: float | None) -> None:
+def _check_numbers(strength: float, steps: int | None, guidance_scale: float | None) -> None:
+    check_strength(strength)
     if steps is not None and not (isinstance(steps, SupportsIndex) and 1 <= int(steps) <= 1000):
         raise UsageError(f"Expected steps from 1 to 1000, got {steps}.")
-    if guidance_scale is not None and not math.isfinite(guidance_scale):
+    if guidance_scale is not None and not is_finite(guidance_scale):
         raise UsageError(f"Expected a finite guidance scale, got {guidance_scale}.")
 
 

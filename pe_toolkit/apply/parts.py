@@ -6,10 +6,12 @@ Needs no torch: requests are checked before a model is loaded.
 from __future__ import annotations
 
 import math
+from typing import SupportsFloat
 
 from pe_toolkit.card import CardSpec
 from pe_toolkit.card.spec import CAMERA, WHOLE
 from pe_toolkit.errors import UsageError, option
+from pe_toolkit.shown import shown
 
 
 def of_camera(spec: CardSpec, layer: str) -> bool:
@@ -31,6 +33,17 @@ def things(spec: CardSpec) -> int:
     return sum(layer not in (CAMERA, WHOLE) for layer in spec.recipe.layers or ())
 
 
+def is_finite(value: object) -> bool:
+    """Whether it is a finite number; text is none, whatever it says."""
+    return isinstance(value, SupportsFloat) and math.isfinite(value)
+
+
+def check_strength(strength: float) -> None:
+    """Raises UsageError unless the strength is a finite number."""
+    if not is_finite(strength):
+        raise UsageError(f"Expected a finite strength, got {shown(strength)}.")
+
+
 def check_parts(
     spec: CardSpec, *, camera: float | None, subject: float | None, phase: float | None
 ) -> None:
@@ -47,8 +60,8 @@ def check_parts(
     for name, value, other in (("camera", camera, "subject"), ("subject", subject, "camera")):
         if value is None:
             continue
-        if not math.isfinite(value):
-            raise UsageError(f"Expected a finite {option(name)}, got {value}.")
+        if not is_finite(value):
+            raise UsageError(f"Expected a finite {option(name)}, got {shown(value)}.")
         if not there[name]:
             own = f", and {option(other)} what it has" if there[other] else ""
             raise UsageError(
@@ -59,8 +72,8 @@ def check_parts(
             )
     if phase is None:
         return
-    if not 0 <= phase <= 1:
-        raise UsageError(f"Expected a phase from 0 to 1, got {phase:g}.")
+    if not (is_finite(phase) and 0 <= phase <= 1):
+        raise UsageError(f"Expected a phase from 0 to 1, got {shown(phase)}.")
     if spec.kind == "latents" and spec.recipe.phase is not None:
         raise UsageError(
             f"Expected no {option('phase')} with a latents card, got {phase:g}: its latents bear "

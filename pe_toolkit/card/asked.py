@@ -13,22 +13,29 @@ from pe_toolkit.errors import CardError, UsageError, option
 from pe_toolkit.shown import shown
 
 
-def check_prompts(prompts: Sequence[str]) -> None:
-    """Refuse one string where several are expected: it would be taken letter by letter.
+def checked_prompts(prompts: Iterable[str]) -> list[str]:
+    """The prompts as a list, also those of an iterator, which can be taken once only.
 
     Raises:
-        UsageError: for that, or something that is no string among them.
+        UsageError: one string where several are expected (it would be taken letter by letter), or
+            something that is no string among them.
     """
-    if isinstance(prompts, str) or not all(isinstance(prompt, str) for prompt in prompts):
-        raise UsageError(f"Expected a list of prompts, got {shown(prompts)}.", 'Such as ["a cat"].')
+    several = isinstance(prompts, Iterable) and not isinstance(prompts, str)
+    found = list(prompts) if several else []
+    if not several or not all(isinstance(prompt, str) for prompt in found):
+        got = shown(found if several else prompts)
+        raise UsageError(f"Expected a list of prompts, got {got}.", 'Such as ["a cat"].')
+    return found
 
 
 def checked_seeds(seeds: Iterable[int]) -> list[int]:
     """The seeds as plain integers.
 
     Raises:
-        UsageError: one is no whole number, or not from 0 to 2^63 - 1.
+        UsageError: they are no list, or one is no whole number, or not from 0 to 2^63 - 1.
     """
+    if not isinstance(seeds, Iterable):
+        raise UsageError(f"Expected a list of seeds, got {shown(seeds)}.", "Such as [1, 2].")
     found = []
     for seed in seeds:
         try:

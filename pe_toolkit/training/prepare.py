@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from pe_toolkit.card.asked import check_prompts, check_words, checked_seeds
+from pe_toolkit.card.asked import check_words, checked_prompts, checked_seeds
 from pe_toolkit.errors import CardError, UsageError, option
 from pe_toolkit.motion.disc import fits
 from pe_toolkit.objectives.others import objective_of
@@ -227,7 +227,7 @@ def checked(config: TrainConfig) -> TrainConfig:
     Raises:
         UsageError: they, the prompts or the seeds make no sense.
     """
-    check_prompts(config.prompts)
+    prompts = tuple(checked_prompts(config.prompts))
     check_words(
         name=config.name,
         card_version=config.card_version,
@@ -235,7 +235,7 @@ def checked(config: TrainConfig) -> TrainConfig:
         license=config.license,
     )
     (seed,) = checked_seeds([config.seed])
-    return dataclasses.replace(config, seed=seed)
+    return dataclasses.replace(config, prompts=prompts, seed=seed)
 
 
 def samples(

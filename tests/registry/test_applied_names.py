@@ -107,3 +107,16 @@ def test_applying_by_path_warns_of_nothing(tmp_path: Path) -> None:
     with warnings.catch_warnings(), pe_toolkit.applied(adapter, path):
         warnings.simplefilter("error")
         make(adapter, card)
+
+
+def test_what_is_neither_a_card_nor_a_name_of_one() -> None:
+    spec = trained()[1].spec
+    for wrong in (5, None, spec):
+        for asked in (
+            lambda card: pe_toolkit.load(card),
+            lambda card: pe_toolkit.applied(None, card),
+            lambda card: pe_toolkit.replay(None, card),
+            lambda card: pe_toolkit.push_to_hub(card, "zoe/wave"),
+        ):
+            with pytest.raises(UsageError, match="the path or the name of a card, got"):
+                asked(wrong)
