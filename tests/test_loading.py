@@ -10,7 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from pe_toolkit.backbones import VARIANTS, CogVideoXAdapter, load_backbone
+from pe_toolkit.backbones import VARIANTS, CogVideoXAdapter, load_backbone, variant_for
 from pe_toolkit.backbones.catalogue.names import named
 from pe_toolkit.backbones.loading import device
 from pe_toolkit.card import MotionCard
@@ -89,6 +89,20 @@ def test_names() -> None:
     for name in ("", "gpt2", "a b/c", "owner/", "/".join(["-x", "y"])):
         with pytest.raises(UsageError):
             named(name)
+
+
+def test_only_repositories_have_revisions(tmp_path: Path) -> None:
+    for name in ("bundled", "auto", tmp_path):
+        with pytest.raises(UsageError, match=r"no --revision with .*, got 'nope'") as caught:
+            load_backbone(name, revision="nope", device="cpu")
+        assert caught.value.hint == "Leave it out."
+
+
+@pytest.mark.parametrize("name", [None, 5])
+def test_what_is_no_name(name: Any) -> None:
+    for asked in (load_backbone, variant_for):
+        with pytest.raises(UsageError, match=rf"a backbone out of bundled, .* got {name}"):
+            asked(name)
 
 
 def test_a_subclass_of_the_image_to_video_pipeline_is_one() -> None:

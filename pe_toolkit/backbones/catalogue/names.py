@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from pe_toolkit.backbones.catalogue.variants import VARIANTS, Variant, variant_for
+from pe_toolkit.backbones.catalogue.variants import VARIANTS, Variant, unknown, variant_for
 from pe_toolkit.errors import UsageError
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
@@ -37,6 +37,8 @@ def named(name: str, copy_of: str | None = None) -> Named:
         UsageError: no known name, no repository on the Hub, and not written as a folder is; or
             declared a copy of what is no row of the Hub.
     """
+    if not isinstance(name, str):
+        raise unknown(name)
     found = _spelled(name)
     if copy_of is None:
         return found

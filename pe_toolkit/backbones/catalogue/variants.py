@@ -263,12 +263,19 @@ def variant_for(name: str) -> Variant:
     Raises:
         UsageError: if the name is not known; lists those that are.
     """
+    if not isinstance(name, str):
+        raise unknown(name)
     wanted = name.casefold()
     for row in _ROWS:
         ids = [hub_id.casefold() for hub_id in row.hub_ids]
         if name == row.name or wanted in ids or wanted in [i.partition("/")[2] for i in ids]:
             return row
-    raise UsageError(
+    raise unknown(name)
+
+
+def unknown(name: object) -> UsageError:
+    """The error for what is no name of a backbone; lists those that are."""
+    return UsageError(
         f"Expected a backbone out of {', '.join(VARIANTS)}, a folder or a Hub id of a CogVideoX "
         f"model, got {name!r}.",
         "See `pe doctor` for what this machine can run.",

@@ -23,7 +23,7 @@ from pe_toolkit.backbones.loading.device import DTYPES, Say
 from pe_toolkit.backbones.machine import memory, placement
 from pe_toolkit.backbones.machine.offload import OFFLOADS, place, settle
 from pe_toolkit.backbones.machine.placement import Purpose, architecture_of, request_of
-from pe_toolkit.errors import BackboneError, UsageError
+from pe_toolkit.errors import BackboneError, UsageError, option
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,8 @@ def load_backbone(
         on_part: gets a `PartLoaded` before the first part of the model is read and after each.
 
     Raises:
-        UsageError: an unknown name, dtype, offload or quantization; a copy that is none.
+        UsageError: an unknown name, dtype, offload or quantization; a copy that is none; a revision
+            of what is not on the Hub.
         UnsupportedError: as `placement.decide`, for a training.
         DependencyError: a quantization or a proxy whose package is missing.
         DeviceError: the device is missing or too small.
@@ -179,7 +180,13 @@ def _tile(pipe: Any, row: Variant | None, where: torch.device, wanted: bool | No
 
 
 def _find(found: Named, name: str, revision: str | None, say: Say, *, of_card: bool) -> Source:
-    """Where the pipeline is; one of the Hub is fetched if it is not in the cache."""
+    """Where the pipeline is; one of the Hub is fetched if it is not in the cache.
+
+    Raises:
+        UsageError: a revision of what is not on the Hub.
+    """
+    if revision is not None and found.hub_id is None:
+        raise _no_revision(found, name, revision)
     if found.folder is not None:
         return Source(found.folder.absolute(), name)
     if found.hub_id is None:
@@ -193,6 +200,15 @@ def _find(found: Named, name: str, revision: str | None, say: Say, *, of_card: b
         say(f"{hub_id}: the repository of that name on the Hub. {like_folder(hub_id)}".strip())
     folder = hub.fetch(hub_id, revision, say, of_card=of_card)
     return Source(folder, hub_id, hub_id, folder.name)
+
+
+def _no_revision(found: Named, name: str, revision: str) -> UsageError:
+    what = "a folder" if found.folder is not None else "which ships with pe-toolkit"
+    return UsageError(
+        f"Expected no {option('revision')} with {name}, {what}, got {revision!r}: only "
+        "repositories on the Hub have revisions.",
+        "Leave it out.",
+    )
 
 
 def _dtype(asked: str | None, source: Source, where: torch.device, say: Say) -> str:
