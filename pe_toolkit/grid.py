@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import index
 from typing import TYPE_CHECKING
 
 from pe_toolkit.errors import UsageError
@@ -41,7 +42,7 @@ class TokenGrid:
     """`frames` x `height` x `width` video tokens (latent frames, patch rows, patch columns).
 
     Raises:
-        UsageError: if a side is below 1.
+        UsageError: if a side is no whole number, or below 1.
     """
 
     frames: int
@@ -49,6 +50,13 @@ class TokenGrid:
     width: int
 
     def __post_init__(self) -> None:
+        for name in ("frames", "height", "width"):
+            try:
+                object.__setattr__(self, name, index(getattr(self, name)))
+            except TypeError as error:
+                raise UsageError(
+                    f"Expected a token grid with sides that are whole numbers, got {self}."
+                ) from error
         if min(self.frames, self.height, self.width) < 1:
             raise UsageError(f"Expected a token grid with sides of at least 1, got {self}.")
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -154,3 +156,16 @@ def test_what_wanders_by_a_patch_is_not_followed() -> None:
     assert wandering.kept > 0
     assert wandering.followed == 0
     assert row_of([0, 1, 2, 3]).followed == pytest.approx(1 / 6)
+
+
+@pytest.mark.parametrize("sides", [(1.5, 2, 2), (math.nan, 1, 1), (1, "2", 2), (1, 1, None)])
+def test_sides_of_a_grid_are_whole_numbers(sides) -> None:
+    with pytest.raises(UsageError, match="sides that are whole numbers"):
+        TokenGrid(*sides)
+
+
+def test_sides_of_a_grid_are_plain_integers() -> None:
+    grid = TokenGrid(*np.array([2, 3, 4]))
+    assert [type(side) for side in grid] == [int] * 3
+    assert grid == TokenGrid(2, 3, 4)
+    assert str(grid) == "2x3x4"
