@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import shlex
@@ -107,6 +108,10 @@ def test_pe_completion_prints_a_script_that_bash_takes(tmp_path: Path) -> None:
     asked = f"source {shlex.quote(str(script))} && complete -p pe"
     result = subprocess.run([BASH, "-c", asked], capture_output=True, text=True, check=True)
     assert "_pe_completion pe" in result.stdout
+    said = CliRunner().invoke(cli, ["completion", "bash", "--json"])
+    assert json.loads(said.stdout) == {
+        "event": "summary", "shell": "bash", "script": made.stdout.rstrip("\n"),
+    }  # fmt: skip
     for shell in ("zsh", "fish"):
         own = CliRunner().invoke(cli, ["completion"], env={"SHELL": f"/usr/bin/{shell}"})
         assert own.exit_code == 0

@@ -46,5 +46,6 @@ def completion(session: Session, /, shell: str | None) -> None:
         )
     kind = get_completion_class(name)
     assert kind is not None
-    session.out.data(kind(cli, {}, "pe", "_PE_COMPLETE").source().strip())
-    session.out.event("summary", shell=name)
+    script = kind(cli, {}, "pe", "_PE_COMPLETE").source().strip()
+    session.out.data(script)
+    session.out.event("summary", shell=name, script=script)
