@@ -350,6 +350,31 @@ def test_a_radius_alone_keeps_the_recipes_gamma() -> None:
         TrainConfig().with_overrides({"reading": ""})
 
 
+@pytest.mark.parametrize("radius", [2, 2.0, np.float32(2), (2,)])
+def test_a_radius_may_stand_by_itself(radius) -> None:
+    found = TrainConfig(phase=radius).resolve(VARIANTS["bundled"])
+    assert found == TrainConfig(phase=(2.0,)).resolve(VARIANTS["bundled"])
+    assert TrainConfig(phase=()).resolve(VARIANTS["bundled"]).phase is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"phase": "x"}, "two numbers or one as phase"),
+        ({"learning_rates": 0.1}, "two numbers as learning_rates, got 0.1"),
+        ({"learning_rates": ("a", 1)}, "two numbers as learning_rates"),
+        ({"guided_range": 0.5}, "two numbers as guided_range, got 0.5"),
+        ({"reference_blocks": 5}, "whole numbers as reference_blocks, got 5"),
+        ({"seed": "1"}, "whole number of seed, got '1'"),
+        ({"tau": "x"}, "a number as tau, got 'x'"),
+        ({"guidance_scale": "6"}, "a number as guidance_scale, got '6'"),
+    ],
+)
+def test_what_is_no_number_is_refused_by_name(changes, text) -> None:
+    with pytest.raises(UsageError, match=text):
+        TrainConfig(**changes).resolve(VARIANTS["bundled"])
+
+
 def test_the_noise_that_positions_go_with_is_part_of_rich() -> None:
     row = VARIANTS["bundled"]
     for asked in ({"phase": (3.0, 2.0)}, {"ground": 1.0}, {"guided_range": (0.0, 1.0)}):

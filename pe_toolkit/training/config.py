@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
+from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, SupportsIndex
 
 from pe_toolkit.backbones.catalogue.variants import Variant
 from pe_toolkit.backbones.machine.recompute import CHECKPOINTING
@@ -15,6 +15,7 @@ from pe_toolkit.card.spec import LARGEST_SEED, MASKS, MAX_READ_BLOCKS
 from pe_toolkit.card.spec import STARTS as OF_CARDS
 from pe_toolkit.errors import UnsupportedError, UsageError, option
 from pe_toolkit.objectives import check_name, names
+from pe_toolkit.shown import shown
 from pe_toolkit.training.recipes import RECIPES, RICH, Noise, changes
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class TrainConfig:
     guided_range: tuple[float, float] | None = None
     start: str | None = None
     start_scale: float | None = None
-    phase: tuple[float, ...] | None = None
+    phase: tuple[float, ...] | float | None = None
     ground: float | None = None
     reading: str | None = None
     reference_blocks: tuple[int, ...] | None = None
@@ -148,6 +149,24 @@ class TrainConfig:
             if value not in known:
                 raise UsageError(f"Expected a {name} out of {', '.join(known)}, got {value!r}.")
 
+    def _check_numbers(self) -> None:
+        """What is no number, or no list of them, before any is compared."""
+        for name in ("guidance_scale", "tau", "start_scale", "ground"):
+            if not isinstance(value := getattr(self, name), SupportsFloat | None):
+                raise UsageError(f"Expected a number as {name}, got {shown(value)}.")
+        lists = {
+            "learning_rates": (SupportsFloat, "two numbers"),
+            "guided_range": (SupportsFloat, "two numbers"),
+            "phase": (SupportsFloat, "two numbers or one"),
+            "reference_blocks": (SupportsIndex, "whole numbers"),
+        }
+        for name, (kind, expected) in lists.items():
+            value = getattr(self, name)
+            if value is None or (name == "phase" and isinstance(value, SupportsFloat)):
+                continue
+            if not isinstance(value, list | tuple) or not all(isinstance(v, kind) for v in value):
+                raise UsageError(f"Expected {expected} as {name}, got {shown(value)}.")
+
     def check_mode(self) -> None:
         """Refuse what the mode cannot serve on any backbone.
 
@@ -169,10 +188,11 @@ class TrainConfig:
         """Fill in the backbone's defaults and check everything.
 
         Raises:
-            UsageError: a value out of range.
+            UsageError: a value out of range, or of another type.
             UnsupportedError: a request that the mode or backbone cannot serve.
         """
         self._check_words()
+        self._check_numbers()
         if self.recipe == "auto":
             return dataclasses.replace(self, recipe=self.chosen_recipe(variant)).resolve(variant)
         self.check_mode()
@@ -186,7 +206,10 @@ class TrainConfig:
         layered = self.mode == "positions" and pick("start") == "layers"
         if layered:
             changed = {"parametrisation": "offset", **changed}
-        phase = None if self.phase == () else pick("phase")
+        phase = pick("phase")
+        if isinstance(phase, SupportsFloat):
+            phase = (phase,)
+        phase = phase or None
         if phase is not None and len(phase) == 1:
             phase = (*phase, changed.get("phase", RICH["phase"])[1])
         ground = changed.get("ground", 0.0) if phase else 0.0
@@ -346,9 +369,9 @@ class Resolved:
                 raise UsageError(f"Expected {expected}, got {value}.")
 
     def _check_shapes(self) -> None:
-        for name in ("samples", "steps", "block", "inner_steps", "reuse"):
+        for name in ("samples", "steps", "block", "inner_steps", "reuse", "seed"):
             if not isinstance(value := getattr(self, name), SupportsIndex):
-                raise UsageError(f"Expected a whole number of {name}, got {value}.")
+                raise UsageError(f"Expected a whole number of {name}, got {shown(value)}.")
         for name in ("learning_rates", "guided_range", "phase"):
             if (value := getattr(self, name)) is not None and len(value) != 2:
                 raise UsageError(f"Expected two numbers as {name}, got {value}.")
