@@ -34,7 +34,7 @@ from pe_toolkit.registry.remotes.base import (
 )
 from pe_toolkit.registry.remotes.hub_errors import explained, refused
 from pe_toolkit.registry.remotes.hub_guard import MOST_JSON, SLOWEST, guarded
-from pe_toolkit.registry.remotes.hub_state import RepoState, state_of, timed
+from pe_toolkit.registry.remotes.hub_state import RepoState, setting, state_of, timed
 from pe_toolkit.registry.remotes.retry import Backoff, retry
 
 if TYPE_CHECKING:
@@ -170,6 +170,8 @@ class HubRemote:
         total = 2 * self.timeout if seconds is None else seconds
         bound = total if math.isfinite(total) else None
         with (
+            # Else the client asks the server which agents there are, and believes any answer.
+            setting("HF_HUB_DISABLE_TELEMETRY", True),
             timed(self.timeout),
             guarded(self.endpoint, self.token, most=most, seconds=bound),
         ):

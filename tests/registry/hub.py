@@ -42,6 +42,17 @@ def hub(online: None) -> Iterator[HubServer]:
 
 
 @pytest.fixture
+def telling(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The client tells the server about the machine, as for everybody who did not turn it off, and
+    has a list of agents that another server sent: none.
+    """
+    listed = tmp_path / "agents.json"
+    listed.write_text("[1, 2]")
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", False)
+    monkeypatch.setattr(constants, "AGENT_HARNESSES_PATH", str(listed), raising=False)
+
+
+@pytest.fixture
 def with_xet(online: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The client has xet, as it is for everybody who did not turn it off."""
     pytest.importorskip("hf_xet")

@@ -26,11 +26,11 @@ from pe_toolkit.card import MotionCard
 from pe_toolkit.cli.main import cli
 from pe_toolkit.errors import BackboneError, DependencyError, UsageError
 from pe_toolkit.video import write_video
-from tests.registry.hub import QUIET, online, with_xet
+from tests.registry.hub import QUIET, online, telling, with_xet
 from tests.registry.hub_server import Fault, HubServer
 from tests.tiny import moving_square, tiny_pipe
 
-__all__ = ["online", "with_xet"]
+__all__ = ["online", "telling", "with_xet"]
 pytestmark = QUIET
 NAME = "zoe/tiny"
 WEIGHTS = 3  # one file for each part with weights
@@ -100,6 +100,11 @@ def test_it_is_fetched_once_and_found_offline_by_name_and_by_commit(
     assert not server.requests
     # And diffusers finds by the same name what we fetched.
     assert hub.cached(NAME) == hub.cached(NAME, commit)
+
+
+def test_a_list_of_agents_that_is_none_stops_nothing(server: HubServer, telling: None) -> None:
+    assert load()[0].revision == server.repos[NAME].head
+    assert not server.sent("GET", "/api/agent-harnesses")
 
 
 def test_a_newer_commit_is_not_asked_for_but_can_be_had(

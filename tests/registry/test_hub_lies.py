@@ -23,10 +23,10 @@ from pe_toolkit.registry.remotes.hub import HubRemote
 from pe_toolkit.registry.remotes.hub_guard import MOST_JSON, guarded
 from pe_toolkit.registry.store import Store
 from tests.registry.cards import make_card
-from tests.registry.hub import QUIET, TOKEN, card, folder, hub, online, remote
+from tests.registry.hub import QUIET, TOKEN, card, folder, hub, online, remote, telling
 from tests.registry.hub_server import Fault, HubServer
 
-__all__ = ["card", "folder", "hub", "online"]
+__all__ = ["card", "folder", "hub", "online", "telling"]
 pytestmark = QUIET
 DOWNLOAD, RESOLVE = "/download/", "/resolve/"
 NAMES = [
@@ -89,6 +89,24 @@ def test_a_commit_of_the_server_becomes_no_path_of_a_push(
         remote(hub).push(card, PushOptions())
     assert files() == before
     assert not hub.sent("POST", "commit")
+
+
+def test_a_list_of_agents_that_is_none_stops_nothing(
+    hub: HubServer, telling: None, card: Path, there: str
+) -> None:
+    assert remote(hub).pull().path.read_bytes() == card.read_bytes()
+    remote(hub).push(card, PushOptions())
+    assert not hub.sent("GET", "/api/agent-harnesses")
+
+
+def test_a_server_whose_answers_are_no_objects(hub: HubServer, telling: None, card: Path) -> None:
+    listed = Path(constants.AGENT_HARNESSES_PATH)
+    listed.unlink()
+    hub.faults.append(Fault("GET", "/api/", times=99, status=200, body=b"[1, 2]"))
+    with pytest.raises(RemoteError, match="Expected to push to") as caught:
+        remote(hub).push(card, PushOptions())
+    assert "Is it a Hugging Face Hub?" in str(caught.value.hint)
+    assert not listed.exists()  # it would be believed for a day, of other servers too
 
 
 def flood(sent: list[int], head: bytes) -> Callable[[BinaryIO], None]:

@@ -27,10 +27,13 @@ def patient(seconds: float) -> Iterator[None]:
     Raises:
         BackboneError: the server does not answer, or sends such a name.
     """
-    from huggingface_hub import get_session
+    from huggingface_hub import constants, get_session
 
     session, watch = get_session(), _Watch(seconds)
     timeout, hooks = session.timeout, session.event_hooks
+    untold = constants.HF_HUB_DISABLE_TELEMETRY
+    # Else the client asks the server which agents there are, and believes any answer.
+    constants.HF_HUB_DISABLE_TELEMETRY = True
     session.timeout = seconds
     session.event_hooks = {
         "request": [*hooks["request"], watch.asked],
@@ -40,6 +43,7 @@ def patient(seconds: float) -> Iterator[None]:
         yield
     finally:
         session.timeout, session.event_hooks = timeout, hooks
+        constants.HF_HUB_DISABLE_TELEMETRY = untold
 
 
 @dataclass
