@@ -212,12 +212,35 @@ def test_quotes_of_javascript(tmp_path: Path) -> None:
     assert [prompt.text for prompt in clip.prompts] == ["a car's race", 'a "b"', "c's"]
 
 
+@pytest.mark.parametrize("quote", ["'", '"'])
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        (r"c\u2019d", "c\u2019d"),
+        (r"a\\b", "a\\b"),
+        (r"a\nb\tc\x41", "a\nb\tcA"),
+        (r"\ud83d\ude00 \u{1F600}", "\U0001f600 \U0001f600"),
+        ("caf\u00e9 \u2028 \U0001f600: {a}, #b", "caf\u00e9 \u2028 \U0001f600: {a}, #b"),
+        ("a \\\nb", "a b"),
+        (r"\a\/\'\"", "a/'\""),
+    ],
+)
+def test_signs_of_javascript(tmp_path: Path, quote: str, written: str, meant: str) -> None:
+    counting(tmp_path / "480p" / "bus", 2)
+    row = f"{{'easy': {quote}{written}{quote}, 'medium': 'b', 'hard': 'c'}}"
+    (tmp_path / "prompts.js").write_text(f"const prompts = {{'bus': {row}}};\n", encoding="utf-8")
+    (clip,) = load_suite(f"davis:{tmp_path}").clips
+    assert clip.prompts[0].text == meant
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("const prompts = {};", "got none"),
         ("const prompts = {'blackswan': {'easy': 'A'}};", "easy, medium, hard in"),
         (PROMPTS_JS.replace("[2, 14, 3]", "[2]"), "FIRST, STOP, STEP"),
+        (PROMPTS_JS.replace("[2, 14, 3]", "[-2, 14, 3]"), "from 0 on.*got '.-2, 14, 3.'"),
+        (PROMPTS_JS.replace("'A black swan'", "' '"), "Expected prompts for easy, medium, hard in"),
         (PROMPTS_JS.replace("'bus'", "'tram'"), "Expected tram"),
     ],
 )
@@ -261,6 +284,35 @@ def test_mtbench_as_its_authors_read_it(tmp_path: Path) -> None:
         load_suite(f"mtbench:{tmp_path}")
     with pytest.raises(SuiteError, match="eval_prompts"):
         load_suite(f"mtbench:{tmp_path / 'easy' / 'snowboard' / 'videos'}")
+
+
+def test_mtbench_ends_prompts_at_the_ends_of_lines(tmp_path: Path) -> None:
+    home = tmp_path / "snowboard"
+    video(home / "videos" / "snowboard.mp4")
+    (home / "eval_prompts.txt").write_bytes("A\u2028B\x85C\x0cD.\r\nE.\r\n".encode())
+    (clip,) = load_suite(f"mtbench:{home}").clips
+    assert [p.text for p in clip.prompts] == ["A\u2028B\x85C\x0cD.", "E."]
+
+
+@pytest.mark.parametrize("name", ["__MACOSX/snowboard", ".cache/snowboard", "easy/.trash"])
+def test_mtbench_beside_folders_that_are_no_clips(tmp_path: Path, name: str) -> None:
+    video(tmp_path / "easy" / "snowboard" / "videos" / "snowboard.mp4")
+    for home in (tmp_path / "easy" / "snowboard", tmp_path / name):
+        home.mkdir(parents=True, exist_ok=True)
+        (home / "eval_prompts.txt").write_text("A robot rides.\n")
+    assert [clip.name for clip in load_suite(f"mtbench:{tmp_path}").clips] == ["snowboard"]
+
+
+def test_movebench_keeps_every_caption(tmp_path: Path) -> None:
+    for number in (0, 1):
+        video(tmp_path / "en" / "video" / f"P{number}.mp4")
+    (tmp_path / "en" / "single_track.txt").write_text("P0.mp4,One.\nP1.mp4,Three.\nP0.mp4,One.\n")
+    (tmp_path / "en" / "multi_track.txt").write_text("P0.mp4,Two\x0cor more.\n")
+    clips = load_suite(f"movebench:{tmp_path}").clips
+    assert [(clip.name, [p.text for p in clip.prompts]) for clip in clips] == [
+        ("P0", ["One.", "Two\x0cor more."]),
+        ("P1", ["Three."]),
+    ]
 
 
 def test_movebench_as_its_authors_read_it(tmp_path: Path) -> None:
