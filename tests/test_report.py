@@ -66,6 +66,13 @@ def test_records_come_back_as_they_were() -> None:
     assert from_json(to_json([record(value=float("nan"))]))[0].scores == {"mf": None}
 
 
+def test_numbers_of_numpy_are_written_as_others() -> None:
+    own = replace(record(value=0.5), seed=np.int64(3), seconds=np.float32(1.5))
+    own = replace(own, scores={"mf": np.float32(0.5), "leak": np.float64("nan")})
+    (back,) = from_json(to_json([own]))
+    assert (back.seed, back.seconds, back.scores) == (3, 1.5, {"mf": 0.5, "leak": None})
+
+
 @pytest.mark.parametrize(
     ("change", "word"),
     [

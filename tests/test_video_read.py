@@ -11,6 +11,7 @@ import sys
 import tracemalloc
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -584,6 +585,23 @@ def test_a_name_that_is_not_unicode(tmp_path: Path) -> None:
     with pytest.raises(ClipError) as caught:
         read_clip(path)
     assert str(caught.value).encode()
+
+
+def test_numbers_of_numpy(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", moving_square(24), fps=24)
+    plain = read_clip(path, frames=5, size=(32, 24), start=0.5)
+    own = read_clip(path, frames=np.int64(5), size=np.array([32, 24]), start=np.float64(0.5))
+    assert np.array_equal(own.frames, plain.frames)
+    assert own.size == plain.size
+    assert [type(number) for number in (own.fps, own.start)] == [float, float]
+    assert (own.fps, own.start) == (plain.fps, plain.start)
+
+
+@pytest.mark.parametrize("asked", [{"frames": 5.5}, {"size": (8.5, 8)}, {"size": (8, 8, 3)}])
+def test_what_is_no_number_of_pixels_or_frames(tmp_path: Path, asked: dict[str, Any]) -> None:
+    path = write_clip(tmp_path / "a.mp4", moving_square(8))
+    with pytest.raises(UsageError, match="Expected a"):
+        read_clip(path, **asked)
 
 
 def test_importing_needs_no_torch() -> None:

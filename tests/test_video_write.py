@@ -110,6 +110,14 @@ def test_rates(tmp_path: Path, fps: float) -> None:
         assert clip.fps == pytest.approx(fps, rel=0.02)
 
 
+@pytest.mark.parametrize("suffix", VIDEO_SUFFIXES)
+@pytest.mark.parametrize("fps", [np.float32(16), np.float64(16), np.int64(16)])
+def test_rates_of_numpy(tmp_path: Path, suffix: str, fps: float) -> None:
+    plain = write_video(tmp_path / f"plain{suffix}", moving_square(4), 16)
+    own = write_video(tmp_path / f"own{suffix}", moving_square(4), fps)
+    assert own.read_bytes() == plain.read_bytes()
+
+
 def test_one_frame(tmp_path: Path) -> None:
     for suffix in VIDEO_SUFFIXES:
         assert write_video(tmp_path / f"o{suffix}", moving_square(1), 8).stat().st_size > 50

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+import numpy as np
+
 from pe_toolkit.errors import UsageError
 
 
@@ -43,7 +45,7 @@ class ScoredVideo:
     def to_dict(self) -> dict[str, Any]:
         """For JSON: numbers that are not finite become None."""
         value = asdict(self) | {"scores": {k: _number(v) for k, v in self.scores.items()}}
-        return value | {"seconds": _number(self.seconds)}
+        return value | {"seconds": _number(self.seconds), "seed": _plain(self.seed)}
 
     @classmethod
     def from_dict(cls, value: object) -> ScoredVideo:
@@ -100,4 +102,9 @@ def from_json(text: str) -> list[ScoredVideo]:
 
 
 def _number(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else value
+    return None if value is None or not math.isfinite(value) else _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy's as one of Python's own, which JSON knows."""
+    return value.item() if isinstance(value, np.generic) else value

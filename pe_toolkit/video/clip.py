@@ -109,6 +109,7 @@ def read_clip(
     if path == "":
         raise UsageError("Expected a clip, got an empty name.", "Name a video or a folder.")
     _check_request(start, end, frames, fps, size, fit)
+    frames = None if frames is None else int(frames)
     name = shown(Path(path))
 
     def planned(source: Source) -> tuple[list[int], float, float]:
@@ -164,13 +165,17 @@ def _read(
         planned: numbers of frames, their rate, and the seconds at which they begin.
     """
     name = shown(path)
+    size = None if size is None else (int(size[0]), int(size[1]))  # also NumPy's
     source, digest = open_source(path, None if fps == "native" else fps, on_progress)
 
     def used(source: Source) -> Clip:
         indices, rate, start = planned(source)
         pictures, seen = _take(source, name, indices, size, fit)
         whole, count = source.duration, len(source.times)
-        return Clip(pictures, rate, name, digest, whole, count, start, source_size=seen, fit=fit)
+        return Clip(
+            pictures, float(rate), name, digest, whole, count, float(start), source_size=seen,
+            fit=fit,
+        )  # fmt: skip
 
     try:
         return used(source)
@@ -204,15 +209,16 @@ def _check_request(
             f"Expected an end after the start at {start:g} seconds, got {end:g}.",
             hint="Both count from the first frame of the clip.",
         )
-    if frames is not None and frames < 2:
+    if frames is not None and not (frames >= 2 and frames % 1 == 0):
         raise UsageError(f"Expected at least 2 frames, got {frames}.")
     if isinstance(fps, str):
         if fps != "native":
             raise UsageError(f"Expected a number of frames a second or 'native', got '{fps}'.")
     elif fps is not None and not (math.isfinite(fps) and fps > 0):
         raise UsageError(f"Expected a positive number of frames a second, got {fps}.")
-    if size is not None and min(size) < 1:
-        raise UsageError(f"Expected a size of at least 1x1 pixels, got {size[0]}x{size[1]}.")
+    if size is not None and (len(size) != 2 or min(size) < 1 or any(side % 1 for side in size)):
+        got = "x".join(map(str, size))
+        raise UsageError(f"Expected a size of at least 1x1 pixels, got {got}.")
     if fit not in FITS:
         raise UsageError(f"Expected a fit of {', '.join(FITS)}, got '{fit}'.")
 

@@ -178,7 +178,7 @@ def encode_mp4(
         with av.open(buffer, "w", format="mp4", options=options) as container:
             container.metadata.update(names)
             stream: Any = container.add_stream(
-                "libx264", rate=Fraction(fps).limit_denominator(1001)
+                "libx264", rate=Fraction(float(fps)).limit_denominator(1001)
             )
             stream.width, stream.height = frames.shape[2], frames.shape[1]
             stream.pix_fmt = "yuv420p"
