@@ -9,7 +9,10 @@ import pytest
 
 from pe_toolkit.errors import UsageError
 from pe_toolkit.evaluation import directions, likeness, metric, shapes, steadiness
+from pe_toolkit.evaluation.contract import Pair
 from pe_toolkit.evaluation.directions import mf, mf_official, mf_speed
+from pe_toolkit.evaluation.trackers.base import grid_points
+from pe_toolkit.evaluation.tracks import tracks_of
 
 SIZE = (128, 96)
 FRAMES = 12
@@ -311,6 +314,72 @@ def test_the_released_score_of_one_point_goes_from_minus_two_to_zero():
     two = np.concatenate([way, way])
     assert mf_official(two, two) == pytest.approx(1)
     assert mf_official(two, -two) == pytest.approx(-1)
+
+
+SEEN = np.ones(GOOD.shape[:2], bool)
+CLIP = np.zeros((GOOD.shape[1], *SIZE[::-1], 3), np.uint8)
+OF_TWO = {
+    "mf": lambda a, b, seen: mf(a, b, seen, seen),
+    "mf_speed": lambda a, b, seen: mf_speed(a, b, seen, seen),
+    "mf_official": lambda a, b, seen: mf_official(a, b),
+    "hybrid": lambda a, b, seen: shapes.hybrid(a, b, SIZE, seen, seen),
+    "hybrid_as_coded": lambda a, b, seen: shapes.hybrid_as_coded(a, b, SIZE, frechet=True),
+    "frechet_distance": lambda a, b, seen: shapes.frechet_distance(a, b, SIZE, seen, seen),
+    "endpoint_error": lambda a, b, seen: shapes.endpoint_error(a, b, seen, seen),
+    "dynamic_degree": lambda a, b, seen: steadiness.dynamic_degree(b, seen, SIZE),
+    "temporal_consistency": lambda a, b, seen: steadiness.temporal_consistency(CLIP, b, seen),
+}
+
+
+@pytest.mark.parametrize("name", OF_TWO)
+def test_lists_are_taken_as_arrays(name):
+    other = GOOD[:, ::-1]
+    asked = OF_TWO[name](GOOD, other, SEEN)
+    for seen in (SEEN.tolist(), SEEN.astype(int)):
+        assert OF_TWO[name](GOOD.tolist(), other.tolist(), seen) == asked
+
+
+@pytest.mark.parametrize("name", OF_TWO)
+@pytest.mark.parametrize(
+    "bad",
+    [
+        np.zeros((4, 5, 3)), GOOD[0], GOOD.astype(str), GOOD + 1j, [[[1, 2]], [[1, 2], [3, 4]]],
+        None,
+    ],
+    ids=["3 numbers", "2 axes", "text", "complex", "of two lengths", "None"],
+)  # fmt: skip
+def test_what_are_no_tracks_is_refused_by_all(name, bad):
+    with pytest.raises(UsageError, match=r"^Expected "):
+        OF_TWO[name](bad, bad, SEEN)
+
+
+@pytest.mark.parametrize("size", [(0, 0), (8, 0), (1, 2, 3), 8, (8.5, 8), (math.nan, 8), "88"])
+def test_what_is_no_size_is_refused_by_all(size):
+    for score in (
+        lambda: shapes.hybrid(GOOD, GOOD, size),
+        lambda: shapes.hybrid_as_coded(GOOD, GOOD, size),
+        lambda: shapes.frechet_distance(GOOD, GOOD, size),
+        lambda: steadiness.dynamic_degree(GOOD, SEEN, size),
+        lambda: tracks_of(GOOD, None, size),
+        lambda: tracks_of(GOOD, None, SIZE).scaled_to(size),
+    ):
+        with pytest.raises(UsageError, match="Expected a size of two whole numbers"):
+            score()
+
+
+def test_tracks_of_no_frames_and_grids_of_no_picture_are_refused():
+    tracks = tracks_of(GOOD, None, np.array([128, 96]))
+    assert tracks.size == (128, 96)
+    assert tracks.resampled(1).frames == 1
+    for frames in (0, -1):
+        for make in (tracks.resampled, tracks.cut):
+            with pytest.raises(UsageError, match=f"at least 1 frame, got {frames}"):
+                make(frames)
+    with pytest.raises(UsageError, match="at least 1x1 pixels, got 0x0"):
+        grid_points(0, 0, 2)
+    with pytest.raises(UsageError, match="Expected tracks of both clips, got none") as caught:
+        _ = Pair(CLIP, CLIP).both
+    assert "tracks_of_both" in caught.value.hint
 
 
 def test_the_released_score_of_many_points_is_taken_in_blocks(monkeypatch):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pe_toolkit.errors import option
+from pe_toolkit.errors import UsageError, option
 from pe_toolkit.evaluation.tracks import Tracks
 
 if TYPE_CHECKING:
@@ -80,9 +80,16 @@ class Pair:
 
     @property
     def both(self) -> tuple[Tracks, Tracks]:
-        """The tracks of reference and video."""
-        assert self.reference_tracks is not None
-        assert self.video_tracks is not None
+        """The tracks of reference and video.
+
+        Raises:
+            UsageError: there are none.
+        """
+        if self.reference_tracks is None or self.video_tracks is None:
+            raise UsageError(
+                f"Expected {NEEDS['tracks']}, got none.",
+                "Follow points through both first: `pair.tracks_of_both`, `pair.with_tracks`.",
+            )
         return self.reference_tracks, self.video_tracks
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pe_toolkit.errors import UsageError
-from pe_toolkit.evaluation.tracks import Points, Visible
+from pe_toolkit.evaluation.tracks import Points, Visible, checked_points, checked_visible
 
 REST = 0.25
 """Pixels a step. What moves less is still: trackers wander that far on a picture at rest."""
@@ -49,7 +49,7 @@ def mf_official(reference: Points, video: Points) -> float:
     Raises:
         UsageError: not the same number of points (the scripts crash), or fewer than 2 frames.
     """
-    _check(reference, video)
+    reference, video = _checked(reference, video)
     if len(reference) != len(video):
         raise UsageError(
             f"Expected as many points in both, got {len(reference)} and {len(video)}: the "
@@ -57,8 +57,7 @@ def mf_official(reference: Points, video: Points) -> float:
             "Use `mf`.",
         )
     steps = min(reference.shape[1], video.shape[1]) - 1
-    both = (np.asarray(tracks, np.float64)[:, : steps + 1] for tracks in (video, reference))
-    a, b = (np.diff(tracks, axis=1) for tracks in both)
+    a, b = (np.diff(tracks[:, : steps + 1], axis=1) for tracks in (video, reference))
     with np.errstate(invalid="ignore"):
         a, b = (v / np.linalg.norm(v, axis=-1, keepdims=True) for v in (a, b))
     a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
@@ -130,7 +129,7 @@ def _both_ways(
     *,
     speed: bool,
 ) -> float:
-    _check(reference, video)
+    reference, video = _checked(reference, video)
     if reference.shape[1] != video.shape[1]:
         raise UsageError(
             f"Expected as many frames in both, got {reference.shape[1]} and {video.shape[1]}.",
@@ -156,13 +155,10 @@ def _steps(points: Points, visible: Visible | None) -> tuple[Floats, Visible]:
     """`(N', F - 1, 2)` displacements and `(N', F - 1)` whether they are seen, of the points that
     are seen in at least `LEAST_SEEN` of the steps; zero where not seen.
     """
-    seen = np.ones(points.shape[:2], bool) if visible is None else np.asarray(visible, bool)
-    if seen.shape != points.shape[:2]:
-        raise UsageError(f"Expected visible {points.shape[:2]}, got {seen.shape}.")
+    seen = checked_visible(visible, points)
     both = seen[:, 1:] & seen[:, :-1]
     kept = both.mean(1) >= LEAST_SEEN
-    # In float64: of unsigned integers no difference is below 0.
-    steps = np.where(both[..., None], np.diff(np.asarray(points, np.float64), axis=1), 0.0)
+    steps = np.where(both[..., None], np.diff(points, axis=1), 0.0)
     return steps[kept], both[kept]
 
 
@@ -208,10 +204,12 @@ def _likeness(
     return np.where(enough, total / np.maximum(counts, 1), -np.inf)
 
 
-def _check(reference: Points, video: Points) -> None:
+def _checked(reference: Points, video: Points) -> tuple[Points, Points]:
+    reference, video = checked_points(reference, "reference"), checked_points(video, "video")
     for name, tracks in (("reference", reference), ("video", video)):
-        if tracks.ndim != 3 or tracks.shape[2] != 2 or not len(tracks) or tracks.shape[1] < 2:
+        if not len(tracks) or tracks.shape[1] < 2:
             raise UsageError(
                 f"Expected tracks (points, frames, 2) of at least 1 point and 2 frames as the "
                 f"{name}, got {tracks.shape}."
             )
+    return reference, video

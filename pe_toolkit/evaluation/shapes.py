@@ -12,7 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pe_toolkit.errors import UsageError
-from pe_toolkit.evaluation.tracks import Points, Visible
+from pe_toolkit.evaluation.tracks import (
+    Points,
+    Visible,
+    checked_points,
+    checked_size,
+    checked_visible,
+)
 
 HYBRID_TRACKS = 50
 """Tracks whose distances the released script averages, drawn at random."""
@@ -52,8 +58,10 @@ def hybrid_as_coded(
         size: width and height in pixels.
 
     Raises:
-        UsageError: not the same number of frames, or with `frechet` of points.
+        UsageError: other shapes, not the same number of frames, or with `frechet` of points.
     """
+    reference, video = checked_points(reference, "reference"), checked_points(video, "video")
+    size = checked_size(size)
     a, b = (_fractions(tracks, size) for tracks in (video, reference))
     _same(a, b, points=frechet)
     with np.errstate(invalid="ignore"):
@@ -93,10 +101,12 @@ def hybrid(
         The score; NaN where `mf` is, or on one side no point is seen throughout.
 
     Raises:
-        UsageError: not the same number of frames.
+        UsageError: other shapes, or not the same number of frames.
     """
     from pe_toolkit.evaluation.directions import mf
 
+    reference, video = checked_points(reference, "reference"), checked_points(video, "video")
+    size = checked_size(size)
     local = mf(reference, video, reference_visible, video_visible)
     a, b = (
         _from_start(_fractions(tracks, size)[_always(tracks, seen)])
@@ -132,8 +142,10 @@ def frechet_distance(
         The distance; NaN if no point is seen in both.
 
     Raises:
-        UsageError: not the same number of points and frames.
+        UsageError: other shapes, or not the same number of points and frames.
     """
+    reference, video = checked_points(reference, "reference"), checked_points(video, "video")
+    size = checked_size(size)
     a, b = (_fractions(tracks, size) for tracks in (reference, video))
     _same(a, b, points=True)
     both = _both(a, reference_visible, video_visible)
@@ -167,14 +179,14 @@ def endpoint_error(
         The error; NaN if no point is seen in both.
 
     Raises:
-        UsageError: not the same number of points and frames.
+        UsageError: other shapes, or not the same number of points and frames.
     """
+    reference, video = checked_points(reference, "reference"), checked_points(video, "video")
     _same(reference, video, points=True)
     both = _both(reference, reference_visible, video_visible)[:, 1:]
     if not both.any():
         return float("nan")
-    off = np.asarray(reference, np.float64) - np.asarray(video, np.float64)
-    return float(np.linalg.norm(off, axis=-1)[:, 1:][both].mean())
+    return float(np.linalg.norm(reference - video, axis=-1)[:, 1:][both].mean())
 
 
 def _nearest(a: Floats, b: Floats) -> Floats:
@@ -255,17 +267,11 @@ def _always(tracks: Points, seen: Visible | None) -> Visible:
 
 
 def _both(tracks: Points, first: Visible | None, second: Visible | None) -> Visible:
-    both = np.ones(tracks.shape[:2], bool)
-    for seen in (first, second):
-        if seen is not None:
-            if seen.shape != both.shape:
-                raise UsageError(f"Expected visible {both.shape}, got {seen.shape}.")
-            both &= np.asarray(seen, bool)
-    return both
+    return checked_visible(first, tracks) & checked_visible(second, tracks)
 
 
 def _same(a: Points, b: Points, *, points: bool) -> None:
-    if a.ndim != 3 or b.ndim != 3 or a.shape[1] != b.shape[1] or not len(a) or not len(b):
+    if a.shape[1] != b.shape[1] or not len(a) or not len(b):
         raise UsageError(
             f"Expected tracks (points, frames, 2) of as many frames in both, got {a.shape} and "
             f"{b.shape}."

@@ -10,7 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pe_toolkit.errors import UsageError
-from pe_toolkit.evaluation.tracks import Points, Visible
+from pe_toolkit.evaluation.tracks import (
+    Points,
+    Visible,
+    checked_points,
+    checked_size,
+    checked_visible,
+)
 
 Frames = NDArray[np.uint8]
 Floats = NDArray[np.float64]
@@ -39,8 +45,9 @@ def temporal_consistency(frames: Frames, points: Points, visible: Visible) -> fl
         UsageError: shapes that do not fit, other frames than uint8, visible points that are not
             finite.
     """
+    points = checked_points(points)
+    visible = checked_visible(visible, points)
     _check(frames, points, visible)
-    visible = np.asarray(visible, bool)
     colours = np.stack(
         [_colours(frame, points[:, t], visible[:, t]) for t, frame in enumerate(frames)], axis=1
     )
@@ -68,11 +75,10 @@ def dynamic_degree(points: Points, visible: Visible, size: tuple[int, int]) -> f
     Raises:
         UsageError: shapes that do not fit.
     """
-    seen_at = np.asarray(visible, bool)
-    if seen_at.shape != points.shape[:2]:
-        raise UsageError(f"Expected visible {points.shape[:2]}, got {seen_at.shape}.")
+    points, size = checked_points(points), checked_size(size)
+    seen_at = checked_visible(visible, points)
     both = seen_at[:, 1:] & seen_at[:, :-1]
-    speeds = np.linalg.norm(np.diff(np.asarray(points, np.float64), axis=1), axis=-1)
+    speeds = np.linalg.norm(np.diff(points, axis=1), axis=-1)
     found = []
     for t in range(both.shape[1]):
         seen = np.sort(speeds[both[:, t], t])
@@ -113,11 +119,8 @@ def _colours(frame: Frames, points: Points, visible: Visible) -> Floats:
 
 
 def _check(frames: Frames, points: Points, visible: Visible) -> None:
-    if frames.ndim != 4 or frames.shape[3] != 3 or points.shape[:2] != visible.shape:
-        raise UsageError(
-            f"Expected frames (F, H, W, 3), points (N, F, 2) and visible (N, F), got "
-            f"{frames.shape}, {points.shape} and {visible.shape}."
-        )
+    if frames.ndim != 4 or frames.shape[3] != 3:
+        raise UsageError(f"Expected frames (F, H, W, 3), got {frames.shape}.")
     if points.shape[1] != len(frames) or len(frames) < 2:
         raise UsageError(
             f"Expected tracks of the {len(frames)} frames, at least 2, got {points.shape[1]}."
@@ -127,7 +130,7 @@ def _check(frames: Frames, points: Points, visible: Visible) -> None:
             f"Expected frames uint8, got {frames.dtype}.",
             "Give colours from 0 to 255: (frames * 255).round().astype('uint8') of 0 to 1.",
         )
-    if not np.isfinite(points[np.asarray(visible, bool)]).all():
+    if not np.isfinite(points[visible]).all():
         raise UsageError(
             "Expected points that are finite where they are visible, got NaN or infinity.",
             "Mark them as not visible.",

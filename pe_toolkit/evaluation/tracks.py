@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pe_toolkit.errors import ClipError, UsageError
 from pe_toolkit.evaluation.moments import evenly
+from pe_toolkit.shown import shown
 
 Points = NDArray[np.float64]
 Visible = NDArray[np.bool_]
@@ -53,20 +54,95 @@ class Tracks:
         return int(self.points.shape[1])
 
     def resampled(self, frames: int) -> Tracks:
-        """The nearest of `frames` evenly spaced moments, first to first and last to last."""
+        """The nearest of `frames` evenly spaced moments, first to first and last to last.
+
+        Raises:
+            UsageError: fewer than 1.
+        """
+        _check_count(frames)
         chosen = evenly(self.frames, frames)
         return replace(self, points=self.points[:, chosen], visible=self.visible[:, chosen])
 
     def cut(self, frames: int) -> Tracks:
-        """The first `frames` frames."""
+        """The first `frames` frames, or as many as there are.
+
+        Raises:
+            UsageError: fewer than 1.
+        """
+        _check_count(frames)
         return replace(self, points=self.points[:, :frames], visible=self.visible[:, :frames])
 
     def scaled_to(self, size: tuple[int, int]) -> Tracks:
-        """In pixels of a picture of another size, each axis by itself."""
+        """In pixels of a picture of another size, each axis by itself.
+
+        Raises:
+            UsageError: as `checked_size`.
+        """
+        size = checked_size(size)
         if size == self.size:
             return self
         factor = np.array(size, float) / np.array(self.size, float)
         return replace(self, points=(self.points + 0.5) * factor - 0.5, size=size)
+
+
+def checked_size(size: ArrayLike) -> tuple[int, int]:
+    """Width and height in pixels, of any type that holds two numbers.
+
+    Raises:
+        UsageError: other than two whole numbers from 1 to `MAX_SIDE`.
+    """
+    sides = _array(size, "a size")
+    fits = sides.shape == (2,) and sides.dtype.kind in "fiu"
+    if not fits or not ((sides >= 1) & (sides <= MAX_SIDE) & (sides % 1 == 0)).all():
+        raise UsageError(
+            f"Expected a size of two whole numbers, 1 to {MAX_SIDE} pixels, got {shown(size)}."
+        )
+    return int(sides[0]), int(sides[1])
+
+
+def checked_points(points: ArrayLike, name: str = "points") -> Points:
+    """`(N, F, 2)` float64 of tracks of any type, also lists: in float64, because of unsigned
+    integers no difference is below 0.
+
+    Args:
+        name: what they are the tracks of, for the message.
+
+    Raises:
+        UsageError: another shape, or no real numbers.
+    """
+    found = _array(points, name)
+    if found.ndim != 3 or found.shape[2] != 2 or found.dtype.kind not in "fiu":
+        raise UsageError(
+            f"Expected tracks (points, frames, 2) of real numbers as the {name}, got {found.shape} "
+            f"{found.dtype}."
+        )
+    return np.asarray(found, np.float64)
+
+
+def checked_visible(visible: ArrayLike | None, points: Points) -> Visible:
+    """`(N, F)` bool for points `(N, F, 2)`, of any type, also lists; None: always.
+
+    Raises:
+        UsageError: another shape.
+    """
+    if visible is None:
+        return np.ones(points.shape[:2], bool)
+    seen = _array(visible, "visible")
+    if seen.shape != points.shape[:2]:
+        raise UsageError(f"Expected visible {points.shape[:2]}, got {seen.shape}.")
+    return seen.astype(bool)
+
+
+def _array(values: ArrayLike, name: str) -> NDArray[Any]:
+    try:
+        return np.asarray(values)
+    except ValueError as error:  # lists of different lengths
+        raise UsageError(f"Expected an array of numbers as {name}, but {error}.") from error
+
+
+def _check_count(frames: int) -> None:
+    if frames < 1:
+        raise UsageError(f"Expected tracks of at least 1 frame, got {frames}.")
 
 
 def tracks_of(points: ArrayLike, visible: ArrayLike | None, size: tuple[int, int]) -> Tracks:
@@ -90,8 +166,7 @@ def tracks_of(points: ArrayLike, visible: ArrayLike | None, size: tuple[int, int
         raise UsageError(
             f"Expected visible {where.shape[:2]} of true and false, got {seen.shape} {seen.dtype}."
         )
-    if min(size) < 1 or max(size) > MAX_SIDE:
-        raise UsageError(f"Expected a size of 1 to {MAX_SIDE} pixels, got {size[0]}x{size[1]}.")
+    size = checked_size(size)
     with np.errstate(over="ignore"):  # of longer floats
         seen, where = seen.astype(bool), where.astype(np.float64)
     if not np.isfinite(where[seen]).all():

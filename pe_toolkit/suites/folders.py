@@ -101,7 +101,7 @@ def _range(value: object, where: str) -> list[int]:
     if not whole or found[2] < 1 or len(range(*found)) < 2:
         raise SuiteError(
             f"Expected frame_range [FIRST, STOP, STEP] in {where}, from 0 on and of two frames or "
-            f"more, got {shown(str(value))}."
+            f"more, got {shown(value)}."
         )
     return found
 

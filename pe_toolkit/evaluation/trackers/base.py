@@ -31,8 +31,10 @@ def grid_points(width: int, height: int, side: int) -> Points:
     row by row.
 
     Raises:
-        UsageError: `side` less than 1.
+        UsageError: a side, of the grid or of the picture, less than 1.
     """
+    if min(width, height) < 1:
+        raise UsageError(f"Expected a picture of at least 1x1 pixels, got {width}x{height}.")
     if side < 1:
         raise UsageError(f"Expected a grid of at least 1 point a side, got {side}.")
     middle = (np.arange(side) + 0.5) / side
