@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,32 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         field_picture(np.zeros((4, 4, 3)))
     with pytest.raises(UsageError):
         phase_pictures(np.zeros((2, 1, 3)), [(0, 0)])
+
+
+@pytest.mark.parametrize(
+    ("draw", "words"),
+    [
+        (lambda: field_picture(np.full((4, 4, 2), np.nan)), "finite displacements"),
+        (lambda: field_picture(np.zeros((0, 4, 2))), "at least one token"),
+        (lambda: field_picture(np.zeros((4, 4, 2)), height=0), "height of at least 1 pixel, got 0"),
+        (lambda: path_picture([("a", np.zeros((0, 2)))], (4, 4)), "path .* as 'a', got .0, 2."),
+        (lambda: path_picture([("a", np.full((3, 2), np.nan))], (4, 4)), "finite numbers as 'a'"),
+        (lambda: path_picture([("a", np.zeros((3, 2)))], (0, 4)), "at least 1x1 patches, got 4x0"),
+        (lambda: path_picture([("a", np.zeros((3, 2)))], (4, 4), height=0), "height"),
+        (lambda: phase_pictures(np.full((2, 1, 1), np.nan), [(0, 1)]), "finite phases"),
+        (lambda: phase_pictures(np.zeros((2, 1, 1)), [(0, 1)], side=0), "side of at least 1 pixel"),
+        (lambda: phase_pictures(np.zeros((2, 1, 0)), []), "at least one"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(draw: Callable[[], object], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        draw()
+
+
+def test_what_is_not_kept_may_be_anything() -> None:
+    field, kept = np.zeros((4, 4, 2)), np.ones((4, 4), bool)
+    field[0, 0], kept[0, 0] = np.nan, False
+    assert field_picture(field, kept).shape == (120, 120, 3)
 
 
 def test_paths_go_from_ring_to_dot() -> None:

@@ -83,6 +83,14 @@ def test_shapes_that_do_not_fit_are_refused(wrong: str) -> None:
         flow_frames(given["frames"], given["flow"], given["kept"], kept)
 
 
+@pytest.mark.parametrize("shape", [(2, 2), (9, 2), (3, 3), (3,)])
+def test_a_path_of_another_length_is_refused(shape: tuple[int, ...]) -> None:
+    flow, kept = _flow()
+    assert len(flow) == 3
+    with pytest.raises(UsageError, match=r"Expected a path .3, 2. as the flow"):
+        flow_frames(np.zeros((9, 64, 64, 3), np.uint8), flow, kept, kept, path=np.zeros(shape))
+
+
 def pe(*words: object) -> Result:
     return CliRunner().invoke(cli, [str(word) for word in words])
 

@@ -196,6 +196,17 @@ def test_no_records_no_page() -> None:
         build_report([])
 
 
+def test_records_may_come_one_by_one(folder: Path) -> None:
+    text, media = build_report((record(name) for name in ("none", "rich")), folder)
+    assert len(media) == 3
+    assert text == build_report([record("none"), record("rich")], folder)[0]
+
+
+def test_a_column_that_is_better_in_no_way(folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"Expected higher, lower, neither .* 'mf', got 'up'"):
+        build_report([record()], folder, columns={"mf": Column("l", "up")})  # type: ignore[arg-type]
+
+
 def test_only_a_report_is_written_over(folder: Path) -> None:
     page, own = folder / "again.html", folder / "mine.html"
     own.write_text("<html>mine</html>")

@@ -176,9 +176,15 @@ class TestLossCurve:
         top = [int(np.nonzero(line[:, x])[0].min()) for x in (70, 200, 460)]
         assert top[0] < top[1] < top[2]
 
-    @pytest.mark.parametrize("losses", [[1.0], [2.0, 2.0], [1.0, math.nan, 0.5], [1e-9, 1e9]])
+    @pytest.mark.parametrize(
+        "losses", [[1.0], [2.0, 2.0], [1.0, math.nan, 0.5], [1e-9, 1e9], [1e308, -1e308]]
+    )
     def test_any_values(self, losses: list[float]) -> None:
         assert (loss_curve(losses) == (96, 165, 250)).all(axis=-1).any()
+
+    def test_the_largest_numbers_of_numpy(self) -> None:
+        losses = np.array([1e308, 0.0, -1e308])
+        assert (loss_curve(losses) == loss_curve([1.0, 0.0, -1.0]))[:, 70:].all()
 
     def test_refusals(self) -> None:
         for losses in ([], [math.nan, math.inf]):

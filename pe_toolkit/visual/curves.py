@@ -34,6 +34,7 @@ def loss_curve(
     Raises:
         UsageError: no finite value, or a size too small for the axes.
     """
+    losses = [float(v) for v in losses]
     finite = [v for v in losses if math.isfinite(v)]
     if not finite:
         raise UsageError(f"Expected at least one finite loss, got {len(losses)} values.")
@@ -43,11 +44,12 @@ def loss_curve(
     image = Image.new("RGB", size, BACKGROUND)
     pen, face = ImageDraw.Draw(image), font(12)
     low, high = min(finite), max(finite)
+    part = 0.5 if math.isinf(high - low) else 1.0  # of values whose difference is no float
     right, bottom = width - _RIGHT, height - _BOTTOM
 
     def place(step: int, value: float) -> tuple[float, float]:
         across = step / max(1, len(losses) - 1)
-        up = (value - low) / (high - low) if high > low else 0.5
+        up = (value * part - low * part) / (high * part - low * part) if high > low else 0.5
         return _LEFT + across * (right - _LEFT), bottom - up * (bottom - _TOP)
 
     for value in (low, high) if high > low else (low,):

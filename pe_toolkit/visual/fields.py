@@ -33,14 +33,21 @@ def field_picture(
         `(height, W, 3)` uint8 RGB with the aspect of the grid.
 
     Raises:
-        UsageError: shapes that do not fit together.
+        UsageError: shapes that do not fit together, no token, an arrow that is not finite, a
+            height below 1.
     """
     if (
         field.ndim != 3
         or field.shape[2] != 2
+        or not field.size
         or (kept is not None and kept.shape != field.shape[:2])
     ):
-        raise UsageError(f"Expected a field (gh, gw, 2) and its mask, got {field.shape}.")
+        raise UsageError(
+            f"Expected a field (gh, gw, 2) of at least one token and its mask, got {field.shape}."
+        )
+    if not np.isfinite(field if kept is None else field[kept.astype(bool)]).all():
+        raise UsageError("Expected finite displacements where arrows are, got NaN or infinity.")
+    _check_side(height, "height")
     rows, columns = field.shape[:2]
     patch = height * _OVER / rows
     width = max(1, round(height * columns / rows))
@@ -77,8 +84,19 @@ def path_picture(
 
     Returns:
         `(height, W, 3)` uint8 RGB.
+
+    Raises:
+        UsageError: a path that is none, a grid of no patches, a height below 1.
     """
     rows, columns = grid
+    if min(grid) < 1:
+        raise UsageError(f"Expected a grid of at least 1x1 patches, got {columns}x{rows}.")
+    _check_side(height, "height")
+    for name, path in paths:
+        if path.ndim != 2 or path.shape[1] != 2 or not len(path) or not np.isfinite(path).all():
+            raise UsageError(
+                f"Expected a path (frames, 2) of finite numbers as {name!r}, got {path.shape}."
+            )
     patch = height * _OVER / rows
     width = max(1, round(height * columns / rows))
     image = Image.new("RGB", (width * _OVER, height * _OVER), _GROUND)
@@ -98,6 +116,11 @@ def path_picture(
         pen.ellipse([u - 14, v - 14, u + 14, v + 14], fill=colour, outline=(255, 255, 255), width=3)
         pen.ellipse([x - 14, y - 14, x + 14, y + 14], fill=BACKGROUND, outline=colour, width=5)
     return np.asarray(image.resize((width, height), Image.Resampling.BOX))
+
+
+def _check_side(pixels: int, name: str) -> None:
+    if pixels < 1:
+        raise UsageError(f"Expected a {name} of at least 1 pixel, got {pixels}.")
 
 
 def fitting(
@@ -135,10 +158,16 @@ def phase_pictures(
         `(F, side, side, 3)` uint8 RGB.
 
     Raises:
-        UsageError: shapes that do not fit together.
+        UsageError: shapes that do not fit together, nothing in them, numbers that are not finite,
+            a side below 1.
     """
-    if turns.ndim != 3 or turns.shape[2] != len(frequencies):
-        raise UsageError(f"Expected phases (F, C, {len(frequencies)}), got {turns.shape}.")
+    if turns.ndim != 3 or turns.shape[2] != len(frequencies) or not turns.size:
+        raise UsageError(
+            f"Expected phases (F, C, {len(frequencies)}), at least one, got {turns.shape}."
+        )
+    if not np.isfinite(turns).all():
+        raise UsageError("Expected finite phases, got NaN or infinity.")
+    _check_side(side, "side")
     ky, kx = np.array(frequencies, float).T
     at = (np.arange(side) + 0.5) / side
     y, x = np.meshgrid(at, at, indexing="ij")

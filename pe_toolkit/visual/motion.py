@@ -69,6 +69,8 @@ def flow_frames(
             "Expected frames (F', H, W, 3), flow (F, F, gh, gw, 2) and two masks (F, F, gh, gw), "
             f"got {frames.shape}, {flow.shape}, {kept.shape} and {matched.shape}."
         )
+    if path is not None and path.shape != (latent, 2):
+        raise UsageError(f"Expected a path ({latent}, 2) as the flow has frames, got {path.shape}.")
     grow = enlargement(frames)
     below = flow_legend(frames.shape[2] * grow, words, marks=legend, path=path is not None)
     drawn = []

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pe_toolkit.errors import UsageError
 from pe_toolkit.evaluation.records import ScoredVideo
 from pe_toolkit.evaluation.report.media import Media, Track, read_media
-from pe_toolkit.evaluation.report.page import MARK, Column, page
+from pe_toolkit.evaluation.report.page import MARK, WAYS, Column, page
 from pe_toolkit.video import write_atomic
 
 MOST_BYTES = 100_000_000
@@ -38,7 +38,7 @@ class Written:
 
 
 def build_report(
-    records: Sequence[ScoredVideo],
+    records: Iterable[ScoredVideo],
     folder: Path | str = ".",
     *,
     title: str = "Motion transfer",
@@ -59,8 +59,15 @@ def build_report(
         on_progress: called for each video.
 
     Raises:
-        UsageError: no records.
+        UsageError: no records, or a column that is better in no way that there is.
     """
+    records = list(records)
+    for name, column in (columns or {}).items():
+        if column.better not in WAYS:
+            raise UsageError(
+                f"Expected {', '.join(WAYS)} as what is better of the column {name!r}, got "
+                f"{column.better!r}."
+            )
     if not records:
         raise UsageError("Expected at least one scored video for a report, got none.")
     paths = list(dict.fromkeys(p for r in records for p in (r.reference, r.video)))
@@ -92,7 +99,7 @@ def is_report(path: Path | str) -> bool:
 
 def write_report(
     path: Path | str,
-    records: Sequence[ScoredVideo],
+    records: Iterable[ScoredVideo],
     folder: Path | str = ".",
     *,
     title: str = "Motion transfer",
@@ -104,7 +111,7 @@ def write_report(
     """Write the page that `build_report` makes, whole or not at all.
 
     Raises:
-        UsageError: no records.
+        UsageError: as `build_report`.
         OutputExistsError, OutputError: as `video.write_atomic`.
     """
     text, media = build_report(
