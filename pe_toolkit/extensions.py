@@ -67,7 +67,7 @@ def load(group: str, own: Mapping[str, str], name: str, what: str) -> Any:
     except (Exception, SystemExit) as error:  # whatever a stranger's module does on import
         raise DependencyError(
             f"Expected {what} {name!r} from the package {_package(entry)} ({entry.value}), got "
-            f"{type(error).__name__}: {error}",
+            f"{in_words(error).rstrip('.')}.",
             f"Update or uninstall that package, or leave {name!r} out.",
         ) from error
 
@@ -76,7 +76,7 @@ def refused(group: str, name: str, what: str, why: str) -> DependencyError:
     """The error for a part that loads and is not what it should be: `why` in words."""
     package = next((_package(e) for e in _installed(group) if e.name == name), "pe-toolkit")
     return DependencyError(
-        f"Expected {what} {name!r} from the package {package} to fit, but {why}.",
+        f"Expected {what} {name!r} from the package {package} to fit, but {why.rstrip('.')}.",
         f"Update or uninstall that package, or leave {name!r} out.",
     )
 

@@ -266,6 +266,32 @@ class Own:
 """
 
 
+def test_a_tracker_whose_prepare_cannot_be_looked_at_is_named(site) -> None:
+    text = PREPARED.replace("def prepare", "@property\n    def prepare")
+    install(site, "smooth", text, "own = smooth:Own", group=trackers.GROUP)
+    with pytest.raises(DependencyError, match="no network") as caught:
+        trackers.tracker("own").prepare()
+    assert "smooth 0.3" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "raise OSError('no\\nnetwork.')",
+        "class Own:\n    def track(self, frames, starts): raise OSError('no network.')",
+        "class Own:\n    def track(self, frames, starts): return starts",
+        "from pe_toolkit.errors import UsageError\n"
+        "class Own:\n    def track(self, frames, starts): raise UsageError('Expected no network.')",
+    ],
+)
+def test_errors_of_trackers_end_in_one_full_stop(site, text) -> None:
+    install(site, "smooth", text, "own = smooth:Own", group=trackers.GROUP)
+    with pytest.raises(DependencyError) as caught:
+        trackers.tracker("own").track(np.zeros((3, 8, 8, 3), np.uint8), np.full((2, 2), 3.0))
+    assert caught.value.message.rstrip(".") + "." == caught.value.message
+    assert "\n" not in caught.value.message
+
+
 def test_a_tracker_that_cannot_be_prepared_is_named(site) -> None:
     install(site, "smooth", PREPARED, "own = smooth:Own", group=trackers.GROUP)
     with pytest.raises(DependencyError, match="no network") as caught:

@@ -30,11 +30,10 @@ class Checked:
         Raises:
             DependencyError: it failed. PeError: what it raises of ours.
         """
-        get = getattr(self.own, "prepare", None)
-        if get is None:
-            return
         try:
-            get()
+            get = getattr(self.own, "prepare", None)  # a property of a stranger may fail as well
+            if get is not None:
+                get()
         except PeError:
             raise
         except (Exception, SystemExit) as error:
