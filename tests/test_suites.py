@@ -489,8 +489,22 @@ def test_what_was_not_measured_is_said_and_wins_nothing(tmp_path: Path) -> None:
         "Caption": table.rows[0].cells["Caption"] | {"true_cosine": own}
     }), *table.rows[1:])  # fmt: skip
     best = formats.best(replace(table, rows=rows))
-    assert best[0] is None  # one row is left of which all was measured
-    assert best[2] == 1
+    assert best[0] == set()  # one row is left of which all was measured
+    assert best[2] == {1}
+
+
+def test_all_that_are_equally_good_are_bold(tmp_path: Path) -> None:
+    table = scored(tmp_path, small_plan())
+    cells = table.rows[1].cells["Caption"]
+    near = replace(cells["true_cosine"], mean=cells["true_cosine"].mean - 1e-6)
+    rows = tuple(
+        replace(row, cells=row.cells | {"Caption": cells | {"true_cosine": own}})
+        for row, own in zip(table.rows, (near, cells["true_cosine"]), strict=True)
+    )
+    table = replace(table, rows=rows)
+    assert formats.best(table)[0] == {0, 1}
+    bold = [r"\textbf{0.750}" in line for line in formats.to_latex(table).splitlines()]
+    assert sum(bold) == 2
 
 
 def test_cards_of_a_suite_have_seeds_and_prompts_of_their_own(tmp_path: Path) -> None:

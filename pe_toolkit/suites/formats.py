@@ -123,11 +123,11 @@ def by_class(table: Table) -> tuple[list[tuple[str, str]], list[tuple[str, list[
     return head, body
 
 
-def best(table: Table) -> list[int | None]:
-    """For each column, which row is the best of those in which all was measured; None with fewer
-    than two.
+def best(table: Table) -> list[frozenset[int]]:
+    """For each column, which rows are the best of those in which all was measured: more than one
+    where the same number is shown; none with fewer than two.
     """
-    out: list[int | None] = []
+    out: list[frozenset[int]] = []
     rows = cells(table)
     for index, name in enumerate(n for _ in table.kinds for n in table.headline):
         there = {i: c for i, (_, row) in enumerate(rows) if (c := row[index]) is not None}
@@ -136,9 +136,10 @@ def best(table: Table) -> list[int | None]:
         own = {i: cell.mean for i, cell in whole.items()}
         higher = column(name).higher
         if len(own) < 2 or higher is None:
-            out.append(None)
+            out.append(frozenset())
         else:
-            out.append((max if higher else min)(own, key=own.__getitem__))
+            first = shown((max if higher else min)(own.values()))
+            out.append(frozenset(i for i, mean in own.items() if shown(mean) == first))
     return out
 
 
@@ -221,7 +222,7 @@ def to_latex(table: Table) -> str:
     """
     top_rows = best(table)
     rows = [
-        (label, [_tex_cell(cell, top_rows[i] == index) for i, cell in enumerate(own)])
+        (label, [_tex_cell(cell, index in top_rows[i]) for i, cell in enumerate(own)])
         for index, (label, own) in enumerate(cells(table))
     ]
     about = f"% {table.suite}: {table.done} of {table.planned} videos. {NOTE}"
