@@ -133,6 +133,12 @@ def describe(exc: BaseException, session: Session) -> tuple[str, str | None, int
             f"Correct one of these variables: {', '.join(names)}.",
             2,
         )
+    if sys.flags.optimize > 1 and "docstring" in text:  # transformers reads its own on import
+        return (
+            f"Expected docstrings in the libraries, but Python runs without them: {text}",
+            "Run without -OO and without PYTHONOPTIMIZE=2; -O and PYTHONOPTIMIZE=1 will do.",
+            1,
+        )
     return (
         f"Unexpected error: {type(exc).__name__}: {text}",
         "This should not happen. Run again with --debug, and please report what it prints.",

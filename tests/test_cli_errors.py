@@ -86,6 +86,25 @@ def test_table(error: BaseException, code: int, message: str, hint: str | None) 
         assert hint in result.stderr.partition("Hint: ")[2]
 
 
+def test_python_without_docstrings_is_named() -> None:
+    """transformers reads those of its own classes while it is imported."""
+    text = "No `Args` or `Parameters` section is found in the docstring of `BaseModelOutput`."
+    script = (
+        "from pe_toolkit.cli.errors import Session, describe\n"
+        f"print(*describe(ValueError({text!r}), Session()))"
+    )
+    said = {
+        flags: subprocess.run(
+            [sys.executable, *flags, "-c", script], capture_output=True, text=True, check=True
+        ).stdout
+        for flags in ((), ("-O",), ("-OO",))
+    }
+    assert "Run without -OO and without PYTHONOPTIMIZE=2" in said["-OO",]
+    assert "Unexpected" not in said["-OO",]
+    assert said[()] == said["-O",]
+    assert "This should not happen" in said[()]
+
+
 def test_an_unexpected_error_is_one_line_and_a_hint() -> None:
     result = run(raiser(ZeroDivisionError("oh")))
     assert [line.split(":")[0] for line in result.stderr.splitlines()] == ["Error", "Hint"]
