@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
+import pickle
 import runpy
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -160,6 +163,27 @@ def test_tensors_changed_in_place_are_not_saved(tmp_path: Path) -> None:
     with pytest.raises(CardError, match="digest"):
         card.save(tmp_path / "x")
     assert leftovers(tmp_path) == []
+
+
+def test_tensors_are_not_exchanged_unchecked() -> None:
+    card = build()
+    with pytest.raises(TypeError):
+        card.tensors["flow"] = None  # type: ignore[index]
+    assert (card.tensors | {"flow": None})["flow"] is None
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [lambda card: pickle.loads(pickle.dumps(card)), copy.deepcopy, copy.copy, replace],
+    ids=["pickle", "deepcopy", "copy", "replace"],
+)
+def test_copies_are_cards(copied: Callable[[MotionCard], MotionCard]) -> None:
+    card = build()
+    again = copied(card)
+    assert (again.spec, again.digest) == (card.spec, card.digest)
+    assert again.tensors.keys() == card.tensors.keys()
+    for name, array in card.tensors.items():
+        np.testing.assert_array_equal(again.tensors[name], array)
 
 
 def test_loaded_tensors_can_go_to_torch_without_a_copy() -> None:

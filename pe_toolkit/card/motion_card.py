@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pe_toolkit.card.file import card_chunks
@@ -38,7 +39,8 @@ class MotionCard:
             `latents` float16 (G, F', C, h, w): z_t at each guided step. And always
             `flow` int8 (F, F, H, W, 2): displacement (dx, dy) in patches from each patch of the
             first frame to the second; `flow_mask` uint8 (`mask`): a bit for each, in cards of
-            1.x a byte.
+            1.x a byte. The mapping is read-only afterwards; the arrays can be written, so that
+            torch takes them without a copy, and `save` checks them again.
 
     Raises:
         CardError: if tensors and description do not fit each other, a number is not finite, or the
@@ -49,13 +51,17 @@ class MotionCard:
     tensors: Mapping[str, Array]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "tensors", dict(self.tensors))
+        object.__setattr__(self, "tensors", MappingProxyType(dict(self.tensors)))
         check_layout(self.spec, layout_of(self.tensors))
         check_values(self.spec, self.tensors)
         digest = content_digest(self.spec, self.tensors)
         if not self.spec.digest:
             object.__setattr__(self, "spec", replace(self.spec, digest=digest))
         check_digest(self.spec, digest)
+
+    def __reduce__(self) -> tuple[type[MotionCard], tuple[CardSpec, dict[str, Array]]]:
+        """For pickles and copies, which know no read-only mapping; what comes back is checked."""
+        return type(self), (self.spec, dict(self.tensors))
 
     def __repr__(self) -> str:
         """One line: tensors of a million numbers help nobody."""
