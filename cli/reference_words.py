@@ -21,6 +21,8 @@ LOSSY = 0.2
 """From this share of the picture on, what is cut off may be what moves."""
 FAST = 1.25
 """From this factor on a person sees that it is faster."""
+MOST_CUTS = 2
+"""That are named."""
 
 
 def framing(source: Size, size: Size, fit: str) -> str:
@@ -139,3 +141,20 @@ def suggest(clip: Clip, fps: float, out: Output) -> None:
     _, factor = pace(clip.used, frames, fps)
     if text := advice(source, clip.size, clip.fit, factor, frames, fps):
         out.talk(f"  {text}")
+
+
+def warn_cuts(clip: Clip, out: Output) -> None:
+    """Say where the part that is used goes from one shot to another: it is read as one motion."""
+    from pe_toolkit.video.cuts import cuts
+
+    found = cuts(clip.frames)
+    if not found:
+        return
+    times = [clip.start + (i - 0.5) / clip.fps for i in found]
+    said = " and ".join(f"{time:.1f} s" for time in times[:MOST_CUTS])
+    more = f" and {len(times) - MOST_CUTS} more" if len(times) > MOST_CUTS else ""
+    out.warn(
+        f"the clip is cut at {said}{more}, and is read as if it were not. A card is of one shot: "
+        f"end before the cut (--end {max(0.1, times[0] - 0.1):.1f}), or begin after it "
+        f"(--start {times[-1] + 0.1:.1f})."
+    )

@@ -86,7 +86,8 @@ def test_every_subject_has_a_layer_but_two_before_a_camera_that_moves() -> None:
     one = Subject(path, path + 1, zero, zero, 0.5)
     layers = Moves(0, *still(), (one,)).layers(GRID)
     assert list(layers) == ["subject"]
-    torch.testing.assert_close(layers["subject"], subject_layer(GRID, path))
+    away = path[0] + 1 - middle(GRID)  # it is put back to the middle of the picture
+    torch.testing.assert_close(layers["subject"], subject_layer(GRID, path + away))
     both = Moves(0, *still(), (one, one)).layers(GRID)
     assert list(both) == ["subject", "subject-2"]
     torch.testing.assert_close(both["subject"] + both["subject-2"], layers["subject"])
@@ -135,6 +136,15 @@ def test_nothing_leaves_the_picture() -> None:
         free = ((at + asked > -0.5) & (at + asked < torch.tensor([3.5, 5.5]))).all(1)
         assert 0 < int(free.sum()) < len(free)
         torch.testing.assert_close(kept[free], asked[free])
+    # Or to and fro within a token of it.
+    folded = sums(inside(GRID, layers, fold=1.0))[0] + at
+    held = at + sums(layers)[0]
+    row = torch.tensor([3.5, 2.5, 3.5, 2.5, 3.5, 2.5, 3.5, 2.5, 3.5, 2.5, 3.5, 2.5])
+    for (y, _), (asked_y, _) in zip(folded.tolist(), held.tolist(), strict=True):
+        over = asked_y - 3.5
+        if over >= 0 and over == int(over):
+            assert y == float(row[int(over)])
+        assert -0.5 <= y <= 3.5
 
 
 def test_what_stays_in_the_picture_is_as_it_was() -> None:

@@ -138,8 +138,10 @@ def blended(grid: TokenGrid, places: Tensor) -> Tensor:
     return torch.softmax(-away / (BLEND * min(grid.height, grid.width)), 0).flatten(1)
 
 
-def inside(grid: TokenGrid, layers: dict[str, Tensor], beyond: float = 0.0) -> dict[str, Tensor]:
-    """The layers, each cut off where the sum of all up to it would leave the picture by more than
+def inside(
+    grid: TokenGrid, layers: dict[str, Tensor], beyond: float = 0.0, fold: float = 0.0
+) -> dict[str, Tensor]:
+    """The layers, each held where the sum of all up to it would leave the picture by more than
     `beyond`.
 
     A token that pretends to sit beyond the border sits where no model has seen one, and where a
@@ -150,6 +152,8 @@ def inside(grid: TokenGrid, layers: dict[str, Tensor], beyond: float = 0.0) -> d
         grid: F x H x W tokens.
         layers: `(S, 3)` offsets (frame, y, x) in tokens, in the order in which they add up.
         beyond: 0 or more, in sides of the picture.
+        fold: tokens. Those that are held sit to and fro within it, as far as they would be beyond:
+            many that all sit at one place are drawn alike.
 
     Returns:
         as `layers`; coordinates of the sum lie within half a token of those of tokens and `beyond`.
@@ -162,10 +166,17 @@ def inside(grid: TokenGrid, layers: dict[str, Tensor], beyond: float = 0.0) -> d
     asked, kept, out = torch.zeros_like(at), torch.zeros_like(at), {}
     for name, layer in layers.items():
         asked = asked + layer.double()
-        now = (at + asked).clamp(low, high) - at
+        there = at + asked
+        under, over = (low - there).clamp(min=0), (there - high).clamp(min=0)
+        now = there.clamp(low, high) + _to_and_fro(under, fold) - _to_and_fro(over, fold) - at
         out[name] = (now - kept).to(layer.dtype)
         kept = now
     return out
+
+
+def _to_and_fro(far: Tensor, most: float) -> Tensor:
+    """0 at 0, `most` at `most`, 0 again at twice that, and so on."""
+    return most - (far % (2 * most) - most).abs() if most else torch.zeros_like(far)
 
 
 def _as_offsets(moved: Tensor) -> Tensor:

@@ -33,9 +33,9 @@ AT_REST = {
 HELD = 0.5
 """Of the way that a camera takes a thing, how much of it a thing goes back that is held."""
 
-ENOUGH = 0.75
+ENOUGH, OUTSIDE = 0.75, -0.8
 """Of its radius, how far the middle of a thing is inside the border at least in the frame whose
-layout positions keep."""
+layout positions keep; and how far it is outside once it has left the picture."""
 
 Kind = Literal["roll", "camera", "two", "one", "rest"]
 """A camera that rolls; one that moves otherwise; before one that rests, two things or more, one
@@ -163,24 +163,34 @@ class Moves:
         """
         if self.camera or len(self.subjects) < 2:
             return self.anchor
-        inside = torch.stack([_inside(subject, grid) for subject in self.subjects]).amin(0)
-        if inside[self.anchor] >= ENOUGH:
-            return self.anchor
-        best = (inside >= inside.amax() - 1e-9).nonzero()[:, 0].tolist()
-        return int(min(best, key=lambda f: abs(f - self.anchor)))
+        cut = any(_inside(one, grid)[self.anchor] < ENOUGH for one in self.subjects)
+        return self._seen(grid) if cut else self.anchor
 
     def away(self, grid: TokenGrid) -> Tensor:
         """`(2,)` float64 (x, y) in patches: how far from the middle of the picture things are in
         frame `origin`, in the mean, before a camera that rests; else 0.
 
         A generation draws what it moves about the middle of where its tokens pretend to sit. So
-        positions put things back to there, and they are drawn where the reference has them
+        positions put things back to there, and they are drawn where the reference has them. One
+        that leaves the picture is put back half of the way to there, from where most of it is
+        inside: farther, it is drawn all over the picture of one clip in eight while it is outside
         (docs/experiments.md).
         """
         if self.camera or not self.subjects:
             return torch.zeros(2, dtype=torch.float64)
-        places = [subject.place[self.origin(grid)].double() for subject in self.subjects]
-        return torch.stack(places).mean(0) - middle(grid)
+        places = torch.stack([s.place.double() for s in self.subjects]) - middle(grid)  # (N, F, 2)
+        away = places[:, self.origin(grid)].mean(0)
+        if len(places) > 1 or bool((_inside(self.subjects[0], grid) > OUTSIDE).all()):
+            return away
+        return away - places[0, self._seen(grid)] / 2
+
+    def _seen(self, grid: TokenGrid) -> int:
+        """The frame, of those in which most of the thing that is farthest out is inside, that is
+        nearest to the anchor.
+        """
+        inside = torch.stack([_inside(subject, grid) for subject in self.subjects]).amin(0)
+        best = (inside >= inside.amax() - 1e-9).nonzero()[:, 0].tolist()
+        return int(min(best, key=lambda f: abs(f - self.anchor)))
 
     def layers(self, grid: TokenGrid, scale: float = 1.0, own: float = 1.0) -> dict[str, Tensor]:
         """The layers of positions by name, `(S, 3)` float32 offsets each, on all tokens. Before a

@@ -31,6 +31,9 @@ BEYOND, ZOOMED = 0.125, 0.0625
 """Sides of the picture: how far beyond its border positions are taken before a camera that moves,
 and one that zooms. What it brings into the picture comes from there; farther out a second thing is
 drawn (docs/experiments.md)."""
+FOLD = 1.0
+"""Tokens: within it sit those that would leave the picture before a camera that rests
+(`motion.layers.inside`)."""
 SLOW = 1.5
 """Patches: a thing whose path stays within is slow. A path through matches, each to a patch, does
 not say such a motion even where it explains half of it: cosine 0.38 from there, 0.77 from its layer
@@ -110,8 +113,9 @@ def first_layers(
         found = {WHOLE: subject_layer(grid, path + moves.away(grid))}
     if moves.rolls:
         return found
-    moving = ZOOMED if moves.turns else BEYOND
-    return inside(grid, found, moving if moves.camera else 0.0)
+    if moves.camera:
+        return inside(grid, found, ZOOMED if moves.turns else BEYOND)
+    return inside(grid, found, fold=FOLD)
 
 
 def _part(moves: Moves) -> float:
