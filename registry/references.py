@@ -4,6 +4,7 @@ Decided by the form of the text alone, never by what exists, so that a command m
 today and tomorrow, here and on another machine:
 
     wave.safetensors  ./wave  ../wave  /a/wave  ~/wave  C:\\wave     a path
+    clips/wave.mp4  cards/wave.json                                 a path, by its ending
     wave  wave@1.2.0  wave@sha256:dff0292b                          the local registry
     owner/wave  owner/wave@v1.2.0  hf://owner/wave@main             the Hugging Face Hub
     file:///shared/cards/...                                        a shared folder
@@ -34,6 +35,11 @@ LOCAL_FORMS = (
     "card on the Hub, gets such a name by `pe add CARD`."
 )
 
+_ENDINGS = (
+    ".safetensors", ".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".gif", ".webp", ".avif",
+    ".png", ".jpg", ".jpeg", ".json", ".txt", ".zip",
+)  # fmt: skip
+"""Of files, which no repository has that holds a card; `hf://` names one all the same."""
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,94}[a-z0-9])?", re.ASCII)
 _HUB_PART = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?", re.ASCII)
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+-]{0,254}", re.ASCII)
@@ -209,7 +215,7 @@ def slug(text: str) -> str:
 
 def _is_path(text: str) -> bool:
     """Whether the form is that of a path: a suffix, a place to start from, a separator."""
-    if text.lower().endswith(".safetensors") or "\\" in text or text[0] in "./~":
+    if text.lower().endswith(_ENDINGS) or "\\" in text or text[0] in "./~":
         return True
     if re.match(r"[A-Za-z]:", text, re.ASCII):
         return True

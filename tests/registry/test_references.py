@@ -32,6 +32,7 @@ HEX = "dff0292b20ca36c07a8ce39d7e9c6f3be9eb8fcb1f5a4bb9312c1abf779abcd9"
         "C:\\cards\\wave", "c:wave", "cards\\wave", "cards/wave.safetensors", "a/b/c", "cards/",
         "wave.mp4", "wave.tar.gz", "./owner/name@v1", "with space.safetensors", "é/ü.safetensors",
         "owner/name@v1.safetensors", "wave.v2@1.0.0",
+        "clips/ball.mp4", "clips/BALL.MOV", "made/ball.gif", "made/ball.json", "a/prompts.txt",
     ],
 )  # fmt: skip
 def test_paths(text: str) -> None:
@@ -70,6 +71,8 @@ def test_local(text: str, expected: LocalReference) -> None:
         ("owner/name@v1.0.0", HubReference("owner", "name", "v1.0.0")),
         ("owner/name@refs/pr/1", HubReference("owner", "name", "refs/pr/1")),
         ("hf://owner/name", HubReference("owner", "name")),
+        ("owner/wave.v2", HubReference("owner", "wave.v2")),
+        ("hf://owner/ball.mp4", HubReference("owner", "ball.mp4")),
         ("HF://owner/name@main", HubReference("owner", "name", "main")),
         (f"hf://owner/name@{HEX[:40]}", HubReference("owner", "name", HEX[:40])),
     ],
