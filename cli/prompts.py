@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pe_toolkit.cli.output import Output
 from pe_toolkit.errors import UsageError
 from pe_toolkit.shown import short, shown
+
+if TYPE_CHECKING:
+    from pe_toolkit.world.vocabulary import Doubts
 
 MAX_FILE_BYTES = 1 << 20
 MOST_NAMED = 8
@@ -88,20 +92,21 @@ def warn_unknown(out: Output, prompts: Sequence[str], backbone: str) -> None:
 
     if (row := VARIANTS.get(backbone)) is not None:  # longer ones are refused
         prompts = [p for p in prompts if tokens(p) <= row.max_text_tokens]
-    found, said = doubts(prompts), []
-    if found.unknown:
-        said.append(f"does not know {_listed([short(word) for word in found.unknown])}")
-    if found.misplaced:
-        said.append(f"knows no {_listed(found.misplaced, ' and no ')}")
-    if said:
-        possible = "; ".join(f"{kind}: {', '.join(POSSIBLE[kind])}" for kind in found.kinds)
-        doubted = [p for p in prompts if (d := doubts([p])).unknown or d.misplaced]
+    found = doubts(prompts)
+    doubted = {p: d for p in prompts if (d := doubts([p])).unknown or d.misplaced}
+    lines = []
+    for prompt, doubt in list(doubted.items())[:MOST_NAMED]:
         # Of one prompt it is plain which is meant.
-        whose = f" for {_listed([shown(p) for p in doubted])}" if len(set(prompts)) > 1 else ""
-        out.warn(
-            f"the bundled backbone {', '.join(said)}, and will draw something else{whose}. "
-            f"Possible {possible}."
-        )
+        whose = f" for {shown(prompt)}" if len(set(prompts)) > 1 else ""
+        said = ", ".join(_said(doubt))
+        lines.append(f"the bundled backbone {said}, and will draw something else{whose}.")
+    if len(doubted) > MOST_NAMED:
+        lines[-1] += f" {len(doubted) - MOST_NAMED} more prompts have such words."
+    if lines:
+        possible = "; ".join(f"{kind}: {', '.join(POSSIBLE[kind])}" for kind in found.kinds)
+        lines[-1] += f" Possible {possible}."
+    for line in lines:
+        out.warn(line)
     if found.forms:
         out.warn(
             "the bundled backbone knows one form of captions, and "
@@ -109,6 +114,18 @@ def warn_unknown(out: Output, prompts: Sequence[str], backbone: str) -> None:
             f"{'has' if len(found.forms) == 1 else 'have'} another: it may draw something else. "
             f"It knows: {describe()}"
         )
+
+
+def _said(doubt: Doubts) -> list[str]:
+    """What the bundled backbone cannot draw of one prompt, with the words that may be meant."""
+    from pe_toolkit.world.vocabulary import meant
+
+    words = [
+        short(word) + (f" (did you mean {near}?)" if (near := meant(word, doubt.kinds)) else "")
+        for word in doubt.unknown
+    ]
+    said = [f"does not know {_listed(words)}"] if words else []
+    return said + ([f"knows no {_listed(doubt.misplaced, ' and no ')}"] if doubt.misplaced else [])
 
 
 def _listed(texts: Sequence[str], comma: str = ", ") -> str:

@@ -289,9 +289,34 @@ def test_bad_prompt_files(content: bytes, tmp_path: Path) -> None:
 
 def test_unknown_words_are_named_with_what_is_known(capsys: pytest.CaptureFixture[str]) -> None:
     prompts.warn_unknown(Output(), ["a pink circle on a grey background", "a pink cat"], "bundled")
+    first, second = " ".join(capsys.readouterr().err.split()).split("Warning: ")[1:]
+    assert "does not know pink, and" in first
+    assert "'a pink circle on a grey background'" in first
+    assert "does not know pink, cat, and" in second
+    assert "'a pink cat'" in second
+    assert ("magenta" in first, "magenta" in second) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        ("a yellow circle on a gray background", "gray (did you mean grey?),"),
+        ("two red triangles on a grey background", "two, triangles (did you mean triangle?),"),
+        ("a red crown on a grey background", "does not know crown,"),  # no shape is called so
+    ],
+)
+def test_other_spellings_and_plurals(
+    prompt: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts.warn_unknown(Output(), [prompt], "bundled")
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_of_many_prompts_the_first_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    prompts.warn_unknown(Output(), [f"a pink cat {number}" for number in range(20)], "bundled")
     err = capsys.readouterr().err
-    assert "does not know pink, cat," in err
-    assert "magenta" in err
+    assert err.count("Warning") == 8
+    assert "12 more prompts" in err
 
 
 COLOURS = "colours: red, green, blue, yellow, white, magenta, cyan, orange"

@@ -12,6 +12,7 @@ import itertools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 # RGB, 0..255. Every object colour is at least 110 units away from every background.
 COLOURS: dict[str, tuple[int, int, int]] = {
@@ -116,6 +117,17 @@ def doubts(prompts: Iterable[str]) -> Doubts:
             forms[prompt] = None
     return Doubts(tuple(unknown), tuple(misplaced), tuple(forms),
                   tuple(kind for kind in POSSIBLE if kind in kinds))  # fmt: skip
+
+
+def meant(word: str, kinds: Iterable[str]) -> str:
+    """The name of `POSSIBLE` that an unknown word is another spelling of, or a plural: `gray` ->
+    `grey`; "" if there is none.
+
+    Args:
+        kinds: of `POSSIBLE`, where to look.
+    """
+    names = [name for kind in kinds for name in POSSIBLE[kind]]
+    return next(iter(get_close_matches(word, names, 1, 0.75)), "")
 
 
 def tokens(prompt: str) -> int:
