@@ -57,6 +57,10 @@ def check(options: TrainOptions) -> None:
     """
     options.check()
     preview = options.preview
+    if options.reference.is_dir():  # without images, -o may be meant for the cards of its videos
+        from pe_toolkit.video.pictures import ImageFolder
+
+        ImageFolder(options.reference, None)
     files.check_suffix(options.output, ".safetensors")
     if preview is not None:
         files.check_suffix(preview, files.VIDEOS, "--preview")

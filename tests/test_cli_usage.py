@@ -266,3 +266,15 @@ def test_an_empty_name_is_not_the_current_folder(words: tuple[str, ...]) -> None
     result = CliRunner().invoke(cli, list(words))
     assert result.exit_code == 2
     assert "the name of a file, got an empty one" in " ".join(result.stderr.split())
+
+
+def test_a_folder_of_videos_is_told_before_the_output(folder: Path) -> None:
+    clips = folder / "my clips"
+    clips.mkdir()
+    (clips / "a.MP4").write_bytes(b"x")
+    result = pe("train", clips, "-o", folder / "cards")
+    assert result.exit_code == 1
+    said = " ".join(result.stderr.split())
+    assert f"pe train '{clips}'/*.MP4 -o DIR" in said
+    (clips / "a.MP4").unlink()
+    assert "Images are files ending in .png" in pe("flow", clips, "-o", folder / "a.mp4").stderr

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
 from pe_toolkit.errors import ClipError
+from pe_toolkit.shown import printable
 from pe_toolkit.video.names import refuse_pointer, shown
 from pe_toolkit.video.picture import Picture, from_pillow
 
 IMAGE_FOLDER_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 IMAGE_FOLDER_FPS = 16.0
+_VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".gif")
+"""Endings by which a folder of videos is told from one of images."""
 _DEFAULT_DELAY_MS = 100  # what browsers and FFmpeg show for a delay of 0
 
 # What Pillow raises for damaged files: OSError (cut off), SyntaxError (broken PNG), ValueError and
@@ -33,6 +37,15 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
     """Sort key that puts `frame2.png` before `frame10.png`."""
     parts = re.findall(r"\d+|\D+", name.casefold())
     return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts]
+
+
+def _no_images(folder: Path) -> str:
+    """What to do with a folder without images."""
+    endings = sorted(f.suffix for f in folder.iterdir() if f.suffix.lower() in _VIDEOS)
+    if endings:
+        these = f"{shlex.quote(printable(str(folder)))}/*{endings[0]}"
+        return f"It holds videos. Name one of them, or all for many cards: pe train {these} -o DIR"
+    return f"Images are files ending in {', '.join(IMAGE_FOLDER_SUFFIXES)}."
 
 
 class ImageFolder:
@@ -56,7 +69,7 @@ class ImageFolder:
         if not self.files:
             raise ClipError(
                 f"Expected images in the folder '{shown(folder)}', found none.",
-                hint=f"Images are files ending in {', '.join(IMAGE_FOLDER_SUFFIXES)}.",
+                hint=_no_images(folder),
             )
         rate = fps or IMAGE_FOLDER_FPS
         self.times = [i / rate for i in range(len(self.files))]
