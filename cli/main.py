@@ -19,6 +19,7 @@ import click
 from pe_toolkit.cli.errors import Session, interruptible, plain_warnings, report
 from pe_toolkit.cli.options import debug_option
 from pe_toolkit.cli.output import deaf
+from pe_toolkit.shown import printable
 
 COMMANDS = {
     "train": "Learn the motion of a clip: reference clip -> motion card.",
@@ -100,6 +101,8 @@ class LazyGroup(click.Group):
                     words, prog_name or "pe", complete_var, False, obj=session, **extra
                 )
             except click.ClickException as exc:
+                if isinstance(exc, click.NoSuchOption) and (said := _meant_file(words)):
+                    exc = click.UsageError(f"{exc.format_message()} {said}", exc.ctx)
                 exc.show()
                 if session.out.json or "--json" in words:
                     session.out.json = True
@@ -118,6 +121,14 @@ class LazyGroup(click.Group):
         if not standalone_mode:
             return code
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _meant_file(words: Sequence[str]) -> str:
+    """What to write for a file whose name looks like an option; "" if there is none."""
+    for word in words:
+        if word.startswith("-") and os.path.lexists(word):
+            return f"For the file of that name, write ./{printable(word)}"
+    return ""
 
 
 @contextlib.contextmanager

@@ -278,3 +278,13 @@ def test_a_folder_of_videos_is_told_before_the_output(folder: Path) -> None:
     assert f"pe train '{clips}'/*.MP4 -o DIR" in said
     (clips / "a.MP4").unlink()
     assert "Images are files ending in .png" in pe("flow", clips, "-o", folder / "a.mp4").stderr
+
+
+def test_a_file_that_looks_like_an_option(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    assert "./-dash.mp4" not in pe("train", "-dash.mp4").stderr
+    Path("-dash.mp4").touch()
+    result = pe("train", "-dash.mp4")
+    assert result.exit_code == 2
+    assert "No such option" in result.stderr
+    assert "For the file of that name, write ./-dash.mp4" in result.stderr
