@@ -83,7 +83,8 @@ def check_state(state: Path, *, resume: bool, force: bool) -> None:
     if resume and not there:
         raise ResumeError(
             f"Expected the state of an interrupted training at {state}, found none.",
-            "Run without --resume to begin.",
+            "Run without --resume to begin. A training that optimises nothing, as with --recipe "
+            "rich, leaves no state.",
         )
     if there and not (resume or force):
         raise UsageError(

@@ -288,3 +288,11 @@ def test_a_file_that_looks_like_an_option(folder: Path, monkeypatch: pytest.Monk
     assert result.exit_code == 2
     assert "No such option" in result.stderr
     assert "For the file of that name, write ./-dash.mp4" in result.stderr
+
+
+def test_resume_where_nothing_was_kept(folder: Path) -> None:
+    (folder / "a.mp4").write_bytes(b"x")
+    result = pe("train", folder / "a.mp4", "-o", folder / "c.safetensors", "--resume")
+    assert result.exit_code == 1
+    said = " ".join(result.stderr.split())
+    assert "optimises nothing, as with --recipe rich, leaves no state" in said

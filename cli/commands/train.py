@@ -134,8 +134,9 @@ def train(session: Session, /, **parsed: Any) -> None:
     """Learn the motion of a clip: reference clip -> motion card.
 
     REF is a video, a GIF or a folder of images. Ctrl-C keeps the finished steps: run the same
-    command with --resume to go on. Several REF become cards in the folder -o, many at a time with
-    --jobs or --ray; the same command goes on where it stopped.
+    command with --resume to go on, or without it where nothing is optimised. Several REF become
+    cards in the folder -o, many at a time with --jobs or --ray; the same command goes on where it
+    stopped.
     """
     request = TrainOptions.of(**parsed)
     if request.many:
