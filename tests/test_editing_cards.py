@@ -354,6 +354,14 @@ def test_a_card_that_was_put_together_says_so(tmp_path: Path) -> None:
     assert digest[-64:-56] in said
     told = " ".join(pe("show", new).stdout.split())
     assert "edits mask: covered 0.5, outside " in told
+    assert "motion edited (mask: covered" in told
+    second = tmp_path / "second.safetensors"
+    assert pe("edit", other, "--reverse", "-o", second).exit_code == 0
+    assert pe("edit", other, "--then", second, "-o", new, "--force").exit_code == 0
+    both = MotionCard.load(new).spec
+    told = " ".join(pe("show", new).stdout.split())
+    short = (both.parents or ())[1][:15]
+    assert f"motion put together of 2 cards (then: card {short});" in told
     unedited = replace(card.spec, edits=None, parents=None, digest="")
     assert card_motion(unedited) == ""
 

@@ -135,7 +135,7 @@ def describe(info: CardInfo, most: int = MOST_SAMPLES) -> dict[str, str]:
         f"{ref.fps:.4g} fps",
         "used": reference_words.used_words(spec) or "-",
         "followed": followed_by(spec),
-        **({"motion": card_motion(spec)} if spec.reference.motion is not None else {}),
+        **({"motion": moves} if (moves := card_motion(spec)) else {}),
         "loss": f"{losses[0][0]:.4g} -> {losses[-1][1]:.4g}" if losses else "not optimised",
         "scores": ", ".join(f"{k} {v:.3g}" for k, v in spec.scores.items()) or "-",
         "software": ", ".join(f"{k} {v}" for k, v in spec.software.items()) or "-",

@@ -35,8 +35,10 @@ def card_motion(spec: CardSpec) -> str:
     if motion is not None:
         return motion_words(motion, (spec.grid.height, spec.grid.width))
     if spec.edits:
+        cards = len(spec.came_from)
+        made = f"put together of {cards} cards" if cards > 1 else "edited"
         return (
-            f"edited ({edits_words(spec.edits)}); not known in words, but `pe show --plot` draws it"
+            f"{made} ({edits_words(spec.edits)}); not known in words, but `pe show --plot` draws it"
         )
     return ""
 
