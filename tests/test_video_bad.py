@@ -230,11 +230,15 @@ def test_start_outside(tmp_path: Path) -> None:
 def test_too_short(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", moving_square(6), fps=24)
     few = refused(path, "at least 9 different frames, but 6 came", frames=33, min_frames=9).hint
-    assert few == "Use a longer clip, an earlier start, or 17 frames."
+    assert few == "Use a longer clip, an earlier start, or --frames 17."
     few = refused(path, "4 frames at 24 fps", start=0.17, frames=4, fps=24).hint
-    assert few == "Use a longer clip or an earlier start."
+    assert few == "Use a longer clip, an earlier start, or a higher --fps."
     few = refused(path, "33 frames at 40 fps", frames=33, fps=40).hint
-    assert few == "Use a longer clip, an earlier start, or 9 frames."
+    assert few == "Use a longer clip, an earlier start, a higher --fps, or --frames 9."
+    few = refused(path, "9 different frames", frames=33, fps=500, min_frames=9).hint
+    assert few == "Use a lower --fps."
+    few = refused(path, "9 different frames, but 6 came", fps=24, min_frames=9).hint
+    assert few == "Use a longer clip or an earlier start."
     assert len(read_clip(path, frames=33, min_frames=6).frames) == 33
     refused(path, "10 frames from 0 s, but 6 are left", fps="native", frames=10)
 

@@ -116,12 +116,14 @@ class TestTime:
         says = "12 frames at 10 fps .* the span ends at 1.5 s: 11 frames"
         with pytest.raises(ClipError, match=says) as caught:
             read_clip(path, start=0.5, end=1.5, frames=12, fps=10)
-        assert caught.value.hint == "Use a later end, an earlier start, or 9 frames."
+        assert (
+            caught.value.hint == "Use a later end, an earlier start, a higher --fps, or --frames 9."
+        )
         with pytest.raises(ClipError, match=r"30 frames from 0\.5 s, but 25 are in the span"):
             read_clip(path, start=0.5, end=1.5, frames=30, fps="native")
         with pytest.raises(ClipError, match="9 different frames, but 3 came") as caught:
             read_clip(path, start=0.5, end=0.6, frames=33, min_frames=9)
-        assert caught.value.hint == "Use a later end, an earlier start, or 9 frames."
+        assert caught.value.hint == "Use a later end, an earlier start, or --frames 9."
 
     def test_a_span_with_an_end_tells_where_it_begins(self, tmp_path: Path) -> None:
         path = write_clip(tmp_path / "a.mkv", moving_square(48, (256, 64)), fps=24)

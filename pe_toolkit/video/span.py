@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pe_toolkit.errors import ClipError
+from pe_toolkit.errors import ClipError, option
 from pe_toolkit.video.sources import Source
 
 # Above this a clip kept at full size is a mistake: 4 GiB hold 9 minutes of 128x128 at 150 fps,
@@ -58,7 +58,7 @@ def plan(
             there = f"the clip is {end:.2f} s long"
             if cut:
                 there = f"the span ends at {until:g} s: {int(most)} frames"
-            raise _too_short(name, wanted, there, most, cut)
+            raise _too_short(name, wanted, there, most, cut, "higher")
         indices = [_nearest(times, start + k / rate) for k in range(count)]
     elif frames is None:
         indices, rate = list(range(first, len(times))), native
@@ -69,7 +69,9 @@ def plan(
     came, least = len(set(indices)), max(2, min_frames)
     if came < least:
         wanted = f"at least {least} different frames"
-        raise _too_short(name, wanted, f"{came} came", (frames or 0) * came / least, cut)
+        most = (frames or 0) * came / least
+        rated = frames is not None and fps not in (None, "native")
+        raise _too_short(name, wanted, f"{came} came", most, cut, "lower" if rated else "")
     return indices, rate
 
 
@@ -107,15 +109,23 @@ def _until(
     return kept, max(until, kept[-1]) + 2 * _MATCH
 
 
-def _too_short(name: str, wanted: str, came: str, most: float, cut: bool) -> ClipError:
+def _too_short(
+    name: str, wanted: str, came: str, most: float, cut: bool, rate: str = ""
+) -> ClipError:
     """`most`: frames that could be had. Only 8k + 1 of them are named: any backbone makes those.
-    `cut`: an end was asked for, before that of the clip.
+    `cut`: an end was asked for, before that of the clip. `rate`: which one would do, `higher` or
+    `lower`; at a lower one the clip is long enough.
     """
     fewer = int(most) - (int(most) - 1) % 8
-    hint = f", an earlier start, or {fewer} frames." if fewer > 8 else " or an earlier start."
+    ways = ["a later end" if cut else "a longer clip", "an earlier start"]
+    ways = ([] if rate == "lower" else ways) + ([f"a {rate} {option('fps')}"] if rate else [])
+    if fewer > 8 and rate != "lower":  # fewer would be as near to each other
+        ways.append(f"{option('frames')} {fewer}")
+    *others, last = ways
+    comma = "," if len(others) > 1 else ""
     return ClipError(
         f"'{name}' is too short: expected {wanted}, but {came}.",
-        f"Use a {'later end' if cut else 'longer clip'}{hint}",
+        f"Use {', '.join(others)}{comma}{' or ' if others else ''}{last}.",
     )
 
 
