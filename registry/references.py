@@ -41,6 +41,7 @@ _ENDINGS = (
 )  # fmt: skip
 """Of files, which no repository has that holds a card; `hf://` names one all the same."""
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,94}[a-z0-9])?", re.ASCII)
+_NAMELESS = "card"
 _HUB_PART = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?", re.ASCII)
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+-]{0,254}", re.ASCII)
 _SCHEME = re.compile(r"[a-z][a-z0-9]*", re.ASCII)
@@ -180,6 +181,8 @@ def local(text: str, forms: str = LOCAL_FORMS) -> LocalReference:
             "a name of letters, digits, - and _, a letter or digit first and last, of up to "
             f"{MAX_NAME} characters"
         )
+        if re.search(r"[./\\]", name) is None and (near := slug(name)) != _NAMELESS:
+            forms = f"Did you mean {near}? {forms}"
         raise _malformed(text, expected, forms)
     if not at:
         return LocalReference(name)
@@ -187,6 +190,8 @@ def local(text: str, forms: str = LOCAL_FORMS) -> LocalReference:
         return LocalReference(name, digest=rest.lower())
     version = rest[1:] if rest[:1] in ("v", "V") else rest
     if not is_version(version):
+        if is_version(whole := version + ".0" * (2 - version.count("."))):
+            forms = f"Did you mean {name}@{whole}? {forms}"
         raise _malformed(
             text,
             f"a version such as 1.2.0, or sha256: and at least {SHORTEST_DIGEST} hex digits, "
@@ -210,7 +215,7 @@ def slug(text: str) -> str:
         return text
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode("ascii").lower()
     plain = re.sub(r"[^a-z0-9_]+", "-", plain)[:MAX_NAME].strip("-_")
-    return plain or "card"
+    return plain or _NAMELESS
 
 
 def _is_path(text: str) -> bool:

@@ -101,6 +101,24 @@ def test_spellings_of_a_card_in_a_folder_are_one_pin() -> None:
     assert key("file://localhost/") == "file:///"
 
 
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("ball@9", "Did you mean ball@9.0.0?"),
+        ("Ball@v1.2", "Did you mean ball@1.2.0?"),
+        ("Größe", "Did you mean groe? A card in the local registry is named wave"),
+        ("my wave@1.0.0", "Did you mean my-wave? A card"),
+        ("ball@latest", "A card in the local registry is named wave"),
+        ("./ball", "A card in the local registry is named wave"),
+        ("写", "A card in the local registry is named wave"),
+    ],
+)
+def test_what_was_meant(text: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        local(text)
+    assert str(caught.value.hint).startswith(hint)
+
+
 def test_a_name_is_its_own_slug() -> None:
     assert slug("a--b") == "a--b"
     assert slug("A--b") == "a-b"
