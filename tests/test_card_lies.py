@@ -85,6 +85,7 @@ STRANGERS = {
     "pickle 4": (pickled(4), "a pickle"),
     "pickle 5": (pickled(5), "a pickle"),
     "zip": (zipped(), "a zip archive"),
+    "json": (b'{\n  "card": {}\n}\n', "a JSON file"),
     "png": (b"\x89PNG\r\n\x1a\n" + bytes(100), "a PNG picture"),
     "mp4": (b"\x00\x00\x00\x20ftypisom" + bytes(100), "an MP4 video"),
     "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\n", "Git LFS pointer"),

@@ -146,6 +146,8 @@ def _stranger(start: bytes, length: int, size: int) -> CardError:
         what, hint = "an MP4 video", _OTHER + " To learn from this clip: pe train CLIP -o CARD"
     elif start.startswith(b"version https://"):
         what, hint = "a Git LFS pointer", "Fetch the file itself: git lfs pull"
+    elif length > size - 8 and start.lstrip()[:1] in (b"{", b"["):
+        what, hint = "a JSON file", _OTHER
     elif length > size - 8:
         what, hint = f"a file that announces a header of {length} bytes in {size} bytes", _OTHER
     else:
