@@ -47,7 +47,10 @@ def test_a_card_for_each_and_failures_told(clips: list[Path], tmp_path: Path) ->
     assert first.exit_code == 1
     summary = json.loads(first.stdout.splitlines()[-1])
     assert (summary["done"], summary["there"], len(summary["failed"])) == (2, 0, 1)
-    assert "bad: " in first.stderr
+    assert first.stderr.count("bad: ") == 1
+    bad = pe(words[2], "--jobs", 1, "-o", tmp_path / "none", *CHEAP)
+    assert bad.stderr.count("bad: ") == 1
+    assert "0 cards made, 0 were there, 1 failed: bad." in bad.stderr
     assert "knows no yellow background" in first.stderr
     names = ["ref.safetensors", "ref-2.safetensors"]
     assert [Path(card).name for card in summary["cards"]] == names
