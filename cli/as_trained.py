@@ -11,7 +11,6 @@ from pe_toolkit.cli.output import Output
 from pe_toolkit.cli.progress import reading
 from pe_toolkit.errors import PeError
 from pe_toolkit.shown import printable
-from pe_toolkit.video.names import shown
 
 if TYPE_CHECKING:
     from pe_toolkit.card.spec import CardSpec
@@ -43,18 +42,14 @@ def read(path: Path, spec: CardSpec, out: Output, option: str) -> Clip:
 
 def tell_card(video: Path, out: Output) -> None:
     """Say by which card a video was made, if the JSON file beside it knows, to compare by it."""
+    from pe_toolkit.video.names import shown  # PyAV
+
     try:
         facts = json.loads(video.with_suffix(".json").read_bytes())
         card = facts["card"] if facts["video"] == video.name else {}
         name, version, digest = (str(card[key]) for key in ("name", "version", "digest"))
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        RecursionError,
-    ):  # none, not ours, or without a card
-        return
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return  # none, not ours, or without a card
     file = next((path for path in _places(video, name) if _is(path, digest)), "CARD")
     out.talk(
         f"{printable(shown(video))} was made with the card {printable(f'{name} {version}')}: "

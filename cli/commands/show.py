@@ -57,7 +57,7 @@ def show(session: Session, /, card: str, every: bool, plot: Path | None, force: 
     info = read_info(found.path)
     rows = describe(info, MOST_SAMPLES if every else FEW_SAMPLES)
     if not every:
-        rows = {name: text for name, text in rows.items() if name not in DETAILS}
+        rows = {name: text for name, text in rows.items() if name not in DETAILS and text != "-"}
     where = {}
     if (entry := found.entry) is not None:
         where = {"registry": str(entry.reference), "origin": found.origin}
