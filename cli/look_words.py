@@ -28,7 +28,8 @@ def look_words(seen: Look, variant: str, settings: Resolved) -> list[str]:
     from pe_toolkit.training.describe import motion_spec
 
     share, read = seen.flow.followed, by_layers(seen, variant, settings)
-    little = variant.startswith("bundled") and share < LITTLE and not read
+    nothing = not seen.moves.camera and not seen.moves.subjects
+    little = variant.startswith("bundled") and (share < LITTLE or nothing) and not read
     sides = seen.flow.grid.height, seen.flow.grid.width
     words = [followed(share, little, read=read), motion_words(motion_spec(seen.moves), sides)]
     why = "" if read else nothing_moves(mean_displacements(seen.flow.displacement))

@@ -408,3 +408,16 @@ def test_noise_is_no_thing_that_moves(seed: int, block: int) -> None:
     moves = look(load_backbone("bundled"), Clip(frames, 16.0, "noise", "0" * 64, 2.0, 33)).moves
     assert not moves.subjects
     assert not moves.camera
+
+
+def test_of_more_things_than_can_be_told_none_is_made_up() -> None:
+    """Six go right. A cut took an empty strip at the border for the thing."""
+    frames = np.full((33, 128, 128, 3), 238, np.uint8)
+    y, x = np.mgrid[:128, :128]
+    for n, frame in enumerate(frames):
+        for k in range(6):
+            left = 8 + 16 * k + n + 2.7 * np.sin(n / 2.7 + k)
+            middle = 18 + 16 * k - 0.2 * n
+            frame[(abs(y - middle) < (x - left) / 2) & (x > left) & (x < left + 7)] = (30, 30, 40)
+    clip = Clip(frames, 16.0, "flock", "0" * 64, 2.0, 33)
+    assert look(load_backbone("bundled"), clip).moves.subjects == ()

@@ -176,7 +176,7 @@ def _cut(
         if len(subjects) == 1 and subjects[0].cover is not None:
             subjects = [not_against(subjects[0], flow)]
         weak = all(one.share < WEAK for one in subjects)
-        if lit or (film is not None and not quiet and weak):
+        if lit or (film is not None and weak):
             subjects = [one for one in subjects if one.share >= EACH]
     return _moves(camera, sorted(subjects, key=lambda s: -s.share))
 
