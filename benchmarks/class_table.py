@@ -14,16 +14,16 @@ from pe_toolkit.world.motions import scenes_of
 from pe_toolkit.world.scenes import Scene, render
 
 MEASURES: dict[str, tuple[str, ...]] = {
-    "translation": ("cosine", "error", "extent"),
-    "across": ("cosine", "error", "extent"),
-    "small": ("cosine", "error", "extent"),
-    "stops": ("cosine", "error", "extent"),
+    "translation": ("cosine", "error", "place", "extent"),
+    "across": ("cosine", "error", "place", "extent"),
+    "small": ("cosine", "error", "place", "extent"),
+    "stops": ("cosine", "error", "place", "extent"),
     "two": ("cosine", "cosine_worse", "error"),
     "zoom": ("size", "ground_size", "textured"),
     "roll": ("angle", "ground_angle", "textured"),
     "pan": ("cosine", "ground_cosine", "ground", "textured"),
     "held": ("ground_cosine", "ground", "wander", "textured"),
-    "enters": ("cosine", "error", "absent"),
+    "enters": ("cosine", "error", "place", "absent"),
 }
 EVERYWHERE = ("adherent", "extra")
 LEAKS = ("colour", "shape", "background")

@@ -42,7 +42,7 @@ def test_a_rendered_clip_scores_all_but_perfectly(name):
         assert found.get(key, 1) > 0.98, key
     for key in SLOPES:
         assert found.get(key, 1) == pytest.approx(1, abs=0.06), key
-    for key in ("error", "error_worse"):
+    for key in ("error", "error_worse", "place"):
         assert found.get(key, 0) < 0.01, key
     assert found.get("textured", 1) == 1
     assert set(found) >= {*class_table.MEASURES[name]} - {"textured"}
@@ -113,6 +113,16 @@ def test_the_angle_of_a_shape_is_that_of_its_corners():
         assert found - found[0] == pytest.approx(true, abs=0.02)
     disc = [np.ones((64, 64)) * (np.hypot(*np.mgrid[-32:32, -32:32]) < 12)] * 9
     assert np.ptp(angles(disc, 4)) == 0
+
+
+def test_the_same_way_elsewhere_is_away_from_its_place():
+    (_, _, scene) = scenes_of("translation", 3, seed=9)
+    (thing,) = scene.things
+    moved = dataclasses.replace(thing, path=thing.path + np.float32([0.0, 0.1]))
+    found = measured(render(dataclasses.replace(scene, things=(moved,))), scene.caption, scene)
+    assert found["cosine"] > 0.98
+    assert found["error"] < 0.02
+    assert found["place"] == pytest.approx(0.1, abs=0.02)
 
 
 def test_what_never_enters_is_not_absent():

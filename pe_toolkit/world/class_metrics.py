@@ -8,6 +8,7 @@ no meaning. Higher is better for cosines, slopes (1: all of the true change), `a
 |---|---|---|
 | cosine, error | all that move | mean over the objects of `metrics.path_cosine`, `path_error` |
 | cosine_worse, error_worse | two | of the worse object |
+| place | one, no camera | distance of the object from its true place, in sides of the picture |
 | extent | all that move | length of the found path over that of the true one |
 | wander | zoom, roll, held | length of the object's path, which should be 0 but for its own |
 | size | zoom | slope of the object's log size over the true one's |
@@ -22,6 +23,7 @@ no meaning. Higher is better for cosines, slopes (1: all of the true change), `a
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from dataclasses import dataclass
 
@@ -242,6 +244,10 @@ def compared(found: Observed, scene: Scene) -> dict[str, float]:
         out["extent"] = _length(found.paths) / _length(truths)
         if len(truths) > 1:
             out |= {"cosine_worse": min(cosines), "error_worse": max(errors)}
+        elif scene.family not in CAMERA:
+            away = np.linalg.norm(found.paths[0] - truths[0], axis=-1)
+            away = away[np.isfinite(away)]
+            out["place"] = float(np.sqrt(np.square(away).mean())) if len(away) else math.nan
     else:
         out["wander"] = _length(found.paths)
     if scene.family == "enters":
