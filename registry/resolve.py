@@ -124,8 +124,9 @@ def _on_remote(
     found = Found(reference, entry.path, _if_named(entry), pulled, pulled.origin, entry.digest)
     if found.outdated and tell is None:
         text = said[-1] if said else "This is the copy in the cache, which may be older."
-        # The caller of `pe_toolkit.load` and `push_to_hub`: they come here through `card_path`.
-        warnings.warn(f"{reference}: {text}", CopyWarning, stacklevel=5)
+        # The caller of `pe_toolkit.load` and `push_to_hub`: they come here through `card_path`, and
+        # a function that tells paths from names.
+        warnings.warn(f"{reference}: {text}", CopyWarning, stacklevel=6)
     return found
 
 
