@@ -86,8 +86,10 @@ def test_every_subject_has_a_layer_but_two_before_a_camera_that_moves() -> None:
     one = Subject(path, path + 1, zero, zero, 0.5)
     layers = Moves(0, *still(), (one,)).layers(GRID)
     assert list(layers) == ["subject"]
-    away = path[0] + 1 - middle(GRID)  # it is put back to the middle of the picture
-    torch.testing.assert_close(layers["subject"], subject_layer(GRID, path + away))
+    torch.testing.assert_close(layers["subject"], subject_layer(GRID, path))
+    away = path[0] + 1 - middle(GRID)  # to the middle of the picture
+    placed = Moves(0, *still(), (one,)).layers(GRID, placed=True)
+    torch.testing.assert_close(placed["subject"], subject_layer(GRID, path + away))
     both = Moves(0, *still(), (one, one)).layers(GRID)
     assert list(both) == ["subject", "subject-2"]
     torch.testing.assert_close(both["subject"] + both["subject-2"], layers["subject"])

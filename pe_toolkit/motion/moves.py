@@ -173,7 +173,7 @@ class Moves:
         A generation draws what it moves about the middle of where its tokens pretend to sit. So
         positions put things back to there, and they are drawn where the reference has them. One
         that leaves the picture is put back half of the way to there, from where most of it is
-        inside: farther, it is drawn all over the picture of one clip in eight while it is outside
+        inside: farther, it is drawn all over the picture of some clips while it is outside
         (docs/experiments.md).
         """
         if self.camera or not self.subjects:
@@ -192,19 +192,22 @@ class Moves:
         best = (inside >= inside.amax() - 1e-9).nonzero()[:, 0].tolist()
         return int(min(best, key=lambda f: abs(f - self.anchor)))
 
-    def layers(self, grid: TokenGrid, scale: float = 1.0, own: float = 1.0) -> dict[str, Tensor]:
-        """The layers of positions by name, `(S, 3)` float32 offsets each, on all tokens. Before a
-        camera that moves their sum puts the subject back where the anchor frame has it; before one
-        that rests to the middle of the picture, several as far as they are from it in the mean
-        (`away`). No layer if nothing moves.
+    def layers(
+        self, grid: TokenGrid, scale: float = 1.0, own: float = 1.0, *, placed: bool = False
+    ) -> dict[str, Tensor]:
+        """The layers of positions by name, `(S, 3)` float32 offsets each, on all tokens; their sum
+        puts the subject back where the anchor frame has it, or to the middle of the picture. No
+        layer if nothing moves.
 
         Several subjects are blended (`motion.layers`), or have no layer (`several`). One alone,
-        before a camera that rests, grows and turns about the middle of the picture, where it is put
-        back to.
+        before a camera that rests, grows and turns about the middle of the picture: a generation
+        draws it where its seed has it, which is rather there than where the reference has it.
 
         Args:
             scale: of all motions; of paths within `motion.path.FARTHEST` of the picture.
             own: how much of its layer a subject gets.
+            placed: put things back to the middle of the picture (`away`), before a camera that
+                rests.
         """
         linear, shift = times(self.linear, self.shift, scale)
         out = {}
@@ -216,7 +219,9 @@ class Moves:
             blended(grid, torch.stack([s.place for s in self.subjects])) if self.subjects else ()
         )
         alone = len(self.subjects) == 1 and not self.camera
-        origin, away = self.origin(grid), self.away(grid)
+        origin, away = self.anchor, torch.zeros(2, dtype=torch.float64)
+        if placed:
+            origin, away = self.origin(grid), self.away(grid)
         for k, (subject, share) in enumerate(zip(self.subjects, shares, strict=True)):
             about = middle(grid) if alone else subject.place[self.anchor]
             own_linear, own_shift = since(origin, *own_motion(grid, subject, about, scale))

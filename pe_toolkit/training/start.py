@@ -93,6 +93,9 @@ def first_layers(
 
     `auto`: see `sought`.
 
+    With the reference's phase in the noise, things are put back to the middle of the picture before
+    a camera that rests (`Moves.away`): without it, paths got worse by that (docs/experiments.md).
+
     Before a camera that rests none leaves the picture (`motion.layers.inside`), before one that
     moves none goes farther than `BEYOND`, one that zooms `ZOOMED`; of one that rolls, whose corners
     come from outside, all stay as they are.
@@ -100,22 +103,22 @@ def first_layers(
     Where nothing is read that could be said so (`unsaid`), the start is zero: a path through chance
     matches would be a motion that the reference does not have.
     """
-    grid, start = flow.grid, begun(flow, moves, settings)
+    grid, start, placed = flow.grid, begun(flow, moves, settings), bool(settings.phase)
     if start == "zero":
         return {WHOLE: torch.zeros(grid.tokens, 3, dtype=torch.float64)}
     if start == "layers":
         part = _part(moves) if settings.start == "auto" else 1.0
         shown = _straight(moves) if turn_left_out(flow, moves, settings) else moves
-        found = shown.layers(grid, scale(start, moves, settings), part)
+        found = shown.layers(grid, scale(start, moves, settings), part, placed=placed)
     else:
         path = _one_path(flow, moves)  # (F, 2) as (dx, dy)
         path = path * reach(path, grid, settings.start_scale)
-        found = {WHOLE: subject_layer(grid, path + moves.away(grid))}
+        found = {WHOLE: subject_layer(grid, path + moves.away(grid) if placed else path)}
     if moves.rolls:
         return found
     if moves.camera:
         return inside(grid, found, ZOOMED if moves.turns else BEYOND)
-    return inside(grid, found, fold=FOLD)
+    return inside(grid, found, fold=FOLD if placed else 0.0)
 
 
 def _part(moves: Moves) -> float:
