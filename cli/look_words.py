@@ -22,16 +22,16 @@ def look_words(seen: Look, variant: str, settings: Resolved) -> list[str]:
     """How much of it is followed, what moves, whether it will do with these settings, and why not:
     a line each.
     """
-    from pe_toolkit.card.followed import LITTLE, followed
+    from pe_toolkit.card.followed import LITTLE, followed, nothing_was_seen
     from pe_toolkit.card.motion_words import motion_words
     from pe_toolkit.evaluation.following import mean_displacements, nothing_moves
     from pe_toolkit.training.describe import motion_spec
 
     share, read = seen.flow.followed, by_layers(seen, variant, settings)
-    nothing = not seen.moves.camera and not seen.moves.subjects
-    little = variant.startswith("bundled") and (share < LITTLE or nothing) and not read
-    sides = seen.flow.grid.height, seen.flow.grid.width
-    words = [followed(share, little, read=read), motion_words(motion_spec(seen.moves), sides)]
+    motion, sides = motion_spec(seen.moves), (seen.flow.grid.height, seen.flow.grid.width)
+    poor = share < LITTLE or nothing_was_seen(motion)
+    little = variant.startswith("bundled") and poor and not read
+    words = [followed(share, little, read=read), motion_words(motion, sides)]
     why = "" if read else nothing_moves(mean_displacements(seen.flow.displacement))
     if why:
         words.append(f"{why}: little of its motion will transfer")

@@ -170,10 +170,10 @@ def read_reference(request: TrainRequest, shape: Shape | None, out: Output) -> C
             return clip
         clip = request.read(shape, on_progress)
     reference_words.tell(clip, request, shape.fps, out)
-    reference_words.warn_cuts(clip, out)
     # A published recipe is followed to the letter, and who names a rate wants that rate.
     if request.recipe != "paper" and request.fps is None:
         reference_words.suggest(clip, shape.fps, out)
+    reference_words.warn_cuts(clip, out)
     require_motion(clip)
     return clip
 

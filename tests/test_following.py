@@ -378,6 +378,24 @@ def test_frames_in_floats_are_refused() -> None:
             motion.compare(frames)  # type: ignore[arg-type]
 
 
+def goes_right(start: int, step: int) -> np.ndarray:
+    """A red square of 32 pixels, `step` pixels a frame."""
+    frames = np.zeros((33, 128, 128, 3), np.uint8)
+    for n, frame in enumerate(frames):
+        frame[48:80, start + step * n : start + 32 + step * n] = (220, 30, 30)
+    return frames
+
+
+def followed_but_not_backwards(
+    known: ReferenceMotion, frames: np.ndarray, opposite: np.ndarray
+) -> None:
+    found, against = known.compare(frames), known.compare(opposite)
+    assert found.score is not None
+    assert found.score > 0.8
+    assert against.score is not None
+    assert against.score < -0.5
+
+
 def test_a_path_speaks_where_displacements_do_not(adapter: CogVideoXAdapter) -> None:
     """Behind a pillar next to nothing is followed, or the pillar: the path is known."""
     still = torch.zeros(9, 9, 8, 8, 2, dtype=torch.int8)
@@ -388,16 +406,9 @@ def test_a_path_speaks_where_displacements_do_not(adapter: CogVideoXAdapter) -> 
     known = ReferenceMotion(adapter, still, reading, placed=True, ways=Ways(way[None]))
     assert known.by_path
     assert not known.silent
-    frames = np.zeros((33, 128, 128, 3), np.uint8)
-    for n, frame in enumerate(frames):
-        frame[48:80, 20 + 2 * n : 52 + 2 * n] = (220, 30, 30)
-    found = known.compare(frames)
-    assert found.score is not None
-    assert found.score > 0.8
-    assert known.rank(frames) == found.score
-    against = known.compare(frames[::-1].copy())
-    assert against.score is not None
-    assert against.score < -0.5
+    frames = goes_right(20, 2)
+    followed_but_not_backwards(known, frames, frames[::-1].copy())
+    assert known.rank(frames) == known.compare(frames).score
 
 
 def test_where_a_thing_is_outside_nothing_is_asked_of_it(adapter: CogVideoXAdapter) -> None:
@@ -406,15 +417,8 @@ def test_where_a_thing_is_outside_nothing_is_asked_of_it(adapter: CogVideoXAdapt
     ways = Ways(way[None], torch.tensor([[8.0, 3.5, 1.0]]))
     assert ways.seen(adapter.grid_for(33, 128, 128)).tolist() == [[True] * 5 + [False] * 4]
     known = ReferenceMotion(adapter, still, adapter.variant.reading, placed=True, ways=ways)
-    frames = np.zeros((33, 128, 128, 3), np.uint8)
-    for n, frame in enumerate(frames):
-        frame[48:80, 24 + 6 * n : 56 + 6 * n] = (220, 30, 30)
-    found = known.compare(frames)
-    assert found.score is not None
-    assert found.score > 0.8
-    against = known.compare(frames[:, :, ::-1].copy())
-    assert against.score is not None
-    assert against.score < -0.5
+    frames = goes_right(24, 6)
+    followed_but_not_backwards(known, frames, frames[:, :, ::-1].copy())
 
 
 def test_of_two_that_leave_no_displacement_is_asked_out_of_the_picture() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pe_toolkit.card.spec import CardSpec
+    from pe_toolkit.card.spec import CardSpec, MotionSpec
 
 LITTLE = 0.05
 """On the bundled backbone, read by content, 24 references that cross the picture have 7.6 % to
@@ -21,14 +21,13 @@ def little(spec: CardSpec) -> bool:
     """
     if spec.recipe.start == "layers" or not spec.backbone.variant.startswith("bundled"):
         return False
-    return spec.reference.matched < LITTLE or nothing_was_seen(spec)
+    return spec.reference.matched < LITTLE or nothing_was_seen(spec.reference.motion)
 
 
-def nothing_was_seen(spec: CardSpec) -> bool:
-    """Whether in the reference neither a camera nor a subject was seen to move; False, where that
+def nothing_was_seen(motion: MotionSpec | None) -> bool:
+    """Whether in a reference neither a camera nor a subject was seen to move; False, where that
     was not looked at.
     """
-    motion = spec.reference.motion
     return motion is not None and not motion.subjects and motion.rests
 
 

@@ -113,6 +113,8 @@ class ReferenceMotion:
 
     Attributes:
         chance: the score below which a video may follow by chance; by how it is scored.
+        seen: `(F,)` bool, the latent frames in which what moves is in the picture, as far as its
+            path is what is compared; all, else.
         camera: A_f and b_f of the reference's (`Ways.maps`), of which videos show a share; None
             where it rests.
     """
@@ -187,7 +189,7 @@ class ReferenceMotion:
         why = why if done else ""
         blocks, by, timestep = card.spec.recipe.reads()
         reading, encoded = Reading(blocks, by, timestep), ways.again(card.spec.reference.encoded)
-        if by == "content" and not card.spec.edits and nothing_was_seen(card.spec):
+        if by == "content" and not card.spec.edits and nothing_was_seen(card.spec.reference.motion):
             why = "in the reference, nothing moves that can be followed"
         return cls(
             adapter,
