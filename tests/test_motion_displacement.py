@@ -214,6 +214,8 @@ def test_a_shifted_clip_is_found() -> None:
         ((1, 2, 11, 4), (1, 2, 11, 4), "12 video tokens"),
         ((1, 2, 12, 4), (1, 2, 12, 3), "one shape"),
         ((2, 12, 4), (2, 12, 4), "one shape"),
+        ((1, 0, 12, 4), (1, 0, 12, 4), "at least one"),
+        ((1, 2, 12, 0), (1, 2, 12, 0), "at least one"),
     ],
 )
 def test_wrong_shapes_are_named(

@@ -31,6 +31,8 @@ def check_queries_keys(q: Tensor, k: Tensor, grid: TokenGrid) -> None:
             "Expected queries and keys of one shape (batch, heads, tokens, channels), "
             f"got {tuple(q.shape)} and {tuple(k.shape)}."
         )
+    if 0 in q.shape:
+        raise UsageError(f"Expected at least one of everything, got {tuple(q.shape)}.")
     if q.shape[2] != grid.tokens:
         raise UsageError(
             f"Expected {grid.tokens} video tokens for a {grid} grid, got {q.shape[2]}.",
