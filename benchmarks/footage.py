@@ -29,7 +29,7 @@ from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.cameras import read_camera
 from pe_toolkit.motion.film import apart
 from pe_toolkit.motion.moments import frames_of, pictures_of
-from pe_toolkit.motion.moves import turning
+from pe_toolkit.motion.similarities import turning
 from pe_toolkit.motion.words import camera_words
 from pe_toolkit.video import read_clip
 

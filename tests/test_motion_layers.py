@@ -19,7 +19,8 @@ from pe_toolkit.motion.layers import (
     subject_layer,
     undo,
 )
-from pe_toolkit.motion.moves import Moves, Subject, similarity
+from pe_toolkit.motion.moves import Moves, Subject
+from pe_toolkit.motion.similarities import similarity
 
 GRID = TokenGrid(3, 4, 6)
 

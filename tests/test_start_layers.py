@@ -18,8 +18,9 @@ from pe_toolkit.errors import UsageError
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.apart import taken_apart
 from pe_toolkit.motion.flow import AttentionMotionFlow
-from pe_toolkit.motion.moves import ONE_PATH, Moves, Subject, similarity
+from pe_toolkit.motion.moves import ONE_PATH, Moves, Subject
 from pe_toolkit.motion.path import one_path
+from pe_toolkit.motion.similarities import similarity
 from pe_toolkit.motion.subjects import not_against
 from pe_toolkit.training import TrainConfig
 from pe_toolkit.training.describe import motion_spec

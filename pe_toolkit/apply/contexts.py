@@ -27,9 +27,9 @@ from pe_toolkit.backbones.families import backbone_of
 from pe_toolkit.card import CardSpec, MotionCard
 from pe_toolkit.errors import UnsupportedError
 from pe_toolkit.motion.ground import Ground, still
-from pe_toolkit.motion.moves import times
 from pe_toolkit.motion.phase import imprinting
 from pe_toolkit.motion.renewed import renewing
+from pe_toolkit.motion.similarities import times
 from pe_toolkit.video import Clip
 
 

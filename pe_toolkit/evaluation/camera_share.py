@@ -17,7 +17,7 @@ from torch.nn import functional
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.backdrop import shrunk
 from pe_toolkit.motion.moments import frames_of
-from pe_toolkit.motion.moves import times
+from pe_toolkit.motion.similarities import times
 
 LEAST, MOST, STEP = -0.5, 2.0, 0.05
 """Shares that are tried. Most videos with their card show 0.65 to 1.6, none of 72 without it more

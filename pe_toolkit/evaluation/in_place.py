@@ -11,7 +11,7 @@ from torch import Tensor
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.layers import carried, undo
 from pe_toolkit.motion.masks import followed_mask
-from pe_toolkit.motion.moves import resting
+from pe_toolkit.motion.similarities import resting
 
 LEAST_RADIUS = 0.75
 """Patches: a disc of it has a patch's middle in it wherever it is."""

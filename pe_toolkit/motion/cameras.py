@@ -17,8 +17,9 @@ from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.film import confirmed, everywhere, grey_film
 from pe_toolkit.motion.layers import camera_layer
 from pe_toolkit.motion.moments import frames_of
-from pe_toolkit.motion.moves import JERK, REST, moving, resting, turning
+from pe_toolkit.motion.moves import JERK, REST
 from pe_toolkit.motion.registration import NOISE, READABLE, Registration, register
+from pe_toolkit.motion.similarities import moving, resting, turning
 from pe_toolkit.motion.steady import spots_before
 
 BETTER = 0.5

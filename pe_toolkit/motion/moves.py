@@ -14,6 +14,7 @@ from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.ground import Ground
 from pe_toolkit.motion.layers import blended, camera_layer, compose, middle
 from pe_toolkit.motion.path import reach
+from pe_toolkit.motion.similarities import moving, similarity, since, times, turning
 
 REST = 0.3
 """Patches: a path that stays within is at rest. Still clips have up to 0.07 (noise of 6 grey levels
@@ -231,17 +232,6 @@ class Moves:
         return out
 
 
-def moving(linear: Tensor, shift: Tensor) -> bool:
-    """Whether a camera does: A_f `(F, 2, 2)` and b_f `(F, 2)`."""
-    return bool((linear != torch.eye(2)).any() or (shift != 0).any())
-
-
-def resting(grid: TokenGrid) -> tuple[Tensor, Tensor]:
-    """A_f and b_f of a camera that does not move."""
-    still = torch.eye(2, dtype=torch.float64).expand(grid.frames, 2, 2).clone()
-    return still, torch.zeros(grid.frames, 2, dtype=torch.float64)
-
-
 def grows(subject: Subject) -> bool:
     return bool((subject.size != 0).any() or (subject.turn != 0).any())
 
@@ -251,31 +241,6 @@ def changing(values: Tensor, least: float) -> Tensor:
     changes = float(values.amax() - values.amin()) >= least
     jumps = float(values.diff().abs().max()) > JERK if len(values) > 1 else False
     return values if changes and not jumps else torch.zeros_like(values)
-
-
-def turning(linear: Tensor) -> tuple[Tensor, Tensor]:
-    """Log zoom and clockwise radians of `(F, 2, 2)` similarities."""
-    return 0.5 * torch.linalg.det(linear).log(), torch.atan2(linear[:, 1, 0], linear[:, 0, 0])
-
-
-def times(linear: Tensor, shift: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """The camera, `scale` times as far."""
-    if scale == 1:
-        return linear, shift
-    size, turn = turning(linear)
-    return similarity(size * scale, turn * scale), shift * scale
-
-
-def similarity(size: Tensor, turn: Tensor) -> Tensor:
-    """`(F,)` log sizes and clockwise radians -> `(F, 2, 2)`."""
-    c, s = size.exp() * turn.cos(), size.exp() * turn.sin()
-    return torch.stack([torch.stack([c, -s], -1), torch.stack([s, c], -1)], -2)
-
-
-def since(origin: int, linear: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-    """Maps `(F, 2, 2)`, `(F, 2)` against another frame."""
-    own = linear @ torch.linalg.inv(linear[origin])
-    return own, shift - (own @ shift[origin][:, None])[..., 0]
 
 
 def _inside(subject: Subject, grid: TokenGrid) -> Tensor:

@@ -23,8 +23,9 @@ from pe_toolkit.motion.changes import QUIET, most_changed
 from pe_toolkit.motion.exposure import brightness, evened
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.moments import frames_of
-from pe_toolkit.motion.moves import Moves, Subject, resting
+from pe_toolkit.motion.moves import Moves, Subject
 from pe_toolkit.motion.segments import FAINT
+from pe_toolkit.motion.similarities import resting
 from pe_toolkit.motion.subjects import (
     EACH,
     along_one_path,

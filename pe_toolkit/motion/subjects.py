@@ -31,8 +31,6 @@ from pe_toolkit.motion.moves import (
     Subject,
     changing,
     grows,
-    resting,
-    turning,
 )
 from pe_toolkit.motion.path import mean_path, path_shares
 from pe_toolkit.motion.registration import (
@@ -45,6 +43,7 @@ from pe_toolkit.motion.registration import (
     register,
 )
 from pe_toolkit.motion.segments import FAINT
+from pe_toolkit.motion.similarities import resting, turning
 from pe_toolkit.motion.spots import Spot, spots
 from pe_toolkit.motion.steady import spots_before
 from pe_toolkit.motion.things import Thing
