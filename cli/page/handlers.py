@@ -305,4 +305,5 @@ def parts(spec: CardSpec) -> list[str]:
 
 
 def _count(value: float | None) -> int | None:
-    return None if value is None else int(value)
+    """A number that was asked for; 0, as a field without one may be shown: none was."""
+    return int(value) if value else None

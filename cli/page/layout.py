@@ -53,7 +53,8 @@ def build(studio: Studio, work: Work, explain: Explain) -> Any:
                 make = _make(studio.output)
             with gr.Tab("Cards", id="cards") as cards_tab:
                 cards = _cards()
-        reopened = blocks.load(page.reopened, None, [*learn.outputs, make.card], **QUIET)
+        outputs = [learn.found, *learn.outputs[1:], make.card]
+        reopened = blocks.load(page.reopened, None, outputs, **QUIET)
         _wire_learn(page, learn, make, tabs, reopened)
         _wire_make(page, make)
         _wire_cards(page, cards, make, tabs, cards_tab)
@@ -76,8 +77,10 @@ QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
 def _learn() -> SimpleNamespace:
-    """The first tab."""
-    ui = SimpleNamespace(job=gr.State(0))
+    """The first tab: the number of its own training, and of the one that it found at work. What is
+    still told of that one, while it is being cancelled, must not name the one that Stop stops.
+    """
+    ui = SimpleNamespace(job=gr.State(0), found=gr.State(0))
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
             ui.clip = gr.File(
@@ -88,12 +91,14 @@ def _learn() -> SimpleNamespace:
             with gr.Accordion("More settings (in brackets: their names in pe train)", open=False):
                 ui.name = gr.Textbox(label="Name of the card (--name)", placeholder="as the clip")
                 ui.start = gr.Number(0, label="Seconds to leave out at the beginning (--start)")
-                ui.end = gr.Number(None, label="Seconds at which to end, if not with it (--end)")
+                ui.end = gr.Number(0, label="Seconds at which to end (--end); 0: with the clip")
                 ui.fit = gr.Dropdown(FITS, value="crop", label="Bring it to size (--fit)")
                 ui.samples = gr.Number(
-                    None, label="Examples to learn with (--samples)", precision=0
+                    0, label="Examples to learn with (--samples); 0: as chosen above", precision=0
                 )
-                ui.steps = gr.Number(None, label="Denoising steps (--steps)", precision=0)
+                ui.steps = gr.Number(
+                    0, label="Denoising steps (--steps); 0: as chosen above", precision=0
+                )
                 ui.seed = gr.Number(0, label="Seed (--seed)", precision=0)
             with gr.Row():
                 ui.train = gr.Button("Learn this motion", variant="primary")
@@ -136,7 +141,9 @@ def _make(output: Path) -> SimpleNamespace:
                 ui.seed = gr.Number(
                     DEFAULT_SEED, label="Seed: another one gives another video", precision=0
                 )
-                ui.steps = gr.Number(None, label="Denoising steps (--steps)", precision=0)
+                ui.steps = gr.Number(
+                    0, label="Denoising steps (--steps); 0: as the model has it", precision=0
+                )
                 ui.drafts = gr.Slider(0, MOST, 0, step=1, label=DRAFTS)
                 ui.reference = gr.File(label="The clip of the card, to show it beside", height=120)
             with gr.Row():
@@ -184,12 +191,13 @@ def _wire_learn(
     asked = [ui.clip, ui.name, ui.recipe, ui.start, ui.end, ui.fit, ui.samples, ui.steps,
              ui.seed]  # fmt: skip
     # From now on this tab shows, and stops, its own training, not the one it found at work.
-    ui.train.click(lambda: "", None, ui.kept, cancels=[reopened], **QUIET)
-    ui.train.click(page.train, asked, [*ui.outputs, make.card], **QUIET)
-    ui.stop.click(page.work.stop, ui.job, None, **QUIET)
+    ui.train.click(lambda: "", None, ui.kept, cancels=[reopened], **QUIET).then(
+        page.train, asked, [*ui.outputs, make.card], **QUIET
+    )
+    ui.stop.click(lambda own, found: page.work.stop(own or found), [ui.job, ui.found], **QUIET)
     ui.keep.click(
-        lambda job, name: page.attempt(lambda: page.keep(job, name)),
-        [ui.job, ui.keep_name], ui.kept, **QUIET,
+        lambda own, found, name: page.attempt(lambda: page.keep(own or found, name)),
+        [ui.job, ui.found, ui.keep_name], ui.kept, **QUIET,
     ).then(page.cards, make.card, make.card, **QUIET)  # fmt: skip
     ui.use.click(lambda: gr.Tabs(selected="make"), None, tabs, **QUIET)
 
