@@ -168,9 +168,10 @@ def test_a_region_moves_and_the_rest_stands_still() -> None:
     mask = np.zeros(LATENT)
     mask[:, :6] = 1
     found = edit.masked(fields, edit.stilled(fields), mask)
-    np.testing.assert_allclose(found.offsets[..., :3, :], fields.offsets[..., :3, :])
     still = np.broadcast_to(fields.offsets[:, :, 2, None], fields.offsets.shape)
-    np.testing.assert_allclose(found.offsets[..., 3:, :], still[..., 3:, :])
+    share = 1 / (1 + np.exp((np.arange(6) - 2.5) / 0.5))[:, None]  # an eighth of four patches
+    np.testing.assert_allclose(found.offsets, fields.offsets * share + still * (1 - share))
+    np.testing.assert_allclose(share[[0, 2, 3, 5], 0], [0.993, 0.731, 0.269, 0.007], atol=1e-3)
     assert not found.mask[..., 3:].any()
     whole = edit.masked(fields, edit.stilled(fields), np.ones(LATENT))
     assert _apart(whole.phase, fields.phase) < 1e-5
@@ -182,19 +183,34 @@ def test_a_region_moves_and_the_rest_stands_still() -> None:
     assert moves[0][:, 2:4].mean() > 0.5 * moves[1][:, 2:4].mean()
 
 
+def test_a_mask_gets_a_soft_border() -> None:
+    share = np.zeros((5, 6))
+    share[1:4, 1:5] = 1
+    soft = edit.softened(share, 0.5)
+    away = np.array([1.5, 0.5, -0.5, -1.5, -0.5])  # from the border, along a column in the middle
+    np.testing.assert_allclose(soft[:, 2][:4], 1 / (1 + np.exp(away[[1, 2, 3, 2]] / 0.5)))
+    corner = np.hypot(1, 1) - 0.5
+    np.testing.assert_allclose(soft[0, 0], 1 / (1 + np.exp(corner / 0.5)))
+    # Who draws a softer one gets it; and there is no border to soften in what is all one.
+    ramp = np.tile(np.linspace(0, 1, 6), (5, 1))
+    np.testing.assert_array_equal(edit.softened(ramp, 0.2)[:, 1:5], ramp[:, 1:5])
+    assert edit.softened(ramp, 0.2)[0, 0] < 1e-5
+    for whole in (np.ones((3, 4)), np.full((3, 4), 0.4)):
+        np.testing.assert_array_equal(edit.softened(whole, 1.0), whole)
+
+
 def test_combined_layers_keep_their_names() -> None:
     first, second = _fields(_path(), ("camera", "subject")), _fields(-_path(), seed=1)
     mask = np.zeros(LATENT)
     mask[:4] = 1
     found = edit.masked(first, second, mask)
     assert found.layers == ("camera", "subject", "whole")
-    np.testing.assert_allclose(
-        found.offsets.sum(1)[..., :2, :, :], first.offsets.sum(1)[..., :2, :, :]
-    )
     # In the middle frame, all sit where those of the first do.
     own, others = first.offsets.sum(1), second.offsets.sum(1)
     there = others + (own - others)[:, 2, None]
-    np.testing.assert_allclose(found.offsets.sum(1)[..., 2:, :, :], there[..., 2:, :, :])
+    share = 1 / (1 + np.exp((np.arange(4) - 1.5) / 0.5))[:, None, None]
+    np.testing.assert_allclose(found.offsets.sum(1), own * share + there * (1 - share), atol=1e-12)
+    np.testing.assert_allclose(found.offsets.sum(1)[:, 2], own[:, 2], atol=1e-12)
     bare = edit.masked(first, replace(second, phase=None), mask)
     assert bare.phase is None
 

@@ -64,7 +64,7 @@ class Change:
         then: a card whose motion follows, each in half of the clip.
         mask: `(height, width)` numbers in [0, 1] of any size, stretched over the picture: the
             motion stays where it is 1. `outside`: the card whose motion is where it is 0; None:
-            nothing moves there.
+            nothing moves there. Its border is softened (`editing.fields.SOFT`).
     """
 
     reverse: bool = False

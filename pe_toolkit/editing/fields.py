@@ -19,6 +19,9 @@ from pe_toolkit.grid import TokenGrid
 
 Floats = NDArray[np.float64]
 ROWS, COLUMNS = 0, 1
+SOFT = 0.125
+"""Of the shorter side of the picture, how far from its border a mask of positions is 0.27 or 0.73:
+at hard borders, shapes are drawn torn (docs/experiments.md)."""
 
 
 @dataclass(frozen=True)
@@ -169,9 +172,10 @@ def stilled(fields: Fields) -> Fields:
 
 def masked(inside: Fields, outside: Fields, mask: Floats) -> Fields:
     """`inside` where `mask` (h, w latents, in [0, 1]) is 1, `outside` where it is 0: offsets and
-    phase are mixed; a displacement is that of whichever has the larger share at its start. A phase
-    stays only where both have one, of the same radius. In the middle frame, tokens of both sit
-    where `inside` has them: else places were there twice, or not at all.
+    phase are mixed, offsets with a soft border (`softened`); a displacement is that of whichever
+    has the larger share at its start. A phase stays only where both have one, of the same radius.
+    In the middle frame, tokens of both sit where `inside` has them: else places were there twice,
+    or not at all.
     """
     layers = tuple(dict.fromkeys([*inside.layers, *outside.layers]))
     _, height, width = inside.grid
@@ -181,17 +185,40 @@ def masked(inside: Fields, outside: Fields, mask: Floats) -> Fields:
     middle = inside.grid.frames // 2
     there = there + (here - there)[:, :, middle, None]
     most = share >= 0.5
+    soft = softened(share, SOFT * min(height, width))[..., None]
     phase = None
     if inside.phase is not None and outside.phase is not None and inside.radius == outside.radius:
         phase = phases.mixed(inside.phase, outside.phase, inside.radius, inside.latent, mask)
     return replace(
         inside,
         layers=layers,
-        offsets=here * share[..., None] + there * (1 - share[..., None]),
+        offsets=here * soft + there * (1 - soft),
         flow=np.where(most[..., None], inside.flow, outside.flow),
         mask=np.where(most, inside.mask, outside.mask),
         phase=phase,
     )
+
+
+def softened(share: Floats, wide: float) -> Floats:
+    """A mask whose border is at least so soft: at a distance d from it, in patches,
+    1 / (1 + exp(-d / wide)) inside at most, and what is left of 1 outside at least.
+
+    Args:
+        share: `(H, W)` in [0, 1]; the border is where it passes 0.5.
+        wide: patches.
+    """
+    inside = share >= 0.5
+    if inside.all() or not inside.any():
+        return share
+    at = tokens(*share.shape)
+    border = [at[inside], at[~inside]]  # row by row: all pairs of a large grid fill the memory
+    nearest = [
+        [np.linalg.norm(row[:, None] - those, axis=-1).min(1) for those in border] for row in at
+    ]
+    to_inside, to_outside = np.moveaxis(np.array(nearest), 1, 0)  # (H, W) each
+    near = 1 / (1 + np.exp((np.where(inside, to_outside, to_inside) - 0.5) / wide))
+    found: Floats = np.where(inside, np.minimum(share, 1 - near), np.maximum(share, near))
+    return found
 
 
 def joined(first: Fields, second: Fields) -> Fields:
