@@ -255,7 +255,7 @@ def test_two_trainings_and_a_tab_that_is_closed(served: Served, browser: Any, cl
     second.drop(clip)
     second.settings(name="second")
     second.press("Learn this motion")
-    second.see("Waiting for: Training first")
+    second.see("Waiting for: Training first and 1 more")  # a look at the clip, which waits as well
     second.press("Stop")
     second.see("Stopped.")
     second.page.close()

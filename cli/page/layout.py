@@ -11,7 +11,7 @@ import gradio as gr
 from pe_toolkit.apply.drafts import MOST, PAY
 from pe_toolkit.apply.request import DEFAULT_SEED
 from pe_toolkit.cli.page import words
-from pe_toolkit.cli.page.handlers import FIRST, Page
+from pe_toolkit.cli.page.handlers import FIRST, OFF, Page
 from pe_toolkit.cli.page.studio import Studio
 from pe_toolkit.cli.page.work import Explain, Work
 
@@ -190,10 +190,11 @@ def _wire_learn(
     ui.example.click(lambda: str(page.studio.example()), None, ui.clip, **QUIET)
     asked = [ui.clip, ui.name, ui.recipe, ui.start, ui.end, ui.fit, ui.samples, ui.steps,
              ui.seed]  # fmt: skip
-    # From now on this tab shows, and stops, its own training, not the one it found at work.
-    ui.train.click(lambda: "", None, ui.kept, cancels=[reopened], **QUIET).then(
-        page.train, asked, [*ui.outputs, make.card], **QUIET
-    )
+    # From now on this tab shows, and stops, its own training, not the one it found at work: until
+    # that is in the queue there is nothing to stop.
+    ui.train.click(
+        lambda: ["", 0, OFF], None, [ui.kept, ui.found, ui.stop], cancels=[reopened], **QUIET
+    ).then(page.train, asked, [*ui.outputs, make.card], **QUIET)
     ui.stop.click(lambda own, found: page.work.stop(own or found), [ui.job, ui.found], **QUIET)
     ui.keep.click(
         lambda own, found, name: page.attempt(lambda: page.keep(own or found, name)),
