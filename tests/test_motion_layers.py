@@ -9,8 +9,8 @@ import torch
 
 from pe_toolkit.errors import UsageError
 from pe_toolkit.grid import TokenGrid
+from pe_toolkit.motion.blending import BLEND
 from pe_toolkit.motion.layers import (
-    BLEND,
     blended,
     camera_layer,
     compose,

@@ -15,7 +15,7 @@ from pe_toolkit.card.edit import edited, renewed
 from pe_toolkit.card.spec import CAMERA, WHOLE, CardSpec, EditSpec
 from pe_toolkit.card.tensors import unpacked
 from pe_toolkit.editing import fields as fieldwork
-from pe_toolkit.editing import measured
+from pe_toolkit.editing import measured, things
 from pe_toolkit.editing.fields import COLUMNS, ROWS, Fields, Floats
 from pe_toolkit.editing.sizes import (
     check_fixed,
@@ -64,7 +64,9 @@ class Change:
         then: a card whose motion follows, each in half of the clip.
         mask: `(height, width)` numbers in [0, 1] of any size, stretched over the picture: the
             motion stays where it is 1. `outside`: the card whose motion is where it is 0; None:
-            nothing moves there. Its border is softened (`editing.fields.SOFT`).
+            nothing moves there. Of several things whose places a card knows, each goes on whole or
+            not at all, as most of its way lies (`editing.things`); otherwise the border is softened
+            (`editing.fields.SOFT`).
     """
 
     reverse: bool = False
@@ -180,7 +182,13 @@ class _Work:
             self.fields, rest = self._fitted(outside)
             settings, self.beside = {"outside": outside.digest}, True
         there = on_latents(mask, self.fields.latent)
-        self.fields, self.motion = fieldwork.masked(self.fields, rest, there), None
+        before, motion, self.motion = self.fields, self.motion, None
+        self.fields = fieldwork.masked(before, rest, there)
+        if outside is None and motion is not None:
+            inside = things.chosen(self.first.spec, before, motion, there)
+            if inside is not None:
+                self.fields = things.only(before, self.fields, motion, inside)
+                self.motion = things.stayed(motion, inside)
         self._note("mask", covered=round(float(there.mean()), 4), **settings)
 
     def card(self, more: Mapping[str, Any]) -> MotionCard:

@@ -21,7 +21,8 @@ Floats = NDArray[np.float64]
 ROWS, COLUMNS = 0, 1
 SOFT = 0.125
 """Of the shorter side of the picture, how far from its border a mask of positions is 0.27 or 0.73:
-at hard borders, shapes are drawn torn (docs/experiments.md)."""
+with a hard one, what is inside follows less, and fewer shapes are the prompt's
+(docs/experiments.md)."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,10 @@ def softened(share: Floats, wide: float) -> Floats:
 
     Args:
         share: `(H, W)` in [0, 1]; the border is where it passes 0.5.
-        wide: patches.
+        wide: patches, above 0.
+
+    Returns:
+        `(H, W)` in [0, 1]; `share` itself where it has no border.
     """
     inside = share >= 0.5
     if inside.all() or not inside.any():

@@ -13,22 +13,22 @@ Two subjects share the picture. A token that is put back with one of them where 
 tears both; so they are blended, over a good part of the picture: near o_k(f), where subject k is in
 frame f, a token goes mostly with k,
 
-    w_k(f, p) = exp(-|p - o_k(f)| / s) / sum_l exp(-|p - o_l(f)| / s),    s = BLEND sides.
+    w_k(f, p) = exp(-|p - o_k(f)| / s) / sum_l exp(-|p - o_l(f)| / s),    s = BLEND sides
+
+(`motion.blending`).
 """
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pe_toolkit.errors import UsageError
 from pe_toolkit.grid import TokenGrid
-
-BLEND = 0.375
-"""Of the shorter side of the grid: sharper borders draw things twice, much softer ones move both
-alike (docs/experiments.md)."""
+from pe_toolkit.motion.blending import held, shares
 
 
 def middle(grid: TokenGrid) -> Tensor:
@@ -133,9 +133,8 @@ def blended(grid: TokenGrid, places: Tensor) -> Tensor:
         raise UsageError(
             f"Expected places of shape (n, {grid.frames}, 2), got {tuple(places.shape)}."
         )
-    at = grid.coordinates(dtype=torch.float64)[None, None]  # (1, 1, HW, 2)
-    away = (at - places.double().cpu()[:, :, None]).norm(dim=-1)  # (n, F, HW)
-    return torch.softmax(-away / (BLEND * min(grid.height, grid.width)), 0).flatten(1)
+    found = shares(places.double().cpu().numpy(), grid.height, grid.width)
+    return torch.from_numpy(found).flatten(1)
 
 
 def inside(
@@ -160,23 +159,13 @@ def inside(
     """
     x, y = grid.coordinates(dtype=torch.float64).unbind(-1)
     at = torch.stack([torch.zeros_like(x), y, x], -1).repeat(grid.frames, 1)  # (S, 3)
-    sides = torch.tensor([math.inf, grid.height, grid.width], dtype=torch.float64)
-    low, high = -0.5 - beyond * sides, (1 + beyond) * sides - 0.5
-    low[0] = -math.inf  # of latent frames there is no border
-    asked, kept, out = torch.zeros_like(at), torch.zeros_like(at), {}
-    for name, layer in layers.items():
-        asked = asked + layer.double()
-        there = at + asked
-        under, over = (low - there).clamp(min=0), (there - high).clamp(min=0)
-        now = there.clamp(low, high) + _to_and_fro(under, fold) - _to_and_fro(over, fold) - at
-        out[name] = (now - kept).to(layer.dtype)
-        kept = now
-    return out
-
-
-def _to_and_fro(far: Tensor, most: float) -> Tensor:
-    """0 at 0, `most` at `most`, 0 again at twice that, and so on."""
-    return most - (far % (2 * most) - most).abs() if most else torch.zeros_like(far)
+    sides = np.array([math.inf, grid.height, grid.width])  # of latent frames there is no border
+    asked = (layer.double().cpu().numpy() for layer in layers.values())
+    kept = held(at.numpy(), asked, sides, beyond, fold)
+    return {
+        name: torch.from_numpy(now).to(layer.dtype)
+        for (name, layer), now in zip(layers.items(), kept, strict=True)
+    }
 
 
 def _as_offsets(moved: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from pe_toolkit.card.followed import LITTLE
 from pe_toolkit.card.spec import WHOLE
 from pe_toolkit.embedding import LAYERED
 from pe_toolkit.embedding.base import PositionalForm
+from pe_toolkit.motion.blending import FOLD
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.layers import inside, subject_layer
 from pe_toolkit.motion.moves import ONE_PATH, Moves, grows
@@ -31,9 +32,6 @@ BEYOND, ZOOMED = 0.125, 0.0625
 """Sides of the picture: how far beyond its border positions are taken before a camera that moves,
 and one that zooms. What it brings into the picture comes from there; farther out a second thing is
 drawn (docs/experiments.md)."""
-FOLD = 1.0
-"""Tokens: within it sit those that would leave the picture before a camera that rests
-(`motion.layers.inside`)."""
 SLOW = 1.5
 """Patches: a thing whose path stays within is slow. A path through matches, each to a patch, does
 not say such a motion even where it explains half of it: cosine 0.38 from there, 0.77 from its layer
