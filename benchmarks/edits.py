@@ -2,6 +2,7 @@
 
     python -m benchmarks.edits                  8 references x 2 unseen (prompt, seed) pairs
     python -m benchmarks.edits --record F.json  kept clip by clip, and gone on with when run again
+    python -m benchmarks.edits --two            only the rows of two things
 
 Every reference is trained once (`--recipe rich`); its card is edited without the clip, applied to
 prompts and seeds that no training saw, and the path of what is drawn is compared with the edited
@@ -133,12 +134,21 @@ def main() -> None:
     parser.add_argument("--references", type=int, default=8)
     parser.add_argument("--pairs", type=int, default=2)
     parser.add_argument("--drafts", type=int, default=1, help="of the rows of two things")
+    parser.add_argument("--two", action="store_true", help="only the rows of two things")
     parser.add_argument("--record", type=Path, help="clip by clip; what is there is not made again")
     args = parser.parse_args()
     rows: dict[str, list[float]] = {}
     if args.record and args.record.exists():
         rows = json.loads(args.record.read_text())
     adapter = load_backbone("bundled")
+    if not args.two:
+        one_thing(adapter, rows, args)
+    two_things(adapter, rows, args)
+    table(rows)
+
+
+def one_thing(adapter: Any, rows: dict[str, list[float]], args: Any) -> None:
+    """The rows of edits of one thing."""
     pool = pairs(args.references * args.pairs, seed=991)
     scenes = references(args.references, seed=SEED)
     cards = [trained(adapter, scene) for scene in scenes]
@@ -166,8 +176,6 @@ def main() -> None:
                 if args.record:
                     args.record.write_text(json.dumps(rows, indent=0) + "\n")
         print(f"{r + 1}/{args.references} {scene.family}", file=sys.stderr, flush=True)
-    two_things(adapter, rows, args)
-    table(rows)
 
 
 def two_things(adapter: Any, rows: dict[str, list[float]], args: Any) -> None:

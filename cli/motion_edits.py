@@ -51,7 +51,8 @@ def motion_options(command: Command) -> Command:
             click.option(
                 "--region",
                 type=parameters.Region(),
-                help="In pixels of the clip: only what is inside moves.",
+                help="In pixels of the clip: only what is inside moves; of several things each "
+                "whole, as most of its way lies.",
             ),
             click.option(
                 "--mask",

@@ -159,7 +159,7 @@ def test_words_of_such_a_card_tell_what_goes_on() -> None:
     assert motion.subjects == before.subjects[:1]
     assert "one subject" in card_motion(new.spec)
     assert [(e.what, dict(e.settings)) for e in new.spec.edits or ()] == [
-        ("mask", {"covered": 0.5})
+        ("mask", {"covered": 0.5, "things": 1.0})
     ]
     ways = fields_of(new).offsets[0].sum(0)[..., 2]  # (F, H, W) columns
     steps = np.diff(ways, axis=0)

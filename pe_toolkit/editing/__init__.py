@@ -5,6 +5,7 @@
 cards      a card and what is done to it -> a new card
 fields     the motion as fields over the token grid, and each edit of them
 phase      the same of the phase of the initial noise
+things     whole things in a region
 maps       one motion after another, where they are maps of the whole picture
 measured   the same of the camera and the paths that a card says in numbers
 sizes      whole patches and latent frames, masks

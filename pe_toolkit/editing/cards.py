@@ -177,7 +177,7 @@ class _Work:
         self._note("then", card=other.digest)
 
     def cut_out(self, mask: Floats, outside: MotionCard | None) -> None:
-        rest, settings = fieldwork.stilled(self.fields), dict[str, str]()
+        rest, settings = fieldwork.stilled(self.fields), dict[str, float | str]()
         if outside is not None:
             self.fields, rest = self._fitted(outside)
             settings, self.beside = {"outside": outside.digest}, True
@@ -189,6 +189,7 @@ class _Work:
             if inside is not None:
                 self.fields = things.only(before, self.fields, motion, inside)
                 self.motion = things.stayed(motion, inside)
+                settings["things"] = float(sum(inside))
         self._note("mask", covered=round(float(there.mean()), 4), **settings)
 
     def card(self, more: Mapping[str, Any]) -> MotionCard:

@@ -46,7 +46,7 @@ RICH: dict[str, Any] = {
 BUNDLED: dict[str, Any] = {
     "phase": (2.83, 3.0), "ground": 1.0, "guidance_scale": 3.25,
     "noise_of": {
-        "one": Noise(2.83, 4.0, 1.1), "two": Noise(4.0, 3.0, 0.0, mean=False),
+        "one": Noise(2.83, 4.0, 1.2), "two": Noise(4.0, 3.0, 0.0, mean=False),
         "roll": Noise(2.83, 3.0, 0.0, mean=False), "camera": Noise(2.83, 3.0, 1.3),
     },
 }  # fmt: skip
