@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pe_toolkit.card import CardInfo, CardSpec, MotionCard
     from pe_toolkit.cli.requests.reference import ReferenceOptions
     from pe_toolkit.cli.requests.train import TrainOptions
-    from pe_toolkit.training.events import ReferenceMatched
+    from pe_toolkit.training.events import Corrected, ReferenceMatched
     from pe_toolkit.training.request import TrainRequest
     from pe_toolkit.training.shape import Shape
     from pe_toolkit.video import Clip
@@ -263,6 +263,13 @@ def draw(events: Iterator[Any], session: Session) -> Result:
                     if event.loss_first is not None:
                         loss = f"loss {event.loss_first:.4g} -> {event.loss_last:.4g}"
                     bar.step(f"noise {event.noise:.3f}, {loss}, {event.seconds:.1f} s")
+                case kinds.FeedbackStep():
+                    if event.step == 1:
+                        stack.close()  # one bar at a time
+                        bar = stack.enter_context(Progress(out, "feedback", event.steps))
+                    bar.reach(event.step)
+                case kinds.Corrected() if not out.json:
+                    out.talk(corrected_words(event))
                 case kinds.PreviewFrames():
                     result.preview, result.preview_fps = event.frames, event.fps
                 case kinds.Finished():
@@ -270,6 +277,25 @@ def draw(events: Iterator[Any], session: Session) -> Result:
     if result.card is not None:
         warn_unfollowed(result.card, out)
     return result
+
+
+def corrected_words(event: Corrected) -> str:
+    """What a round of feedback found."""
+    if not event.round:
+        return (
+            "Feedback corrects the ways of several things before a camera that rests: here there "
+            "is nothing for it to do."
+        )
+    said = f"Feedback {event.round}/{event.rounds}: "
+    if not event.trust:
+        return said + (
+            f"in {event.generations} generations that could be read, nothing is the same in all of "
+            "them: positions stay as they are."
+        )
+    return said + (
+        f"ways of {event.generations} generations are {event.beside:.2f} patches off in the mean, "
+        f"{event.trust:.0%} of it the same in all: corrected."
+    )
 
 
 def warn_unfollowed(card: MotionCard, out: Output) -> None:

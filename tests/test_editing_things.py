@@ -115,6 +115,7 @@ def test_which_things_are_in_a_region() -> None:
     ("spec", "fields", "motion"),
     [
         pytest.param({"inner_steps": 1}, {}, {}, id="optimised"),
+        pytest.param({"feedback": 2}, {}, {}, id="corrected"),
         pytest.param({"start": "flow"}, {}, {}, id="one path"),
         pytest.param({}, {"layers": ("camera", "subject", "subject-2")}, {}, id="more layers"),
         pytest.param({}, {}, {"disc": None}, id="places unknown"),

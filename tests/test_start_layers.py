@@ -43,7 +43,7 @@ from pe_toolkit.world.scenes import render
 GRID = TokenGrid(3, 4, 4)
 ROW, COGVIDEOX = VARIANTS["bundled"], VARIANTS["cogvideox-5b"]
 ZERO = torch.zeros(3, dtype=torch.float64)
-SHARE = 1.1  # how much of a ground there is
+SHARE = 1.2  # how much of a ground there is
 PATH = torch.tensor([[-1.0, 0.0], [0.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
 
 

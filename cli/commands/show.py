@@ -129,6 +129,7 @@ def describe(info: CardInfo, most: int = MOST_SAMPLES) -> dict[str, str]:
         f"learning rate {first:g} to {last:g}, guided range {low:g} to {high:g}, "
         f"start {recipe.start}, {recipe.dtype}",
         **_phase(spec),
+        **_feedback(spec),
         "samples": "",
         **({"negative": repr(plan.negative_prompt)} if plan.negative_prompt else {}),
         "reference": f"{ref.duration:.2f} s, {ref.frames} frames of {ref.width}x{ref.height} at "
@@ -177,6 +178,15 @@ def _line(spec: CardSpec) -> dict[str, str]:
             f"content {digest}" for digest in spec.came_from
         )
     return rows
+
+
+def _feedback(spec: CardSpec) -> dict[str, str]:
+    """Whether generations corrected its positions."""
+    rounds = spec.recipe.feedback
+    if rounds is None:
+        return {}
+    said = "a round" if rounds == 1 else f"{rounds} rounds"
+    return {"feedback": f"the ways of things corrected in {said} of generations"}
 
 
 def _phase(spec: CardSpec) -> dict[str, str]:

@@ -343,6 +343,10 @@ def _followed(job: Job, events: Any) -> MotionCard:
                 job.tell(done / steps, f"Guided step {event.step + 1} of {steps}")
             case kinds.GuidedStep():
                 job.tell((event.index + 1) / steps, f"Guided step {event.index + 1} of {steps}")
+            case kinds.FeedbackStep():
+                job.tell(event.step / event.steps, f"Feedback, step {event.step} of {event.steps}")
+            case kinds.Corrected():
+                job.words.append(train_steps.corrected_words(event))
             case kinds.Finished():
                 return event.card
     raise AssertionError("training ended without a card")

@@ -33,6 +33,7 @@ SINCE: Mapping[str, tuple[str, ...]] = {
         "edits",
         "recipe.layers",
         "recipe.ground",
+        "recipe.feedback",
         "recipe.phase.mean",
         "reference.motion",
     ),

@@ -255,6 +255,8 @@ class RecipeSpec(Section):
         )
     )
     """What each layer of offsets moves, of a card of the parametrisation `offset` (since 2.0)."""
+    feedback: int | None = optional(Integer(1, 16))
+    """Rounds in which generations corrected the ways that positions say (since 2.0)."""
 
     def check_together(self) -> None:
         self._check_layers()

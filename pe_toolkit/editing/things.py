@@ -38,7 +38,10 @@ def chosen(
         them is in the region.
     """
     several = len(motion.subjects) > 1 and len(fields.layers) == len(motion.subjects)
-    if not (several and motion.rests) or spec.recipe.start != "layers" or spec.recipe.inner_steps:
+    recipe = spec.recipe
+    if not (several and motion.rests) or recipe.start != "layers":
+        return None
+    if recipe.inner_steps or recipe.feedback:  # positions say other ways than the reference's
         return None
     if any(one.disc is None or one.size or one.turn for one in motion.subjects):
         return None

@@ -68,6 +68,8 @@ class TrainConfig:
             (`pe_toolkit.motion.ground`), in times of what is so anyway; 0 for nothing. Before one
             that rests the phase is then that of what moves alone (`motion.foreground`). Default:
             as of `phase`; 0 of two things before a camera that rests, and where it rolls.
+        feedback: rounds, 0 to 16, in which the ways of several things are corrected by what
+            generations make of them (`pe_toolkit.training.feedback`); where nothing is optimised.
         reading: how the reference's motion is read, `attention` or `content`
             (`pe_toolkit.backbones.reading`). Default: the backbone's, but `attention` if blocks are
             given.
@@ -105,6 +107,7 @@ class TrainConfig:
     start_scale: float | None = None
     phase: tuple[float, ...] | float | None = None
     ground: float | None = None
+    feedback: int = 0
     reading: str | None = None
     reference_blocks: tuple[int, ...] | None = None
     reuse: int = 1
@@ -119,7 +122,7 @@ class TrainConfig:
 
     def with_overrides(self, pairs: Mapping[str, str]) -> TrainConfig:
         """Apply `--set KEY=VALUE` pairs: `block=3 tau=6 mask=nonzero K=5 lr=0.02,0.01 range=0.8,1
-        start=zero start_scale=1 phase=2.83,2 ground=1.5 reuse=2 reading=content
+        start=zero start_scale=1 phase=2.83,2 ground=1.5 feedback=2 reuse=2 reading=content
         reference_block=4,6 objective=amf`.
 
         Raises:
@@ -240,6 +243,7 @@ class TrainConfig:
             phase_mean=True,
             noise_of=changed.get("noise_of") if phase else None,
             ground=float(ground if self.ground is None else self.ground),
+            feedback=self.feedback,
         )
         resolved.check()
         return resolved
@@ -312,6 +316,8 @@ class Resolved:
     """By `Moves.kind`, where it is another one; None once it is known what moves."""
     ground: float
     """How much of that noise is fixed to the camera (`motion.ground`)."""
+    feedback: int
+    """Rounds of `training.feedback`."""
 
     def check(self) -> None:
         """Raise UsageError for the first value out of range."""
@@ -356,6 +362,12 @@ class Resolved:
                 ",".join(map(str, self.reading.blocks)),
             ),
             (not self.ground or self.phase is not None, "a phase with a ground", "none"),
+            (0 <= self.feedback <= 16, "rounds of feedback from 0 to 16", self.feedback),
+            (
+                not self.feedback or (self.mode == "positions" and not self.inner_steps),
+                "positions and a K of 0 (--recipe rich) with feedback",
+                f"{self.mode}, K = {self.inner_steps}",
+            ),
             (
                 self.inner_steps > 0 or self.mode == "latents" or self.objective == AMF,
                 "K above 0 (or another recipe) with an objective: positions are not optimised",
@@ -369,7 +381,7 @@ class Resolved:
                 raise UsageError(f"Expected {expected}, got {value}.")
 
     def _check_shapes(self) -> None:
-        for name in ("samples", "steps", "block", "inner_steps", "reuse", "seed"):
+        for name in ("samples", "steps", "block", "inner_steps", "feedback", "reuse", "seed"):
             if not isinstance(value := getattr(self, name), SupportsIndex):
                 raise UsageError(f"Expected a whole number of {name}, got {shown(value)}.")
         for name in ("learning_rates", "guided_range", "phase"):
@@ -422,6 +434,7 @@ _OVERRIDES: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "start_scale": ("start_scale", float, "1.5"),
     "phase": ("phase", _phase, "2.83,2"),
     "ground": ("ground", float, "1.5"),
+    "feedback": ("feedback", int, "2"),
     "reuse": ("reuse", int, "2"),
     "reading": ("reading", _kind, "content"),
     "reference_block": ("reference_blocks", _blocks, "4,6"),

@@ -60,6 +60,7 @@ def build_card(
     mode: Mode,
     reference: Reference,
     losses: list[tuple[float, float]],
+    feedback: int = 0,
 ) -> MotionCard:
     """Everything known about the run, and its tensors in half precision."""
     config, settings, flow = run.config, run.settings, reference.flow
@@ -91,6 +92,7 @@ def build_card(
             None if layers is None else layers.names,
             start := begun(flow, reference.moves, settings),
             scale(start, reference.moves, settings),
+            feedback,
         ),
         samples=tuple(
             SampleSpec(prompt=p, seed=s) for p, s in zip(run.prompts, run.seeds, strict=True)
@@ -129,7 +131,12 @@ def _schedule(settings: Resolved, sampler: Sampler, guided: list[int]) -> Schedu
 
 
 def _recipe(
-    settings: Resolved, dtype: torch.dtype, layers: tuple[str, ...] | None, start: str, times: float
+    settings: Resolved,
+    dtype: torch.dtype,
+    layers: tuple[str, ...] | None,
+    start: str,
+    times: float,
+    feedback: int,
 ) -> RecipeSpec:
     moved = start != "zero" and times != 1
     return RecipeSpec(
@@ -152,6 +159,7 @@ def _recipe(
         phase=_phase_spec(settings),
         ground=settings.ground if settings.phase and settings.ground else None,
         layers=layers,
+        feedback=feedback or None,
     )
 
 

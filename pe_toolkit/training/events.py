@@ -120,6 +120,33 @@ class GuidedStep:
 
 
 @dataclass(frozen=True)
+class FeedbackStep:
+    """A denoising step of a round of generations: `step` from 1 to `steps`, of all rounds."""
+
+    step: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """A round of feedback is done (`training.feedback`).
+
+    Attributes:
+        round, rounds: from 1; 0 where the reference has no several things before a camera that
+            rests, and nothing is corrected.
+        generations: in how many of the round's the things were found again.
+        beside: root mean square of what their ways differ by in the mean, in patches.
+        trust: how much of that is the same in all of them, [0, 1]; 0: nothing was corrected.
+    """
+
+    round: int
+    rounds: int
+    generations: int
+    beside: float
+    trust: float
+
+
+@dataclass(frozen=True)
 class Saved:
     """The resume state was written to `path`."""
 
@@ -159,6 +186,8 @@ Event = (
     | Optimising
     | InnerStep
     | GuidedStep
+    | FeedbackStep
+    | Corrected
     | Saved
     | PreviewFrames
     | Finished

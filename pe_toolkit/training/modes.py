@@ -224,6 +224,13 @@ class PositionMode:
         self.carried = self.results[-1].float()
         self.current = self._embedded(self.carried)
 
+    def restart(self, start: torch.Tensor, layers: Layers | None) -> None:
+        """Begin from other positions, in all steps that were guided; nothing is optimised."""
+        self.layers = layers
+        self.results = [start.detach().half() for _ in self.results]
+        self.carried = start.detach().half().float()
+        self.current = self._embedded(self.carried)
+
     def _embedded(self, delta: torch.Tensor) -> Any:
         return self.form.embed(delta if self.layers is None else self.layers.total(delta))
 

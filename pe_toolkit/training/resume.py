@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from pe_toolkit.training.modes import Mode
     from pe_toolkit.training.prepare import Run
 
-_FIRST = {"objective": "amf", "phase": None, "phase_mean": True, "noise_of": None, "ground": 0.0}
+_FIRST = {"objective": "amf", "phase": None, "phase_mean": True, "noise_of": None, "ground": 0.0,
+          "feedback": 0}  # fmt: skip
 """Settings that came later than the first resumable states, as they were before."""
 
 

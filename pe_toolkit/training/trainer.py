@@ -16,6 +16,7 @@ from pe_toolkit.card.motion_words import motion_words
 from pe_toolkit.training import events
 from pe_toolkit.training.config import TrainConfig
 from pe_toolkit.training.describe import build_card, motion_spec
+from pe_toolkit.training.feedback import Feedback
 from pe_toolkit.training.guide import Guidance
 from pe_toolkit.training.prepare import Run, prepare
 from pe_toolkit.training.reference import read_reference
@@ -80,6 +81,7 @@ def train(
         yield run.started(guided)
 
         silence = adapter.encode_text([""])
+        feedback = Feedback.asked(run)
         # From here on nothing is read any more: 9.5 GB of a CogVideoX in 16 bits.
         stack.enter_context(adapter.parked("text_encoder"))
         reference = read_reference(run, silence)
@@ -108,16 +110,22 @@ def train(
         if saved is not None and resume:
             yield guidance.resume()
         yield from guidance.steps(stack)
+        yield from feedback.rounds(run, guided, mode, reference, silence)
         if config.preview:
-            yield _preview(run, sampler, guided[-1])
-        card = build_card(run, sampler, guided, mode, reference, guidance.losses)
+            yield _preview(run, sampler, guided[-1], feedback.shown)
+        card = build_card(run, sampler, guided, mode, reference, guidance.losses, feedback.done)
     yield events.Finished(card, time.monotonic() - began)
 
 
-def _preview(run: Run, sampler: Sampler, last: int) -> events.PreviewFrames:
-    """The first sample, denoised from the last guided step to the end, and decoded."""
-    for index in range(last + 1, len(sampler.times)):
-        sampler.step(index)
+def _preview(
+    run: Run, sampler: Sampler, last: int, frames: NDArray[np.uint8] | None
+) -> events.PreviewFrames:
+    """The first sample, denoised from the last guided step to the end, and decoded, unless there
+    are frames of it already.
+    """
     backbone, clip = run.backbone, run.clip
-    frames = backbone.decode(sampler.latents[:1], clip.frames.shape[0])
+    if frames is None:
+        for index in range(last + 1, len(sampler.times)):
+            sampler.step(index)
+        frames = backbone.decode(sampler.latents[:1], clip.frames.shape[0])
     return events.PreviewFrames(frames, backbone.variant.fps if backbone.variant else clip.fps)

@@ -22,10 +22,11 @@ CASES = (
     "rotary-angle-kv", "rotary-angle-phase",
     "rotary-offset", "rotary-offset-combined", "absolute-offset", "rotary-angle-shared",
     "latents-2", "rotary-offset-ground", "rotary-offset-mean", "rotary-offset-disc",
+    "rotary-offset-feedback",
 )  # fmt: skip
 FRAMES, HEIGHT, WIDTH, GUIDED = 3, 2, 2, 2
 TOKENS = FRAMES * HEIGHT * WIDTH
-SECOND = CASES[-8:]
+SECOND = CASES[-9:]
 """Cards of format 2.0."""
 
 
@@ -117,6 +118,8 @@ def description(case: str = "rotary-angle") -> dict[str, Any]:
                 for way, row in ((1.0, 0.0), (-0.75, 1.0))
             ],
         }
+    if case == "rotary-offset-feedback":
+        made["recipe"] |= {"start": "layers", "layers": ["subject", "subject-2"], "feedback": 2}
     if case == "rotary-offset-mean":
         made["recipe"]["phase"] = {"radius": 1.5, "gamma": 3.0, "mean": False}
     if case == "rotary-offset":
@@ -183,6 +186,7 @@ def tensors(case: str = "rotary-angle") -> dict[str, np.ndarray[Any, Any]]:
         "rotary-offset-ground": ("positions", (1, 1, TOKENS, 3)),
         "rotary-offset-mean": ("positions", (1, 1, TOKENS, 3)),
         "rotary-offset-disc": ("positions", (1, 2, TOKENS, 3)),
+        "rotary-offset-feedback": ("positions", (1, 2, TOKENS, 3)),
         "latents-2": ("latents", (GUIDED, FRAMES, 4, 2 * HEIGHT, 2 * WIDTH)),
     }[case]
     count = int(np.prod(shape))

@@ -1,0 +1,189 @@
+"""Positions corrected by what generations make of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from pe_toolkit.apply import generate
+from pe_toolkit.backbones import VARIANTS, load_backbone
+from pe_toolkit.cli.train_steps import corrected_words
+from pe_toolkit.errors import UsageError
+from pe_toolkit.motion.moves import Moves, Subject
+from pe_toolkit.training import TrainConfig, train
+from pe_toolkit.training.events import Corrected, FeedbackStep, Finished, PreviewFrames
+from pe_toolkit.training.feedback import GENERATIONS, corrected, errors, same
+from pe_toolkit.video import Clip
+from pe_toolkit.world.motions import scenes_of
+from pe_toolkit.world.scenes import render
+
+FRAMES = 5
+
+
+def _subject(place: torch.Tensor) -> Subject:
+    none = torch.zeros(FRAMES, dtype=torch.float64)
+    return Subject(place - place[FRAMES // 2], place, none, none, 0.5)
+
+
+def _moves(*places: torch.Tensor, pan: float = 0.0) -> Moves:
+    rest = torch.eye(2, dtype=torch.float64).repeat(FRAMES, 1, 1)
+    shift = torch.zeros(FRAMES, 2, dtype=torch.float64)
+    shift[:, 0] = pan * torch.arange(FRAMES)
+    return Moves(FRAMES // 2, rest, shift, tuple(map(_subject, places)))
+
+
+def _line(dx: float, dy: float, at: tuple[float, float] = (0.0, 0.0)) -> torch.Tensor:
+    u = torch.linspace(0, 1, FRAMES, dtype=torch.float64)[:, None]
+    return torch.tensor(at, dtype=torch.float64) + u * torch.tensor([[dx, dy]])
+
+
+def _clip(name: str) -> Clip:
+    return Clip(render(scenes_of(name, 1)[0]), 16, f"{name}.mp4", "0" * 64, 2.0, 33)
+
+
+def test_errors_are_of_ways_and_not_of_places_in_the_order_that_fits() -> None:
+    wanted = _moves(_line(4, 0), _line(0, 4, (3, 0)))
+    made = _moves(_line(0, 3, (1, 1)), _line(4, 1, (2, 2)))  # the other way round, elsewhere
+    found = errors(made, wanted)
+    assert found is not None
+    steps = found.diff(dim=1).sum(1)  # from the first frame to the last
+    torch.testing.assert_close(steps, torch.tensor([[0.0, 1.0], [0.0, -1.0]]).double())
+    torch.testing.assert_close(found.mean(1), torch.zeros(2, 2).double())
+    assert errors(_moves(_line(4, 0)), wanted) is None
+    assert errors(_moves(_line(4, 0), _line(0, 4), pan=1.0), wanted) is None
+
+
+def test_only_what_is_the_same_in_all_is_believed() -> None:
+    rng = torch.Generator().manual_seed(0)
+    way = torch.stack([_line(1, 0), _line(0, -1)])
+    noise = torch.randn(6, 2, FRAMES, 2, generator=rng, dtype=torch.float64)
+    mean, trust = same(way + 0 * noise)
+    torch.testing.assert_close(mean, way)
+    assert trust == 1
+    # Of noise alone the expectation of what seems to be the same is 1 / N: nothing is left of it.
+    chances = [same(torch.randn(4, 2, 9, 2, generator=rng))[1] for _ in range(200)]
+    assert np.median(chances) < 0.1
+    _, some = same(way + 0.5 * noise)
+    assert 0.5 < some < 1
+    assert same(way[None])[1] == 0  # one says nothing of others
+    assert same(torch.zeros(3, 2, FRAMES, 2))[1] == 0
+
+
+def test_ways_get_shorter_and_places_stay() -> None:
+    moves = _moves(_line(4, 0), _line(0, 4, (3, 0)))
+    less = torch.stack([_line(1, 0, (7, 7)), _line(0, 0)])
+    found = corrected(moves, less)
+    torch.testing.assert_close(found.subjects[0].path, moves.subjects[0].path * 0.75)
+    torch.testing.assert_close(found.subjects[1].path, moves.subjects[1].path)
+    assert found.subjects[0].path[moves.anchor].tolist() == [0, 0]
+    for new, old in zip(found.subjects, moves.subjects, strict=True):
+        assert torch.equal(new.place, old.place)
+    assert torch.equal(found.away(_grid()), moves.away(_grid()))
+
+
+def _grid() -> object:
+    from pe_toolkit.grid import TokenGrid
+
+    return TokenGrid(FRAMES, 8, 8)
+
+
+def test_rounds_end_where_generations_do_as_the_reference() -> None:
+    """Of generations that go 0.6 times as far as they are told, and turn off a little, the same way
+    for all seeds.
+    """
+    wanted = _moves(_line(4, 0), _line(0, 4, (3, 0)))
+    told, rng = wanted, np.random.default_rng(0)
+    beside = []
+    for _ in range(4):
+        made = []
+        for _ in range(GENERATIONS):
+            drift = torch.from_numpy(rng.normal(0, 0.05, (2, FRAMES, 2)))
+            ways = [
+                0.6 * s.path + _line(0.5, 0.5) + d
+                for s, d in zip(told.subjects, drift, strict=True)
+            ]
+            made.append(_moves(*ways))
+        error, trust = same(torch.stack([e for m in made if (e := errors(m, wanted)) is not None]))
+        beside.append(float(error.square().sum(-1).mean().sqrt()))
+        told = corrected(told, 0.8 * trust * error)
+    assert beside[-1] < 0.2 * beside[0]
+    assert beside == sorted(beside, reverse=True)
+
+
+def test_a_card_of_two_things_is_corrected_and_says_so() -> None:
+    config = TrainConfig(recipe="rich", steps=6, seed=1, feedback=1, preview=True)
+    backbone, clip = load_backbone("bundled"), _clip("two")
+    plain = [e for e in train(backbone, clip, replace(config, feedback=0, preview=False))][-1]
+    events = list(train(backbone, clip, config))
+    steps = [e for e in events if isinstance(e, FeedbackStep)]
+    assert [(e.step, e.steps) for e in steps] == [(i + 1, 6) for i in range(6)]
+    (round_,) = [e for e in events if isinstance(e, Corrected)]
+    assert (round_.round, round_.rounds) == (1, 1)
+    assert 0 <= round_.generations <= GENERATIONS
+    assert isinstance(plain, Finished)
+    assert isinstance(events[-1], Finished)
+    card, before = events[-1].card, plain.card
+    moved = not np.array_equal(card.tensors["positions"], before.tensors["positions"])
+    assert moved == (round_.trust > 0)
+    assert card.spec.recipe.feedback == (1 if moved else None)
+    for name in ("flow", "flow_mask", "phase"):
+        np.testing.assert_array_equal(card.tensors[name], before.tensors[name])
+    assert card.spec.reference.motion == before.spec.reference.motion
+    # The preview is what the card makes of the first training sample.
+    (shown,) = [e for e in events if isinstance(e, PreviewFrames)]
+    sample = card.spec.samples[0]
+    (made,) = generate(backbone, [sample.prompt], [sample.seed], card=card)
+    assert np.abs(shown.frames.astype(int) - made.frames.astype(int)).mean() < 2
+    assert moved  # else nothing was tried here
+
+
+def test_of_one_thing_nothing_is_corrected() -> None:
+    config = TrainConfig(recipe="rich", steps=4, feedback=2)
+    *events, last = train(load_backbone("bundled"), _clip("translation"), config)
+    assert [e for e in events if isinstance(e, Corrected)] == [Corrected(0, 0, 0, 0.0, 0.0)]
+    assert not [e for e in events if isinstance(e, FeedbackStep)]
+    assert isinstance(last, Finished)
+    assert last.card.spec.recipe.feedback is None
+
+
+@pytest.mark.parametrize(
+    ("event", "says"),
+    [
+        (Corrected(0, 0, 0, 0.0, 0.0), "several things"),
+        (Corrected(1, 2, 4, 0.52, 0.6), "0.52 patches off in the mean, 60% of it the same in all"),
+        (Corrected(2, 2, 1, 0.52, 0.0), "positions stay as they are"),
+    ],
+)
+def test_rounds_in_words(event: Corrected, says: str) -> None:
+    assert says in corrected_words(event)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "says"),
+    [
+        ({"feedback": "17"}, "rounds of feedback from 0 to 16, got 17"),
+        ({"feedback": "-1"}, "rounds of feedback from 0 to 16, got -1"),
+        ({"feedback": "2", "K": "3"}, "a K of 0"),
+        ({"feedback": "two"}, "feedback=2, got feedback=two"),
+    ],
+)
+def test_what_feedback_cannot_be(pairs: dict[str, str], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        TrainConfig(recipe="rich").with_overrides(pairs).resolve(VARIANTS["bundled"])
+
+
+def test_latents_get_none() -> None:
+    with pytest.raises(UsageError, match="positions and a K of 0"):
+        TrainConfig(recipe="rich", mode="latents", prompts=("a",), feedback=1).resolve(
+            VARIANTS["bundled"]
+        )
+
+
+def test_feedback_is_asked_for_in_whole_numbers() -> None:
+    with pytest.raises(UsageError, match="whole number of feedback"):
+        TrainConfig(recipe="rich", feedback=1.5).resolve(VARIANTS["bundled"])  # type: ignore[arg-type]
+    assert math.isclose(TrainConfig(feedback=1).resolve(VARIANTS["bundled"]).feedback, 1)
