@@ -95,8 +95,8 @@ Example:
     type=parameters.Override(),
     multiple=True,
     metavar="KEY=VALUE",
-    help="block, tau, mask, K, lr, range, start, start_scale, phase, ground, reuse, reading, "
-    "reference_block, objective, such as lr=0.02,0.01; what each means: TrainConfig in "
+    help="block, tau, mask, K, lr, range, start, start_scale, phase, ground, feedback, reuse, "
+    "reading, reference_block, objective, such as lr=0.02,0.01; what each means: TrainConfig in "
     "docs/api.md. Repeat.",
 )
 @options.kv_from_option
