@@ -287,10 +287,15 @@ def corrected_words(event: Corrected) -> str:
             "is nothing for it to do."
         )
     said = f"Feedback {event.round}/{event.rounds}: "
+    if event.generations < 2:
+        return said + (
+            f"the ways of {event.generations} of the generations could be read, which is too few: "
+            "positions stay as they are."
+        )
     if not event.trust:
         return said + (
-            f"in {event.generations} generations that could be read, nothing is the same in all of "
-            "them: positions stay as they are."
+            f"of the ways of {event.generations} generations nothing that is wrong is the same in "
+            "all: positions stay as they are."
         )
     return said + (
         f"ways of {event.generations} generations are {event.beside:.2f} patches off in the mean, "

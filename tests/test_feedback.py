@@ -155,7 +155,8 @@ def test_of_one_thing_nothing_is_corrected() -> None:
     [
         (Corrected(0, 0, 0, 0.0, 0.0), "several things"),
         (Corrected(1, 2, 4, 0.52, 0.6), "0.52 patches off in the mean, 60% of it the same in all"),
-        (Corrected(2, 2, 1, 0.52, 0.0), "positions stay as they are"),
+        (Corrected(2, 2, 3, 0.52, 0.0), "is the same in all: positions stay as they are"),
+        (Corrected(2, 2, 1, 0.52, 0.0), "of 1 of the generations could be read, which is too few"),
     ],
 )
 def test_rounds_in_words(event: Corrected, says: str) -> None:

@@ -98,7 +98,7 @@ class Feedback:
             if trust:
                 moves = corrected(moves, RATE * trust * error)
                 told.tell(moves)
-                self.done = index + 1
+                self.done += 1
             beside = float(error.square().sum(-1).mean().sqrt())
             yield events.Corrected(index + 1, len(self.samplers), len(seen), beside, trust)
         if self.preview is not None and self.done:
