@@ -117,7 +117,14 @@ def tell_training(out: Output, variant: Variant, asked: TrainOptions, *, gpu: bo
             f"number for each of its channels. With --param offset, three for each token, it has "
             f"about {size_text(small)}."
         )
-    _tell_time(out, seconds(variant, "train", samples=asked.samples, gpu=gpu, **what), gpu=gpu)
+    expected = seconds(variant, "train", samples=asked.samples, gpu=gpu, **what)
+    if settings.feedback:
+        from pe_toolkit.training.config import GENERATIONS
+
+        made = settings.feedback * GENERATIONS
+        asked_for = {key: what[key] for key in ("frames", "size", "steps")}
+        expected += seconds(variant, "apply", samples=made, gpu=gpu, **asked_for)
+    _tell_time(out, expected, gpu=gpu)
 
 
 def tell_generation(

@@ -52,7 +52,7 @@ def motion_options(command: Command) -> Command:
                 "--region",
                 type=parameters.Region(),
                 help="In pixels of the clip: only what is inside moves; of several things each "
-                "whole, as most of its way lies.",
+                "moves or stands as a whole, by where it is in most frames.",
             ),
             click.option(
                 "--mask",

@@ -283,14 +283,14 @@ def corrected_words(event: Corrected) -> str:
     """What a round of feedback found."""
     if not event.round:
         return (
-            "Feedback corrects the ways of several things before a camera that rests: here there "
-            "is nothing for it to do."
+            "Feedback corrects the ways of several things before a camera that rests, which have a "
+            "layer each (of two, where no prompts are given): here it has nothing to do."
         )
     said = f"Feedback {event.round}/{event.rounds}: "
     if event.generations < 2:
         return said + (
             f"the ways of {event.generations} of the generations could be read, which is too few: "
-            "positions stay as they are."
+            "positions stay as they are. Prompts have to name as many things as move."
         )
     if not event.trust:
         return said + (

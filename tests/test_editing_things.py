@@ -116,6 +116,9 @@ def test_which_things_are_in_a_region() -> None:
     [
         pytest.param({"inner_steps": 1}, {}, {}, id="optimised"),
         pytest.param({"feedback": 2}, {}, {}, id="corrected"),
+        pytest.param({"start_scale": 1.5}, {}, {}, id="farther"),
+        pytest.param({}, {}, {"disc": (0.2, 1.5, 1.5)}, id="cut by the border"),
+        pytest.param({}, {}, {"disc": (1.5, 3.3, 1.5)}, id="cut below"),
         pytest.param({"start": "flow"}, {}, {}, id="one path"),
         pytest.param({}, {"layers": ("camera", "subject", "subject-2")}, {}, id="more layers"),
         pytest.param({}, {}, {"disc": None}, id="places unknown"),

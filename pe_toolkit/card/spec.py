@@ -288,6 +288,10 @@ class RecipeSpec(Section):
             )
         if self.layers is not None and len(set(self.layers)) < len(self.layers):
             raise refuse("recipe.layers", "different names", list(self.layers))
+        if self.feedback is not None and self.layers is None:
+            raise CardError(
+                f"Expected `recipe.feedback` with `recipe.layers` only, got {self.feedback}."
+            )
 
     def reads(self) -> tuple[tuple[int, ...], str, int]:
         """Blocks, kind and timestep of the reading of the reference."""

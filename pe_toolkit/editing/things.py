@@ -16,7 +16,7 @@ import numpy as np
 from pe_toolkit.card.spec import CardSpec, MotionSpec, SubjectSpec
 from pe_toolkit.editing.fields import Fields, Floats
 from pe_toolkit.editing.maps import tokens
-from pe_toolkit.motion.blending import FOLD, held, shares
+from pe_toolkit.motion.blending import ENOUGH, FOLD, held, shares
 
 INSIDE = 0.5
 """Of the frames, in how many a thing is in the region that goes on."""
@@ -34,7 +34,8 @@ def chosen(
 
     Returns:
         One for each subject; None where the card has not several with a layer each, before a camera
-        that rests, where their places are not known, or where they grow or turn, and where none of
+        that rests, where their places are not known, where they grow or turn, or the border cuts
+        one in the middle frame (positions keep the layout of another one then), and where none of
         them is in the region.
     """
     several = len(motion.subjects) > 1 and len(fields.layers) == len(motion.subjects)
@@ -43,7 +44,9 @@ def chosen(
         return None
     if recipe.inner_steps or recipe.feedback:  # positions say other ways than the reference's
         return None
-    if any(one.disc is None or one.size or one.turn for one in motion.subjects):
+    if recipe.start_scale not in (None, 1.0) or not _inside(motion.subjects, fields):
+        return None
+    if any(one.size or one.turn for one in motion.subjects):
         return None
     sides = np.array(mask.shape[::-1]) / [fields.grid.width, fields.grid.height]
     at = ((_places(motion.subjects) + 0.5) * sides).astype(np.int64)  # (n, F, 2)
@@ -82,7 +85,7 @@ def only(fields: Fields, edited: Fields, motion: MotionSpec, inside: Sequence[bo
     layers = held(np.broadcast_to(at, back.shape[1:]), back[..., ::-1], sides, fold=fold)
     offsets = np.stack([np.pad(one, ((0, 0),) * 3 + ((1, 0),)) for one in layers])
     nearest = shares(before, height, width).argmax(0)  # (F, H, W)
-    own = np.asarray(inside)[nearest][:, None]
+    own = goes[nearest][:, None]
     return replace(
         edited,
         layers=fields.layers,
@@ -90,6 +93,19 @@ def only(fields: Fields, edited: Fields, motion: MotionSpec, inside: Sequence[bo
         flow=np.where(own[..., None], fields.flow, 0).astype(np.int8),
         mask=fields.mask & own,
     )
+
+
+def _inside(subjects: Sequence[SubjectSpec], fields: Fields) -> bool:
+    """Whether it is known that all are inside of the picture in the middle frame, as
+    `motion.moves.Moves.origin` asks.
+    """
+    discs = [one.disc for one in subjects]
+    if None in discs:
+        return False
+    x, y, radius = np.array(discs, np.float64).T
+    low = np.minimum(x, y) + 0.5
+    high = np.minimum(fields.grid.width - x, fields.grid.height - y) - 0.5
+    return bool((np.minimum(low, high) >= ENOUGH * radius).all())
 
 
 def _places(subjects: Sequence[SubjectSpec]) -> Floats:

@@ -12,6 +12,6 @@ backdrop        what lies behind all that moves; `pieces`, `courses`, `spots`: t
                 `sizes`, `turns`: how far these grow and turn
 steady          the same before a camera that moves, once all frames lie on each other
 moves           camera and subjects of a reference; `read`, `cameras`, `subjects`: how they are read
-layers          these as offsets of tokens
+layers          these as offsets of tokens; `blending`: of several things, and at the border
 words           these in words
 """

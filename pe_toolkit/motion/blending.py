@@ -19,6 +19,10 @@ alike (docs/experiments.md)."""
 FOLD = 1.0
 """Tokens: within it sit those that would leave the picture before a camera that rests (`held`)."""
 
+ENOUGH = 0.75
+"""Of its radius, how far the middle of a thing is inside the border at least in the frame whose
+layout positions keep."""
+
 
 def shares(places: Floats, height: int, width: int) -> Floats:
     """w_k of `motion.layers`: how much each token goes with each thing.

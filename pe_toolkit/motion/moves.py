@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pe_toolkit.grid import TokenGrid
+from pe_toolkit.motion.blending import ENOUGH
 from pe_toolkit.motion.ground import Ground
 from pe_toolkit.motion.layers import blended, camera_layer, compose, middle
 from pe_toolkit.motion.path import reach
@@ -34,9 +35,8 @@ AT_REST = {
 HELD = 0.5
 """Of the way that a camera takes a thing, how much of it a thing goes back that is held."""
 
-ENOUGH, OUTSIDE = 0.75, -0.8
-"""Of its radius, how far the middle of a thing is inside the border at least in the frame whose
-layout positions keep; and how far it is outside once it has left the picture."""
+OUTSIDE = -0.8
+"""Of its radius, how far inside the border the middle of a thing is that has left the picture."""
 
 Kind = Literal["roll", "camera", "two", "one", "rest"]
 """A camera that rolls; one that moves otherwise; before one that rests, two things or more, one

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, SupportsIndex
@@ -25,6 +25,8 @@ MODES = ("positions", "latents")
 AMF = "amf"
 """The objective where none is named."""
 STARTS = (*OF_CARDS, "auto")
+GENERATIONS = 4
+"""In each round of feedback."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,11 @@ class TrainConfig:
             (`pe_toolkit.motion.ground`), in times of what is so anyway; 0 for nothing. Before one
             that rests the phase is then that of what moves alone (`motion.foreground`). Default:
             as of `phase`; 0 of two things before a camera that rests, and where it rolls.
-        feedback: rounds, 0 to 16, in which the ways of several things are corrected by what
-            generations make of them (`pe_toolkit.training.feedback`); where nothing is optimised.
+        feedback: rounds, 0 to 16, in which the ways of several things, before a camera that rests,
+            are corrected by what generations make of them (`pe_toolkit.training.feedback`); where
+            nothing is optimised, and with a start scale of 1. The generations are of `prompts`,
+            which have to name as many things as move; without, on the bundled backbones, of
+            captions that name two.
         reading: how the reference's motion is read, `attention` or `content`
             (`pe_toolkit.backbones.reading`). Default: the backbone's, but `attention` if blocks are
             given.
@@ -210,9 +215,7 @@ class TrainConfig:
         if layered:
             changed = {"parametrisation": "offset", **changed}
         phase = pick("phase")
-        if isinstance(phase, SupportsFloat):
-            phase = (phase,)
-        phase = phase or None
+        phase = (phase,) if isinstance(phase, SupportsFloat) else phase or None
         if phase is not None and len(phase) == 1:
             phase = (*phase, changed.get("phase", RICH["phase"])[1])
         ground = changed.get("ground", 0.0) if phase else 0.0
@@ -246,7 +249,15 @@ class TrainConfig:
             feedback=self.feedback,
         )
         resolved.check()
+        self._check_shown(variant)
         return resolved
+
+    def _check_shown(self, variant: Variant) -> None:
+        if self.feedback and not (self.prompts or variant.bundled):
+            raise UsageError(
+                f"Expected prompts ({option('prompts')}) with feedback: its generations have to "
+                "show as many things as move in the reference."
+            )
 
     def chosen_recipe(self, variant: Variant) -> Literal["default", "rich"]:
         """What `auto` means: `rich` on the bundled backbones, where it was measured to carry motion
@@ -362,12 +373,6 @@ class Resolved:
                 ",".join(map(str, self.reading.blocks)),
             ),
             (not self.ground or self.phase is not None, "a phase with a ground", "none"),
-            (0 <= self.feedback <= 16, "rounds of feedback from 0 to 16", self.feedback),
-            (
-                not self.feedback or (self.mode == "positions" and not self.inner_steps),
-                "positions and a K of 0 (--recipe rich) with feedback",
-                f"{self.mode}, K = {self.inner_steps}",
-            ),
             (
                 self.inner_steps > 0 or self.mode == "latents" or self.objective == AMF,
                 "K above 0 (or another recipe) with an objective: positions are not optimised",
@@ -376,9 +381,25 @@ class Resolved:
             (1 <= self.reuse <= 1000, "a reuse from 1 to 1000", self.reuse),
             (0 <= self.seed <= LARGEST_SEED, "a seed from 0 to 2^63 - 1", self.seed),
         )
-        for holds, expected, value in rules:
-            if not holds:
-                raise UsageError(f"Expected {expected}, got {value}.")
+        _hold(rules)
+        self._check_feedback()
+
+    def _check_feedback(self) -> None:
+        rules = (
+            (0 <= self.feedback <= 16, "rounds of feedback from 0 to 16", self.feedback),
+            (
+                not self.feedback or (self.mode == "positions" and not self.inner_steps),
+                "positions and a K of 0 (--recipe rich) with feedback",
+                f"{self.mode}, K = {self.inner_steps}",
+            ),
+            (
+                not self.feedback or (self.start_scale == 1 and not self.kv),
+                "a start scale of 1 and no keys and values with feedback, which brings ways to "
+                "those of the reference",
+                f"{self.start_scale:g}" + (" and keys and values" if self.kv else ""),
+            ),
+        )
+        _hold(rules)
 
     def _check_shapes(self) -> None:
         for name in ("samples", "steps", "block", "inner_steps", "feedback", "reuse", "seed"):
@@ -387,6 +408,12 @@ class Resolved:
         for name in ("learning_rates", "guided_range", "phase"):
             if (value := getattr(self, name)) is not None and len(value) != 2:
                 raise UsageError(f"Expected two numbers as {name}, got {value}.")
+
+
+def _hold(rules: Iterable[tuple[bool, str, Any]]) -> None:
+    for holds, expected, value in rules:
+        if not holds:
+            raise UsageError(f"Expected {expected}, got {value}.")
 
 
 def _pair(text: str) -> tuple[float, float]:

@@ -27,6 +27,7 @@ from torch import Tensor
 from pe_toolkit.card.spec import LARGEST_SEED
 from pe_toolkit.motion.moves import Moves
 from pe_toolkit.training import events
+from pe_toolkit.training.config import GENERATIONS
 from pe_toolkit.training.modes import Mode, PositionMode
 from pe_toolkit.training.reference import Reference, read_reference
 from pe_toolkit.training.start import begun, first_positions
@@ -38,12 +39,12 @@ if TYPE_CHECKING:
     from pe_toolkit.backbones.contract import Sampler
     from pe_toolkit.training.prepare import Run
 
-GENERATIONS = 4
-"""In each round."""
 RATE = 0.8
 """Of what was seen, how much is corrected."""
 APART = 1000
 """Between the seeds of two rounds, and those of the samples."""
+NAMED = 2
+"""Things that a caption of the bundled backbone names at most."""
 
 
 @dataclass
@@ -52,7 +53,7 @@ class Feedback:
 
     Attributes:
         samplers: the generations of each round, not begun.
-        preview: the training samples once more, if the first is to be shown.
+        preview: the first training sample once more, if it is to be shown.
         done: rounds that corrected something.
         shown: the first sample with the positions of the last such round, uint8 RGB; None where
             nothing was corrected.
@@ -67,40 +68,45 @@ class Feedback:
     def asked(cls, run: Run) -> Self:
         """As many as were asked for, while prompts can be encoded."""
         samplers = generations(run)
-        return cls(samplers, run.sampler() if samplers and run.config.preview else None)
+        if not samplers or not run.config.preview:
+            return cls(samplers, None)
+        first = replace(run, prompts=run.prompts[:1], seeds=run.seeds[:1])
+        return cls(samplers, first.sampler())
 
     def rounds(
         self, run: Run, guided: list[int], mode: Mode, reference: Reference, silence: Tensor
     ) -> Iterator[events.Event]:
         """Correct the positions of `mode`, round by round.
 
-        Nothing is corrected but several things before a camera that rests: they have a layer each,
-        and one alone goes where it should.
+        Nothing is corrected but several things before a camera that rests, which have a layer each:
+        one alone goes where it should. Without prompts of the user's there have to be two.
 
         Args:
             run: with the noise of what moves.
+            guided: indices of the guided steps.
+            mode: holds the positions of the reference's own motion.
+            reference: what generations should do.
             silence: `encode_text([""])`.
         """
         moves = reference.moves
         if not self.samplers or not isinstance(mode, PositionMode):
             return
-        if not (moves.two and begun(reference.flow, moves, run.settings) == "layers"):
+        named = bool(run.config.prompts) or len(moves.subjects) == NAMED
+        if not (named and moves.two and begun(reference.flow, moves, run.settings) == "layers"):
             yield events.Corrected(0, 0, 0, 0.0, 0.0)
             return
         told = _Told(run, guided, mode, reference)
+        told.go(moves)
         for index, sampler in enumerate(self.samplers):
             steps = len(sampler.times)
             for step in told.denoised(sampler):
                 yield events.FeedbackStep(index * steps + step, len(self.samplers) * steps)
-            read = (_read(run, frames, silence) for frames in told.decoded(sampler))
-            seen = [error for one in read if (error := errors(one, reference.moves)) is not None]
-            error, trust = same(torch.stack(seen)) if seen else (torch.zeros(1), 0.0)
+            made = [_read(run, frames, silence) for frames in told.decoded(sampler)]
+            moves, count, beside, trust = after(moves, made, reference.moves)
             if trust:
-                moves = corrected(moves, RATE * trust * error)
-                told.tell(moves)
+                told.go(moves)
                 self.done += 1
-            beside = float(error.square().sum(-1).mean().sqrt())
-            yield events.Corrected(index + 1, len(self.samplers), len(seen), beside, trust)
+            yield events.Corrected(index + 1, len(self.samplers), count, beside, trust)
         if self.preview is not None and self.done:
             for _ in told.denoised(self.preview):
                 pass
@@ -109,15 +115,15 @@ class Feedback:
 
 @dataclass(frozen=True)
 class _Told:
-    """Generations with the positions of a training as they are."""
+    """Generations of a training, told where to go by the positions of `mode`."""
 
     run: Run
     guided: list[int]
     mode: PositionMode
     reference: Reference
 
-    def tell(self, moves: Moves) -> None:
-        """Other ways."""
+    def go(self, moves: Moves) -> None:
+        """From now on, the ways of `moves`."""
         run, form = self.run, self.run.form
         assert form is not None  # of positions
         start, layers = first_positions(form, self.reference.flow, moves, run.settings)
@@ -145,16 +151,13 @@ def _read(run: Run, frames: NDArray[np.uint8], silence: Tensor) -> Moves:
 
 
 def generations(run: Run) -> list[Sampler]:
-    """Those of all rounds: of the prompts that were asked for, or, of the bundled backbone, of
-    captions that name two things.
-    """
+    """Those of all rounds: of the user's prompts, or else of captions that name two things."""
     found = []
     for index in range(run.settings.feedback):
         first = (run.settings.seed + APART * (index + 1)) % (LARGEST_SEED - GENERATIONS)
-        rng = np.random.default_rng([first, APART])
+        rng = np.random.default_rng(first)
         prompts = [
-            _two(rng) if run.variant.bundled and not run.config.prompts
-            else run.prompts[i % len(run.prompts)]
+            run.prompts[i % len(run.prompts)] if run.config.prompts else _two(rng)
             for i in range(GENERATIONS)
         ]  # fmt: skip
         seeds = [first + i for i in range(GENERATIONS)]
@@ -168,6 +171,23 @@ def _two(rng: np.random.Generator) -> str:
     shapes = rng.choice(SHAPES, 2)
     things = [(str(colour), str(shape)) for colour, shape in zip(colours, shapes, strict=True)]
     return caption(things, str(rng.choice([name for name in BACKGROUNDS if name not in colours])))
+
+
+def after(told: Moves, made: list[Moves], wanted: Moves) -> tuple[Moves, int, float, float]:
+    """What to tell the next generations, where those that were told `told` did what is `made`.
+
+    Returns:
+        the moves; in how many generations the things were found; how far their ways are off in the
+        mean (root mean square, patches); and r of the formula of this module: 0, nothing changes.
+    """
+    seen = [error for one in made if (error := errors(one, wanted)) is not None]
+    if not seen:
+        return told, 0, 0.0, 0.0
+    error, trust = same(torch.stack(seen))
+    beside = float(error.square().sum(-1).mean().sqrt())
+    if trust:
+        told = corrected(told, RATE * trust * error)
+    return told, len(seen), beside, trust
 
 
 def errors(found: Moves, wanted: Moves) -> Tensor | None:
@@ -186,8 +206,14 @@ def errors(found: Moves, wanted: Moves) -> Tensor | None:
 
 
 def same(each: Tensor) -> tuple[Tensor, float]:
-    """What is the same in `(N, ...)` errors, their mean, and r of the formula of this module, in
-    [0, 1]; 0 of one alone, which says nothing of others.
+    """What is the same in N errors.
+
+    Args:
+        each: `(N, ...)`.
+
+    Returns:
+        their mean `(...)`, and r of the formula of this module, in [0, 1]; 0 of one alone, which
+        says nothing of others.
     """
     mean = each.mean(0)
     whole = float(mean.square().mean())

@@ -180,7 +180,7 @@ def prepare(
             f"Use more ({option('frames')}).",
         )
     steps = settings.mode == "latents" or bool(settings.inner_steps)
-    if steps or config.preview:
+    if steps or config.preview or settings.feedback:
         backbone.check_scheduler(stepping=True)
     if steps and torch.is_inference_mode_enabled():
         raise UsageError(

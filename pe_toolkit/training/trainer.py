@@ -66,7 +66,7 @@ def train(
             weights that training cannot work with: quantized in another way than `fp8` or `int8`,
             or compiled blocks whose weights leave; attention processors of the user, or
             SageAttention, on rotary positions; where something is optimised, a scheduler that is
-            not stepped as DDIM is (Euler, UniPC).
+            not stepped as DDIM is (Euler, UniPC); the same for a preview and for feedback.
     """
     began = time.monotonic()
     run = prepare(adapter, clip, config, image)
