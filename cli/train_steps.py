@@ -284,7 +284,7 @@ def corrected_words(event: Corrected) -> str:
     if not event.round:
         return (
             "Feedback corrects the ways of several things before a camera that rests, which have a "
-            "layer each (of two, where no prompts are given): here it has nothing to do."
+            "layer each (of two, on the bundled backbone): here it has nothing to do."
         )
     said = f"Feedback {event.round}/{event.rounds}: "
     if event.generations < 2:

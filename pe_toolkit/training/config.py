@@ -73,8 +73,8 @@ class TrainConfig:
         feedback: rounds, 0 to 16, in which the ways of several things, before a camera that rests,
             are corrected by what generations make of them (`pe_toolkit.training.feedback`); where
             nothing is optimised, and with a start scale of 1. The generations are of `prompts`,
-            which have to name as many things as move; without, on the bundled backbones, of
-            captions that name two.
+            which have to name as many things as move; on the bundled backbones of those of them
+            that name two things, or else of captions that do.
         reading: how the reference's motion is read, `attention` or `content`
             (`pe_toolkit.backbones.reading`). Default: the backbone's, but `attention` if blocks are
             given.

@@ -31,7 +31,7 @@ from pe_toolkit.training.config import GENERATIONS
 from pe_toolkit.training.modes import Mode, PositionMode
 from pe_toolkit.training.reference import Reference, read_reference
 from pe_toolkit.training.start import begun, first_positions
-from pe_toolkit.world.vocabulary import BACKGROUNDS, COLOURS, SHAPES, caption
+from pe_toolkit.world.vocabulary import BACKGROUNDS, COLOURS, SHAPES, caption, things
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -79,7 +79,7 @@ class Feedback:
         """Correct the positions of `mode`, round by round.
 
         Nothing is corrected but several things before a camera that rests, which have a layer each:
-        one alone goes where it should. Without prompts of the user's there have to be two.
+        one alone goes where it should. On the bundled backbones there have to be two.
 
         Args:
             run: with the noise of what moves.
@@ -91,7 +91,7 @@ class Feedback:
         moves = reference.moves
         if not self.samplers or not isinstance(mode, PositionMode):
             return
-        named = bool(run.config.prompts) or len(moves.subjects) == NAMED
+        named = len(moves.subjects) == NAMED or not run.variant.bundled
         if not (named and moves.two and begun(reference.flow, moves, run.settings) == "layers"):
             yield events.Corrected(0, 0, 0, 0.0, 0.0)
             return
@@ -151,14 +151,17 @@ def _read(run: Run, frames: NDArray[np.uint8], silence: Tensor) -> Moves:
 
 
 def generations(run: Run) -> list[Sampler]:
-    """Those of all rounds: of the user's prompts, or else of captions that name two things."""
+    """Those of all rounds: of the user's prompts, on the bundled backbones of those that name two
+    things, or else of captions that do.
+    """
+    asked, bundled = run.config.prompts, run.variant.bundled
+    own = [prompt for prompt in asked if not bundled or things(prompt) == NAMED]
     found = []
     for index in range(run.settings.feedback):
         first = (run.settings.seed + APART * (index + 1)) % (LARGEST_SEED - GENERATIONS)
         rng = np.random.default_rng(first)
         prompts = [
-            run.prompts[i % len(run.prompts)] if run.config.prompts else _two(rng)
-            for i in range(GENERATIONS)
+            own[i % len(own)] if own else _two(rng) for i in range(GENERATIONS)
         ]  # fmt: skip
         seeds = [first + i for i in range(GENERATIONS)]
         found.append(replace(run, prompts=prompts, seeds=seeds).sampler())
