@@ -69,6 +69,9 @@ def only(fields: Fields, edited: Fields, motion: MotionSpec, inside: Sequence[bo
     Args:
         motion: before a camera that rests; all have places.
         inside: for each of its subjects.
+
+    Returns:
+        fields of the same shapes: offsets in patches, less than half a patch beyond the border.
     """
     frames, height, width = fields.grid
     before, middle = _places(motion.subjects), frames // 2

@@ -53,6 +53,9 @@ def held(
         sides: `(D,)` of the grid; infinite where there is no border.
         beyond: 0 or more, in sides of the picture.
         fold: tokens. Those that are held sit to and fro within it, as far as they would be beyond.
+
+    Yields:
+        as `layers`, one for each.
     """
     finite = np.isfinite(sides)
     far = np.where(finite, beyond * np.where(finite, sides, 0), 0)

@@ -177,7 +177,8 @@ def _two(rng: np.random.Generator) -> str:
 
 
 def after(told: Moves, made: list[Moves], wanted: Moves) -> tuple[Moves, int, float, float]:
-    """What to tell the next generations, where those that were told `told` did what is `made`.
+    """What to tell the next generations, where those that were told `told` did what is `made`, and
+    should have done `wanted`.
 
     Returns:
         the moves; in how many generations the things were found; how far their ways are off in the
