@@ -76,6 +76,37 @@ def test_layers_add_up_each_with_its_strength(positions):
     assert not torch.equal(single(one), plain)
 
 
+def test_a_layer_acts_down_to_its_noise():
+    adapter = tiny_adapter("rotary")
+    card = trained(adapter, "offset")
+    torch.manual_seed(0)
+    camera, one = (torch.randint(-8, 8, (adapter.grid.tokens, 3)) / 8 for _ in range(2))
+    both = layered(card, ("camera", "subject"), [camera, one])
+    noise = card.spec.schedule.noise
+    assert len(noise) > 2
+
+    def until(*levels):
+        recipe = dataclasses.replace(both.spec.recipe, layers_until=levels)
+        spec = dataclasses.replace(both.spec, recipe=recipe, digest="")
+        return MotionCard(spec, both.tensors)
+
+    def each(sums):
+        """A set of positions for each guided step."""
+        recipe = dataclasses.replace(both.spec.recipe, layers=("whole",))
+        stored = torch.stack(sums)[:, None].half().numpy()
+        spec = dataclasses.replace(both.spec, recipe=recipe, digest="")
+        return latents(adapter, MotionCard(spec, both.tensors | {"positions": stored}))
+
+    for at in range(len(noise)):
+        first = [camera + one if i <= at else camera for i in range(len(noise))]
+        assert torch.equal(latents(adapter, until(0.0, noise[at])), each(first))
+    assert torch.equal(latents(adapter, until(0.0, 0.0)), latents(adapter, both))
+    low = until(0.0, noise[0])
+    rest = [one / 2 if i == 0 else 0 * one for i in range(len(noise))]
+    assert torch.equal(latents(adapter, low, camera=0.0, subject=0.5), each(rest))
+    assert not torch.equal(latents(adapter, low), latents(adapter, both))
+
+
 def test_requests_and_videos_take_the_strengths_of_layers():
     adapter = tiny_adapter()
     card = trained(adapter, "offset")

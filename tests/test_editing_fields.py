@@ -12,6 +12,7 @@ from pe_toolkit.editing import fields as edit
 from pe_toolkit.editing import phase as phases
 from pe_toolkit.editing.fields import Fields
 from pe_toolkit.motion import phase as torch_phase
+from pe_toolkit.motion.blending import AGAINST
 from pe_toolkit.motion.stored import quantised, radians
 
 RADIUS = 2.83
@@ -213,6 +214,26 @@ def test_combined_layers_keep_their_names() -> None:
     np.testing.assert_allclose(found.offsets.sum(1)[:, 2], own[:, 2], atol=1e-12)
     bare = edit.masked(first, replace(second, phase=None), mask)
     assert bare.phase is None
+
+
+def test_layers_that_act_to_one_noise_stay_so_and_others_act_in_all_steps() -> None:
+    names, levels = ("camera", "subject"), (0.0, 0.75)
+    first = replace(_fields(_path(), names), until=levels)
+    second = replace(_fields(-_path(), names, seed=1), until=levels)
+    alone = _fields(_path(), ("subject",))
+    for put in (edit.joined, lambda a, b: edit.masked(a, b, np.eye(*LATENT))):
+        assert put(first, second).until == levels
+        assert put(first, _fields(_path())).until == (*levels, 0.0)
+        for one, other in ((first, alone), (alone, first)):
+            found = put(one, other)
+            assert found.until is None
+            # As much of the one as where all act in the same steps.
+            less = first.offsets * np.array([1, AGAINST])[:, None, None, None, None]
+            once = replace(first, offsets=less, until=None)
+            pair = (once, alone) if one is first else (alone, once)
+            np.testing.assert_array_equal(found.offsets, put(*pair).offsets)
+    for done in (edit.mirrored(first, 1), edit.paced(first, 0.5), edit.sized(first, 5, 6, LATENT)):
+        assert done.until == levels
 
 
 def test_one_after_the_other_goes_on_where_the_first_ends() -> None:

@@ -11,27 +11,36 @@ import numpy as np
 import pytest
 import torch
 
+from pe_toolkit.apply import generate
 from pe_toolkit.backbones import VARIANTS, load_backbone
+from pe_toolkit.card import MotionCard
 from pe_toolkit.card.followed import LITTLE
 from pe_toolkit.cli.look_words import look_words
 from pe_toolkit.errors import UsageError
 from pe_toolkit.grid import TokenGrid
 from pe_toolkit.motion.apart import taken_apart
+from pe_toolkit.motion.blending import AGAINST
 from pe_toolkit.motion.flow import AttentionMotionFlow
+from pe_toolkit.motion.layers import inside
 from pe_toolkit.motion.moves import ONE_PATH, Moves, Subject
 from pe_toolkit.motion.path import one_path
 from pe_toolkit.motion.similarities import similarity
 from pe_toolkit.motion.subjects import not_against
-from pe_toolkit.training import TrainConfig
+from pe_toolkit.training import TrainConfig, train
 from pe_toolkit.training.describe import motion_spec
+from pe_toolkit.training.events import Finished, PreviewFrames
 from pe_toolkit.training.looking import Look
 from pe_toolkit.training.prepare import prepare
 from pe_toolkit.training.start import (
-    AGAINST,
     BESIDE,
+    BEYOND,
+    UNTIL,
+    ZOOMED,
     begun,
     first_layers,
+    layer_levels,
     path_alone,
+    scale,
     things_left_out,
     turn_left_out,
     unsaid,
@@ -354,6 +363,42 @@ def test_what_goes_its_own_way_before_a_camera_gets_more_of_its_layer_than_what_
         )
 
 
+@pytest.mark.parametrize(
+    ("read", "changes", "one_by_one"),
+    [
+        (before(0.4, PATH * 0.3), {}, True),
+        (before(0.4, PATH.flip(1) * -0.4), {}, True),  # held
+        (before(0.4, PATH * 0.3, PATH.flip(1) * 0.3), {}, True),
+        (before(0.4, PATH * 0.3, zoom=1.3), {}, True),
+        (before(0.4), {}, False),
+        (before(0.0, PATH * 0.3), {}, False),
+        (dataclasses.replace(before(0.4, PATH * 0.3), **vars(moves(roll=0.3)) | {
+            "subjects": before(0.4, PATH * 0.3).subjects}), {}, False),
+        (before(0.4, PATH * 0.3), {"guided_range": (UNTIL, 1.0)}, False),
+        (before(0.4, PATH * 0.3), {"start": "layers"}, False),
+        (before(0.4, PATH * 0.3), {"inner_steps": 1}, False),
+        (before(0.4, PATH * 0.3), {"parametrisation": "angle"}, False),
+    ],
+)  # fmt: skip
+def test_before_a_camera_things_go_first_and_then_the_camera_alone(
+    read: Moves, changes: dict[str, object], one_by_one: bool
+) -> None:
+    """Where things go is decided before where a texture is."""
+    basis = {"start": "auto", "start_scale": 1.0, "inner_steps": 0, "parametrisation": "offset"}
+    asked = settings(**(basis | changes))
+    found = first_layers(along(), read, asked)
+    levels = layer_levels(list(found), along(), read, asked)
+    assert (levels is not None) == one_by_one
+    if not one_by_one:
+        return
+    assert levels == tuple(0.0 if name == "camera" else UNTIL for name in found)
+    # All of their layers, as far as the picture reaches.
+    whole = read.layers(GRID, scale("layers", read, asked))
+    wanted = inside(GRID, whole, ZOOMED if read.turns else BEYOND)
+    for name, layer in found.items():
+        torch.testing.assert_close(layer, wanted[name])
+
+
 def test_several_things_before_a_pan_have_a_layer_each_and_before_a_zoom_none() -> None:
     auto, down = settings(start="auto", start_scale=1.0), PATH.flip(1) * 0.3
     assert list(first_layers(along(), before(0.4, PATH * 0.3, down), auto)) == [
@@ -531,3 +576,27 @@ def test_a_subject_against_all_that_matches_is_the_gap_between_things(
         assert torch.allclose(found.path, PATH, atol=0.1)
     same = dataclasses.replace(subject(), share=explained)
     assert not_against(same, all_right) is same  # it goes the same way
+
+
+def test_a_card_of_a_thing_that_is_held_shows_what_its_training_did() -> None:
+    """Layer by layer: the preview is what the card makes of the first sample."""
+    backbone, config = load_backbone("bundled"), TrainConfig(recipe="rich", steps=8, preview=True)
+    frames = render(scenes_of("held", 1)[0])
+    events = list(train(backbone, Clip(frames, 16, "held.mp4", "0" * 64, 2.0, 33), config))
+    (shown,) = [e for e in events if isinstance(e, PreviewFrames)]
+    assert isinstance(events[-1], Finished)
+    card = events[-1].card
+    recipe = card.spec.recipe
+    assert (recipe.layers, recipe.layers_until) == (("camera", "subject"), (0.0, UNTIL))
+    assert card.spec.schedule.noise[-1] < UNTIL < card.spec.schedule.noise[0]
+    assert card.tensors["positions"].shape[:2] == (1, 2)
+    sample = card.spec.samples[0]
+    (made,) = generate(backbone, [sample.prompt], [sample.seed], card=card)
+    assert np.abs(shown.frames.astype(int) - made.frames.astype(int)).mean() < 2
+    # Its layers are not all there is in all steps.
+    whole = dataclasses.replace(recipe, layers_until=None)
+    spec = dataclasses.replace(card.spec, recipe=whole, digest="")
+    (other,) = generate(
+        backbone, [sample.prompt], [sample.seed], card=MotionCard(spec, card.tensors)
+    )
+    assert np.abs(other.frames.astype(int) - made.frames.astype(int)).mean() > 2

@@ -13,7 +13,7 @@ from pe_toolkit.cli.errors import Session
 from pe_toolkit.cli.output import size_text
 
 if TYPE_CHECKING:
-    from pe_toolkit.card import CardInfo, CardSpec
+    from pe_toolkit.card import CardInfo, CardSpec, RecipeSpec
     from pe_toolkit.registry.entry import Entry
 
 MOST_SAMPLES = 8
@@ -101,7 +101,7 @@ def describe(info: CardInfo, most: int = MOST_SAMPLES) -> dict[str, str]:
     model = f" ({back.model_id}{'@' + back.revision if back.revision else ''})"
     form = f", {recipe.parametrisation}" if recipe.parametrisation else ""
     if recipe.layers:
-        form += f" ({' + '.join(recipe.layers)})"
+        form += f" ({' + '.join(_layers(recipe))})"
     seconds = clip.frames / clip.fps
     first, last = recipe.learning_rates
     blocks, by, _ = recipe.reads()
@@ -158,6 +158,15 @@ def _samples(spec: CardSpec, most: int) -> str:
     if len(spec.samples) > most:
         lines.append(f"and {len(spec.samples) - most} more")
     return "\n".join(printable(line) for line in lines)
+
+
+def _layers(recipe: RecipeSpec) -> list[str]:
+    """The names of its layers, and down to which noise they act, where not in all guided steps."""
+    until = recipe.layers_until or (0.0,) * len(recipe.layers or ())
+    return [
+        f"{name} down to noise {least:g}" if least else name
+        for name, least in zip(recipe.layers or (), until, strict=True)
+    ]
 
 
 def _sets(info: CardInfo) -> str:

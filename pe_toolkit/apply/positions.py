@@ -83,13 +83,17 @@ class CardPositions:
         self.form = adapter.form(form, spec.clip.frames, spec.clip.width, spec.clip.height)
         self.levels = list(spec.schedule.noise)
         self.deltas = torch.from_numpy(np.ascontiguousarray(card.tensors["positions"]))
+        self.until: tuple[float, ...] | None = None
         if form in LAYERED:
             shares = torch.ones(self.deltas.shape[1]) if layers is None else torch.tensor(layers)
-            self.deltas = (self.deltas.float() * shares[:, None, None]).sum(1)
-        if tuple(self.deltas.shape[1:]) != tuple(self.form.shape):
+            self.deltas = self.deltas.float() * shares[:, None, None]
+            self.until = spec.recipe.layers_until
+            if self.until is None:
+                self.deltas = self.deltas.sum(1)
+        own = tuple(self.deltas.shape[1 if self.until is None else 2 :])
+        if own != tuple(self.form.shape):
             raise MismatchError(
-                f"Expected positions of shape {tuple(self.form.shape)} per step, got "
-                f"{tuple(self.deltas.shape[1:])}.",
+                f"Expected positions of shape {tuple(self.form.shape)} per step, got {own}.",
                 "This card was made for another model; `pe show` says which.",
             )
         # The last one only: absolute tables of a CogVideoX-2b card would be 1.3 GB together.
@@ -125,11 +129,13 @@ class CardPositions:
         """Whether the card says anything at a timestep."""
         return bool(self._mix(t))
 
-    def _mix(self, t: int) -> list[tuple[int, float]]:
+    def _noise(self, t: int) -> float:
         noise = self.adapter.noise_level(t)
         # Levels stored by one library version may differ from another's in the last digits.
-        noise = next((level for level in self.levels if abs(level - noise) < 1e-7), noise)
-        return weights_at(self.levels, noise)
+        return next((level for level in self.levels if abs(level - noise) < 1e-7), noise)
+
+    def _mix(self, t: int) -> list[tuple[int, float]]:
+        return weights_at(self.levels, self._noise(t))
 
     def _at(self, t: int) -> Any:
         mix = self._mix(t)
@@ -142,4 +148,7 @@ class CardPositions:
             if len(mix) == 1
             else sum(self.deltas[i].float() * w for i, w in mix)
         )
+        if self.until is not None:
+            noise = self._noise(t)
+            delta = delta[[noise >= least for least in self.until]].sum(0)  # type: ignore[index]
         return self.form.embed((delta * self.strength).to(self.adapter.device))  # type: ignore[union-attr]

@@ -255,6 +255,9 @@ class RecipeSpec(Section):
         )
     )
     """What each layer of offsets moves, of a card of the parametrisation `offset` (since 2.0)."""
+    layers_until: tuple[float, ...] | None = optional(ListOf(_UNIT, 1, MAX_LAYERS))
+    """Down to which noise each of the layers acts (since 2.0); all in all guided steps if it is
+    left out."""
     feedback: int | None = optional(Integer(1, 16))
     """Rounds in which generations corrected the ways that positions say (since 2.0)."""
 
@@ -288,6 +291,10 @@ class RecipeSpec(Section):
             )
         if self.layers is not None and len(set(self.layers)) < len(self.layers):
             raise refuse("recipe.layers", "different names", list(self.layers))
+        until = self.layers_until
+        if until is not None and len(until) != len(self.layers or ()):
+            count = f"{len(self.layers or ())} numbers, one for each of `recipe.layers`"
+            raise refuse("recipe.layers_until", count, list(until))
         if self.feedback is not None and self.layers is None:
             raise CardError(
                 f"Expected `recipe.feedback` with `recipe.layers` only, got {self.feedback}."

@@ -200,6 +200,7 @@ class _Work:
             spec.recipe,
             parametrisation="offset",
             layers=self.fields.layers,
+            layers_until=self.fields.until,
             ground=self._ground(),
             guided_range=most.recipe.guided_range,
             phase=None
@@ -340,6 +341,7 @@ def fields_of(card: MotionCard) -> Fields:
         None if phase is None else radians(phase),
         0.0 if spec.recipe.phase is None else spec.recipe.phase.radius,
         latents(spec.grid.token_grid()),
+        spec.recipe.layers_until,
     )
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pe_toolkit.editing import phase as phases
 from pe_toolkit.editing.maps import going_on, tokens
 from pe_toolkit.grid import TokenGrid
+from pe_toolkit.motion.blending import AGAINST
 
 Floats = NDArray[np.float64]
 ROWS, COLUMNS = 0, 1
@@ -37,6 +38,7 @@ class Fields:
         mask: `(F, F, H, W)` bool, where that was matched.
         phase: `(F', C, n)` radians, None where the card has none; `radius` in cycles per picture.
         latent: (h, w) of the latents.
+        until: L noise levels down to which the layers act; None: in all guided steps.
     """
 
     offsets: Floats
@@ -46,6 +48,7 @@ class Fields:
     phase: Floats | None
     radius: float
     latent: tuple[int, int]
+    until: tuple[float, ...] | None = None
 
     @property
     def grid(self) -> TokenGrid:
@@ -178,6 +181,7 @@ def masked(inside: Fields, outside: Fields, mask: Floats) -> Fields:
     In the middle frame, tokens of both sit where `inside` has them: else places were there twice,
     or not at all.
     """
+    inside, outside = alike(inside, outside)
     layers = tuple(dict.fromkeys([*inside.layers, *outside.layers]))
     _, height, width = inside.grid
     rows, columns = len(mask) // height, mask.shape[1] // width
@@ -193,6 +197,7 @@ def masked(inside: Fields, outside: Fields, mask: Floats) -> Fields:
     return replace(
         inside,
         layers=layers,
+        until=_until(inside, outside, layers),
         offsets=here * soft + there * (1 - soft),
         flow=np.where(most[..., None], inside.flow, outside.flow),
         mask=np.where(most, inside.mask, outside.mask),
@@ -232,6 +237,7 @@ def joined(first: Fields, second: Fields) -> Fields:
     turns (`editing.maps.going_on`), and its layout is moved to where its first frame agrees best
     with the first's last (`phase.between`).
     """
+    first, second = alike(first, second)
     frames = first.grid.frames
     half = (frames + 1) // 2
     layers = tuple(dict.fromkeys([*first.layers, *second.layers]))
@@ -254,6 +260,7 @@ def joined(first: Fields, second: Fields) -> Fields:
     return replace(
         first,
         layers=layers,
+        until=_until(first, second, layers),
         offsets=np.concatenate([here, going_on(here[:, :, -1], there, layers)], 2),
         flow=flow,
         mask=mask,
@@ -272,6 +279,33 @@ def kept_inside(fields: Fields) -> Fields:
     offsets = fields.offsets.copy()
     offsets[:, -1, ..., 1:] += inside - there
     return replace(fields, offsets=offsets)
+
+
+def alike(one: Fields, other: Fields) -> tuple[Fields, Fields]:
+    """Both, with the layers of the same names down to the same noise: where that is not so, all of
+    both act in all guided steps, and of those that did not there is `AGAINST`.
+    """
+    own, others = (dict(zip(f.layers, _levels(f), strict=True)) for f in (one, other))
+    if all(own[name] == others[name] for name in own.keys() & others.keys()):
+        return one, other
+    return _at_once(one), _at_once(other)
+
+
+def _at_once(fields: Fields) -> Fields:
+    shares = np.array([AGAINST if level else 1.0 for level in _levels(fields)])
+    return replace(fields, offsets=fields.offsets * shares[:, None, None, None, None], until=None)
+
+
+def _levels(fields: Fields) -> tuple[float, ...]:
+    return fields.until or (0.0,) * len(fields.layers)
+
+
+def _until(one: Fields, other: Fields, layers: tuple[str, ...]) -> tuple[float, ...] | None:
+    """Of the layers of both, which are `alike`."""
+    if one.until is None and other.until is None:
+        return None
+    levels = dict(zip(other.layers + one.layers, _levels(other) + _levels(one), strict=True))
+    return tuple(levels[name] for name in layers)
 
 
 def _layered(fields: Fields, layers: tuple[str, ...]) -> Floats:

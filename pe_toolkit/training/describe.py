@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from pe_toolkit.training.modes import Mode
     from pe_toolkit.training.prepare import Run
     from pe_toolkit.training.reference import Reference
+    from pe_toolkit.training.start import Layers
     from pe_toolkit.video import Clip
 
 _SIZE = ListOf(Integer(1, 65_536), 2, 2)
@@ -89,7 +90,7 @@ def build_card(
         recipe=_recipe(
             settings,
             run.backbone.dtype,
-            None if layers is None else layers.names,
+            layers,
             start := begun(flow, reference.moves, settings),
             scale(start, reference.moves, settings),
             feedback,
@@ -133,7 +134,7 @@ def _schedule(settings: Resolved, sampler: Sampler, guided: list[int]) -> Schedu
 def _recipe(
     settings: Resolved,
     dtype: torch.dtype,
-    layers: tuple[str, ...] | None,
+    layers: Layers | None,
     start: str,
     times: float,
     feedback: int,
@@ -158,7 +159,8 @@ def _recipe(
         start_scale=times if moved else None,
         phase=_phase_spec(settings),
         ground=settings.ground if settings.phase and settings.ground else None,
-        layers=layers,
+        layers=None if layers is None else layers.names,
+        layers_until=None if layers is None else layers.until,
         feedback=feedback or None,
     )
 

@@ -213,7 +213,7 @@ class PositionMode:
         delta = self.carried.clone().requires_grad_()
 
         def embed() -> None:
-            self.current = self._embedded(delta)
+            self.current = self._embedded(delta, index)
 
         def loss() -> torch.Tensor:
             return problem.backward(index, problem.sampler.latents, embed)
@@ -222,17 +222,22 @@ class PositionMode:
         # The card holds half precision: go on with exactly what applying it will use.
         self.results.append(delta.detach().half())
         self.carried = self.results[-1].float()
-        self.current = self._embedded(self.carried)
+        self.current = self._embedded(self.carried, index)
 
     def restart(self, start: torch.Tensor, layers: Layers | None) -> None:
-        """Begin from other positions, in all steps that were guided; nothing is optimised."""
+        """Begin from other positions, in all steps that were guided; nothing is optimised, and all
+        layers act in all of them.
+        """
         self.layers = layers
         self.results = [start.detach().half() for _ in self.results]
         self.carried = start.detach().half().float()
-        self.current = self._embedded(self.carried)
+        self.current = self._embedded(self.carried, 0)
 
-    def _embedded(self, delta: torch.Tensor) -> Any:
-        return self.form.embed(delta if self.layers is None else self.layers.total(delta))
+    def _embedded(self, delta: torch.Tensor, index: int) -> Any:
+        """As it is injected at a step."""
+        if self.layers is None:
+            return self.form.embed(delta)
+        return self.form.embed(self.layers.total(delta, self.problem.sampler.noise[index]))
 
     def stored(self) -> torch.Tensor:
         """`(T, ...)`, or `(T, L, S, 3)` with layers."""

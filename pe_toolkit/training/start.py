@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
 from pe_toolkit.card.followed import LITTLE
-from pe_toolkit.card.spec import WHOLE
+from pe_toolkit.card.spec import CAMERA, WHOLE
 from pe_toolkit.embedding import LAYERED
 from pe_toolkit.embedding.base import PositionalForm
-from pe_toolkit.motion.blending import FOLD
+from pe_toolkit.motion.blending import AGAINST, FOLD
 from pe_toolkit.motion.flow import AttentionMotionFlow
 from pe_toolkit.motion.layers import inside, subject_layer
 from pe_toolkit.motion.moves import ONE_PATH, Moves, grows
@@ -22,12 +23,15 @@ FARTHER = 1.25
 """How much farther `auto` starts from layers of a slow thing, and of a camera that zooms or rolls:
 generations follow them in part; of a zoom 1.0 of the true change is seen, 1.2 at 1.5, of a slow
 thing 1.2 times its way, 1.3 at 1.5. A pan they follow wholly (docs/experiments.md)."""
-AGAINST, BESIDE = 0.4, 0.8
-"""Of a subject's layer before a camera that moves, of `auto`: of one that is held, and of one that
-goes its own way, if the pictures show it. Layers are on all tokens, as what is moved in part is
-torn, and of what is held the two cancel: of the background behind it 0.48 of the motion is seen at
-0.5, 0.66 at 0.3, where it wanders by half more. What goes its own way follows with 0.88 at 0.8,
-0.77 at 0.4, and the background as well; at 1.0 less of that (docs/experiments.md)."""
+UNTIL = 0.99
+"""Noise from which on down a subject's layer does not act, before a camera that moves, of `auto`.
+Layers are on all tokens, as what is moved in part is torn, so that of what is held the two cancel.
+But where things go is decided before where a texture is: with the layers one after the other both
+follow (docs/experiments.md)."""
+BESIDE = 0.8
+"""As `blending.AGAINST`, of a subject that goes its own way, if the pictures show it: it follows
+with 0.88 at 0.8, 0.77 at 0.4, and the background as well; at 1.0 less of that
+(docs/experiments.md)."""
 BEYOND, ZOOMED = 0.125, 0.0625
 """Sides of the picture: how far beyond its border positions are taken before a camera that moves,
 and one that zooms. What it brings into the picture comes from there; farther out a second thing is
@@ -48,14 +52,19 @@ class Layers:
     Attributes:
         names: L of them.
         fixed: `(L - 1, S, 3)` offsets, what half precision makes of them.
+        until: L noise levels down to which they act; None: all of them in all guided steps.
     """
 
     names: tuple[str, ...]
     fixed: torch.Tensor
+    until: tuple[float, ...] | None = None
 
-    def total(self, last: torch.Tensor) -> torch.Tensor:
-        """The sum of all layers, of which `last` is the last: `(S, 3)`."""
-        return self.stored(last).sum(0) if len(self.fixed) else last
+    def total(self, last: torch.Tensor, noise: float) -> torch.Tensor:
+        """The sum of those that act at a noise level, of which `last` is the last: `(S, 3)`."""
+        if not len(self.fixed):
+            return last
+        acting = [noise >= least for least in self.until or (0.0,) * len(self.names)]
+        return self.stored(last)[acting].sum(0)
 
     def stored(self, last: torch.Tensor) -> torch.Tensor:
         """All layers, as a card holds them at one step: `(L, S, 3)`."""
@@ -74,7 +83,8 @@ def first_positions(
         return form.from_offsets(torch.stack(list(layers.values())).sum(0)), None
     *before, last = (form.from_offsets(layer) for layer in layers.values())
     fixed = torch.stack(before) if before else last.new_zeros(0, *last.shape)
-    return last, Layers(tuple(layers), fixed.half().float())
+    until = layer_levels(list(layers), flow, moves, settings)
+    return last, Layers(tuple(layers), fixed.half().float(), until)
 
 
 def first_layers(
@@ -105,7 +115,8 @@ def first_layers(
     if start == "zero":
         return {WHOLE: torch.zeros(grid.tokens, 3, dtype=torch.float64)}
     if start == "layers":
-        part = _part(moves) if settings.start == "auto" else 1.0
+        whole = settings.start != "auto" or _one_by_one(flow, moves, settings)
+        part = 1.0 if whole else _part(moves)
         shown = _straight(moves) if turn_left_out(flow, moves, settings) else moves
         found = shown.layers(grid, scale(start, moves, settings), part, placed=placed)
     else:
@@ -119,8 +130,29 @@ def first_layers(
     return inside(grid, found, fold=FOLD if placed else 0.0)
 
 
+def layer_levels(
+    names: Sequence[str], flow: AttentionMotionFlow, moves: Moves, settings: Resolved
+) -> tuple[float, ...] | None:
+    """Down to which noise each of the layers of a start acts; None: all in all guided steps.
+
+    Of `auto`, before a camera that does not roll, those of subjects act first, whole, and that of
+    the camera in all guided steps, if these go on below `UNTIL`. What is optimised acts in all.
+    """
+    if len(names) < 2 or not _one_by_one(flow, moves, settings):
+        return None
+    return tuple(0.0 if name == CAMERA else UNTIL for name in names)
+
+
+def _one_by_one(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> bool:
+    if settings.start != "auto" or settings.inner_steps or settings.parametrisation not in LAYERED:
+        return False
+    if not moves.camera or moves.rolls or settings.guided_range[0] >= UNTIL:
+        return False
+    return begun(flow, moves, settings) == "layers"
+
+
 def _part(moves: Moves) -> float:
-    """How much of its layer a subject gets."""
+    """How much of its layer a subject gets, where all layers act in the same steps."""
     if not moves.camera:
         return 1.0
     return BESIDE if moves.shown and not moves.held else AGAINST
