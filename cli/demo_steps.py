@@ -134,7 +134,9 @@ def _comes_back(scene: Scene) -> bool:
 
 
 def new_pair(scene: Scene, seed: int) -> tuple[str, int]:
-    """A prompt that shares no colour, shape or background with the reference, and a new seed."""
+    """A prompt that shares no colour, shape or background with the reference, and a new seed; of a
+    camera that moves, with a texture, on which that is seen.
+    """
     import numpy as np
 
     from pe_toolkit.world.motions import apart
@@ -147,12 +149,14 @@ def new_pair(scene: Scene, seed: int) -> tuple[str, int]:
     )
 
     rng, things = np.random.default_rng([seed, APART]), scene.things
+    textured = scene.scale is not None or scene.turn is not None or bool(scene.shift.any())
     colours = [c for c in COLOURS if c not in {thing.colour for thing in things}]
     shapes = [s for s in SHAPES if s not in {thing.shape for thing in things}]
     grounds = [b for b in BACKGROUNDS if b != scene.background]
     while True:
         new = [str(c) for c in rng.choice(colours, len(things), replace=False)]
-        prompt = caption([(c, str(rng.choice(shapes))) for c in new], str(rng.choice(grounds)))
+        named = [(c, str(rng.choice(shapes))) for c in new]
+        prompt = caption(named, str(rng.choice(grounds)), textured=textured)
         if apart(new) and prompt not in TRAINING_PROMPTS:
             return prompt, seed + APART
 

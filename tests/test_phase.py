@@ -7,7 +7,12 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from diffusers import CogVideoXVideoToVideoPipeline
+from diffusers import (
+    CogVideoXDDIMScheduler,
+    CogVideoXVideoToVideoPipeline,
+    EulerDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
 from PIL import Image
 
 from pe_toolkit.apply import ApplyRequest, CardWarning, applied, generate
@@ -94,6 +99,37 @@ def test_a_stock_pipeline_begins_with_the_phase(positions, scheduler):
     assert torch.equal(given, by_hand)
     assert "prepare_latents" not in vars(pipe)
     assert "step" not in vars(pipe.scheduler)
+    assert torch.equal(pipe(**arguments()).frames, plain)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "dtype"),
+    [
+        (EulerDiscreteScheduler, torch.float32),  # its noise is thousands of times as strong
+        (EulerDiscreteScheduler, torch.bfloat16),
+        (UniPCMultistepScheduler, torch.float32),
+        (CogVideoXDDIMScheduler, torch.float16),
+        (CogVideoXDDIMScheduler, torch.bfloat16),
+    ],
+)
+def test_any_scheduler_and_precision_begins_with_the_phase(scheduler, dtype):
+    adapter = tiny_adapter()
+    card, _ = trained(adapter)
+    pipe = adapter.pipe.to(dtype)
+    own = {"timestep_spacing": "trailing"} if scheduler is EulerDiscreteScheduler else {}
+    pipe.scheduler = scheduler.from_config(pipe.scheduler.config, **own)
+    pipe.scheduler.set_timesteps(5)
+    assert (pipe.scheduler.init_noise_sigma != 1) == bool(own)
+    plain = pipe(**arguments()).frames
+    shape = (1, 3, 4, SIDE // 4, SIDE // 4)
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(3), dtype=dtype)
+    begin = bearing(tiny_adapter(), noise.float()).to(dtype)
+    with applied(pipe, card, 0.0, phase=1.0):
+        made = pipe(**arguments()).frames
+    by_hand = pipe(**arguments(latents=begin)).frames
+    assert made.isfinite().all()
+    torch.testing.assert_close(made, by_hand, rtol=2e-2, atol=2e-2)
+    assert not torch.allclose(made, plain, rtol=2e-2, atol=2e-2)
     assert torch.equal(pipe(**arguments()).frames, plain)
 
 
@@ -243,10 +279,23 @@ def test_image_to_video_keeps_its_picture(kind):
     clip = moving_square()
     config = TrainConfig(recipe="rich", phase=PHASE, steps=5, inner_steps=0, samples=1)
     card = list(train(adapter, clip, config))[-1].card
+    told = []  # what the transformer is given in the first pass of each generation
+
+    def keep(module, args, kwargs):
+        told.append(kwargs["hidden_states"].detach().clone())
+
+    hook = adapter.transformer.register_forward_pre_hook(keep, with_kwargs=True)
     [made] = generate(adapter, [PROMPT], [3], card=card, image=clip.frames[0])
+    first, count = told[0], len(told)
     [off] = generate(adapter, [PROMPT], [3], card=card, image=clip.frames[0], phase=0.0)
+    hook.remove()
     assert made.frames.shape == off.frames.shape
     assert not np.array_equal(made.frames, off.frames)
+    # The picture is told beside the noise, which alone bears the phase.
+    noise, picture = zip(*(x.chunk(2, dim=2) for x in (first, told[count])), strict=True)
+    assert torch.equal(*picture)
+    assert picture[0].any()
+    assert not torch.equal(*noise)
 
 
 def test_a_pipeline_that_begins_with_a_clip_is_warned_of():
