@@ -63,6 +63,11 @@ def _spec(**recipe: Any) -> CardSpec:
     return replace(spec, training=training, recipe=replace(spec.recipe, start="layers", **recipe))
 
 
+def _started(start: str) -> CardSpec:
+    card = _spec()
+    return replace(card, recipe=replace(card.recipe, start=start))
+
+
 def _only(moves: Moves, goes: tuple[bool, bool], phase: bool = True) -> Fields:
     fields = _fields(moves, phase)
     return things.only(fields, masked(fields, stilled(fields), LEFT), motion_spec(moves), goes)
@@ -142,6 +147,33 @@ def test_other_cards_are_cut_by_the_border(
     assert found is None
 
 
+@pytest.mark.parametrize("phase", [True, False])
+def test_things_of_two_cards_side_by_side_sit_as_those_of_one(phase: bool) -> None:
+    """Each card has one of the two that are in `_moves`: whole, and in its place."""
+    moves = _moves()
+    both, wanted = motion_spec(moves), _fields(moves, phase)
+    cards = []
+    for subject in moves.subjects:
+        alone = replace(moves, subjects=(subject,))
+        cards.append((_started("flow"), _fields(alone, phase), motion_spec(alone)))
+    one, other = cards
+    found = things.beside(one, other, LEFT)
+    assert found == both
+    put = things.together(masked(one[1], other[1], LEFT), found)
+    assert put.layers == wanted.layers
+    np.testing.assert_allclose(put.offsets, wanted.offsets, atol=1e-6)
+    # The other way round, each is where the other card goes on.
+    assert things.beside(other, one, LEFT) is None
+    assert things.beside(other, one, 1 - LEFT) is not None
+    # As a region of one card asks, of both.
+    for spec in (_spec(inner_steps=1), _spec(feedback=2), _started("zero")):
+        assert things.beside(one, (spec, *other[1:]), LEFT) is None
+        assert things.beside((spec, *one[1:]), other, LEFT) is None
+    assert things.beside(one, (*other[:2], None), LEFT) is None
+    pans = replace(both, camera=((1.0, 0.0, 0.0, 1.0, 1.0, 0.0), *both.camera[1:]))
+    assert things.beside((*one[:2], pans), other, LEFT) is None
+
+
 def test_before_a_camera_that_moves_regions_are_cut_by_the_border() -> None:
     moves = _moves()
     motion = motion_spec(moves)
@@ -170,8 +202,17 @@ def test_words_of_such_a_card_tell_what_goes_on() -> None:
     assert (steps[:, 0] < 0).all()
     # Of the row in which nothing goes on, the blend with the other one.
     assert (abs(steps[:, 1]) < abs(steps[:, 0])).all()
-    # Of another card beside it, and of one that was cut once more, nothing is known in numbers.
-    beside = changed(card, Change(mask=upper, outside=changed(card, Change(reverse=True))))
-    assert beside.spec.reference.motion is None
+    # Beside another card it goes on with what that one has there.
+    back = changed(card, Change(reverse=True))
+    two = changed(card, Change(mask=upper, outside=back)).spec
+    assert two.reference.motion is not None
+    assert back.spec.reference.motion is not None
+    assert two.reference.motion.subjects == (
+        before.subjects[0],
+        back.spec.reference.motion.subjects[1],
+    )
+    assert two.recipe.layers == ("subject", "subject-2")
+    assert [dict(e.settings)["things"] for e in two.edits or ()] == [2.0]
+    # Of one that was cut once more, nothing is known in numbers.
     again = changed(new, Change(mask=upper))
     assert again.spec.reference.motion is None

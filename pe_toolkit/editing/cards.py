@@ -184,7 +184,13 @@ class _Work:
         there = on_latents(mask, self.fields.latent)
         before, motion, self.motion = self.fields, self.motion, None
         self.fields = fieldwork.masked(before, rest, there)
-        if outside is None and motion is not None:
+        if outside is not None:
+            other = outside.spec, rest, outside.spec.reference.motion
+            self.motion = things.beside((self.first.spec, before, motion), other, there)
+            if self.motion is not None:
+                self.fields = things.together(self.fields, self.motion)
+                settings["things"] = float(len(self.motion.subjects))
+        elif motion is not None:
             inside = things.chosen(self.first.spec, before, motion, there)
             if inside is not None:
                 self.fields = things.only(before, self.fields, motion, inside)
