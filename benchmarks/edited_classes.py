@@ -44,6 +44,7 @@ SEED = 4242  # references other than those of benchmarks.classes
 CLASSES = ("pan", "held", "zoom", "roll", "two")
 CAMERAS = ("pan", "held", "zoom")
 MEASURES = {
+    "translation": ("cosine", "error", "extent"),
     "pan": ("cosine", "ground_cosine", "ground"),
     "held": ("ground_cosine", "ground", "wander"),
     "zoom": ("size", "ground_size"),
@@ -56,7 +57,7 @@ WIDE = 0.2
 
 
 def at_times(scene: Scene, times: Array) -> Scene:
-    """As it is at other times, 0 to 1."""
+    """As it is at other times, 0 to 1; the background counts from the first of them."""
     frames = np.rint(np.clip(times, 0, 1) * (len(scene.shift) - 1)).astype(int)
 
     def taken(values: Array | None) -> Any:
@@ -68,7 +69,11 @@ def at_times(scene: Scene, times: Array) -> Scene:
     )
     shift = taken(scene.shift)
     return dataclasses.replace(
-        scene, things=things, shift=shift, scale=taken(scene.scale), turn=taken(scene.turn)
+        scene,
+        things=things,
+        shift=shift - shift[0],
+        scale=taken(scene.scale),
+        turn=taken(scene.turn),
     )
 
 

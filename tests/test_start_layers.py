@@ -399,6 +399,27 @@ def test_before_a_camera_things_go_first_and_then_the_camera_alone(
         torch.testing.assert_close(layer, wanted[name])
 
 
+def test_before_a_camera_things_are_put_back_to_the_middle_where_they_go_first() -> None:
+    """With the phase in the noise: they are drawn where the reference has them."""
+    read = before(0.1, PATH * 0.1)
+    (thing,) = read.subjects
+    right = dataclasses.replace(thing, place=thing.place + torch.tensor([0.4, 0.0]))
+    read = dataclasses.replace(read, subjects=(right,))
+    found = {}
+    for name, changes in {
+        "first": {}, "without phase": {"phase": ()}, "at once": {"guided_range": (UNTIL, 1.0)}
+    }.items():  # fmt: skip
+        asked = settings(recipe="rich", **changes)
+        layers = first_layers(along(), read, asked)
+        found[name] = layers["subject"].unflatten(0, tuple(GRID))
+        torch.testing.assert_close(layers["camera"], read.layers(GRID)["camera"])
+    whole = read.layers(GRID)["subject"].unflatten(0, tuple(GRID))
+    inner = (slice(None), slice(1, -1), slice(1, -1))  # what the border does not hold
+    torch.testing.assert_close(found["without phase"][inner], whole[inner])
+    torch.testing.assert_close(found["first"][inner], whole[inner] - torch.tensor([0.0, 0.0, 0.4]))
+    torch.testing.assert_close(found["at once"][inner], BESIDE * whole[inner])
+
+
 def test_several_things_before_a_pan_have_a_layer_each_and_before_a_zoom_none() -> None:
     auto, down = settings(start="auto", start_scale=1.0), PATH.flip(1) * 0.3
     assert list(first_layers(along(), before(0.4, PATH * 0.3, down), auto)) == [

@@ -179,11 +179,16 @@ class Moves:
         """
         if self.camera or not self.subjects:
             return torch.zeros(2, dtype=torch.float64)
+        away = self._beside(grid)
         places = torch.stack([s.place.double() for s in self.subjects]) - middle(grid)  # (N, F, 2)
-        away = places[:, self.origin(grid)].mean(0)
         if len(places) > 1 or bool((_inside(self.subjects[0], grid) > OUTSIDE).all()):
             return away
         return away - places[0, self._seen(grid)] / 2
+
+    def _beside(self, grid: TokenGrid) -> Tensor:
+        """`(2,)` from the middle of the picture to that of the things in frame `origin`."""
+        places = torch.stack([subject.place.double() for subject in self.subjects])
+        return places[:, self.origin(grid)].mean(0) - middle(grid)
 
     def _seen(self, grid: TokenGrid) -> int:
         """The frame, of those in which most of the thing that is farthest out is inside, that is
@@ -207,8 +212,8 @@ class Moves:
         Args:
             scale: of all motions; of paths within `motion.path.FARTHEST` of the picture.
             own: how much of its layer a subject gets.
-            placed: put things back to the middle of the picture (`away`), before a camera that
-                rests.
+            placed: put things back to the middle of the picture (`away`): before a camera that
+                moves right only where the subjects' layers act apart from the camera's.
         """
         linear, shift = times(self.linear, self.shift, scale)
         out = {}
@@ -222,7 +227,7 @@ class Moves:
         alone = len(self.subjects) == 1 and not self.camera
         origin, away = self.anchor, torch.zeros(2, dtype=torch.float64)
         if placed:
-            origin, away = self.origin(grid), self.away(grid)
+            origin, away = self.origin(grid), self._beside(grid) if self.camera else self.away(grid)
         for k, (subject, share) in enumerate(zip(self.subjects, shares, strict=True)):
             about = middle(grid) if alone else subject.place[self.anchor]
             own_linear, own_shift = since(origin, *own_motion(grid, subject, about, scale))

@@ -102,7 +102,8 @@ def first_layers(
     `auto`: see `sought`.
 
     With the reference's phase in the noise, things are put back to the middle of the picture before
-    a camera that rests (`Moves.away`): without it, paths got worse by that (docs/experiments.md).
+    a camera that rests (`Moves.away`), or where their layers act first (`layer_levels`): without
+    it, paths got worse by that (docs/experiments.md).
 
     Before a camera that rests none leaves the picture (`motion.layers.inside`), before one that
     moves none goes farther than `BEYOND`, one that zooms `ZOOMED`; of one that rolls, whose corners
@@ -115,10 +116,11 @@ def first_layers(
     if start == "zero":
         return {WHOLE: torch.zeros(grid.tokens, 3, dtype=torch.float64)}
     if start == "layers":
-        whole = settings.start != "auto" or _one_by_one(flow, moves, settings)
-        part = 1.0 if whole else _part(moves)
+        apart = _one_by_one(flow, moves, settings)
+        part = 1.0 if apart or settings.start != "auto" else _part(moves)
+        back = placed and (apart or not moves.camera)
         shown = _straight(moves) if turn_left_out(flow, moves, settings) else moves
-        found = shown.layers(grid, scale(start, moves, settings), part, placed=placed)
+        found = shown.layers(grid, scale(start, moves, settings), part, placed=back)
     else:
         path = _one_path(flow, moves)  # (F, 2) as (dx, dy)
         path = path * reach(path, grid, settings.start_scale)
