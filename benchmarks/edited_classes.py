@@ -12,7 +12,8 @@ had. `camera-0` and `subject-0` turn that part off: nothing moves but the thing 
 motion, or the camera's for all.
 
 `two-halves`: two references of one thing, whose ways lie in the left and in the right half, put
-together by a mask (`Change(mask=..., outside=...)`); prompts name two things.
+together by a mask (`Change(mask=..., outside=...)`), and a card of the scene of both; prompts name
+two things.
 
 RAW.jsonl holds one line a clip; what is there is not made again.
 """
@@ -212,7 +213,7 @@ def run(args: Any) -> None:
         pairs = halves(args.references) if name == "two-halves" else []
         scenes = [] if pairs else scenes_of(name, args.references, seed=SEED)
         for r in range(args.first, len(pairs or scenes)):
-            rows = ["put-together"] if pairs else args.rows
+            rows = ["put-together", "trained-together"] if pairs else args.rows
             todo = [(row, k) for row in rows for k in range(args.pairs)]
             todo = [(row, k) for row, k in todo if (name, r, k, row) not in there]
             if not todo:
@@ -220,6 +221,8 @@ def run(args: Any) -> None:
             if pairs:
                 card, truth = put_together(adapter, *pairs[r])
                 work = [("put-together", card, {}, truth)]
+                if any(row != "put-together" for row, _ in todo):
+                    work.append(("trained-together", trained(adapter, truth), {}, truth))
             else:
                 work = rows_of(
                     adapter, name, scenes[r], list(dict.fromkeys(row for row, _ in todo))

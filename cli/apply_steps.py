@@ -179,7 +179,11 @@ def _warn_things(spec: CardSpec, request: ApplyRequest, out: Output) -> None:
         return
     which = "the prompt" if len(off) == len(set(request.prompts)) == 1 else shown(off[0])
     if several:
-        out.warn(f"the card moves {_many(moved)}, {which} names one: it may stay where it is.")
+        goes = moved if motion is None else len(motion.subjects)
+        still = f" ({goes} of them; the rest stands)" if 0 < goes < moved else ""
+        out.warn(
+            f"the card moves {_many(moved)}{still}, {which} names one: it may stay where it is."
+        )
     else:
         out.warn(f"the card moves one thing, {which} names two: nothing says where the other goes.")
 

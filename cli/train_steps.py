@@ -370,6 +370,10 @@ def finish(session: Session, options: TrainOptions, result: Result) -> None:
         from pe_toolkit.video import write_video
 
         write_video(options.preview, result.preview, result.preview_fps, force=options.force)
+        first = result.card.spec.samples[0]
+        if not session.out.json:
+            shown = f"the first training sample, {first.prompt!r}, seed {first.seed}"
+            session.out.talk(f"{options.preview}: {shown}.")
     if options.plot is not None:
         card_plot.write(options.plot, result.card, session.out, force=options.force)
     summarise(session, options, info, result)

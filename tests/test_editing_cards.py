@@ -379,6 +379,20 @@ def test_an_edit_to_another_length_is_warned_of(tmp_path: Path) -> None:
     assert (own.exit_code, "Warning" in own.stderr) == (0, False)
 
 
+@pytest.mark.parametrize(("region", "beside"), [("16,0,16,16", False), ("16,16,16,16", True)])
+def test_a_region_beside_what_moves_is_warned_of(tmp_path: Path, region: str, beside: bool) -> None:
+    card = golden("rotary-offset-ground")
+    flow = card.tensors["flow"].copy()
+    flow[:, :, 1:] = 0  # the lower half rests
+    still = MotionCard(replace(card.spec, digest=""), dict(card.tensors) | {"flow": flow})
+    still.save(tmp_path / "card.safetensors")
+    made = pe(
+        "edit", tmp_path / "card.safetensors", "--region", region, "-o", tmp_path / "n.safetensors"
+    )
+    assert made.exit_code == 0, made.output
+    assert ("hardly anything that moves is inside of the mask" in made.stderr) == beside
+
+
 def test_after_the_last_edit_it_is_said_what_to_do(tmp_path: Path) -> None:
     many = golden(LAYERED)
     edits = tuple(EditSpec(what="reverse", settings={}) for _ in range(32))

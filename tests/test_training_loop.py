@@ -220,6 +220,18 @@ def test_an_interrupted_run_continues_to_the_same_card(tmp_path, mode, scheduler
     assert card.spec.training.loss == whole.spec.training.loss
 
 
+def test_a_resumed_run_that_optimises_nothing_says_how_far_it_was(tmp_path):
+    config = TrainConfig(prompts=(PROMPTS[0],), recipe="default", inner_steps=0, preview=True)
+    options, state = {"guided_range": (0.5, 1.0)}, tmp_path / "card.safetensors.resume"
+    run = train(tiny_adapter(**options), moving_square(), config, state=state)
+    for event in run:
+        if isinstance(event, GuidedStep) and event.index == 1:
+            run.close()
+    _, events = finished(tiny_adapter(**options), config, state=state, resume=True)
+    assert [e.step for e in events if isinstance(e, Resumed)] == [2]
+    assert next(e.index for e in events if isinstance(e, GuidedStep)) == 2
+
+
 @pytest.mark.parametrize("mode", ["positions", "latents"])
 def test_a_resume_state_holds_no_more_than_the_card(tmp_path, mode):
     config = TrainConfig(prompts=(PROMPTS[0],), mode=mode, recipe="default")

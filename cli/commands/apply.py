@@ -95,8 +95,9 @@ Example:
     type=click.IntRange(1, MOST),
     metavar="N",
     help=f"Choose each video's seed out of N (up to {MOST}), by drafts of a fifth of the steps: "
-    f"the one that follows the reference best. Default: {PAY} of a card that moves two things, on "
-    "the bundled backbone, where no --seed is given; else 1, the seed as it is.",
+    f"the one that follows the reference best, of S, S + 1000 and so on for a seed S. Default: "
+    f"{PAY} of a card that moves two things, on the bundled backbone, where no --seed is given; "
+    "else 1, the seed as it is.",
 )
 @click.option("--no-card", is_flag=True, help="Generate without the card, for comparison.")
 @options.generation_options

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from pe_toolkit.registry.entry import Entry
     from pe_toolkit.registry.resolve import Found
 
+HARDLY = 0.02
+"""Of the displacements of a card, so few are left by a mask that is beside what moves."""
+
 
 @click.command(
     epilog="""\b
@@ -157,10 +160,23 @@ def _tell(session: Session, old: MotionCard, new: MotionCard, scores: dict[str, 
         rows["edits"] = "\n".join(edit_words(edit) for edit in done)
         if new.spec.reference.motion is not None:  # else it is the edits that are known
             rows["motion"] = card_motion(new.spec)
+    if any(edit.what == "mask" for edit in done) and _moving(new) < HARDLY * _moving(old):
+        session.out.warn(
+            "hardly anything that moves is inside of the mask: little will be seen of it. `pe show "
+            "--plot` draws where the motion is."
+        )
     rows |= {f"score {printable(key)}": f"{value:g}" for key, value in scores.items()}
     parents = [f"content {digest}" for digest in new.spec.parents or ()]
     named = "parents" if len(parents) > 1 else "parent"
     session.out.table(rows | {named: "\n".join(parents), "content": new.digest})
+
+
+def _moving(card: MotionCard) -> float:
+    """How many displacements of its patches are known, and not zero."""
+    from pe_toolkit.card.tensors import unpacked
+
+    flow = card.tensors["flow"]
+    return float((flow.any(-1) & unpacked(card.spec, card.tensors)).sum())
 
 
 def _check_registered(found: Found, card: str) -> None:

@@ -65,7 +65,8 @@ def list(
     elif shown:
         out.data("\n".join(_table(shown) if person else map(_line, shown)))
     if not entries:
-        out.talk("No card is like that." if words else "There are no cards here. pe add CARD")
+        none = "Nothing was removed." if removed else "There are no cards here. pe add CARD"
+        out.talk("No card is like that." if words else none)
     elif not shown:
         out.talk(f"There is no page {page}: {len(entries)} cards in all.")
     elif person and len(shown) < len(entries):

@@ -48,7 +48,7 @@ class Guidance:
         """
         assert self.saved is not None  # whoever resumes has a state
         self.first = self._at = self.saved.load(self.sampler, self.mode, self.losses)
-        return events.Resumed(len(self.losses))
+        return events.Resumed(sum(index < self.first for index in self.guided))
 
     def steps(self, stack: contextlib.ExitStack) -> Iterator[events.Event]:
         """All steps up to the last guided one; no word of each where nothing is optimised and

@@ -213,12 +213,14 @@ def test_tag_rm_undo_gc() -> None:
     pe("add", CARD, "wave")
     assert pe("tag", "wave", "wave@2.0.0").exit_code == 0
     assert pe("tag", "wave", "other").stdout.startswith("other@2.0.0  ")
+    assert pe("list", "--removed").stderr == "Nothing was removed.\n"
     several = pe("rm", "wave")
     assert several.exit_code == 2
     assert "--all" in several.stderr
     assert pe("rm", "wave", "--all").stdout.count("wave@") == 2
     assert pe("list").stdout.split()[0] == "other@2.0.0"
     assert pe("list", "--removed").stdout.count("wave@") == 2
+    assert "Nothing was removed." not in pe("list", "--removed").stderr
     assert len(summary(pe("rm", "--undo", "--json"))["restored"]) == 2  # type: ignore[arg-type]
     pe("rm", "wave@1.0.0", "other")
     pe("rm", "wave")
