@@ -370,13 +370,23 @@ def finish(session: Session, options: TrainOptions, result: Result) -> None:
         from pe_toolkit.video import write_video
 
         write_video(options.preview, result.preview, result.preview_fps, force=options.force)
-        first = result.card.spec.samples[0]
         if not session.out.json:
-            shown = f"the first training sample, {first.prompt!r}, seed {first.seed}"
-            session.out.talk(f"{options.preview}: {shown}.")
+            session.out.talk(f"{options.preview}: {preview_words(result.card.spec)}")
     if options.plot is not None:
         card_plot.write(options.plot, result.card, session.out, force=options.force)
     summarise(session, options, info, result)
+
+
+def preview_words(spec: CardSpec) -> str:
+    """What a preview is of, and why it does not show what the card can do, if it does not."""
+    from pe_toolkit.world.vocabulary import things as named_in
+
+    first = spec.samples[0]
+    said = f"the first training sample, {first.prompt!r}, seed {first.seed}."
+    bundled = spec.backbone.variant.startswith("bundled")
+    if bundled and things(spec) > 1 and named_in(first.prompt) == 1:
+        said += " It names one thing where the card moves several: --prompt can name two."
+    return said
 
 
 def summarise(session: Session, options: TrainOptions, info: CardInfo, result: Result) -> None:

@@ -196,3 +196,21 @@ def test_what_takes_hours_or_much_room_is_said_before(capsys: pytest.CaptureFixt
         assert "the card will have" not in said("cogvideox-2b", **small)
     assert "hours" not in said("cogvideox-5b", gpu=False, recipe="rich", samples=64)
     assert long_work.duration(7300) == "2 hours"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "layers", "more"),
+    [
+        ("a red circle on a grey background", ("subject", "subject-2"), True),
+        ("a red circle and a blue square on a grey background", ("subject", "subject-2"), False),
+        ("a red circle on a grey background", ("camera", "subject"), False),
+        ("a fox", ("subject", "subject-2"), False),
+    ],
+)
+def test_a_preview_says_what_it_is_of(prompt: str, layers: tuple[str, ...], more: bool) -> None:
+    spec = MotionCard.load(GOLDEN / "rotary-offset-disc.safetensors").spec
+    sample = replace(spec.samples[0], prompt=prompt, seed=7)
+    recipe = replace(spec.recipe, layers=layers)
+    said = train_steps.preview_words(replace(spec, samples=(sample,), recipe=recipe))
+    assert said.startswith(f"the first training sample, '{prompt}', seed 7.")
+    assert ("--prompt can name two" in said) == more

@@ -43,7 +43,7 @@ def chosen(
     """
     several = len(motion.subjects) > 1 and len(fields.layers) == len(motion.subjects)
     as_read = spec.recipe.start == "layers" and spec.recipe.start_scale in (None, 1.0)
-    if not (several and as_read and _known(spec, fields, motion)):
+    if not (several and as_read and _known(spec, motion) and _inside(motion.subjects, fields)):
         return None
     found = _within(motion, fields, mask)
     return tuple(found) if any(found) else None
@@ -63,11 +63,11 @@ def beside(
 
     Returns:
         None where one of the cards has nothing there, or where its things are not known as `chosen`
-        asks, where one alone will do.
+        asks; one alone will do, and one that the border cuts.
     """
     found = list[SubjectSpec]()
     for (spec, fields, motion), wanted in ((here, True), (there, False)):
-        if motion is None or not motion.subjects or not _known(spec, fields, motion):
+        if motion is None or not motion.subjects or not _known(spec, motion):
             return None
         which = zip(motion.subjects, _within(motion, fields, mask), strict=True)
         own = [one for one, inside in which if inside == wanted]
@@ -78,14 +78,14 @@ def beside(
     return replace(here[2], subjects=tuple(found)) if len(found) <= MOST else None
 
 
-def _known(spec: CardSpec, fields: Fields, motion: MotionSpec) -> bool:
+def _known(spec: CardSpec, motion: MotionSpec) -> bool:
     """Whether positions can be made once more of what is known of a card."""
     recipe = spec.recipe
     if recipe.inner_steps or recipe.feedback:  # positions say other ways than the reference's
         return False
-    if not motion.rests or recipe.start == "zero" or not _inside(motion.subjects, fields):
+    if not motion.rests or recipe.start == "zero":
         return False
-    return not any(one.size or one.turn for one in motion.subjects)
+    return all(one.disc and not (one.size or one.turn) for one in motion.subjects)
 
 
 def _within(motion: MotionSpec, fields: Fields, mask: Floats) -> list[bool]:
