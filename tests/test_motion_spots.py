@@ -262,6 +262,17 @@ def test_what_keeps_its_angle_does_not_turn() -> None:
         assert not bool((subject.turn != 0).any())
 
 
+def test_of_what_is_round_no_turn_is_seen() -> None:
+    """What grows on its way was turned as it lay best on itself."""
+    frames = film(lambda t: disc(PLAIN, 50 + 20 * t, 60 + 10 * t, 14 + 14 * t, RED))
+    (spot,) = found_in(frames)
+    assert spot.turn is not None
+    assert not bool(spot.turn.any())
+    (subject,) = read(frames).subjects
+    assert bool((subject.size != 0).any())
+    assert not bool((subject.turn != 0).any())
+
+
 GROWS: dict[str, tuple[float, float, float]] = {
     "grows": (10, 20, 0.05),
     "shrinks": (22, 12, 0.05),
