@@ -14,7 +14,7 @@ import pe_toolkit
 from pe_toolkit import apply
 from pe_toolkit.apply import ApplyRequest, applied, generate
 from pe_toolkit.apply.parts import check_parts, layer_strengths, phase_strength
-from pe_toolkit.card import MotionCard, renewed
+from pe_toolkit.card import BelowSpec, MotionCard, renewed
 from pe_toolkit.card.spec import STILL, MotionSpec
 from pe_toolkit.cli.main import cli
 from pe_toolkit.errors import UsageError
@@ -76,7 +76,7 @@ def test_layers_add_up_each_with_its_strength(positions):
     assert not torch.equal(single(one), plain)
 
 
-def test_a_layer_acts_down_to_its_noise():
+def test_layers_act_otherwise_in_later_steps():
     adapter = tiny_adapter("rotary")
     card = trained(adapter, "offset")
     torch.manual_seed(0)
@@ -85,8 +85,9 @@ def test_a_layer_acts_down_to_its_noise():
     noise = card.spec.schedule.noise
     assert len(noise) > 2
 
-    def until(*levels):
-        recipe = dataclasses.replace(both.spec.recipe, layers_until=levels)
+    def below(least, *times):
+        own = BelowSpec(noise=least, times=times)
+        recipe = dataclasses.replace(both.spec.recipe, below=own)
         spec = dataclasses.replace(both.spec, recipe=recipe, digest="")
         return MotionCard(spec, both.tensors)
 
@@ -98,13 +99,15 @@ def test_a_layer_acts_down_to_its_noise():
         return latents(adapter, MotionCard(spec, both.tensors | {"positions": stored}))
 
     for at in range(len(noise)):
-        first = [camera + one if i <= at else camera for i in range(len(noise))]
-        assert torch.equal(latents(adapter, until(0.0, noise[at])), each(first))
-    assert torch.equal(latents(adapter, until(0.0, 0.0)), latents(adapter, both))
-    low = until(0.0, noise[0])
+        first = [camera + one if i <= at else 1.5 * camera for i in range(len(noise))]
+        assert torch.equal(latents(adapter, below(noise[at], 1.5, 0.0)), each(first))
+    assert torch.equal(latents(adapter, below(0.5, 1.0, 1.0)), latents(adapter, both))
+    card = below(noise[0], 2.0, 0.0)
     rest = [one / 2 if i == 0 else 0 * one for i in range(len(noise))]
-    assert torch.equal(latents(adapter, low, camera=0.0, subject=0.5), each(rest))
-    assert not torch.equal(latents(adapter, low), latents(adapter, both))
+    assert torch.equal(latents(adapter, card, camera=0.0, subject=0.5), each(rest))
+    rest = [camera / 2 if i == 0 else camera for i in range(len(noise))]
+    assert torch.equal(latents(adapter, card, camera=0.5, subject=0.0), each(rest))
+    assert not torch.equal(latents(adapter, card), latents(adapter, both))
 
 
 def test_requests_and_videos_take_the_strengths_of_layers():

@@ -65,13 +65,17 @@ LIES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     ),
     "unknown layer": (lambda s: s["recipe"].update(layers=["sky"]), "`recipe.layers[0]`"),
     "subject-1": (lambda s: s["recipe"].update(layers=["subject-1"]), "`recipe.layers[0]`"),
-    "levels of other layers": (
-        lambda s: s["recipe"].update(layers_until=[0.5]),
-        "`recipe.layers_until` to be 3 numbers, one for each of `recipe.layers`, got [0.5]",
+    "later of other layers": (
+        lambda s: s["recipe"].update(below={"noise": 0.5, "times": [0.5]}),
+        "`recipe.below.times` to be 3 numbers, one for each of `recipe.layers`, got [0.5]",
     ),
-    "no level": (
-        lambda s: s["recipe"].update(layers_until=[0, 0, 1.5]),
-        "`recipe.layers_until[2]`",
+    "backwards later": (
+        lambda s: s["recipe"].update(below={"noise": 0.5, "times": [0, 0, -1]}),
+        "`recipe.below.times[2]`",
+    ),
+    "no noise": (
+        lambda s: s["recipe"].update(below={"noise": 1.5, "times": [0, 0, 1]}),
+        "`recipe.below.noise`",
     ),
     "no layer": (lambda s: s["recipe"].update(layers=[]), "1 to 8 entries"),
     "layers null": (lambda s: s["recipe"].update(layers=None), "with `recipe.layers`"),

@@ -216,24 +216,27 @@ def test_combined_layers_keep_their_names() -> None:
     assert bare.phase is None
 
 
-def test_layers_that_act_to_one_noise_stay_so_and_others_act_in_all_steps() -> None:
-    names, levels = ("camera", "subject"), (0.0, 0.75)
-    first = replace(_fields(_path(), names), until=levels)
-    second = replace(_fields(-_path(), names, seed=1), until=levels)
+def test_layers_that_act_alike_in_later_steps_stay_so_and_others_act_in_all() -> None:
+    names, later = ("camera", "subject"), (0.75, (1.5, 0.0))
+    first = replace(_fields(_path(), names), below=later)
+    second = replace(_fields(-_path(), names, seed=1), below=later)
+    other_noise = replace(second, below=(0.5, (1.5, 0.0)))
     alone = _fields(_path(), ("subject",))
     for put in (edit.joined, lambda a, b: edit.masked(a, b, np.eye(*LATENT))):
-        assert put(first, second).until == levels
-        assert put(first, _fields(_path())).until == (*levels, 0.0)
+        assert put(first, second).below == later
+        assert put(first, other_noise).below is None
+        assert put(first, _fields(_path())).below == (0.75, (1.5, 0.0, 1.0))
+        assert put(_fields(_path()), first).below == (0.75, (1.0, 1.5, 0.0))
         for one, other in ((first, alone), (alone, first)):
             found = put(one, other)
-            assert found.until is None
+            assert found.below is None
             # As much of the one as where all act in the same steps.
             less = first.offsets * np.array([1, AGAINST])[:, None, None, None, None]
-            once = replace(first, offsets=less, until=None)
+            once = replace(first, offsets=less, below=None)
             pair = (once, alone) if one is first else (alone, once)
             np.testing.assert_array_equal(found.offsets, put(*pair).offsets)
     for done in (edit.mirrored(first, 1), edit.paced(first, 0.5), edit.sized(first, 5, 6, LATENT)):
-        assert done.until == levels
+        assert done.below == later
 
 
 def test_one_after_the_other_goes_on_where_the_first_ends() -> None:

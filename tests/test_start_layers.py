@@ -13,7 +13,7 @@ import torch
 
 from pe_toolkit.apply import generate
 from pe_toolkit.backbones import VARIANTS, load_backbone
-from pe_toolkit.card import MotionCard
+from pe_toolkit.card import BelowSpec, MotionCard
 from pe_toolkit.card.followed import LITTLE
 from pe_toolkit.cli.look_words import look_words
 from pe_toolkit.errors import UsageError
@@ -34,11 +34,12 @@ from pe_toolkit.training.prepare import prepare
 from pe_toolkit.training.start import (
     BESIDE,
     BEYOND,
+    THEN,
     UNTIL,
     ZOOMED,
     begun,
     first_layers,
-    layer_levels,
+    layers_below,
     path_alone,
     scale,
     things_left_out,
@@ -387,11 +388,13 @@ def test_before_a_camera_things_go_first_and_then_the_camera_alone(
     basis = {"start": "auto", "start_scale": 1.0, "inner_steps": 0, "parametrisation": "offset"}
     asked = settings(**(basis | changes))
     found = first_layers(along(), read, asked)
-    levels = layer_levels(list(found), along(), read, asked)
-    assert (levels is not None) == one_by_one
-    if not one_by_one:
+    below = layers_below(list(found), along(), read, asked)
+    assert (below is not None) == one_by_one
+    if below is None:
         return
-    assert levels == tuple(0.0 if name == "camera" else UNTIL for name in found)
+    camera = 1.0 if read.turns else THEN
+    assert below.noise == UNTIL
+    assert below.times == tuple(camera if name == "camera" else 0.0 for name in found)
     # All of their layers, as far as the picture reaches.
     whole = read.layers(GRID, scale("layers", read, asked))
     wanted = inside(GRID, whole, ZOOMED if read.turns else BEYOND)
@@ -608,14 +611,15 @@ def test_a_card_of_a_thing_that_is_held_shows_what_its_training_did() -> None:
     assert isinstance(events[-1], Finished)
     card = events[-1].card
     recipe = card.spec.recipe
-    assert (recipe.layers, recipe.layers_until) == (("camera", "subject"), (0.0, UNTIL))
+    assert recipe.layers == ("camera", "subject")
+    assert recipe.below == BelowSpec(noise=UNTIL, times=(THEN, 0.0))
     assert card.spec.schedule.noise[-1] < UNTIL < card.spec.schedule.noise[0]
     assert card.tensors["positions"].shape[:2] == (1, 2)
     sample = card.spec.samples[0]
     (made,) = generate(backbone, [sample.prompt], [sample.seed], card=card)
     assert np.abs(shown.frames.astype(int) - made.frames.astype(int)).mean() < 2
     # Its layers are not all there is in all steps.
-    whole = dataclasses.replace(recipe, layers_until=None)
+    whole = dataclasses.replace(recipe, below=None)
     spec = dataclasses.replace(card.spec, recipe=whole, digest="")
     (other,) = generate(
         backbone, [sample.prompt], [sample.seed], card=MotionCard(spec, card.tensors)

@@ -161,12 +161,16 @@ def _samples(spec: CardSpec, most: int) -> str:
 
 
 def _layers(recipe: RecipeSpec) -> list[str]:
-    """The names of its layers, and down to which noise they act, where not in all guided steps."""
-    until = recipe.layers_until or (0.0,) * len(recipe.layers or ())
-    return [
-        f"{name} down to noise {least:g}" if least else name
-        for name, least in zip(recipe.layers or (), until, strict=True)
-    ]
+    """The names of its layers, and how much of them acts in the later steps, where not all."""
+    names, below = list(recipe.layers or ()), recipe.below
+    if below is None:
+        return names
+    said = []
+    for name, times in zip(names, below.times, strict=True):
+        later = f"{times:g} times below noise {below.noise:g}"
+        only = f"down to noise {below.noise:g}"
+        said.append(name if times == 1 else f"{name} {later if times else only}")
+    return said
 
 
 def _sets(info: CardInfo) -> str:

@@ -12,7 +12,7 @@ import torch
 
 from pe_toolkit.acceleration.timestep import read_timestep
 from pe_toolkit.backbones.contract import Backbone
-from pe_toolkit.card import MotionCard
+from pe_toolkit.card import BelowSpec, MotionCard
 from pe_toolkit.embedding import LAYERED
 from pe_toolkit.errors import MismatchError
 
@@ -83,14 +83,14 @@ class CardPositions:
         self.form = adapter.form(form, spec.clip.frames, spec.clip.width, spec.clip.height)
         self.levels = list(spec.schedule.noise)
         self.deltas = torch.from_numpy(np.ascontiguousarray(card.tensors["positions"]))
-        self.until: tuple[float, ...] | None = None
+        self.below: BelowSpec | None = None
         if form in LAYERED:
             shares = torch.ones(self.deltas.shape[1]) if layers is None else torch.tensor(layers)
             self.deltas = self.deltas.float() * shares[:, None, None]
-            self.until = spec.recipe.layers_until
-            if self.until is None:
+            self.below = spec.recipe.below
+            if self.below is None:
                 self.deltas = self.deltas.sum(1)
-        own = tuple(self.deltas.shape[1 if self.until is None else 2 :])
+        own = tuple(self.deltas.shape[1 if self.below is None else 2 :])
         if own != tuple(self.form.shape):
             raise MismatchError(
                 f"Expected positions of shape {tuple(self.form.shape)} per step, got {own}.",
@@ -148,7 +148,8 @@ class CardPositions:
             if len(mix) == 1
             else sum(self.deltas[i].float() * w for i, w in mix)
         )
-        if self.until is not None:
-            noise = self._noise(t)
-            delta = delta[[noise >= least for least in self.until]].sum(0)  # type: ignore[index]
+        if self.below is not None:
+            times = self.below.times if self._noise(t) < self.below.noise else ()
+            shares = torch.tensor(times or (1.0,) * len(delta))  # type: ignore[arg-type]
+            delta = (delta * shares[:, None, None]).sum(0)
         return self.form.embed((delta * self.strength).to(self.adapter.device))  # type: ignore[union-attr]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pe_toolkit.card.reader import CardInfo, read_info, verify_card
     from pe_toolkit.card.spec import (
         BackboneSpec,
+        BelowSpec,
         CardSpec,
         ClipSpec,
         EditSpec,
@@ -36,6 +37,7 @@ _WHERE = {
     "FORMAT": "migrations",
     "FORMAT_VERSION": "migrations",
     "BackboneSpec": "spec",
+    "BelowSpec": "spec",
     "CardInfo": "reader",
     "CardSpec": "spec",
     "ClipSpec": "spec",
@@ -65,6 +67,7 @@ __all__ = [
     "FORMAT",
     "FORMAT_VERSION",
     "BackboneSpec",
+    "BelowSpec",
     "CardInfo",
     "CardSpec",
     "ClipSpec",

@@ -32,7 +32,7 @@ SINCE: Mapping[str, tuple[str, ...]] = {
         "parents",
         "edits",
         "recipe.layers",
-        "recipe.layers_until",
+        "recipe.below",
         "recipe.ground",
         "recipe.feedback",
         "recipe.phase.mean",

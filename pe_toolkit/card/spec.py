@@ -197,6 +197,18 @@ class PhaseSpec(Section):
 
 
 @dataclass(frozen=True)
+class BelowSpec(Section):
+    """How much of each layer acts in the later steps (since 2.0)."""
+
+    place: ClassVar[str] = "recipe.below"
+
+    noise: float = ruled(_UNIT)
+    """Above and at this noise level, all of all layers acts."""
+    times: tuple[float, ...] = ruled(ListOf(Number(0, 4), 1, MAX_LAYERS))
+    """Below it, how many times each of them; 0: not at all."""
+
+
+@dataclass(frozen=True)
 class RecipeSpec(Section):
     """How the card was trained."""
 
@@ -255,9 +267,9 @@ class RecipeSpec(Section):
         )
     )
     """What each layer of offsets moves, of a card of the parametrisation `offset` (since 2.0)."""
-    layers_until: tuple[float, ...] | None = optional(ListOf(_UNIT, 1, MAX_LAYERS))
-    """Down to which noise each of the layers acts (since 2.0); all in all guided steps if it is
-    left out."""
+    below: BelowSpec | None = optional(Record(BelowSpec))
+    """How much of each layer acts in the later steps (since 2.0); as much as before if it is left
+    out."""
     feedback: int | None = optional(Integer(1, 16))
     """Rounds in which generations corrected the ways that positions say (since 2.0)."""
 
@@ -291,10 +303,10 @@ class RecipeSpec(Section):
             )
         if self.layers is not None and len(set(self.layers)) < len(self.layers):
             raise refuse("recipe.layers", "different names", list(self.layers))
-        until = self.layers_until
-        if until is not None and len(until) != len(self.layers or ()):
-            count = f"{len(self.layers or ())} numbers, one for each of `recipe.layers`"
-            raise refuse("recipe.layers_until", count, list(until))
+        below, count = self.below, len(self.layers or ())
+        if below is not None and len(below.times) != count:
+            numbers = f"{count} numbers, one for each of `recipe.layers`"
+            raise refuse("recipe.below.times", numbers, list(below.times))
         if self.feedback is not None and self.layers is None:
             raise CardError(
                 f"Expected `recipe.feedback` with `recipe.layers` only, got {self.feedback}."

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pe_toolkit.card import MotionCard
 from pe_toolkit.card.edit import edited, renewed
-from pe_toolkit.card.spec import CAMERA, WHOLE, CardSpec, EditSpec
+from pe_toolkit.card.spec import CAMERA, WHOLE, BelowSpec, CardSpec, EditSpec
 from pe_toolkit.card.tensors import unpacked
 from pe_toolkit.editing import fields as fieldwork
 from pe_toolkit.editing import measured, things
@@ -206,7 +206,7 @@ class _Work:
             spec.recipe,
             parametrisation="offset",
             layers=self.fields.layers,
-            layers_until=self.fields.until,
+            below=_below_spec(self.fields),
             ground=self._ground(),
             guided_range=most.recipe.guided_range,
             phase=None
@@ -347,7 +347,7 @@ def fields_of(card: MotionCard) -> Fields:
         None if phase is None else radians(phase),
         0.0 if spec.recipe.phase is None else spec.recipe.phase.radius,
         latents(spec.grid.token_grid()),
-        spec.recipe.layers_until,
+        None if (below := spec.recipe.below) is None else (below.noise, below.times),
     )
 
 
@@ -415,6 +415,13 @@ def _tensors(fields: Fields) -> dict[str, Any]:
     if fields.phase is not None:
         made["phase"] = quantised(fields.phase)
     return made
+
+
+def _below_spec(fields: Fields) -> BelowSpec | None:
+    if fields.below is None:
+        return None
+    noise, times = fields.below
+    return BelowSpec(noise=noise, times=times)
 
 
 def _phase(fields: Fields) -> str:

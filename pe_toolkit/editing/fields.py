@@ -38,7 +38,7 @@ class Fields:
         mask: `(F, F, H, W)` bool, where that was matched.
         phase: `(F', C, n)` radians, None where the card has none; `radius` in cycles per picture.
         latent: (h, w) of the latents.
-        until: L noise levels down to which the layers act; None: in all guided steps.
+        below: a noise level, and how many times each layer acts below it; None: once.
     """
 
     offsets: Floats
@@ -48,7 +48,7 @@ class Fields:
     phase: Floats | None
     radius: float
     latent: tuple[int, int]
-    until: tuple[float, ...] | None = None
+    below: tuple[float, tuple[float, ...]] | None = None
 
     @property
     def grid(self) -> TokenGrid:
@@ -197,7 +197,7 @@ def masked(inside: Fields, outside: Fields, mask: Floats) -> Fields:
     return replace(
         inside,
         layers=layers,
-        until=_until(inside, outside, layers),
+        below=_below(inside, outside, layers),
         offsets=here * soft + there * (1 - soft),
         flow=np.where(most[..., None], inside.flow, outside.flow),
         mask=np.where(most, inside.mask, outside.mask),
@@ -260,7 +260,7 @@ def joined(first: Fields, second: Fields) -> Fields:
     return replace(
         first,
         layers=layers,
-        until=_until(first, second, layers),
+        below=_below(first, second, layers),
         offsets=np.concatenate([here, going_on(here[:, :, -1], there, layers)], 2),
         flow=flow,
         mask=mask,
@@ -282,30 +282,36 @@ def kept_inside(fields: Fields) -> Fields:
 
 
 def alike(one: Fields, other: Fields) -> tuple[Fields, Fields]:
-    """Both, with the layers of the same names down to the same noise: where that is not so, all of
-    both act in all guided steps, and of those that did not there is `AGAINST`.
+    """Both, with the layers of the same names acting alike in the later steps: where that is not
+    so, all of both act in all guided steps, and of those that did not there is `AGAINST`.
     """
-    own, others = (dict(zip(f.layers, _levels(f), strict=True)) for f in (one, other))
-    if all(own[name] == others[name] for name in own.keys() & others.keys()):
+    own, others = _times(one), _times(other)
+    noise = {fields.below[0] for fields in (one, other) if fields.below is not None}
+    if len(noise) < 2 and all(own[name] == others[name] for name in own.keys() & others.keys()):
         return one, other
     return _at_once(one), _at_once(other)
 
 
 def _at_once(fields: Fields) -> Fields:
-    shares = np.array([AGAINST if level else 1.0 for level in _levels(fields)])
-    return replace(fields, offsets=fields.offsets * shares[:, None, None, None, None], until=None)
+    shares = np.array([1.0 if times else AGAINST for times in _times(fields).values()])
+    return replace(fields, offsets=fields.offsets * shares[:, None, None, None, None], below=None)
 
 
-def _levels(fields: Fields) -> tuple[float, ...]:
-    return fields.until or (0.0,) * len(fields.layers)
+def _times(fields: Fields) -> dict[str, float]:
+    """How many times each layer acts in the later steps."""
+    times = (1.0,) * len(fields.layers) if fields.below is None else fields.below[1]
+    return dict(zip(fields.layers, times, strict=True))
 
 
-def _until(one: Fields, other: Fields, layers: tuple[str, ...]) -> tuple[float, ...] | None:
+def _below(
+    one: Fields, other: Fields, layers: tuple[str, ...]
+) -> tuple[float, tuple[float, ...]] | None:
     """Of the layers of both, which are `alike`."""
-    if one.until is None and other.until is None:
+    known = one.below or other.below
+    if known is None:
         return None
-    levels = dict(zip(other.layers + one.layers, _levels(other) + _levels(one), strict=True))
-    return tuple(levels[name] for name in layers)
+    times = _times(other) | _times(one)
+    return known[0], tuple(times[name] for name in layers)
 
 
 def _layered(fields: Fields, layers: tuple[str, ...]) -> Floats:

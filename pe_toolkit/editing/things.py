@@ -135,7 +135,7 @@ def together(edited: Fields, motion: MotionSpec) -> Fields:
     """
     names = tuple(f"subject-{k + 1}" if k else "subject" for k in range(len(motion.subjects)))
     offsets = _offsets(edited, _places(motion.subjects))
-    return replace(edited, layers=names, offsets=offsets, until=None)
+    return replace(edited, layers=names, offsets=offsets, below=None)
 
 
 def _offsets(fields: Fields, places: Floats) -> Floats:

@@ -160,7 +160,7 @@ def _recipe(
         phase=_phase_spec(settings),
         ground=settings.ground if settings.phase and settings.ground else None,
         layers=None if layers is None else layers.names,
-        layers_until=None if layers is None else layers.until,
+        below=None if layers is None else layers.below,
         feedback=feedback or None,
     )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from pe_toolkit.card.followed import LITTLE
-from pe_toolkit.card.spec import CAMERA, WHOLE
+from pe_toolkit.card.spec import CAMERA, WHOLE, BelowSpec
 from pe_toolkit.embedding import LAYERED
 from pe_toolkit.embedding.base import PositionalForm
 from pe_toolkit.motion.blending import AGAINST, FOLD
@@ -23,11 +23,11 @@ FARTHER = 1.25
 """How much farther `auto` starts from layers of a slow thing, and of a camera that zooms or rolls:
 generations follow them in part; of a zoom 1.0 of the true change is seen, 1.2 at 1.5, of a slow
 thing 1.2 times its way, 1.3 at 1.5. A pan they follow wholly (docs/experiments.md)."""
-UNTIL = 0.99
-"""Noise from which on down a subject's layer does not act, before a camera that moves, of `auto`.
-Layers are on all tokens, as what is moved in part is torn, so that of what is held the two cancel.
-But where things go is decided before where a texture is: with the layers one after the other both
-follow (docs/experiments.md)."""
+UNTIL, THEN = 0.99, 1.25
+"""Noise below which a subject's layer does not act, before a camera that moves, of `auto`; and how
+much farther the camera's goes then, if it does not zoom. Layers are on all tokens, as what is moved
+in part is torn, so that of what is held the two cancel. But where things go is decided before where
+a texture is: with the layers one after the other both follow (docs/experiments.md)."""
 BESIDE = 0.8
 """As `blending.AGAINST`, of a subject that goes its own way, if the pictures show it: it follows
 with 0.88 at 0.8, 0.77 at 0.4, and the background as well; at 1.0 less of that
@@ -52,19 +52,21 @@ class Layers:
     Attributes:
         names: L of them.
         fixed: `(L - 1, S, 3)` offsets, what half precision makes of them.
-        until: L noise levels down to which they act; None: all of them in all guided steps.
+        below: how much of each acts in the later steps; None: as much as in the first.
     """
 
     names: tuple[str, ...]
     fixed: torch.Tensor
-    until: tuple[float, ...] | None = None
+    below: BelowSpec | None = None
 
     def total(self, last: torch.Tensor, noise: float) -> torch.Tensor:
         """The sum of those that act at a noise level, of which `last` is the last: `(S, 3)`."""
         if not len(self.fixed):
             return last
-        acting = [noise >= least for least in self.until or (0.0,) * len(self.names)]
-        return self.stored(last)[acting].sum(0)
+        stored = self.stored(last)
+        if self.below is None or noise >= self.below.noise:
+            return stored.sum(0)
+        return (stored * stored.new_tensor(self.below.times)[:, None, None]).sum(0)
 
     def stored(self, last: torch.Tensor) -> torch.Tensor:
         """All layers, as a card holds them at one step: `(L, S, 3)`."""
@@ -83,8 +85,8 @@ def first_positions(
         return form.from_offsets(torch.stack(list(layers.values())).sum(0)), None
     *before, last = (form.from_offsets(layer) for layer in layers.values())
     fixed = torch.stack(before) if before else last.new_zeros(0, *last.shape)
-    until = layer_levels(list(layers), flow, moves, settings)
-    return last, Layers(tuple(layers), fixed.half().float(), until)
+    below = layers_below(list(layers), flow, moves, settings)
+    return last, Layers(tuple(layers), fixed.half().float(), below)
 
 
 def first_layers(
@@ -102,7 +104,7 @@ def first_layers(
     `auto`: see `sought`.
 
     With the reference's phase in the noise, things are put back to the middle of the picture before
-    a camera that rests (`Moves.away`), or where their layers act first (`layer_levels`): without
+    a camera that rests (`Moves.away`), or where their layers act first (`layers_below`): without
     it, paths got worse by that (docs/experiments.md).
 
     Before a camera that rests none leaves the picture (`motion.layers.inside`), before one that
@@ -132,17 +134,18 @@ def first_layers(
     return inside(grid, found, fold=FOLD if placed else 0.0)
 
 
-def layer_levels(
+def layers_below(
     names: Sequence[str], flow: AttentionMotionFlow, moves: Moves, settings: Resolved
-) -> tuple[float, ...] | None:
-    """Down to which noise each of the layers of a start acts; None: all in all guided steps.
+) -> BelowSpec | None:
+    """How much of each of the layers of a start acts in the later steps; None: as much as before.
 
-    Of `auto`, before a camera that does not roll, those of subjects act first, whole, and that of
-    the camera in all guided steps, if these go on below `UNTIL`. What is optimised acts in all.
+    Of `auto`, before a camera that does not roll, those of subjects act first, whole, and then that
+    of the camera alone, if steps are guided below `UNTIL`. What is optimised acts in all.
     """
     if len(names) < 2 or not _one_by_one(flow, moves, settings):
         return None
-    return tuple(0.0 if name == CAMERA else UNTIL for name in names)
+    camera = 1.0 if moves.turns else THEN
+    return BelowSpec(noise=UNTIL, times=tuple(camera * (name == CAMERA) for name in names))
 
 
 def _one_by_one(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> bool:

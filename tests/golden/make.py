@@ -22,7 +22,7 @@ CASES = (
     "rotary-angle-kv", "rotary-angle-phase",
     "rotary-offset", "rotary-offset-combined", "absolute-offset", "rotary-angle-shared",
     "latents-2", "rotary-offset-ground", "rotary-offset-mean", "rotary-offset-disc",
-    "rotary-offset-feedback", "rotary-offset-until",
+    "rotary-offset-feedback", "rotary-offset-below",
 )  # fmt: skip
 FRAMES, HEIGHT, WIDTH, GUIDED = 3, 2, 2, 2
 TOKENS = FRAMES * HEIGHT * WIDTH
@@ -120,9 +120,9 @@ def description(case: str = "rotary-angle") -> dict[str, Any]:
         }
     if case == "rotary-offset-feedback":
         made["recipe"] |= {"start": "layers", "layers": ["subject", "subject-2"], "feedback": 2}
-    if case == "rotary-offset-until":
+    if case == "rotary-offset-below":
         made["recipe"] |= {"start": "layers", "layers": ["camera", "subject"]}
-        made["recipe"]["layers_until"] = [0.0, 0.9375]
+        made["recipe"]["below"] = {"noise": 0.9375, "times": [1.5, 0.0]}
     if case == "rotary-offset-mean":
         made["recipe"]["phase"] = {"radius": 1.5, "gamma": 3.0, "mean": False}
     if case == "rotary-offset":
@@ -190,7 +190,7 @@ def tensors(case: str = "rotary-angle") -> dict[str, np.ndarray[Any, Any]]:
         "rotary-offset-mean": ("positions", (1, 1, TOKENS, 3)),
         "rotary-offset-disc": ("positions", (1, 2, TOKENS, 3)),
         "rotary-offset-feedback": ("positions", (1, 2, TOKENS, 3)),
-        "rotary-offset-until": ("positions", (1, 2, TOKENS, 3)),
+        "rotary-offset-below": ("positions", (1, 2, TOKENS, 3)),
         "latents-2": ("latents", (GUIDED, FRAMES, 4, 2 * HEIGHT, 2 * WIDTH)),
     }[case]
     count = int(np.prod(shape))
