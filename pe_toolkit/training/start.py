@@ -151,7 +151,9 @@ def layers_below(
 def _one_by_one(flow: AttentionMotionFlow, moves: Moves, settings: Resolved) -> bool:
     if settings.start != "auto" or settings.inner_steps or settings.parametrisation not in LAYERED:
         return False
-    if not moves.camera or moves.rolls or settings.guided_range[0] >= UNTIL:
+    if not moves.camera or moves.rolls or not moves.subjects:
+        return False
+    if settings.guided_range[0] >= UNTIL:
         return False
     return begun(flow, moves, settings) == "layers"
 
