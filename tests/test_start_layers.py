@@ -425,9 +425,9 @@ def test_before_a_camera_things_are_put_back_to_the_middle_where_they_go_first()
 
 def test_of_a_camera_alone_there_is_nothing_to_put_back() -> None:
     for read in (before(0.4), before(0.0, zoom=1.3)):
-        found = first_layers(along(), read, settings(recipe="rich"))
+        found = first_layers(by_chance(), read, settings(recipe="rich"))
         assert list(found) == ["camera"]
-        assert layers_below(["camera"], along(), read, settings(recipe="rich")) is None
+        assert layers_below(["camera"], by_chance(), read, settings(recipe="rich")) is None
 
 
 def test_several_things_before_a_pan_have_a_layer_each_and_before_a_zoom_none() -> None:
