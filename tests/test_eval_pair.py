@@ -25,8 +25,8 @@ from pe_toolkit.video import read_clip, write_video
 from pe_toolkit.world.motions import scenes_of
 from pe_toolkit.world.points import true_points
 from pe_toolkit.world.scenes import render, sample_scene
-from pe_toolkit.world.vocabulary import WORDS
 from tests.clips import write_clip
+from tests.tiny_clip import save_tiny_clip
 
 
 def scene(family, seed, frames=9):
@@ -645,29 +645,7 @@ def test_without_opencv_the_rest_is_measured(clips, monkeypatch):
 @pytest.fixture(scope="module")
 def tiny_clip(tmp_path_factory):
     """A real CLIP of tiny size, in a folder as the Hub has it."""
-    transformers = pytest.importorskip("transformers")
-    folder = tmp_path_factory.mktemp("clip")
-    words = {word: k for k, word in enumerate(["<|startoftext|>", "<|endoftext|>"])}
-    for word in WORDS:
-        words[f"{word}</w>"] = len(words)
-    for letter in "abcdefghijklmnopqrstuvwxyz":
-        words.setdefault(letter, len(words))
-        words.setdefault(f"{letter}</w>", len(words))
-    (folder / "vocab.json").write_text(json.dumps(words))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
-             "num_attention_heads": 2}  # fmt: skip
-    ends = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
-    config = transformers.CLIPConfig(
-        text_config={**small, **ends, "vocab_size": len(words)},
-        vision_config={**small, "image_size": 32, "patch_size": 16},
-        projection_dim=8,
-    )
-    transformers.CLIPModel(config).save_pretrained(folder)
-    transformers.CLIPTokenizer(
-        str(folder / "vocab.json"), str(folder / "merges.txt")
-    ).save_pretrained(folder)
-    return folder
+    return save_tiny_clip(tmp_path_factory.mktemp("clip"))
 
 
 def test_clip_compares_pictures_and_words(tiny_clip):
