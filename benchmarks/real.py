@@ -106,7 +106,7 @@ def run(bench: Bench, job: Job, row: str) -> None:
             path = video_of(bench, job, row, prompt, seed)
             if path.is_file() and old and bench.measures.done(old, job):
                 continue
-            about, seconds = f"{row} {job.name} {number}-{seed}", old.get("seconds")
+            seconds, about = old.get("seconds"), f"{row} {job.name} {number}-{seed}"
             if not (path.is_file() and old):
                 began = time.monotonic()
                 frames, fps = made(bench, job, row, prompt, seed, card)
@@ -118,8 +118,7 @@ def run(bench: Bench, job: Job, row: str) -> None:
             entry = old | key | {"seconds": seconds} | bench.measures.of(job, frames, prompt)
             kept.add(bench.raw, entry)
             told = {k: entry.get(k) for k in ("mf", "score", "like own")}
-            numbers = [f"{k} {v:.2f}" for k, v in told.items() if v is not None]
-            say(f"{about}: {', '.join(numbers)}")
+            say(f"{about}: {', '.join(f'{k} {v:.2f}' for k, v in told.items() if v is not None)}")
 
 
 def video_of(bench: Bench, job: Job, row: str, prompt: str, seed: int) -> Path:
@@ -275,9 +274,9 @@ def main(arguments: list[str] | None = None) -> None:
         reading = real_rows.judge(adapter.defaults(), adapter.blocks, args.judge)
     except UsageError as error:
         asked.error(error.message)
-    measures = Measures(adapter, reading, tracker, weights)
-    bench = Bench(adapter, measures, args.output, args.steps, tuple(range(args.seeds)))
-    there = real_rows.rows_for(adapter.blocks)
+    measures, seeds = Measures(adapter, reading, tracker, weights), tuple(range(args.seeds))
+    bench = Bench(adapter, measures, args.output, args.steps, seeds)
+    there = set(real_rows.rows_for(adapter.blocks))
     evening(bench, args.clips, [row for row in rows if row in there])
 
 
