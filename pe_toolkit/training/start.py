@@ -60,7 +60,7 @@ class Layers:
     below: BelowSpec | None = None
 
     def total(self, last: torch.Tensor, noise: float) -> torch.Tensor:
-        """The sum of those that act at a noise level, of which `last` is the last: `(S, 3)`."""
+        """Their sum as they act at a noise level, of which `last` is the last: `(S, 3)`."""
         if not len(self.fixed):
             return last
         stored = self.stored(last)
