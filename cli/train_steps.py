@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 
 NEW_BUNDLED = "a white circle on a blue background"
+NEW_TEXTURED = "a white circle on a textured blue background"
 NEW_TWO = "a white circle and an orange cross on a blue background"
 NEW = "a paper plane over a city"
 """What the suggested command shows."""
@@ -343,6 +344,8 @@ def next_command(options: TrainOptions, spec: CardSpec, *, image_to_video: bool)
         words += ["--prompt", NEW]
     elif things(spec) > 1:
         words += ["--prompt", NEW_TWO]
+    elif spec.reference.motion is not None and not spec.reference.motion.rests:
+        words += ["--prompt", NEW_TEXTURED]  # on which a camera that moves is seen
     else:
         words += ["--prompt", NEW_BUNDLED]
     if image_to_video:

@@ -127,7 +127,7 @@ def test_the_suggested_command_runs_as_it_stands() -> None:
     ]  # fmt: skip
     layers = MotionCard.load(GOLDEN / "rotary-offset.safetensors").spec
     for names, asked_for in (
-        (("camera", "subject"), [train_steps.NEW_BUNDLED]),
+        (("camera", "subject"), [train_steps.NEW_TEXTURED]),  # its camera moves
         (("subject", "subject-2"), [train_steps.NEW_TWO]),
     ):
         of = replace(layers, recipe=replace(layers.recipe, layers=names), digest="")
