@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,6 @@ from pe_toolkit.world.scenes import Array, Scene, Thing
 
 SEED = 4242  # references other than those of benchmarks.classes
 CLASSES = ("pan", "held", "zoom", "roll", "two")
-CAMERAS = ("pan", "held", "zoom")
 MEASURES = {
     "translation": ("cosine", "error", "extent"),
     "pan": ("cosine", "ground_cosine", "ground"),
@@ -189,21 +189,19 @@ def made(adapter: Any, line: dict[str, Any], card: MotionCard, how: Any, truth: 
     named = line.pop("scene")
     prompt, seed = pair(named, line["reference"], line["pair"])
     (video,) = generate(adapter, [prompt], [seed], card=card, **how)
-    values = compared(observe(video.frames, prompt), truth)
-    if line["row"] in SWITCHES:  # one that stands still has no cosine, but a way
-        paths = observe(video.frames, prompt).paths
-        values["way"] = float(np.nansum(np.linalg.norm(np.diff(paths, axis=-2), axis=-1)))
-        values["ground way"] = ground_way(video.frames, prompt)
+    found = observe(video.frames, prompt)
+    values = compared(found, truth)
+    if line["row"] in SWITCHES:  # one that stands still has no cosine, but a way, in sides
+        values["way"] = way(found.paths)
+        values["ground way"] = math.nan if found.ground is None else way(found.ground.shift)
     return line | {
         "values": values | {"adherent": float(seen(video.frames, prompt).adherent)},
     }, video.frames
 
 
-def ground_way(frames: Any, prompt: str) -> float:
-    """How far the background goes, in sides of the picture."""
-    found = observe(frames, prompt).ground
-    assert found is not None  # it was asked for
-    return float(np.linalg.norm(np.diff(found.shift, axis=0), axis=1).sum())
+def way(paths: Any) -> float:
+    """Length of paths `(..., T, 2)`, over the steps whose two ends are seen."""
+    return float(np.nansum(np.linalg.norm(np.diff(paths, axis=-2), axis=-1)))
 
 
 def run(args: Any) -> None:

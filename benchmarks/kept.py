@@ -1,6 +1,6 @@
 """What a benchmark that can be stopped keeps: lines of JSON, and the settings they were made with.
 
-Imported by `classes`, `paired` and `real`.
+Imported by `classes`, `edited_classes`, `paired` and `real`.
 """
 
 from __future__ import annotations

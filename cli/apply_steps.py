@@ -180,10 +180,8 @@ def _warn_things(spec: CardSpec, request: ApplyRequest, out: Output) -> None:
     which = "the prompt" if len(off) == len(set(request.prompts)) == 1 else shown(off[0])
     if several:
         goes = moved if motion is None else len(motion.subjects)
-        still = f" ({goes} of them; the rest stands)" if 0 < goes < moved else ""
-        out.warn(
-            f"the card moves {_many(moved)}{still}, {which} names one: it may stay where it is."
-        )
+        many = f"{goes} of {moved} things" if 0 < goes < moved else _many(moved)
+        out.warn(f"the card moves {many}, {which} names one: it may stay where it is.")
     else:
         out.warn(f"the card moves one thing, {which} names two: nothing says where the other goes.")
 

@@ -499,6 +499,7 @@ def test_another_number_of_things_than_the_card_moves_is_warned_of(
     )
     for spec, texts, said in (
         (two, (a,), "the card moves two things, the prompt names one"),
+        (replace(two, reference=alone), (a,), "the card moves 1 of 2 things, the prompt names one"),
         (one, (both,), "the card moves one thing, the prompt names two"),
         (two, (both, a), f"the card moves two things, '{a}' names one"),
     ):

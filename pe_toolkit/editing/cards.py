@@ -64,9 +64,9 @@ class Change:
         then: a card whose motion follows, each in half of the clip.
         mask: `(height, width)` numbers in [0, 1] of any size, stretched over the picture: the
             motion stays where it is 1. `outside`: the card whose motion is where it is 0; None:
-            nothing moves there. Of several things whose places a card knows, each goes on whole or
-            not at all, as most of its way lies (`editing.things`); otherwise the border is softened
-            (`editing.fields.SOFT`).
+            nothing moves there. Of several things whose places a card knows, or two cards, each
+            goes on whole or not at all, as most of its way lies (`editing.things`); otherwise the
+            border is softened (`editing.fields.SOFT`).
     """
 
     reverse: bool = False

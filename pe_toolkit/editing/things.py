@@ -14,13 +14,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from pe_toolkit.card.spec import CardSpec, MotionSpec, SubjectSpec
+from pe_toolkit.card.spec import MAX_LAYERS, CardSpec, MotionSpec, SubjectSpec
 from pe_toolkit.editing.fields import Fields, Floats
 from pe_toolkit.editing.maps import tokens
 from pe_toolkit.motion.blending import ENOUGH, FOLD, held, shares
 
-MOST = 3
-"""Things that a motion has."""
 INSIDE = 0.5
 """Of the frames, in how many a thing is in the region that goes on."""
 
@@ -63,7 +61,8 @@ def beside(
 
     Returns:
         None where one of the cards has nothing there, or where its things are not known as `chosen`
-        asks; one alone will do, and one that the border cuts.
+        asks; one alone will do, and one that the border cuts. None, too, of more than a card has
+        layers.
     """
     found = list[SubjectSpec]()
     for (spec, fields, motion), wanted in ((here, True), (there, False)):
@@ -75,7 +74,7 @@ def beside(
             return None
         found += own
     assert here[2] is not None  # it has subjects
-    return replace(here[2], subjects=tuple(found)) if len(found) <= MOST else None
+    return replace(here[2], subjects=tuple(found)) if len(found) <= MAX_LAYERS else None
 
 
 def _known(spec: CardSpec, motion: MotionSpec) -> bool:
@@ -156,13 +155,10 @@ def _offsets(fields: Fields, places: Floats) -> Floats:
 
 
 def _inside(subjects: Sequence[SubjectSpec], fields: Fields) -> bool:
-    """Whether it is known that all are inside of the picture in the middle frame, as
-    `motion.moves.Moves.origin` asks.
+    """Whether all are inside of the picture in the middle frame, as `motion.moves.Moves.origin`
+    asks; all have places.
     """
-    discs = [one.disc for one in subjects]
-    if None in discs:
-        return False
-    x, y, radius = np.array(discs, np.float64).T
+    x, y, radius = np.array([one.disc for one in subjects], np.float64).T
     low = np.minimum(x, y) + 0.5
     high = np.minimum(fields.grid.width - x, fields.grid.height - y) - 0.5
     return bool((np.minimum(low, high) >= ENOUGH * radius).all())
